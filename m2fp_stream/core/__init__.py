@@ -1,0 +1,1 @@
+"""Types that hold the promises. Needs numpy and the standard library only."""

@@ -1,0 +1,124 @@
+"""What parsers and runs report: labels, probabilities and counts, never pixels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .labels import Label, LabelSet
+
+__all__ = ["ParseResult", "Progress", "RunReport"]
+
+
+def _frozen(array: NDArray[np.generic]) -> None:
+    array.setflags(write=False)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class ParseResult:
+    """One parser's findings on one frame, checked on construction.
+
+    Attributes:
+        frame_id: the frame that was parsed.
+        label_map: (h, w) uint8 CIHP ids at the parser's own size.
+        labels: which ids the parser can produce at all.
+        groups: names of the first axis of `evidence`.
+        evidence: (len(groups), h, w) uint8, probability times 255.
+        must_cover: (h, w) bool, hidden under every policy (a box whose parts could not be
+            resolved, or whatever lay beyond a cap).
+        instances: (h, w) uint8 or None; 0 = nobody, k = person k of this frame.
+        parser_id: name and version of parser and weights.
+
+    The arrays are made read-only.
+
+    Raises:
+        ValueError: a shape, dtype or label id is not as above; no object exists then.
+    """
+
+    frame_id: int
+    label_map: NDArray[np.uint8]
+    labels: LabelSet
+    groups: tuple[str, ...]
+    evidence: NDArray[np.uint8]
+    must_cover: NDArray[np.bool_]
+    instances: NDArray[np.uint8] | None
+    parser_id: str
+
+    def __post_init__(self) -> None:
+        shape = self.label_map.shape
+        if self.label_map.dtype != np.uint8 or len(shape) != 2 or 0 in shape:
+            raise ValueError(
+                f"label_map must be a non-empty (h, w) uint8 array, got {self.label_map.dtype} "
+                f"{shape}"
+            )
+        if self.evidence.dtype != np.uint8 or self.evidence.shape != (len(self.groups), *shape):
+            raise ValueError(
+                f"evidence must be uint8 {(len(self.groups), *shape)}, got {self.evidence.dtype} "
+                f"{self.evidence.shape}"
+            )
+        if self.must_cover.dtype != np.bool_ or self.must_cover.shape != shape:
+            raise ValueError(f"must_cover must be bool {shape}, got {self.must_cover.shape}")
+        if self.instances is not None and (
+            self.instances.dtype != np.uint8 or self.instances.shape != shape
+        ):
+            raise ValueError(f"instances must be uint8 {shape}, got {self.instances.shape}")
+        highest = int(self.label_map.max())
+        if highest > max(Label):
+            raise ValueError(f"label_map holds id {highest}; the highest known id is {max(Label)}")
+        for array in (self.label_map, self.evidence, self.must_cover, self.instances):
+            if array is not None:
+                _frozen(array)
+
+    def __repr__(self) -> str:
+        height, width = self.label_map.shape
+        return f"ParseResult(frame_id={self.frame_id}, size_wh=({width}, {height}), {self.parser_id})"
+
+    def probability(self, group: str) -> NDArray[np.uint8] | None:
+        """Returns the (h, w) uint8 evidence of `group`, or None where the parser has none."""
+        return self.evidence[self.groups.index(group)] if group in self.groups else None
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a run is.
+
+    Attributes:
+        frames_done: frames written.
+        frames_total: expected frames, or None where the source does not say.
+        elapsed_s: seconds since the start.
+    """
+
+    frames_done: int
+    frames_total: int | None
+    elapsed_s: float
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RunReport:
+    """What one run did. Numbers only: nothing in it shows a person.
+
+    Attributes:
+        path_out: the finished output.
+        frames: frames written.
+        parses: frames a parser ran on.
+        covered_fraction: mean share (0..1) of the picture that was covered.
+        unknown_frames: frames that were covered whole because nothing was known about them.
+        elapsed_s: wall-clock seconds.
+        dropped: what the container held and the output does not (audio, subtitles, ...).
+        warnings: what the user should know.
+    """
+
+    path_out: str
+    frames: int
+    parses: int
+    covered_fraction: float
+    unknown_frames: int
+    elapsed_s: float
+    dropped: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()

@@ -1,0 +1,42 @@
+"""Keeps credentials out of logs and messages.
+
+Credentials travel in URLs: the user part (RFC 3986, section 3.2.1) and query values. Redaction
+happens once, in the logger and in `redact()`, not call site by call site.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+
+__all__ = ["RedactingFilter", "install_redaction", "redact"]
+
+_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s]*(?:@[^/@\s]*)*@")
+_QUERY = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.-]*://[^\s?#]*)[?#][^\s'\"]*")
+
+
+def redact(text: str) -> str:
+    """Returns `text` with the user part, query and fragment of every URL in it removed."""
+    text = _USER.sub(r"\g<scheme>***@", text)
+    return _QUERY.sub(r"\g<head>?***", text)
+
+
+class RedactingFilter(logging.Filter):
+    """Formats each record once, redacts it, and drops tracebacks' locals by design."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Rewrites `record` in place; always lets it through."""
+        record.msg = redact(record.getMessage())
+        record.args = ()
+        if record.exc_info is not None:
+            formatter = logging.Formatter()
+            record.exc_text = redact(formatter.formatException(record.exc_info))
+            record.exc_info = None
+        return True
+
+
+def install_redaction() -> None:
+    """Puts the filter before every handler of the root logger; call after adding handlers."""
+    for handler in logging.getLogger().handlers:
+        if not any(isinstance(existing, RedactingFilter) for existing in handler.filters):
+            handler.addFilter(RedactingFilter())

@@ -1,0 +1,24 @@
+"""Time as containers keep it: integer timestamps in a rational time base, never a float guess."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+__all__ = ["rescale", "seconds"]
+
+
+def seconds(pts: int, time_base: Fraction) -> float:
+    """Returns `pts` ticks of `time_base` in seconds (for display and thresholds only)."""
+    return float(pts * time_base)
+
+
+def rescale(pts: int, source: Fraction, target: Fraction) -> int:
+    """Returns `pts` of time base `source` in ticks of `target`, rounded to nearest, half up.
+
+    Raises:
+        ValueError: a time base is not positive.
+    """
+    if source <= 0 or target <= 0:
+        raise ValueError(f"time bases must be positive, got {source} and {target}")
+    exact = pts * source / target
+    return (2 * exact.numerator + exact.denominator) // (2 * exact.denominator)
