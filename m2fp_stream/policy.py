@@ -1,0 +1,232 @@
+"""Which findings of a parse are hidden, with what margin and under which effect.
+
+The policy turns one `ParseResult` into `Findings` (one part map a person, and everybody's whole
+outline), and the carried part maps of a frame into its `CoverPlan`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated, Final, Literal, final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from .core.labels import PRESETS, Label, nearest, parse_label_name
+from .core.plan import CoverPlan, Effect, Fill
+from .core.records import ParseResult
+
+__all__ = ["Findings", "Policy", "PolicyOptions"]
+
+_GROUP_LABEL: Final[Mapping[str, Label]] = {"person": Label.HUMAN}
+_LAST_FILL: Final = 255
+
+
+class PolicyOptions(BaseModel):
+    """What is hidden, and how."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+
+    hide: Annotated[
+        Literal["face", "head", "skin", "person"] | tuple[str, ...],
+        Field(
+            title="Parts to hide",
+            description=(
+                "A preset (face, head, skin, person) or a list of labels. A part the parser "
+                "cannot tell apart is hidden with whatever contains it."
+            ),
+        ),
+    ] = "head"
+    effect: Annotated[
+        Literal["frost", "solid", "silhouette", "mosaic"],
+        Field(title="Effect", description="How hidden parts are filled, unless `effects` says."),
+    ] = "frost"
+    effects: Annotated[
+        dict[str, Literal["frost", "solid", "silhouette", "mosaic"]],
+        Field(title="Effects by label", description="For example {hair: solid}."),
+    ] = {}
+    margin: Annotated[
+        float,
+        Field(
+            title="Margin",
+            description="Added around a region, as a fraction of the radius of its equal disc.",
+            ge=0.0,
+            le=2.0,
+        ),
+    ] = 0.12
+    threshold: Annotated[
+        float,
+        Field(
+            title="Hiding threshold",
+            description=(
+                "A part is hidden above this probability, whatever the most likely label is. "
+                "Lower hides more."
+            ),
+            gt=0.0,
+            lt=1.0,
+        ),
+    ] = 0.3
+
+    @field_validator("hide", mode="before")
+    @classmethod
+    def _list_or_preset(cls, value: object) -> object:
+        return tuple(value) if isinstance(value, list) else value
+
+    @field_validator("hide")
+    @classmethod
+    def _known_hide(cls, value: str | tuple[str, ...]) -> str | tuple[str, ...]:
+        if isinstance(value, tuple):
+            if not value:
+                raise ValueError("name at least one label to hide")
+            for name in value:
+                parse_label_name(name)
+        return value
+
+    @field_validator("effects")
+    @classmethod
+    def _known_effects(cls, value: dict[str, str]) -> dict[str, str]:
+        for name in value:
+            parse_label_name(name)
+        return value
+
+    def hidden_labels(self) -> frozenset[Label]:
+        """Returns the labels that `hide` means."""
+        if isinstance(self.hide, str):
+            return PRESETS[self.hide]
+        return frozenset(parse_label_name(name) for name in self.hide)
+
+    @staticmethod
+    def hide_from_text(text: str) -> str | tuple[str, ...]:
+        """Returns the `hide` value a user wrote on the command line: a preset or ``a,b,c``.
+
+        Raises:
+            ValueError: neither a preset nor known labels; the message names the nearest.
+        """
+        text = text.strip().lower()
+        if text in PRESETS:
+            return text
+        names = tuple(name.strip() for name in text.split(",") if name.strip())
+        if len(names) <= 1:
+            try:
+                parse_label_name(text)
+            except ValueError:
+                choices = [*PRESETS, *(label.title for label in Label if label)]
+                raise ValueError(f"unknown preset or label {text!r}; {nearest(text, choices)}") from None
+        for name in names:
+            parse_label_name(name)
+        return names
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Findings:
+    """What one parse says must be hidden, and where people are at all.
+
+    Attributes:
+        regions: one (h, w) uint8 part map a person: the `Label` of what is hidden there, 0 where
+            nothing is. Margins are in it.
+        people: (h, w) uint8, 1 where the parse saw anything of a person (hidden or not).
+    """
+
+    regions: tuple[NDArray[np.uint8], ...]
+    people: NDArray[np.uint8]
+
+
+@final
+class Policy:
+    """Applies `PolicyOptions`; holds no state, any thread may use it."""
+
+    def __init__(self, options: PolicyOptions) -> None:
+        self.options = options
+        default = Effect(options.effect)
+        self._effects = dict.fromkeys(Label, default)
+        for name, effect in options.effects.items():
+            self._effects[parse_label_name(name)] = Effect(effect)
+
+    def findings(self, result: ParseResult) -> Findings:
+        """Returns what `result` hides; `must_cover` is hidden under every policy."""
+        hidden = result.labels.covering(self.options.hidden_labels())
+        level = int(self.options.threshold * 255)
+        wanted = np.zeros(256, np.uint8)
+        for label in hidden:
+            wanted[label] = label
+        parts = np.asarray(cv2.LUT(result.label_map, wanted), np.uint8)
+        people = (result.label_map > 0) | result.must_cover
+        for index, group in enumerate(result.groups):
+            sure = result.evidence[index] > level
+            people |= sure
+            label = _GROUP_LABEL.get(group) or parse_label_name(group)
+            if label in hidden:
+                parts[sure & (parts == 0)] = label
+        parts[result.must_cover & (parts == 0)] = Label.HUMAN
+        return Findings(
+            tuple(self._with_margin(region) for region in _by_person(parts, result.instances)),
+            people.astype(np.uint8),
+        )
+
+    def plan(
+        self,
+        *,
+        frame_id: int,
+        size_wh: tuple[int, int],
+        parts: NDArray[np.uint8],
+        tracks: NDArray[np.uint8],
+    ) -> CoverPlan:
+        """Returns the plan that covers every non-zero pixel of `parts`.
+
+        Args:
+            frame_id: the frame the plan is for.
+            size_wh: that frame's (width, height).
+            parts: (h, w) uint8 `Label` of what is hidden, 0 = clear.
+            tracks: (h, w) uint8 track numbers; they only tell fills apart.
+        """
+        pairs = parts.astype(np.uint16) << 8 | np.where(parts > 0, tracks, 0)
+        legend = _values(pairs)
+        if len(legend) >= _LAST_FILL:  # too many to tell apart: one fill a part will do
+            pairs &= 0xFF00
+            legend = _values(pairs)
+        cover = np.zeros(parts.shape, np.uint8)
+        fills = []
+        for number, pair in enumerate(legend, start=1):
+            cover[pairs == pair] = number
+            part = Label(pair >> 8)
+            fills.append(Fill(self._effects[part], part, pair & 0xFF))
+        return CoverPlan(frame_id=frame_id, size_wh=size_wh, cover=cover, fills=tuple(fills))
+
+    def _with_margin(self, region: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        area = int(np.count_nonzero(region))
+        radius = round(self.options.margin * float(np.sqrt(area / np.pi)))
+        if radius < 1:
+            return region
+        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+        grown = np.asarray(cv2.dilate(region, kernel), np.uint8)
+        return np.where(region > 0, region, grown)
+
+
+def _values(array: NDArray[np.uint8] | NDArray[np.uint16]) -> list[int]:
+    """The distinct values but 0, ascending."""
+    counts = np.bincount(array.ravel())
+    return [int(value) for value in np.flatnonzero(counts) if value]
+
+
+def _by_person(
+    parts: NDArray[np.uint8], instances: NDArray[np.uint8] | None
+) -> list[NDArray[np.uint8]]:
+    """Splits a part map by instance; what belongs to nobody, by connected component."""
+    regions: list[NDArray[np.uint8]] = []
+    rest = parts
+    if instances is not None:
+        owned = np.where(parts > 0, instances, 0)
+        regions.extend(
+            np.where(owned == person, parts, 0).astype(np.uint8) for person in _values(owned)
+        )
+        rest = np.where(owned > 0, 0, parts).astype(np.uint8)
+    if rest.any():
+        count, components = cv2.connectedComponents((rest > 0).astype(np.uint8))
+        regions.extend(
+            np.where(components == number, rest, 0).astype(np.uint8) for number in range(1, count)
+        )
+    return regions

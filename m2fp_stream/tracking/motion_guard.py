@@ -1,0 +1,150 @@
+"""Covers what moves and is not explained by a parse.
+
+Three masks and a memory, all at the size of the small picture:
+
+- *explained*: what a parse saw, carried by flow and kept only where flow reproduces the picture.
+  This is the key: a person who enters over an explained background does not become explained.
+- *background*: the picture where a parse found nobody; what looks like it again is not covered.
+- *unexplained*: what moved, is not explained and is not known background; carried by flow until
+  parses clear it.
+
+Constants are in pixels of the small picture (about 320x180); they were measured on composed clips
+of people who dash in, flash up and run in the dark (see `docs/performance.md`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final, final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .flow import Link, Mask
+from .tracks import grow
+
+__all__ = ["Guard"]
+
+_EXPLAINED_REACH: Final = 3
+_PERSON_REACH: Final = 5
+_BACKGROUND_REACH: Final = 8
+_SMALLEST: Final = 24  # of the small picture; smaller specks are compression noise that moves
+_CLOSE: Final = np.ones((19, 19), np.uint8)
+_OPEN: Final = np.ones((2, 2), np.uint8)
+_COVER_REACH: Final = 4
+_PERSON_SHARE: Final = 0.25
+_LOST_SHARE: Final = 0.15
+_SPREAD: Final = 250
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Guard:
+    """The guard's state in one frame. Immutable: steps return new states.
+
+    Attributes:
+        explained: see the module.
+        unexplained: see the module; without the reach that covers add.
+        cleared: (h, w) uint8, how many parses in a row found nobody in that unexplained pixel.
+        background: (h, w, 3) uint8 like `Small.colour`, or None before the first parse.
+        background_known: where `background` holds.
+    """
+
+    explained: Mask
+    unexplained: Mask
+    cleared: NDArray[np.uint8]
+    background: NDArray[np.uint8] | None
+    background_known: Mask
+
+    @classmethod
+    def blank(cls, height: int, width: int) -> Guard:
+        """Returns the state of a frame of which nothing is known."""
+        zero = np.zeros((height, width), np.uint8)
+        return cls(zero, zero, zero, None, zero)
+
+    def known_background(self, link: Link) -> Mask:
+        """1 where the frame ("here") shows the background that a parse cleared."""
+        if self.background is None:
+            return self.background_known
+        return link.matches(self.background) & self.background_known
+
+    def step(self, link: Link) -> Guard:
+        """Returns the state one frame further along `link`."""
+        background, known = self.background, self.background_known
+        if background is not None:
+            background = link.compensate(background, outside=None)
+            known = link.compensate(known, outside=0)
+        moved = Guard(self.explained, self.unexplained, self.cleared, background, known)
+        seen = moved.known_background(link)
+        explained = link.carry(self.explained) & link.consistent
+        new = link.moved & (1 - seen) & (1 - grow(explained, _EXPLAINED_REACH))
+        unexplained = self.unexplained
+        if unexplained.any():
+            unexplained = link.carry(unexplained) & (1 - seen)
+        unexplained = unexplained | new
+        if unexplained.any():
+            unexplained = _solid(unexplained)
+        cleared = link.carry(self.cleared) if self.cleared.any() else self.cleared
+        return Guard(explained, unexplained, cleared, background, known)
+
+    def correct(
+        self,
+        link: Link | None,
+        picture: NDArray[np.uint8],
+        people: Mask,
+        held: Mask,
+        *,
+        clear_parses: int,
+    ) -> Guard:
+        """Returns the state after a parse of this very frame.
+
+        Args:
+            link: from this frame to the one before; None at the start of a shot.
+            picture: this frame's `Small.colour`; where nobody is, its pixels are remembered.
+            people: 1 where the parse saw people.
+            held: 1 where tracks cover that the parse did not confirm.
+            clear_parses: parses in a row that must find nobody to clear an unexplained region.
+        """
+        explained = grow(people, _PERSON_REACH)
+        keep = np.zeros_like(people)
+        cleared = np.zeros_like(people)
+        if self.unexplained.any():
+            lost = None if link is None else grow(link.moved & (1 - link.consistent), 2)
+            count, components = cv2.connectedComponents(self.unexplained)
+            for number in range(1, count):
+                component = components == number
+                if float((explained[component] > 0).mean()) > _PERSON_SHARE:
+                    explained[component] = 1  # the parse labels it
+                    continue
+                found_nobody = int(self.cleared[component].max()) + 1
+                astray = lost is not None and float(lost[component].mean()) > _LOST_SHARE
+                if astray or found_nobody < clear_parses:
+                    keep[component] = 1
+                    # Motion nobody can follow starts the count again: these parses looked at it
+                    # while it was still changing.
+                    cleared[component] = 0 if astray else min(found_nobody, _SPREAD)
+                else:
+                    explained[component] = 1
+        blocked = grow(people, _BACKGROUND_REACH) | grow(keep, _COVER_REACH) | grow(held, 2)
+        free = (1 - blocked).astype(np.uint8)
+        if self.background is None:
+            background, known = picture.copy(), free
+        else:
+            background = np.where(free[..., None] > 0, picture, self.background)
+            known = self.background_known | free
+        return Guard(explained, keep, cleared, background, known)
+
+    def cover(self) -> Mask:
+        """1 where the guard covers: the unexplained, with reach."""
+        return grow(self.unexplained, _COVER_REACH) if self.unexplained.any() else self.unexplained
+
+
+def _solid(mask: Mask) -> Mask:
+    """Removes single pixels, closes gaps, drops specks below `_SMALLEST`."""
+    opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _OPEN)
+    closed = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, _CLOSE)
+    count, components, stats, _ = cv2.connectedComponentsWithStats(closed)
+    large = np.zeros(count, np.uint8)
+    large[1:] = stats[1:, cv2.CC_STAT_AREA] >= _SMALLEST
+    return large[components]

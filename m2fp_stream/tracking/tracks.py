@@ -1,0 +1,108 @@
+"""A covered region that lives through time."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .flow import Link, Mask
+from .options import TrackingOptions
+
+__all__ = ["Track", "grow", "shrink_map"]
+
+
+def grow(mask: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
+    """Returns `mask` (any uint8 values) dilated by a disc of `radius` pixels."""
+    if radius < 1:
+        return mask
+    kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
+    return np.asarray(cv2.dilate(mask, kernel), np.uint8)
+
+
+def shrink_map(values: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """Returns `values` at `size_wh` such that no non-zero pixel is lost (largest value wins)."""
+    height, width = values.shape
+    if (width, height) == size_wh:
+        return values
+    reach = max(width / size_wh[0], height / size_wh[1])
+    if reach > 1:  # spread each pixel over all cells whose centre samples near it
+        side = 2 * int(np.ceil(reach / 2)) + 1
+        values = np.asarray(cv2.dilate(values, np.ones((side, side), np.uint8)), np.uint8)
+    return np.asarray(cv2.resize(values, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """One person's hidden region as it lies in one frame. Immutable: steps return new tracks.
+
+    Attributes:
+        track_id: unique within a run.
+        parts: (h, w) uint8 `Label` of what is hidden, 0 outside.
+        velocity: (dx, dy) pixels a frame, in the direction of travel through time.
+        growth: pixels of growth not yet spent.
+        grown: pixels grown since a parse confirmed the region.
+        misses: consecutive parses that did not confirm it.
+        confirmed_s: time of the last parse that did.
+        origin_s: time of the first one.
+    """
+
+    track_id: int
+    parts: NDArray[np.uint8]
+    velocity: tuple[float, float]
+    growth: float
+    grown: int
+    misses: int
+    confirmed_s: float
+    origin_s: float
+
+    @property
+    def area(self) -> int:
+        """Covered pixels."""
+        return int(np.count_nonzero(self.parts))
+
+    def step(self, link: Link, options: TrackingOptions) -> Track | None:
+        """Returns the track one frame further along `link`, or None once it left the picture.
+
+        The region is the union of what flow carries and of a shift by the median flow: flow alone
+        tears at edges, a shift alone does not follow a turn.
+        """
+        carried = link.carry(self.parts)
+        inside = carried > 0
+        if np.count_nonzero(inside) >= 6:
+            dx = -float(np.median(link.flow[..., 0][inside]))
+            dy = -float(np.median(link.flow[..., 1][inside]))
+        else:
+            dx, dy = self.velocity
+        height, width = carried.shape
+        shifted = cv2.warpAffine(
+            self.parts,
+            np.asarray([[1, 0, dx], [0, 1, dy]], np.float32),
+            (width, height),
+            flags=cv2.INTER_NEAREST,
+        )
+        parts = np.asarray(cv2.max(carried, shifted), np.uint8)
+        area = int(np.count_nonzero(parts))
+        if area < 3:
+            return None
+        growth, grown = self.growth, self.grown
+        if grown < max(2.0, 0.5 * float(np.sqrt(area / np.pi))):
+            growth += options.growth_px + options.growth_per_speed * float(np.hypot(dx, dy))
+            whole = int(growth)
+            if whole:
+                parts, growth, grown = grow(parts, whole), growth - whole, grown + whole
+        return replace(self, parts=parts, velocity=(dx, dy), growth=growth, grown=grown)
+
+    def followed(self, link: Link) -> float:
+        """Returns the share (0..1) of the region in which flow reproduces the picture."""
+        inside = self.parts > 0
+        return float(link.consistent[inside].mean()) if inside.any() else 0.0
+
+    def overlap(self, mask: Mask | NDArray[np.uint8]) -> float:
+        """Returns the share (0..1) of the region that `mask` covers."""
+        inside = self.parts > 0
+        return float((mask[inside] > 0).mean()) if inside.any() else 0.0
