@@ -1,0 +1,639 @@
+"""Anonymises a recorded source: every frame, in order, covered from both sides of time.
+
+Three threads and one parser process work on different frames at once; every decision depends on
+pixels and options only, never on which of them was faster, so equal input gives equal output.
+
+    reader    decodes, makes the small copies, measures flow, finds cuts, orders the regular parses
+    solver    (the caller's thread) carries findings forwards and backwards through each gap
+              between two parses, orders more parses where something moves unexplained
+    writer    composes and hands composed frames to the sink
+
+A gap is solved when the parse at its right end has come. A frame leaves the solver only once
+`lookbehind_s` of later frames are solved, so that a person found late is still covered in the
+frames before (P5). Raw frames live in memory only, and only this long.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Annotated, Final, Protocol, final
+
+import cv2
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.errors import M2FPStreamError, ModelError, ParserError
+from ..core.plan import CoverState, Parsed, Propagated, Unknown, Why
+from ..core.raw import RawFrame
+from ..core.records import ParseResult
+from ..core.safe import SafeFrame
+from ..core.timing import seconds
+from ..policy import Policy
+from ..sinks.base import Sink
+from ..sources.base import Source
+from ..tracking.flow import Analyser, Link, Small, small_size
+from ..tracking.options import TrackingOptions
+from ..tracking.propagate import Covered, State, Tracker
+from ..tracking.tracks import Track
+from .slot import BoundedQueue, Stopped
+from .workers import ParserQueue
+
+__all__ = ["Composer", "OfflineOptions", "OfflineRun", "Outcome"]
+
+_log = logging.getLogger(__name__)
+
+_EVENT_SHARE: Final = 0.01  # of the small picture, newly unexplained: parse in between
+_LEFTOVER_SHARE: Final = 0.01  # of it, unexplained from both sides: parse in the middle
+_EVENT_AFTER: Final = 2  # frames after a parse before another may be called for
+_FOLLOWED_SHARE: Final = 0.35
+_LOST_FRAMES: Final = 3
+_READ_AHEAD: Final = 12
+_WRITE_AHEAD: Final = 3
+
+
+class OfflineOptions(BaseModel):
+    """How recorded files are processed."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
+
+    interval_s: Annotated[
+        float,
+        Field(
+            title="Parse interval",
+            description=(
+                "Seconds between regular parses; cuts and unexplained motion bring more. Smaller "
+                "is slower and closer."
+            ),
+            gt=0,
+            le=2,
+        ),
+    ] = 0.17
+    max_gap: Annotated[
+        int,
+        Field(title="Largest gap", description="Frames between two parses at most.", ge=1, le=60),
+    ] = 10
+    lookbehind_s: Annotated[
+        float,
+        Field(
+            title="Look-behind",
+            description="How far back (seconds) a person found late is covered.",
+            ge=0,
+            le=30,
+        ),
+    ] = 2.0
+    buffer_mb: Annotated[
+        int,
+        Field(
+            title="Frame buffer",
+            description="Memory for frames in look-behind (MB); a full buffer shortens it.",
+            ge=16,
+            le=65_536,
+        ),
+    ] = 192
+    parse_side: Annotated[
+        int,
+        Field(
+            title="Parse size",
+            description="Longer side of the copy that the parser gets, in pixels.",
+            ge=160,
+            le=1280,
+        ),
+    ] = 640
+    parse_deadline_s: Annotated[
+        float,
+        Field(
+            title="Parse deadline",
+            description="A parse that takes longer is a hang; its process is replaced.",
+            gt=0,
+            le=600,
+        ),
+    ] = 30.0
+    max_failures: Annotated[
+        int,
+        Field(
+            title="Failed parses",
+            description=(
+                "Frames around a failed parse are covered whole; after this many in a row the run "
+                "ends without an output."
+            ),
+            ge=1,
+            le=1000,
+        ),
+    ] = 3
+
+
+class Composer(Protocol):
+    """The one thing that may turn a raw frame into a safe one."""
+
+    def compose(self, raw: RawFrame, state: CoverState) -> SafeFrame:
+        """Returns the composed frame; total."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Counts of one run; see `core.records.RunReport`."""
+
+    frames: int
+    parses: int
+    covered_fraction: float
+    unknown_frames: int
+
+
+@final
+@dataclass(slots=True, eq=False)
+class _Item:
+    """One frame on its way from reader to writer."""
+
+    frame: RawFrame
+    time_s: float
+    small: Small | None = None
+    back: Link | None = None  # this frame to the one before
+    ahead: Link | None = None  # the one before to this frame
+    starts_shot: bool = False
+    ends_shot: bool = False
+    parse: Future[ParseResult] | None = None
+    unknown: Why | None = None
+    parsed: bool = False
+    age_s: float = 0.0
+    covered: Covered | None = None
+
+
+@dataclass(slots=True)
+class _Counts:
+    frames: int = 0
+    parses: int = 0
+    covered: float = 0.0
+    unknown: int = 0
+
+
+@final
+@dataclass(slots=True, eq=False)
+class _Anchor:
+    """A parsed frame with its corrected state, from which the next gap starts."""
+
+    item: _Item
+    state: State
+
+
+@final
+class OfflineRun:
+    """One run over one source. Use once: `OfflineRun(...).run()`."""
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        sink: Sink,
+        composer: Composer,
+        parser: ParserQueue,
+        policy: Policy,
+        tracking: TrackingOptions,
+        options: OfflineOptions,
+        on_frames: Callable[[int], None] | None = None,
+    ) -> None:
+        self._source = source
+        self._sink = sink
+        self._composer = composer
+        self._parser = parser
+        self._policy = policy
+        self._options = options
+        self._on_frames = on_frames
+        self._tracker = Tracker(tracking)
+        self._analyser = Analyser()
+        self._small_wh = small_size(source.info.size_wh, tracking.area)
+        pixels = self._small_wh[0] * self._small_wh[1]
+        self._event_px, self._leftover_px = _EVENT_SHARE * pixels, _LEFTOVER_SHARE * pixels
+        width, height = source.info.size_wh
+        self._frames_held = max(4, options.buffer_mb * 1_000_000 // (width * height * 3))
+        self._read: BoundedQueue[_Item] = BoundedQueue(_READ_AHEAD)
+        self._write: BoundedQueue[tuple[RawFrame, CoverState]] = BoundedQueue(_WRITE_AHEAD)
+        self._held: deque[_Item] = deque()
+        self._gap: list[_Item] = []
+        self._anchor: _Anchor | None = None
+        self._failures = 0
+        self._counts = _Counts()
+        self._written = 0
+        self._write_error: BaseException | None = None
+
+    def run(self) -> Outcome:
+        """Processes the whole source and finishes the sink; returns what was done.
+
+        On any error, an interrupt included, the sink is aborted: no output appears.
+
+        Raises:
+            SourceError, SinkError, ParserError, ModelError, PromiseError: see `core.errors`.
+        """
+        reader = threading.Thread(target=self._read_all, name="reader", daemon=True)
+        writer = threading.Thread(target=self._write_all, name="writer", daemon=True)
+        done = False
+        try:
+            reader.start()
+            writer.start()
+            for item in self._read:
+                try:
+                    self._take(item)
+                except BaseException:
+                    _drop(item)
+                    raise
+                if self._on_frames is not None:
+                    self._on_frames(self._written)
+            self._emit_all()
+            self._write.finish()
+            writer.join()
+            done = self._write_error is None
+        except Stopped:
+            pass  # the writer failed; its error is raised below
+        finally:
+            for item in self._read.stop():
+                _drop(item)
+            while self._held:
+                _drop(self._held.popleft())
+            if not done:
+                for frame, _ in self._write.stop():
+                    frame.release()
+            reader.join()
+            for item in self._read.stop():  # what the reader put while it was being stopped
+                _drop(item)
+            if writer.ident is not None:
+                writer.join()
+            if not done:
+                self._sink.abort()
+        if self._write_error is not None:
+            raise self._write_error
+        try:
+            self._sink.finish()
+        except BaseException:
+            self._sink.abort()
+            raise
+        if self._on_frames is not None:
+            self._on_frames(self._written)
+        counts = self._counts
+        return Outcome(
+            frames=counts.frames,
+            parses=counts.parses,
+            covered_fraction=counts.covered / max(1, counts.frames),
+            unknown_frames=counts.unknown,
+        )
+
+    # --- reader thread ---
+
+    def _read_all(self) -> None:
+        waiting: _Item | None = None
+        try:
+            for item in self._analysed():
+                if waiting is not None:
+                    waiting.ends_shot = item.starts_shot
+                    ready, waiting = waiting, None
+                    self._hand_over(ready)
+                waiting = item
+            if waiting is not None:
+                waiting.ends_shot = True
+                ready, waiting = waiting, None
+                self._hand_over(ready)
+            self._read.finish()
+        except Stopped:
+            pass
+        except BaseException as error:  # carried to the solver, which raises it
+            self._read.fail(error)
+        finally:
+            if waiting is not None:
+                _drop(waiting)
+
+    def _analysed(self) -> Iterator[_Item]:
+        """Yields items with their small copies and links; marks where shots start."""
+        parsed_s, since = 0.0, 0
+        fresh = True  # the next frame starts a shot whatever it shows
+        for captured in self._source.frames():
+            frame = captured.frame
+            item = _Item(frame, seconds(frame.pts, frame.time_base))
+            try:
+                # A frame whose pixels are gone, or a plain bug, must not pass for "nobody".
+                if captured.restart or fresh:
+                    self._analyser.restart()
+                with frame.analysis() as bgr:
+                    item.small = Small.of(bgr, self._small_wh)
+                links = self._analyser.feed(item.small)
+            except Exception as error:  # whatever flow trips over, the frame is covered whole
+                _log.warning("frame %d: tracking failed: %s", frame.frame_id, type(error).__name__)
+                item.unknown = Why.TRACKING_FAILED
+                links = None
+            if links is None:
+                item.starts_shot = True
+            else:
+                item.back, item.ahead = links
+            if item.small is not None and item.small.uniform:
+                item.unknown = Why.UNIFORM
+                item.starts_shot = True
+            fresh = item.unknown is not None
+            since += 1
+            due = item.time_s - parsed_s >= self._options.interval_s * 0.999
+            if item.unknown is None and (
+                item.starts_shot or due or since >= self._options.max_gap
+            ):
+                try:
+                    item.parse = self._order(item, urgent=False)
+                except BaseException:
+                    _drop(item)
+                    raise
+                parsed_s, since = item.time_s, 0
+            yield item
+
+    def _hand_over(self, item: _Item) -> None:
+        try:
+            if item.ends_shot and item.parse is None and item.unknown is None:
+                item.parse = self._order(item, urgent=False)
+            self._read.put(item)
+        except BaseException:
+            _drop(item)
+            raise
+
+    def _order(self, item: _Item, *, urgent: bool) -> Future[ParseResult]:
+        width, height = item.frame.size_wh
+        scale = min(1.0, self._options.parse_side / max(width, height))
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        with item.frame.analysis() as bgr:
+            if scale < 1:
+                copy = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
+            else:
+                copy = bgr.copy()
+        return self._parser.submit(copy, frame_id=item.frame.frame_id, urgent=urgent)
+
+    # --- solver: the caller's thread ---
+
+    def _take(self, item: _Item) -> None:
+        """Takes the next frame in order; solves what has become solvable."""
+        if item.starts_shot:
+            self._emit_all()
+            self._gap = []
+            self._anchor = None
+        self._held.append(item)
+        if item.unknown is not None:
+            return
+        self._gap.append(item)
+        if item.parse is not None:
+            gap, self._gap = self._gap, []
+            self._solve(gap)
+            self._emit_due()
+
+    def _solve(self, gap: list[_Item]) -> None:
+        """Finds the cover of every frame in `gap`: all after the anchor, the last one parsed."""
+        start = 0
+        while start < len(gap):
+            if self._anchor is None:
+                # Nothing is known before the first good parse: frames before it stay covered.
+                for item in gap[start:-1]:
+                    item.unknown = item.unknown or Why.PARSER_FAILED
+                self._correct(gap[-1], None)
+                return
+            states: list[State] = []
+            state, stop = self._anchor.state, len(gap) - 1
+            before = _pixels(state)
+            try:
+                for index in range(start, len(gap)):
+                    state = self._tracker.step(state, _back(gap[index]))
+                    states.append(state)
+                    passed = index - start + 1
+                    if passed >= _EVENT_AFTER and _pixels(state) > before + self._event_px:
+                        stop = min(stop, index)
+                        break
+                self._fill(gap[start : stop + 1], states)
+            except (cv2.error, ValueError, IndexError, FloatingPointError) as error:
+                _log.warning("tracking failed: %s", type(error).__name__)
+                for item in gap[start : stop + 1]:
+                    item.unknown = Why.TRACKING_FAILED
+                self._anchor = None
+                if stop == len(gap) - 1:
+                    return
+            start = stop + 1
+
+    def _correct(self, item: _Item, state: State | None) -> _Anchor | None:
+        """Parses `item` and makes it the anchor; None (and everything unknown) where that fails."""
+        result = self._result(item)
+        if result is None:
+            item.unknown = Why.PARSER_FAILED
+            self._anchor = None
+            return None
+        assert item.small is not None  # only frames with small copies are solved
+        if state is None:
+            state = self._tracker.blank(item.small)
+            link = None
+        else:
+            link = item.back
+        corrected = self._tracker.correct(
+            state, self._policy.findings(result), item.small, link, item.time_s
+        )
+        item.parsed, item.age_s = True, 0.0
+        item.covered = corrected.covered().add_guard(corrected.guard.cover())
+        self._anchor = _Anchor(item, corrected)
+        return self._anchor
+
+    def _fill(self, items: list[_Item], states: list[State]) -> None:
+        """Covers `items`, whose forward states are `states`; parses the last one."""
+        left = self._anchor
+        assert left is not None  # _solve() made sure
+        last = items[-1]
+        right = self._correct(last, states[-1])
+        if right is None:
+            for item in items:
+                item.unknown = Why.PARSER_FAILED
+            return
+        while True:
+            backward = self._backward(items, right.state)
+            unclear = self._combine(left, items, states, backward)
+            if not unclear:
+                break
+            # Both directions leave something that moves unexplained: look at it.
+            middle = unclear[len(unclear) // 2]
+            self._anchor = left
+            self._fill(items[: middle + 1], states[: middle + 1])
+            if self._anchor is None:
+                for item in items[middle + 1 :]:
+                    item.unknown = Why.PARSER_FAILED
+                return
+            left, items = self._anchor, items[middle + 1 :]
+            states, state = [], left.state
+            for item in items:
+                state = self._tracker.step(state, _back(item))
+                states.append(state)
+            right = self._correct(last, states[-1])
+            if right is None:  # it was parsed above; only a bug would come here
+                raise ParserError(f"frame {last.frame.frame_id}: a finished parse was lost")
+        self._cover_behind(left, items, backward, right)
+        self._anchor = right
+
+    def _backward(self, items: list[_Item], state: State) -> list[State]:
+        """Returns the states of `items` (but the last) carried back from the last one's."""
+        states: list[State] = []
+        for later in reversed(items[1:]):
+            state = self._tracker.step(state, _ahead(later))
+            states.append(state)
+        return states[::-1]
+
+    def _combine(
+        self, left: _Anchor, items: list[_Item], states: list[State], backward: list[State]
+    ) -> list[int]:
+        """Covers the frames inside a gap; returns the indices of those that need a parse."""
+        unclear: list[int] = []
+        last = items[-1]
+        for index, (item, ahead, behind) in enumerate(zip(items[:-1], states, backward)):
+            both = ahead.guard.cover() & behind.guard.cover()
+            if np.count_nonzero(both) > self._leftover_px:
+                unclear.append(index)
+            item.covered = (ahead.covered() | behind.covered()).narrowed().add_guard(both)
+            item.age_s = min(item.time_s - left.item.time_s, last.time_s - item.time_s)
+        return unclear
+
+    def _cover_behind(
+        self, left: _Anchor, items: list[_Item], backward: list[State], right: _Anchor
+    ) -> None:
+        """Carries regions that this gap's parse found for the first time further back (P5).
+
+        They go back to where they leave the picture, to where flow can no longer follow them, to
+        the cut, or as far as frames are held.
+        """
+        first = backward[0] if backward else right.state
+        known = {track.track_id for track in left.state.tracks}
+        fresh = [track for track in first.tracks if track.track_id not in known]
+        if not fresh:
+            return
+        behind = [item for item in self._held if item.frame.frame_id < items[0].frame.frame_id]
+        horizon = right.item.time_s - self._options.lookbehind_s
+        for start in fresh:
+            track: Track | None = start
+            later, lost = items[0], 0
+            for item in reversed(behind):
+                link = later.ahead
+                if item.time_s < horizon or item.covered is None or link is None or track is None:
+                    break
+                track = track.step(link, self._tracker.options)
+                if track is None:
+                    break
+                lost = lost + 1 if track.followed(link) < _FOLLOWED_SHARE else 0
+                if lost >= _LOST_FRAMES:
+                    break
+                item.covered = item.covered.add(track)
+                later = item
+
+    def _result(self, item: _Item) -> ParseResult | None:
+        """Returns the parse of `item`, ordering it now where nobody did; None where it failed."""
+        first = item.parse is None
+        if item.parse is None:
+            item.parse = self._order(item, urgent=True)
+        again = item.parsed
+        try:
+            result = item.parse.result()
+        except ModelError:
+            raise
+        except M2FPStreamError as error:
+            self._failures += 1
+            _log.warning("frame %d: %s", item.frame.frame_id, error)
+            if self._failures >= self._options.max_failures:
+                raise ParserError(
+                    f"{self._failures} parses in a row failed, nothing was written; last: {error}"
+                ) from None
+            return None
+        if not again:
+            self._counts.parses += 1
+            self._failures = 0
+            if first:
+                _log.debug("frame %d: parsed between", item.frame.frame_id)
+        return result
+
+    # --- leaving the solver ---
+
+    def _emit_due(self) -> None:
+        """Emits frames no later finding can change, oldest first; keeps the anchor."""
+        newest = self._held[-1].time_s if self._held else 0.0
+        while len(self._held) > 1:
+            oldest = self._held[0]
+            settled = oldest.unknown is not None or oldest.covered is not None
+            if not settled:
+                return
+            old = newest - oldest.time_s > self._options.lookbehind_s
+            if not old and len(self._held) <= self._frames_held:
+                return
+            self._emit(self._held.popleft())
+
+    def _emit_all(self) -> None:
+        while self._held:
+            self._emit(self._held.popleft())
+
+    def _emit(self, item: _Item) -> None:
+        size_wh = item.frame.size_wh
+        state: CoverState
+        counts = self._counts
+        counts.frames += 1
+        if item.unknown is not None or item.covered is None:
+            state = Unknown(item.unknown or Why.NO_PARSE)
+            counts.unknown += 1
+            counts.covered += 1.0
+        else:
+            plan = self._policy.plan(
+                frame_id=item.frame.frame_id,
+                size_wh=size_wh,
+                parts=item.covered.parts,
+                tracks=item.covered.tracks,
+            )
+            counts.covered += float(np.count_nonzero(plan.cover)) / plan.cover.size
+            if item.parsed:
+                state = Parsed(plan)
+            else:
+                state = Propagated(plan, max(0.0, item.age_s), 1.0)
+        if item.small is not None:
+            item.small.wipe()
+        try:
+            self._write.put((item.frame, state))
+        except BaseException:
+            _drop(item)
+            raise
+
+    # --- writer thread ---
+
+    def _write_all(self) -> None:
+        try:
+            for frame, state in self._write:
+                try:
+                    safe = self._composer.compose(frame, state)
+                finally:
+                    frame.release()
+                self._sink.write(safe)
+                self._written += 1
+        except BaseException as error:  # carried to the solver, which raises it
+            self._write_error = error
+        finally:
+            for frame, _ in self._write.stop():
+                frame.release()
+
+
+def _drop(item: _Item) -> None:
+    if item.parse is not None:
+        item.parse.cancel()
+    if item.small is not None:
+        item.small.wipe()
+    if not item.frame.released:
+        item.frame.release()
+
+
+def _pixels(state: State) -> int:
+    return int(np.count_nonzero(state.guard.unexplained))
+
+
+def _back(item: _Item) -> Link:
+    if item.back is None:
+        raise ValueError(f"frame {item.frame.frame_id} starts a shot: nothing leads back from it")
+    return item.back
+
+
+def _ahead(item: _Item) -> Link:
+    if item.ahead is None:
+        raise ValueError(f"frame {item.frame.frame_id} starts a shot: nothing leads to it")
+    return item.ahead
+
+

@@ -1,0 +1,68 @@
+"""The parser process: hardens itself, loads one parser, answers until its parent is gone.
+
+Started by `pipeline.workers` as ``python -m m2fp_stream.pipeline.parser_worker SOCKET MEMORY
+SPEC`` with two inherited descriptors; SPEC is JSON: {"parser": "module:factory", "options": {...},
+"threads": n}. It opens no file for writing and no network connection.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import mmap
+import signal
+import socket
+import sys
+
+from ..privacy.hardening import harden
+
+__all__ = ["main"]
+
+
+def main(arguments: list[str]) -> int:
+    """Serves parse requests until the socket closes; returns the exit code."""
+    harden(parent_death_signal=True)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    # Heavy imports come after hardening: no window in which a crash could dump pixels.
+    import cv2
+    import numpy as np
+
+    from ..core.errors import M2FPStreamError
+    from . import wire
+
+    spec = json.loads(arguments[2])
+    cv2.setNumThreads(int(spec["threads"]))
+    with socket.socket(fileno=int(arguments[0])) as channel:
+
+        def say(message: dict[str, object]) -> None:
+            channel.send(json.dumps(message).encode())
+
+        memory = memoryview(mmap.mmap(int(arguments[1]), wire.TOTAL_BYTES))
+        try:
+            module, _, factory = str(spec["parser"]).partition(":")
+            parser = getattr(importlib.import_module(module), factory)(**spec["options"])
+        except Exception as error:
+            detail = str(error) if isinstance(error, M2FPStreamError) else type(error).__name__
+            say({"ready": False, "error": detail[:1000]})
+            return 4
+        say({"ready": True, "labels": wire.write_label_set(parser.labels)})
+        while request := channel.recv(wire.MESSAGE_BYTES):
+            asked = json.loads(request)
+            picture = wire.input_view(memory, asked["height"], asked["width"])
+            copy = picture.copy()
+            picture.fill(0)
+            try:
+                result = parser.parse(copy, frame_id=asked["frame_id"])
+                answer = {"ok": True, **wire.write_result(memory, result)}
+            except Exception as error:
+                # Only our own messages may pass: a foreign one could quote data.
+                detail = str(error) if isinstance(error, M2FPStreamError) else type(error).__name__
+                answer = {"ok": False, "error": detail[:1000]}
+            finally:
+                copy.fill(np.uint8(0))
+            say(answer)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

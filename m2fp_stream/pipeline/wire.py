@@ -1,0 +1,127 @@
+"""What media process and parser process say to each other: small JSON messages, arrays beside.
+
+Arrays lie in one anonymous memory file that the child inherits (`memfd_create`, never a name in
+the file system). Nothing is pickled.
+
+    [0, INPUT_BYTES)             the parse copy, (h, w, 3) uint8 BGR
+    [INPUT_BYTES, TOTAL_BYTES)   label map, evidence planes, must_cover, instances, one after another
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.labels import Label, LabelSet
+from ..core.records import ParseResult
+
+__all__ = [
+    "INPUT_BYTES",
+    "MAX_SIDE",
+    "MESSAGE_BYTES",
+    "TOTAL_BYTES",
+    "input_view",
+    "read_label_set",
+    "read_result",
+    "write_label_set",
+    "write_result",
+]
+
+MAX_SIDE: Final = 1280
+_MAX_PLANES: Final = 3 + 24  # label map, must_cover, instances and the evidence groups
+INPUT_BYTES: Final = MAX_SIDE * MAX_SIDE * 3
+TOTAL_BYTES: Final = INPUT_BYTES + MAX_SIDE * MAX_SIDE * _MAX_PLANES
+MESSAGE_BYTES: Final = 16_384
+
+Message = dict[str, object]
+
+
+def input_view(memory: memoryview, height: int, width: int) -> NDArray[np.uint8]:
+    """Returns the (height, width, 3) uint8 view of the input part of `memory`.
+
+    Raises:
+        ValueError: a side is not in 1..MAX_SIDE.
+    """
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
+        raise ValueError(f"a parse copy has sides of 1 to {MAX_SIDE}, got {width}x{height}")
+    count = height * width * 3
+    return np.frombuffer(memory, np.uint8, count).reshape(height, width, 3)
+
+
+def _planes(memory: memoryview, count: int, height: int, width: int) -> NDArray[np.uint8]:
+    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE and 0 < count <= _MAX_PLANES):
+        raise ValueError(f"{count} planes of {width}x{height} do not fit")
+    size = count * height * width
+    return np.frombuffer(memory, np.uint8, size, INPUT_BYTES).reshape(count, height, width)
+
+
+def write_label_set(labels: LabelSet) -> Message:
+    """Returns `labels` as JSON values."""
+    return {
+        "name": labels.name,
+        "ids": sorted(int(label) for label in labels.ids),
+        "contained_in": [[int(k), int(v)] for k, v in sorted(labels.contained_in.items())],
+    }
+
+
+def read_label_set(message: object) -> LabelSet:
+    """Returns what `write_label_set` wrote.
+
+    Raises:
+        ValueError, TypeError, KeyError: the message is not of that form.
+    """
+    if not isinstance(message, dict):
+        raise TypeError("a label set is an object")
+    return LabelSet(
+        str(message["name"]),
+        frozenset(Label(number) for number in message["ids"]),
+        {Label(held): Label(holder) for held, holder in message["contained_in"]},
+    )
+
+
+def write_result(memory: memoryview, result: ParseResult) -> Message:
+    """Writes the arrays of `result` into `memory`; returns the message that describes them."""
+    height, width = result.label_map.shape
+    count = 2 + len(result.groups) + (result.instances is not None)
+    planes = _planes(memory, count, height, width)
+    planes[0] = result.label_map
+    planes[1] = result.must_cover
+    planes[2 : 2 + len(result.groups)] = result.evidence
+    if result.instances is not None:
+        planes[-1] = result.instances
+    return {
+        "frame_id": result.frame_id,
+        "height": height,
+        "width": width,
+        "groups": list(result.groups),
+        "instances": result.instances is not None,
+        "parser_id": result.parser_id,
+    }
+
+
+def read_result(memory: memoryview, message: Message, labels: LabelSet) -> ParseResult:
+    """Returns a copy of what `write_result` wrote.
+
+    Raises:
+        ValueError, TypeError, KeyError: message or arrays are not of that form.
+    """
+    height, width = message["height"], message["width"]
+    groups, frame_id = message["groups"], message["frame_id"]
+    if not (isinstance(height, int) and isinstance(width, int) and isinstance(frame_id, int)):
+        raise TypeError("sizes and frame id are integers")
+    if not isinstance(groups, list):
+        raise TypeError("groups is a list")
+    with_instances = message["instances"] is True
+    planes = _planes(memory, 2 + len(groups) + with_instances, height, width).copy()
+    return ParseResult(
+        frame_id=frame_id,
+        label_map=planes[0],
+        labels=labels,
+        groups=tuple(str(group) for group in groups),
+        evidence=planes[2 : 2 + len(groups)],
+        must_cover=planes[1] != 0,
+        instances=planes[-1] if with_instances else None,
+        parser_id=str(message["parser_id"]),
+    )

@@ -1,0 +1,270 @@
+"""Parsers in processes of their own, which can be killed, and are, when they do not answer."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import mmap
+import os
+import queue
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from typing import Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import M2FPStreamError, ModelError, ParserError
+from ..core.labels import LabelSet
+from ..core.records import ParseResult
+from . import wire
+
+__all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerSpec"]
+
+_log = logging.getLogger(__name__)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class WorkerSpec:
+    """Which parser a worker runs.
+
+    Attributes:
+        parser: ``module:factory``; the factory returns a `parsers.base.Parser`.
+        options: the factory's keyword arguments, JSON values only.
+        threads: threads the parser may use.
+        deadline_s: a parse that takes longer is a hang: the worker is killed.
+        start_deadline_s: the same for starting up.
+    """
+
+    parser: str
+    options: Mapping[str, object] = field(default_factory=dict)
+    threads: int = 1
+    deadline_s: float = 20.0
+    start_deadline_s: float = 60.0
+
+
+class SyncParser(Protocol):
+    """What `ParserQueue` serves its callers from."""
+
+    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
+        """Returns the findings on one parse copy, or raises ParserError."""
+        ...
+
+    def interrupt(self) -> None:
+        """Makes a parse that is under way fail soon; the only method for another thread."""
+        ...
+
+    def close(self) -> None:
+        """Ends it."""
+        ...
+
+
+@final
+class ParserWorker:
+    """One parser process, started on first use and again after it failed.
+
+    Not thread-safe: one thread at a time (see `ParserQueue`).
+    """
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        self._spec = spec
+        self._process: subprocess.Popen[bytes] | None = None
+        self._channel: socket.socket | None = None
+        self._memory: mmap.mmap | None = None
+        self._labels: LabelSet | None = None
+        self.starts = 0
+
+    @property
+    def pid(self) -> int | None:
+        """Process id, or None where none runs."""
+        return None if self._process is None else self._process.pid
+
+    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
+        """Returns the worker's findings on `bgr`, (h, w, 3) uint8, sides up to `wire.MAX_SIDE`.
+
+        Raises:
+            ParserError: it raised, died, hung or answered nonsense. After the last three it has
+                been killed; the next call starts a new one.
+            ModelError: the weights cannot be loaded; trying again will not help.
+        """
+        if self._process is None:
+            self._start()
+        assert self._channel is not None  # _start() made both
+        assert self._memory is not None
+        assert self._labels is not None
+        height, width = bgr.shape[:2]
+        memory = memoryview(self._memory)
+        picture = wire.input_view(memory, height, width)
+        picture[...] = bgr
+        try:
+            request = {"frame_id": frame_id, "height": height, "width": width}
+            self._channel.send(json.dumps(request).encode())
+            answer = self._receive(self._spec.deadline_s)
+            if answer.get("ok") is not True:
+                raise ParserError(f"the parser failed on frame {frame_id}: {answer.get('error')}")
+            try:
+                result = wire.read_result(memory, answer, self._labels)
+            except (ValueError, TypeError, KeyError) as error:
+                self.kill()
+                raise ParserError(f"the parser answered nonsense: {error}") from None
+        except OSError:
+            self.kill()
+            raise ParserError("the parser process died; a new one will be started") from None
+        finally:
+            picture.fill(0)
+        if result.frame_id != frame_id:
+            self.kill()
+            raise ParserError(f"asked about frame {frame_id}, got an answer for {result.frame_id}")
+        if result.label_map.shape != (height, width):
+            self.kill()
+            raise ParserError(
+                f"asked about a {width}x{height} picture, got a map of "
+                f"{result.label_map.shape[1]}x{result.label_map.shape[0]}"
+            )
+        return result
+
+    def interrupt(self) -> None:
+        """Kills the process but leaves the clean-up to the thread that waits for it."""
+        process = self._process
+        if process is not None:
+            process.kill()
+
+    def kill(self) -> None:
+        """Ends the process at once and frees what belongs to it; safe to call twice."""
+        process, self._process = self._process, None
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            channel.close()
+        if process is not None:
+            process.kill()
+            process.wait()
+        self._memory = None
+
+    close = kill
+
+    def _start(self) -> None:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        descriptor = os.memfd_create("m2fp_stream", os.MFD_CLOEXEC)
+        try:
+            os.ftruncate(descriptor, wire.TOTAL_BYTES)
+            self._memory = mmap.mmap(descriptor, wire.TOTAL_BYTES)
+            self._memory.madvise(mmap.MADV_DONTDUMP)
+            spec = {
+                "parser": self._spec.parser,
+                "options": dict(self._spec.options),
+                "threads": self._spec.threads,
+            }
+            self._process = subprocess.Popen(
+                [
+                    *(sys.executable, "-m", f"{__package__}.parser_worker"),
+                    *(str(theirs.fileno()), str(descriptor), json.dumps(spec)),
+                ],
+                pass_fds=(theirs.fileno(), descriptor),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        finally:
+            theirs.close()
+            os.close(descriptor)
+        self._channel = ours
+        self.starts += 1
+        hello = self._receive(self._spec.start_deadline_s)
+        if hello.get("ready") is not True:
+            self.kill()
+            raise ModelError(f"the parser cannot start: {hello.get('error')}")
+        self._labels = wire.read_label_set(hello["labels"])
+
+    def _receive(self, deadline_s: float) -> wire.Message:
+        assert self._channel is not None  # callers hold a started worker
+        self._channel.settimeout(deadline_s)
+        try:
+            data = self._channel.recv(wire.MESSAGE_BYTES)
+            message = json.loads(data) if data else None
+        except TimeoutError:
+            self.kill()
+            raise ParserError(f"the parser did not answer within {deadline_s:g} s") from None
+        except (OSError, ValueError):
+            message = None
+        if not isinstance(message, dict):
+            self.kill()
+            raise ParserError("the parser process died; a new one will be started")
+        return message
+
+
+@final
+class ParserQueue:
+    """Serves parse requests one after another from a thread, urgent ones first.
+
+    The parser is stateless, so the order changes when answers come, never what they are. Every
+    future gets a result or an exception; `close()` cancels those not begun.
+    """
+
+    def __init__(self, parser: SyncParser, *, attempts: int = 2) -> None:
+        """`attempts`: how often a parse is tried before its future gets the error."""
+        self._parser = parser
+        self._attempts = attempts
+        self._order = itertools.count()
+        self._waiting: queue.PriorityQueue[
+            tuple[int, int, int, NDArray[np.uint8] | None, Future[ParseResult] | None]
+        ] = queue.PriorityQueue()
+        self._closed = threading.Event()
+        self._thread = threading.Thread(target=self._serve, name="parser-queue", daemon=True)
+        self._thread.start()
+
+    def submit(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, urgent: bool = False
+    ) -> Future[ParseResult]:
+        """Queues a parse of `bgr`, an (h, w, 3) uint8 array that is zeroed once it was parsed."""
+        future: Future[ParseResult] = Future()
+        self._waiting.put((0 if urgent else 1, next(self._order), frame_id, bgr, future))
+        return future
+
+    def close(self) -> None:
+        """Stops the thread and the parser; pending futures are cancelled."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        self._waiting.put((-1, next(self._order), -1, None, None))
+        self._parser.interrupt()
+        self._thread.join()
+        self._parser.close()
+        while not self._waiting.empty():
+            *_, bgr, future = self._waiting.get()
+            if bgr is not None and future is not None:
+                bgr.fill(0)
+                future.cancel()
+
+    def _serve(self) -> None:
+        while True:
+            _, _, frame_id, bgr, future = self._waiting.get()
+            if bgr is None or future is None:
+                return
+            if not future.set_running_or_notify_cancel():
+                bgr.fill(0)
+                continue
+            try:
+                future.set_result(self._parse(bgr, frame_id))
+            except BaseException as error:  # the future carries it to whoever waits
+                future.set_exception(error)
+            finally:
+                bgr.fill(0)
+
+    def _parse(self, bgr: NDArray[np.uint8], frame_id: int) -> ParseResult:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return self._parser.parse(bgr, frame_id=frame_id)
+            except ModelError:
+                raise
+            except M2FPStreamError as error:
+                if attempt == self._attempts or self._closed.is_set():
+                    raise
+                _log.warning("parse of frame %d failed, trying again: %s", frame_id, error)
+        raise AssertionError("unreachable")
