@@ -114,7 +114,8 @@ class PolicyOptions(BaseModel):
                 parse_label_name(text)
             except ValueError:
                 choices = [*PRESETS, *(label.title for label in Label if label)]
-                raise ValueError(f"unknown preset or label {text!r}; {nearest(text, choices)}") from None
+                message = f"unknown preset or label {text!r}; {nearest(text, choices)}"
+                raise ValueError(message) from None
         for name in names:
             parse_label_name(name)
         return names
@@ -183,7 +184,8 @@ class Policy:
             parts: (h, w) uint8 `Label` of what is hidden, 0 = clear.
             tracks: (h, w) uint8 track numbers; they only tell fills apart.
         """
-        pairs = parts.astype(np.uint16) << 8 | np.where(parts > 0, tracks, 0)
+        pairs = np.where(parts > 0, tracks, 0).astype(np.uint16)
+        pairs |= parts.astype(np.uint16) << np.uint16(8)
         legend = _values(pairs)
         if len(legend) >= _LAST_FILL:  # too many to tell apart: one fill a part will do
             pairs &= 0xFF00

@@ -132,7 +132,7 @@ class RawFrame:
     def _refuse(self, *_: object, **__: object) -> Never:
         raise LeaseError("raw pixels are read inside `with raw.analysis() as bgr:` only")
 
-    __array__ = __array_interface__ = __iter__ = __len__ = __getitem__ = _refuse  # type: ignore[assignment]  # each refuses alike
+    __array__ = __array_interface__ = __iter__ = __len__ = __getitem__ = _refuse
     __copy__ = __deepcopy__ = __bytes__ = _refuse
 
     def __reduce__(self) -> Never:

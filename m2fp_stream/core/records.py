@@ -74,8 +74,8 @@ class ParseResult:
                 _frozen(array)
 
     def __repr__(self) -> str:
-        height, width = self.label_map.shape
-        return f"ParseResult(frame_id={self.frame_id}, size_wh=({width}, {height}), {self.parser_id})"
+        size_wh = self.label_map.shape[::-1]
+        return f"ParseResult(frame_id={self.frame_id}, size_wh={size_wh}, {self.parser_id})"
 
     def probability(self, group: str) -> NDArray[np.uint8] | None:
         """Returns the (h, w) uint8 evidence of `group`, or None where the parser has none."""

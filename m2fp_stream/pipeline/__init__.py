@@ -1,0 +1,1 @@
+"""How sources, parsers, tracking and sinks run together."""

@@ -190,7 +190,7 @@ class OfflineRun:
         self,
         *,
         source: Source,
-        sink: Sink,
+        sink: Sink[SafeFrame],
         composer: Composer,
         parser: ParserQueue,
         policy: Policy,
@@ -334,9 +334,7 @@ class OfflineRun:
             fresh = item.unknown is not None
             since += 1
             due = item.time_s - parsed_s >= self._options.interval_s * 0.999
-            if item.unknown is None and (
-                item.starts_shot or due or since >= self._options.max_gap
-            ):
+            if item.unknown is None and (item.starts_shot or due or since >= self._options.max_gap):
                 try:
                     item.parse = self._order(item, urgent=False)
                 except BaseException:
@@ -388,85 +386,77 @@ class OfflineRun:
         while start < len(gap):
             if self._anchor is None:
                 # Nothing is known before the first good parse: frames before it stay covered.
-                for item in gap[start:-1]:
-                    item.unknown = item.unknown or Why.PARSER_FAILED
-                self._correct(gap[-1], None)
+                _give_up(gap[start:-1], Why.PARSER_FAILED)
+                self._anchor = self._correct(gap[-1], None)
                 return
-            states: list[State] = []
-            state, stop = self._anchor.state, len(gap) - 1
-            before = _pixels(state)
+            stop = len(gap) - 1
             try:
-                for index in range(start, len(gap)):
-                    state = self._tracker.step(state, _back(gap[index]))
-                    states.append(state)
-                    passed = index - start + 1
-                    if passed >= _EVENT_AFTER and _pixels(state) > before + self._event_px:
-                        stop = min(stop, index)
-                        break
-                self._fill(gap[start : stop + 1], states)
-            except (cv2.error, ValueError, IndexError, FloatingPointError) as error:
+                states, stop = self._forward(self._anchor.state, gap, start)
+                self._anchor = self._fill(self._anchor, gap[start : stop + 1], states)
+            except (cv2.error, ValueError, IndexError, ArithmeticError) as error:
                 _log.warning("tracking failed: %s", type(error).__name__)
-                for item in gap[start : stop + 1]:
-                    item.unknown = Why.TRACKING_FAILED
+                _give_up(gap[start : stop + 1], Why.TRACKING_FAILED)
                 self._anchor = None
                 if stop == len(gap) - 1:
                     return
             start = stop + 1
 
+    def _forward(self, state: State, gap: list[_Item], start: int) -> tuple[list[State], int]:
+        """Carries `state` on from `gap[start]`, to the end or to where a parse is called for."""
+        states: list[State] = []
+        before = _unexplained(state)
+        for index in range(start, len(gap)):
+            state = self._tracker.step(state, _back(gap[index]))
+            states.append(state)
+            grown = _unexplained(state) > before + self._event_px
+            if grown and index - start + 1 >= _EVENT_AFTER:
+                return states, index
+        return states, len(gap) - 1
+
     def _correct(self, item: _Item, state: State | None) -> _Anchor | None:
-        """Parses `item` and makes it the anchor; None (and everything unknown) where that fails."""
+        """Returns `item`, parsed, with `state` corrected; None, and unknown, where that fails."""
         result = self._result(item)
         if result is None:
-            item.unknown = Why.PARSER_FAILED
-            self._anchor = None
+            _give_up([item], Why.PARSER_FAILED)
             return None
         assert item.small is not None  # only frames with small copies are solved
-        if state is None:
-            state = self._tracker.blank(item.small)
-            link = None
-        else:
-            link = item.back
         corrected = self._tracker.correct(
-            state, self._policy.findings(result), item.small, link, item.time_s
+            state or self._tracker.blank(item.small),
+            self._policy.findings(result),
+            item.small,
+            None if state is None else item.back,
+            item.time_s,
         )
         item.parsed, item.age_s = True, 0.0
         item.covered = corrected.covered().add_guard(corrected.guard.cover())
-        self._anchor = _Anchor(item, corrected)
-        return self._anchor
+        return _Anchor(item, corrected)
 
-    def _fill(self, items: list[_Item], states: list[State]) -> None:
-        """Covers `items`, whose forward states are `states`; parses the last one."""
-        left = self._anchor
-        assert left is not None  # _solve() made sure
-        last = items[-1]
-        right = self._correct(last, states[-1])
+    def _fill(self, left: _Anchor, items: list[_Item], states: list[State]) -> _Anchor | None:
+        """Covers `items`, whose forward states are `states`; parses the last one.
+
+        Returns the anchor for what follows, None where the last parse failed.
+        """
+        right = self._correct(items[-1], states[-1])
         if right is None:
-            for item in items:
-                item.unknown = Why.PARSER_FAILED
-            return
-        while True:
-            backward = self._backward(items, right.state)
-            unclear = self._combine(left, items, states, backward)
-            if not unclear:
-                break
-            # Both directions leave something that moves unexplained: look at it.
-            middle = unclear[len(unclear) // 2]
-            self._anchor = left
-            self._fill(items[: middle + 1], states[: middle + 1])
-            if self._anchor is None:
-                for item in items[middle + 1 :]:
-                    item.unknown = Why.PARSER_FAILED
-                return
-            left, items = self._anchor, items[middle + 1 :]
-            states, state = [], left.state
-            for item in items:
-                state = self._tracker.step(state, _back(item))
-                states.append(state)
-            right = self._correct(last, states[-1])
-            if right is None:  # it was parsed above; only a bug would come here
-                raise ParserError(f"frame {last.frame.frame_id}: a finished parse was lost")
-        self._cover_behind(left, items, backward, right)
-        self._anchor = right
+            _give_up(items, Why.PARSER_FAILED)
+            return None
+        backward = self._backward(items, right.state)
+        unclear = self._combine(left, items, states, backward)
+        if not unclear:
+            self._cover_behind(left, items, backward, right)
+            return right
+        # Both directions leave something that moves unexplained: look at it.
+        middle = unclear[len(unclear) // 2] + 1
+        pivot = self._fill(left, items[:middle], states[:middle])
+        rest = items[middle:]
+        if pivot is None:
+            _give_up(rest[:-1], Why.PARSER_FAILED)
+            return right
+        state, states = pivot.state, []
+        for item in rest:
+            state = self._tracker.step(state, _back(item))
+            states.append(state)
+        return self._fill(pivot, rest, states)
 
     def _backward(self, items: list[_Item], state: State) -> list[State]:
         """Returns the states of `items` (but the last) carried back from the last one's."""
@@ -482,7 +472,8 @@ class OfflineRun:
         """Covers the frames inside a gap; returns the indices of those that need a parse."""
         unclear: list[int] = []
         last = items[-1]
-        for index, (item, ahead, behind) in enumerate(zip(items[:-1], states, backward)):
+        inside = zip(items[:-1], states[:-1], backward, strict=True)
+        for index, (item, ahead, behind) in enumerate(inside):
             both = ahead.guard.cover() & behind.guard.cover()
             if np.count_nonzero(both) > self._leftover_px:
                 unclear.append(index)
@@ -523,10 +514,8 @@ class OfflineRun:
 
     def _result(self, item: _Item) -> ParseResult | None:
         """Returns the parse of `item`, ordering it now where nobody did; None where it failed."""
-        first = item.parse is None
         if item.parse is None:
             item.parse = self._order(item, urgent=True)
-        again = item.parsed
         try:
             result = item.parse.result()
         except ModelError:
@@ -539,11 +528,9 @@ class OfflineRun:
                     f"{self._failures} parses in a row failed, nothing was written; last: {error}"
                 ) from None
             return None
-        if not again:
+        if not item.parsed:  # a gap that is cut in two asks again about its end
             self._counts.parses += 1
             self._failures = 0
-            if first:
-                _log.debug("frame %d: parsed between", item.frame.frame_id)
         return result
 
     # --- leaving the solver ---
@@ -582,10 +569,7 @@ class OfflineRun:
                 tracks=item.covered.tracks,
             )
             counts.covered += float(np.count_nonzero(plan.cover)) / plan.cover.size
-            if item.parsed:
-                state = Parsed(plan)
-            else:
-                state = Propagated(plan, max(0.0, item.age_s), 1.0)
+            state = Parsed(plan) if item.parsed else Propagated(plan, max(0.0, item.age_s), 1.0)
         if item.small is not None:
             item.small.wipe()
         try:
@@ -621,7 +605,13 @@ def _drop(item: _Item) -> None:
         item.frame.release()
 
 
-def _pixels(state: State) -> int:
+def _give_up(items: list[_Item], why: Why) -> None:
+    """Makes `items` unknown; the reason given first stays."""
+    for item in items:
+        item.unknown = item.unknown or why
+
+
+def _unexplained(state: State) -> int:
     return int(np.count_nonzero(state.guard.unexplained))
 
 
@@ -635,5 +625,3 @@ def _ahead(item: _Item) -> Link:
     if item.ahead is None:
         raise ValueError(f"frame {item.frame.frame_id} starts a shot: nothing leads to it")
     return item.ahead
-
-

@@ -12,7 +12,7 @@ __all__ = ["BoundedQueue", "Stopped"]
 T = TypeVar("T")
 
 
-class Stopped(Exception):
+class Stopped(Exception):  # noqa: N818  (a signal between threads, no error)
     """The other side gave up: stop working, clean up, say nothing."""
 
 

@@ -4,7 +4,7 @@ Arrays lie in one anonymous memory file that the child inherits (`memfd_create`,
 the file system). Nothing is pickled.
 
     [0, INPUT_BYTES)             the parse copy, (h, w, 3) uint8 BGR
-    [INPUT_BYTES, TOTAL_BYTES)   label map, evidence planes, must_cover, instances, one after another
+    [INPUT_BYTES, TOTAL_BYTES)   label map, must_cover, evidence planes, instances
 """
 
 from __future__ import annotations

@@ -1,0 +1,1 @@
+"""Carries what a parse found to the frames between parses."""

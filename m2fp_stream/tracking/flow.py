@@ -227,7 +227,7 @@ class Analyser:
     def _camera(
         self, flow: NDArray[np.float32], here: Small, there: Small
     ) -> tuple[NDArray[np.float32] | None, float]:
-        """Fits a similarity to the flow; keeps it only where it explains more than standing still."""
+        """Fits a similarity to the flow; keeps it where it explains more than standing still."""
         assert self._grid is not None  # set by feed()
         # The green channel of the blurred copies: noise is judged as `moved` will see it.
         now, then = here.colour[..., 1], there.colour[..., 1]
@@ -242,7 +242,8 @@ class Analyser:
         fitted, inliers = cv2.estimateAffinePartial2D(
             source, target, method=cv2.RANSAC, ransacReprojThreshold=0.7, maxIters=100
         )
-        if fitted is not None and float(np.asarray(inliers).mean()) > 0.5:
+        # No fit is None at run time, whatever the type stubs say: its size is then 1.
+        if np.size(fitted) == 6 and float(np.asarray(inliers).mean()) > 0.5:
             camera = np.asarray(fitted, np.float32)
             zoom = float(np.hypot(camera[0, 0], camera[0, 1]))
             rest = camera - np.asarray([[1, 0, 0], [0, 1, 0]], np.float32)

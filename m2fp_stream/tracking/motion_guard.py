@@ -147,4 +147,4 @@ def _solid(mask: Mask) -> Mask:
     count, components, stats, _ = cv2.connectedComponentsWithStats(closed)
     large = np.zeros(count, np.uint8)
     large[1:] = stats[1:, cv2.CC_STAT_AREA] >= _SMALLEST
-    return large[components]
+    return np.asarray(large[components], np.uint8)

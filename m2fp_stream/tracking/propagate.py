@@ -95,9 +95,7 @@ class Tracker:
     def step(self, state: State, link: Link) -> State:
         """Returns `state` carried from `link.there` to `link.here`."""
         stepped = (track.step(link, self.options) for track in state.tracks)
-        return State(
-            tuple(track for track in stepped if track is not None), state.guard.step(link)
-        )
+        return State(tuple(track for track in stepped if track is not None), state.guard.step(link))
 
     def correct(
         self, state: State, findings: Findings, small: Small, link: Link | None, now_s: float
