@@ -1,0 +1,1 @@
+"""Finds people and their parts in pictures."""

@@ -1,0 +1,91 @@
+"""What every parser is: a BGR picture in, a `ParseResult` out, and a sealed check in between."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from types import TracebackType
+from typing import Self, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2fp_stream.core.errors import M2FPStreamError, ParserError
+from m2fp_stream.core.labels import LabelSet
+from m2fp_stream.core.records import ParseResult
+
+__all__ = ["Parser"]
+
+
+class Parser(ABC):
+    """Finds people and their parts in one picture at a time.
+
+    Subclasses implement `_parse` (and `_close`, where they hold something). One thread at a time
+    may use a parser. It is a context manager; leaving it calls `close`.
+
+    Attributes:
+        name: what the command line calls the parser.
+        labels: which CIHP ids it can write.
+    """
+
+    name: str
+    labels: LabelSet
+
+    _closed = False
+
+    @final
+    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int = 0) -> ParseResult:
+        """Returns what is in the picture, at the parser's own size.
+
+        Args:
+            bgr: (h, w, 3) uint8, colour order BGR; read only, never kept.
+            frame_id: passed on to the result.
+
+        Raises:
+            ParserError: the picture is not as above, the parser is closed or failed. The parser
+                may be used again after a failure, not after `close`.
+        """
+        if self._closed:
+            raise ParserError(f"parser {self.name}: parse() after close(); open a new one")
+        _check(bgr, self.name)
+        try:
+            return self._parse(bgr, frame_id)
+        except M2FPStreamError:
+            raise
+        except Exception as error:
+            raise ParserError(
+                f"parser {self.name} failed on frame {frame_id} ({bgr.shape[1]}x{bgr.shape[0]}): "
+                f"{type(error).__name__}: {error}"
+            ) from None
+
+    @final
+    def close(self) -> None:
+        """Releases what the parser holds; a second call does nothing."""
+        if not self._closed:
+            self._closed = True
+            self._close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def _parse(self, bgr: NDArray[np.uint8], frame_id: int) -> ParseResult:
+        """Does the work; `bgr` was checked. Any exception becomes a `ParserError`."""
+
+    def _close(self) -> None:  # noqa: B027  (most parsers hold nothing)
+        """Releases resources; called once."""
+
+
+def _check(bgr: object, name: str) -> None:
+    wanted = f"parser {name}: expected a non-empty (h, w, 3) uint8 BGR array"
+    if not isinstance(bgr, np.ndarray):
+        raise ParserError(f"{wanted}, got {type(bgr).__name__}")
+    if bgr.dtype != np.uint8 or bgr.ndim != 3 or bgr.shape[2] != 3 or 0 in bgr.shape:
+        raise ParserError(f"{wanted}, got {bgr.dtype} of shape {bgr.shape}")

@@ -1,0 +1,158 @@
+"""One small interface over the libraries that can run the shipped ONNX files.
+
+Which library a model uses by default is written in the manifest, by measurement
+(``scripts/bench/runtimes.py``). Nothing falls back to another library on its own.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, Final, Protocol, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2fp_stream.core.errors import ModelError, ParserError
+from m2fp_stream.models import load_verified, model_entry
+
+__all__ = ["RUNTIMES", "Network", "open_network"]
+
+RUNTIMES: Final = ("opencv", "onnxruntime", "openvino")
+
+FloatArray = NDArray[np.float32]
+
+_EXTRAS: Final = {
+    "cv2": "install the package again: OpenCV 5 is one of its own dependencies",
+    "onnxruntime": "install the extra: pip install 'm2fp-stream[onnxruntime]'",
+    "openvino": "install the extra: pip install 'm2fp-stream[openvino]'",
+}
+
+
+class Network(Protocol):
+    """A loaded network with one input and a fixed order of outputs.
+
+    Not thread-safe: one thread at a time may call `run`.
+    """
+
+    def run(self, blob: FloatArray) -> tuple[FloatArray, ...]:
+        """Returns the outputs, in the order of the ONNX file, as float32 copies.
+
+        Args:
+            blob: (1, channels, h, w) float32, C-contiguous; colour order and range as the
+                manifest's ``input`` says.
+
+        Raises:
+            ParserError: the runtime failed; the network may be used again.
+        """
+        ...
+
+
+def open_network(name: str, *, threads: int = 1, runtime: str | None = None) -> Network:
+    """Loads the shipped model `name` from bytes that were verified.
+
+    Args:
+        name: a name of the manifest.
+        threads: worker threads of the runtime. OpenCV's is a setting of the whole process.
+        runtime: one of `RUNTIMES`; None takes the manifest's choice.
+
+    Raises:
+        ModelError: weights are missing or changed, the runtime is unknown, not installed, or
+            cannot read the model.
+    """
+    chosen = model_entry(name).runtime if runtime is None else runtime
+    kinds: dict[str, Callable[[str, bytes, int], Network]]
+    kinds = {"opencv": _OpenCVNetwork, "onnxruntime": _OrtNetwork, "openvino": _OpenVinoNetwork}
+    if chosen not in kinds:
+        raise ModelError(f"unknown runtime {chosen!r}; expected one of {', '.join(RUNTIMES)}")
+    return kinds[chosen](name, load_verified(name), threads)
+
+
+def _library(module: str, model: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise ModelError(f"model {model} needs {module}; {_EXTRAS[module]}") from None
+
+
+def _unreadable(model: str, runtime: str, error: Exception) -> ModelError:
+    return ModelError(f"model {model}: {runtime} cannot load it ({type(error).__name__})")
+
+
+class _OpenCVNetwork:
+    """OpenCV's own dnn module, graph engine."""
+
+    def __init__(self, name: str, data: bytes, threads: int) -> None:
+        cv2 = cast(Any, _library("cv2", name))
+        self._name = name
+        cv2.setNumThreads(threads)
+        try:
+            self._net = cv2.dnn.readNetFromONNX(np.frombuffer(data, np.uint8), cv2.dnn.ENGINE_NEW)
+            self._outputs = list(self._net.getUnconnectedOutLayersNames())
+        except (AttributeError, cv2.error) as error:
+            raise _unreadable(name, "OpenCV (version 5 is needed)", error) from None
+        self._error: type[Exception] = cv2.error
+
+    def run(self, blob: FloatArray) -> tuple[FloatArray, ...]:
+        try:
+            self._net.setInput(blob)
+            outputs = self._net.forward(self._outputs)
+        except self._error as error:
+            raise ParserError(f"model {self._name}: OpenCV failed: {error}") from None
+        return _copies(outputs)
+
+
+class _OrtNetwork:
+    """ONNX Runtime on the CPU."""
+
+    def __init__(self, name: str, data: bytes, threads: int) -> None:
+        ort = cast(Any, _library("onnxruntime", name))
+        self._name = name
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        options.use_deterministic_compute = True
+        try:
+            self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # its exceptions have no public base class
+            raise _unreadable(name, "ONNX Runtime", error) from None
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, blob: FloatArray) -> tuple[FloatArray, ...]:
+        try:
+            outputs = self._session.run(None, {self._input: blob})
+        except Exception as error:  # its exceptions have no public base class
+            raise ParserError(f"model {self._name}: ONNX Runtime failed: {error}") from None
+        return _copies(outputs)
+
+
+class _OpenVinoNetwork:
+    """OpenVINO on the CPU, in float32; only where somebody asked for it."""
+
+    def __init__(self, name: str, data: bytes, threads: int) -> None:
+        openvino = cast(Any, _library("openvino", name))
+        self._name = name
+        settings = {
+            "INFERENCE_NUM_THREADS": threads,
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+        }
+        try:
+            core = openvino.Core()
+            self._model = core.compile_model(core.read_model(data), "CPU", settings)
+        except Exception as error:  # its exceptions have no public base class
+            raise _unreadable(name, "OpenVINO", error) from None
+
+    def run(self, blob: FloatArray) -> tuple[FloatArray, ...]:
+        try:
+            result = self._model({0: blob})
+            outputs = [result[index] for index in range(len(self._model.outputs))]
+        except Exception as error:  # its exceptions have no public base class
+            raise ParserError(f"model {self._name}: OpenVINO failed: {error}") from None
+        return _copies(outputs)
+
+
+def _copies(outputs: Any) -> tuple[FloatArray, ...]:
+    return tuple(np.array(output, dtype=np.float32, copy=True) for output in outputs)
