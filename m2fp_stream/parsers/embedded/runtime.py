@@ -25,7 +25,7 @@ FloatArray = NDArray[np.float32]
 
 _EXTRAS: Final = {
     "cv2": "install the package again: OpenCV 5 is one of its own dependencies",
-    "onnxruntime": "install the extra: pip install 'm2fp-stream[onnxruntime]'",
+    "onnxruntime": "install the package again: ONNX Runtime is one of its own dependencies",
     "openvino": "install the extra: pip install 'm2fp-stream[openvino]'",
 }
 
