@@ -1,0 +1,81 @@
+# Sourced by scripts/run and scripts/test: the environment in .venv, made once, used ever after.
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
+venv=$root/.venv
+
+# opencv-python's wheel is linked against these and does not bring them (Debian and Ubuntu names).
+opencv_libraries=(libxcb1 libgl1 libglib2.0-0)
+
+fail() {
+    printf '%s: %s\n' "scripts/$(basename "$0")" "$*" >&2
+    exit 2
+}
+
+# Prints the first python that is new enough and able to make environments.
+find_python() {
+    local candidate
+    for candidate in python3 python3.14 python3.13 python3.12 python3.11; do
+        if "$candidate" -c 'import sys, venv, ensurepip; sys.exit(sys.version_info < (3, 11))' \
+            2>/dev/null; then
+            command -v "$candidate"
+            return
+        fi
+    done
+    return 1
+}
+
+# quietly COMMAND...: its output is shown only when it fails; then the script ends.
+quietly() {
+    local output
+    output=$("$@" 2>&1 </dev/null) && return
+    printf '%s\n' "$output" >&2
+    fail "set-up failed at: $*"
+}
+
+# install_system PACKAGE...: by apt-get as root; otherwise names them and ends.
+install_system() {
+    if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
+        fail "missing system packages; install them with: sudo apt-get install $*"
+    fi
+    quietly apt-get update
+    quietly env DEBIAN_FRONTEND=noninteractive apt-get install --yes --no-install-recommends "$@"
+}
+
+# What an environment was made from; another answer means: install again.
+fingerprint() {
+    printf '%s\n' "$1" "$root"
+    cat "$root/pyproject.toml"
+}
+
+is_ready() {
+    [ -x "$venv/bin/python" ] && [ -f "$venv/ready$1" ] &&
+        [ "$(<"$venv/ready$1")" = "$(fingerprint "$1")" ]
+}
+
+# prepare EXTRAS ("" or "[dev]"): afterwards .venv holds the package, installed in place.
+# The file `ready` is written last, so an interrupted set-up is done again, and a lock (on a file
+# that is only read) lets one set-up run at a time.
+prepare() {
+    local extras=$1 python
+    is_ready "$extras" && return
+    exec 9<"$root/pyproject.toml"
+    if command -v flock >/dev/null; then
+        flock 9
+    fi
+    if ! is_ready "$extras"; then
+        printf 'setting up %s (once; takes a minute)\n' "$venv" >&2
+        if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+            python=$(find_python) ||
+                fail "needs Python 3.11 or later with venv (on Debian: apt-get install python3-venv)"
+            quietly "$python" -m venv --clear "$venv"
+        fi
+        rm -f "$venv/ready" "$venv/ready[dev]"
+        quietly "$venv/bin/python" -m pip install --editable "$root$extras"
+        if ! "$venv/bin/python" -c 'import cv2' 2>/dev/null; then
+            install_system "${opencv_libraries[@]}"
+            quietly "$venv/bin/python" -c 'import cv2'
+        fi
+        fingerprint "$extras" >"$venv/ready$extras"
+    fi
+    exec 9<&-
+}

@@ -1,0 +1,103 @@
+"""What every test is held to: no thread, no process and no logged ERROR is left behind."""
+
+from __future__ import annotations
+
+import faulthandler
+import logging
+import multiprocessing
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import psutil
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA_VARIABLE = "M2FP_STREAM_TEST_DATA"
+
+GRACE_S = 5.0
+"""How long something that is ending may take to end before it counts as left behind."""
+
+_HELPERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
+"""Processes of Python's own that live as long as the interpreter, by design."""
+
+settings.register_profile("default", deadline=None)
+settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _two_threads() -> None:
+    """The default of the program, so that tests see its results."""
+    cv2.setNumThreads(2)
+
+
+@pytest.fixture
+def data_dir() -> Path:
+    """The folder of shared footage; skips, visibly, where it is absent."""
+    folder = Path(os.environ.get(DATA_VARIABLE) or ROOT.parent / "shared" / "data")
+    if not (folder / "clips").is_dir():
+        pytest.skip(f"no footage in {folder}; set {DATA_VARIABLE}")
+    return folder
+
+
+class _ErrorLog(logging.Handler):
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(f"{record.name}: {record.getMessage()}")
+
+
+def _children() -> set[psutil.Process]:
+    multiprocessing.active_children()  # reaps those that have ended
+    return {child for child in psutil.Process().children(recursive=True) if _counts(child)}
+
+
+def _counts(child: psutil.Process) -> bool:
+    try:
+        command = " ".join(child.cmdline())  # a zombie has none, and has ended
+    except psutil.NoSuchProcess:
+        return False
+    return not any(name in command for name in _HELPERS)
+
+
+@pytest.fixture(autouse=True)
+def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
+    log = _ErrorLog()
+    logging.getLogger().addHandler(log)
+    threads = set(threading.enumerate())
+    children = _children()
+    try:
+        yield
+    finally:
+        logging.getLogger().removeHandler(log)
+    left_threads = set(threading.enumerate()) - threads
+    for thread in left_threads:
+        thread.join(GRACE_S)
+    problems = [f"thread {thread.name}" for thread in left_threads if thread.is_alive()]
+    left_children = list(_children() - children)
+    _, alive = psutil.wait_procs(left_children, timeout=GRACE_S)
+    for child in alive:
+        problems.append(f"process {child.pid}")
+        child.kill()  # the next test starts clean
+    if log.lines and request.node.get_closest_marker("allow_error_logs") is None:
+        problems += [f"ERROR logged by {line}" for line in log.lines]
+    if problems:
+        pytest.fail("left behind: " + "; ".join(problems), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def _crash_hooks_restored() -> Iterator[None]:
+    """A test that runs the command line in this process hardens it; pytest's hooks come back."""
+    before = sys.excepthook, threading.excepthook, sys.unraisablehook
+    watching = faulthandler.is_enabled()
+    yield
+    sys.excepthook, threading.excepthook, sys.unraisablehook = before
+    if watching and not faulthandler.is_enabled():
+        faulthandler.enable()
