@@ -1,0 +1,1 @@
+"""What the process does to itself, so that raw footage stays in it."""
