@@ -1,0 +1,683 @@
+"""Video files and GIFs to upright BGR frames with exact times, whatever the container says."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from itertools import chain
+from pathlib import Path
+from typing import Final, NoReturn, Self, cast, final
+
+import av
+import cv2
+import numpy as np
+from av.container import InputContainer
+from av.sidedata.sidedata import SideData
+from av.sidedata.sidedata import Type as SideDataType
+from av.stream import Disposition, Stream
+from av.video.plane import VideoPlane
+from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, VideoReformatter
+from av.video.reformatter import Interpolation as Scaling
+from av.video.stream import VideoStream
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..core.errors import SourceError, TruncatedSourceError
+from ..core.raw import RawFrame
+from ..core.ring import BufferPool
+from ..core.timing import rescale, seconds
+from .base import MAX_PIXELS, Captured, Source, SourceInfo, open_regular
+from .orientation import Orientation
+
+__all__ = ["FileOptions", "FileSource"]
+
+_FORMATS: Final = (
+    "aac,apng,asf,av1,avi,dv,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp3,mpeg,mpegts,"
+    "mpegvideo,mxf,nut,obu,ogg,wav,webm,yuv4mpegpipe"
+)
+"""Demuxers that may run: containers of pictures and sound in one file. Left out on purpose:
+playlists and everything else that opens other files or the network (hls, concat, dash, imf, sdp,
+image2...). The audio ones are there so that an audio file is called one."""
+
+_EXACT_SEEK: Final = ("mov", "matroska")
+_DECLARES_DURATION: Final = ("mov", "matroska", "avi", "flv", "asf")
+"""Demuxers whose duration stands in the file; that of others is an estimate from its size."""
+
+_SUPPORTED_MATRICES: Final = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
+_MATRIX_ALIASES: Final = {3: 2, 10: 9}
+"""MatrixCoefficients of ITU-T H.273 that swscale takes (measured: it refuses all others), and
+stand-ins: 3 is reserved, so unspecified; 10 (BT.2020 constant luminance) shares 9's weights."""
+
+_HDR_TRANSFERS: Final = frozenset({16, 18})
+"""TransferCharacteristics of ITU-T H.273: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)."""
+
+_BT709: Final = 1
+_NARROW_RANGE: Final = 1
+_UNSPECIFIED: Final = (0, 2, 3)
+_INTERLACED_ORDERS: Final = (2, 3, 4, 5)
+"""FFmpeg's AVFieldOrder: TT, BB, TB, BT."""
+
+_FLAGS: Final = int(Scaling.BILINEAR | Scaling.ACCURATE_RND)
+"""Without ACCURATE_RND swscale's RGB is 1.2 levels too dark on average (measured at 720p against
+the formulas of H.273: bias -1.23, with it 0.01)."""
+
+_JUMP_S: Final = 1
+"""A timestamp that falls back by more than this is a new recording appended to the old one; less
+is jitter of a muxer. MPEG-TS allows 0.1 s between clock references (ISO/IEC 13818-1, 2.7.2)."""
+
+_LATE_START_S: Final = 10
+"""Streams that start later carry a running clock (broadcast, CCTV): their start becomes 0."""
+
+_END_TOLERANCE_S: Final = Fraction(1, 5)
+"""By how much the last packet may end before the declared end, at least: its own duration is not
+always stated. Also three frames, for reordering can hide that many."""
+
+_FALLBACK_RATE: Final = Fraction(25)
+
+_SEEK_MARGIN_S: Final = 2
+"""Seeking goes by decoding time; the farthest reordering H.264 allows (16 frames) is less."""
+
+
+class FileOptions(BaseModel):
+    """How a video file is read."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    max_pixels: int = Field(
+        default=MAX_PIXELS,
+        ge=1,
+        title="Largest picture",
+        description="Width times height above which a file is refused before it is decoded.",
+    )
+    threads: int = Field(
+        default=2, ge=1, le=64, title="Decoder threads", description="Never changes the result."
+    )
+    start_s: float | None = Field(
+        default=None,
+        ge=0,
+        allow_inf_nan=False,
+        title="Start",
+        description="Seconds from the first frame; earlier frames are left out.",
+    )
+    end_s: float | None = Field(
+        default=None,
+        gt=0,
+        allow_inf_nan=False,
+        title="End",
+        description="Seconds from the first frame; frames from there on are left out.",
+    )
+    salvage: bool = Field(
+        default=False,
+        title="Take what can be decoded",
+        description="A damaged or truncated file gives a warning instead of an error.",
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
+            raise ValueError("start_s must be before end_s")
+        return self
+
+
+@final
+class FileSource(Source):
+    """Reads the main video stream of one local file; nothing else of it is decoded.
+
+    Frames come upright (display matrix applied, mirrors too), deinterlaced where they are flagged
+    interlaced, as BGR by the tagged matrix and range, alpha over black, HDR mapped to SDR. Where
+    the picture's size changes, later frames are fitted into the first size with black bars.
+
+    Timestamps are the file's own. A missing one is filled from the frame rate; one that does not
+    rise is moved up by one tick; after a fall of more than a second, time goes on from where it
+    was. A stream that starts before 0 or with a running clock is moved to 0, and with `start_s`
+    that point becomes 0.
+
+    Raises:
+        SourceError: not a regular file, no video in it, too large, no frame.
+        TruncatedSourceError: damaged or shorter than it declares, unless `salvage`; also while
+            iterating.
+    """
+
+    def __init__(self, path: Path, options: FileOptions | None = None) -> None:
+        super().__init__()
+        self._path = path
+        self._options = options or FileOptions()
+        self._warnings: dict[str, None] = {}  # a set that keeps order
+        self._pool = BufferPool()
+        self._reformatter = VideoReformatter()
+        # An open file, not a name: no URL and no protocol prefix can reach FFmpeg.
+        self._file = open_regular(path)
+        self._container: InputContainer | None = None
+        try:
+            container = self._container = self._open()
+            self._stream = self._choose(container)
+            self._declared_end = self._read_declared_end(container)
+            self._rate = self._stream.average_rate or self._stream.guessed_rate or _FALLBACK_RATE
+            self._read_end = Fraction(0)
+            self._decoded = self._decode()
+            first = next(self._decoded, None)
+            if first is None:
+                raise SourceError(f"{path}: its video stream holds no frame; nothing to show")
+            self._decoded = chain([first], self._decoded)
+            self._info = self._describe(container, first)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def info(self) -> SourceInfo:
+        """What is known so far; its `warnings` are complete when the frames have ended."""
+        return replace(self._info, warnings=tuple(self._warnings))
+
+    def close(self) -> None:
+        """Lets go of the file; idempotent. Frames given before stay valid."""
+        super().close()
+        if self._container is not None:
+            self._container.close()
+            self._container = None
+        self._file.close()
+
+    # ----------------------------------------------------------------- opening
+
+    def _open(self) -> InputContainer:
+        limits = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
+        try:
+            return av.open(
+                self._file,
+                "r",
+                options=limits | self._loose_limit,
+                metadata_errors="replace",
+                buffer_size=1 << 18,
+                io_open=_refuse_other_files,
+            )
+        except (av.error.FFmpegError, OSError, ValueError) as error:
+            raise SourceError(
+                f"{self._path}: is not a video that can be read "
+                f"({_reason(error)}); check that the file is complete"
+            ) from None
+
+    def _choose(self, container: InputContainer) -> VideoStream:
+        pictures = [s for s in container.streams.video if not _is_attached(s)]
+        if not pictures:
+            kinds = ", ".join(sorted({s.type for s in container.streams})) or "none at all"
+            raise SourceError(f"{self._path}: holds no video stream (found: {kinds}); name a video")
+        decodable = [s for s in pictures if getattr(s, "codec_context", None) is not None]
+        if not decodable:
+            raise SourceError(f"{self._path}: no decoder for its video; convert it to H.264 first")
+
+        def rank(stream: VideoStream) -> tuple[bool, int]:
+            return bool(stream.disposition & Disposition.default), stream.width * stream.height
+
+        stream = max(decodable, key=rank)
+        if not stream.width or not stream.height:
+            # FFmpeg was given the limit, too, and forgets a size beyond it.
+            raise SourceError(
+                f"{self._path}: pictures of no known size, or above the limit of "
+                f"{self._options.max_pixels} pixels; raise max_pixels if they are meant"
+            )
+        self._check_size(stream.width, stream.height)
+        stream.thread_type = "AUTO"
+        stream.thread_count = self._options.threads
+        stream.codec_context.options = self._loose_limit
+        return stream
+
+    def _check_size(self, width: int, height: int) -> None:
+        if width * height > self._options.max_pixels:
+            raise SourceError(
+                f"{self._path}: pictures of {width}x{height} exceed the limit of "
+                f"{self._options.max_pixels} pixels; raise max_pixels if they are meant"
+            )
+
+    @property
+    def _loose_limit(self) -> dict[str, str]:
+        # FFmpeg counts what decoders pad (each side to 128 at most, and some rows); this only
+        # keeps it from allocating for a hostile size, _check_size() is exact.
+        return {"max_pixels": str(2 * self._options.max_pixels + 1_000_000)}
+
+    @property
+    def _time_base(self) -> Fraction:
+        return self._stream.time_base or Fraction(1, 1000)
+
+    def _read_declared_end(self, container: InputContainer) -> Fraction | None:
+        """Seconds at which the file says its content ends; None where it does not say."""
+        if not container.format.name.startswith(_DECLARES_DURATION):
+            return None
+        stream = self._stream
+        self._ends_with_video = bool(stream.duration)
+        if stream.duration:
+            return ((stream.start_time or 0) + stream.duration) * self._time_base
+        # Counted from 0, not from the first frame (Matroska's Duration, RFC 9559, 5.1.2.10).
+        return Fraction(container.duration, av.time_base) if container.duration else None
+
+    def _describe(self, container: InputContainer, first: av.VideoFrame) -> SourceInfo:
+        options = self._options
+        self._check_size(first.width, first.height)
+        if first.pts is None:
+            # Without timestamps the average is FFmpeg's default, the guess looks into the codec.
+            self._rate = self._stream.guessed_rate or self._rate
+        self._orientation = self._orientation_of(first)
+        self._shape = (first.width, first.height, self._orientation)
+        first_pts = first.pts or 0
+        start_s = seconds(first_pts, self._time_base)
+        if options.start_s is not None:
+            self._origin = first_pts + self._ticks(options.start_s)
+        else:
+            self._origin = 0 if 0 <= start_s <= _LATE_START_S else first_pts
+        self._end = None if options.end_s is None else first_pts + self._ticks(options.end_s)
+
+        duration = None
+        if self._declared_end is not None:
+            duration = float(self._declared_end) - start_s
+        elif container.duration:
+            duration = container.duration / av.time_base
+        count: int | None = self._stream.frames or None
+        if duration is not None:
+            whole, duration = duration, min(duration, options.end_s or duration)
+            duration = max(0.0, duration - (options.start_s or 0.0))
+            if count is None:
+                count = round(duration * self._rate)
+            elif whole > 0:
+                count = round(count * duration / whole)
+
+        hdr = first.color_trc in _HDR_TRANSFERS
+        if hdr:
+            self._warn("HDR video becomes SDR")
+        ratio = self._stream.sample_aspect_ratio or None
+        if ratio is not None and self._orientation.transpose:
+            ratio = 1 / ratio
+        return SourceInfo(
+            size_wh=self._orientation.size_of(first.width, first.height),
+            time_base=self._time_base,
+            sample_aspect_ratio=ratio,
+            average_rate=self._rate,
+            duration_s=duration,
+            frame_count=count,
+            color_primaries=_BT709 if hdr else _stated(first.color_primaries),
+            color_trc=_BT709 if hdr else _stated(first.color_trc),
+            colorspace=_BT709 if hdr else _matrix_tag(first),
+            color_range=_NARROW_RANGE if hdr else first.color_range or None,
+            has_audio=bool(container.streams.audio),
+            dropped_streams=_dropped(container, self._stream),
+        )
+
+    def _ticks(self, moment_s: float) -> int:
+        return math.ceil(Fraction(moment_s).limit_denominator(1_000_000) / self._time_base)
+
+    def _warn(self, sentence: str) -> None:
+        self._warnings[sentence] = None
+
+    # ----------------------------------------------------------------- decoding
+
+    def _decode(self) -> Iterator[av.VideoFrame]:
+        """Gives decoded frames in presentation order, timestamps as the decoder has them."""
+        stream, damaged = self._stream, False
+        last_packet = last_frame = Fraction(-1)
+        for packet in self._packets():
+            if packet is not None and packet.is_corrupt:
+                damaged = self._damage(packet.pts)
+            try:
+                frames = stream.decode(packet)
+            except (av.error.FFmpegError, OSError):
+                self._check_size(stream.codec_context.width, stream.codec_context.height)
+                damaged = self._damage(None if packet is None else packet.pts)
+                continue
+            if packet is not None and packet.pts is not None and not packet.is_discard:
+                last_packet = max(last_packet, packet.pts * self._time_base)
+            for frame in frames:
+                if frame.is_corrupt:
+                    damaged = self._damage(frame.pts)
+                if frame.pts is not None:
+                    shown = frame.duration * self._time_base or 1 / self._rate
+                    last_frame = max(last_frame, frame.pts * self._time_base + shown)
+                yield frame
+        # PyAV drops an error that follows good frames in one call; then the tail is missing.
+        if 0 <= last_frame <= last_packet and not damaged:
+            self._damage(int(last_frame / self._time_base))
+        if last_packet >= 0:
+            self._check_complete()
+
+    def _packets(self) -> Iterator[av.Packet[VideoStream] | None]:
+        """Gives the video packets, at the end whatever makes the decoder give what it holds."""
+        container = self._container
+        assert container is not None  # frames() refuses after close()
+        # Sound may outlast the picture, and the declared end then is that of the sound.
+        streams: list[Stream] = [self._stream]
+        if self._declared_end is not None and not self._ends_with_video:
+            streams = [s for s in container.streams if not _is_attached(s)]
+        try:
+            for packet in container.demux(streams):
+                if packet.pts is not None and packet.time_base:
+                    end = (packet.pts + (packet.duration or 0)) * packet.time_base
+                    self._read_end = max(self._read_end, end)
+                # Not `stream_index`: the packets that flush a decoder all have 0 there.
+                if packet.stream.index == self._stream.index:
+                    yield cast("av.Packet[VideoStream]", packet)
+        except (av.error.FFmpegError, OSError):
+            self._damage(None)
+            yield None
+
+    def _check_complete(self) -> None:
+        if self._declared_end is not None:
+            tolerance = max(_END_TOLERANCE_S, 3 / self._rate)
+            if self._read_end + tolerance < self._declared_end:
+                self._damage(int(self._read_end / self._time_base))
+        elif self._container is not None and self._container.format.name == "gif":
+            # A GIF declares no length, but it has an end (GIF89a, 27: trailer).
+            self._file.seek(-min(64, os.fstat(self._file.fileno()).st_size), os.SEEK_END)
+            if not self._file.read().rstrip(b"\0").endswith(b";"):
+                self._damage(int(self._read_end / self._time_base))
+
+    def _damage(self, pts: int | None) -> bool:
+        """Raises, or with `salvage` warns and returns True."""
+        if self._options.salvage:
+            self._warn("the file is damaged or cut short; what could be decoded is kept")
+            return True
+        where = "" if pts is None else f" at {seconds(pts, self._time_base):.2f} s"
+        of = "" if self._declared_end is None else f" of {float(self._declared_end):.2f} s"
+        raise TruncatedSourceError(
+            f"{self._path}: damaged or cut short{where}{of}; "
+            "copy it again, or keep what can be decoded with --salvage"
+        )
+
+    # ----------------------------------------------------------------- frames
+
+    def _capture(self) -> Iterator[Captured]:
+        given = 0
+        for frame, restart in self._progressive():
+            pts = frame.pts
+            assert pts is not None  # stamped
+            if self._end is not None and pts >= self._end:
+                break
+            if pts < self._origin:
+                continue
+            yield self._captured(frame, given, pts - self._origin, restart)
+            given += 1
+        if given == 0:
+            raise SourceError(f"{self._path}: no frame between start and end; check both")
+
+    def _timed(self) -> Iterator[tuple[av.VideoFrame, bool]]:
+        """Gives frames with rising timestamps, and whether time jumped back before them."""
+        clock = _Clock(self._time_base, self._rate)
+        for frame in self._sought():
+            frame.pts, jumped = clock.stamp(frame.pts)
+            frame.time_base = self._time_base
+            yield frame, jumped
+        for sentence in clock.remarks:
+            self._warn(sentence)
+
+    def _sought(self) -> Iterator[av.VideoFrame]:
+        container = self._container
+        assert container is not None  # frames() refuses after close()
+        target = self._origin - self._ticks(_SEEK_MARGIN_S)
+        exact = container.format.name.startswith(_EXACT_SEEK)
+        if self._options.start_s is not None and target > 0 and exact:
+            try:
+                container.seek(target, stream=self._stream)
+            except av.error.FFmpegError as error:
+                raise SourceError(
+                    f"{self._path}: cannot go to its start point ({_reason(error)}); leave it out"
+                ) from None
+            return self._decode()
+        return iter(self._decoded)
+
+    def _progressive(self) -> Iterator[tuple[av.VideoFrame, bool]]:
+        """Passes frames through the deinterlacer from the first interlaced one on."""
+        context = self._stream.codec_context
+        flagged = context.field_order in _INTERLACED_ORDERS
+        filtering: _Deinterlacer | None = None
+        for frame, jumped in self._timed():
+            if filtering is not None and not filtering.fits(frame):
+                yield from filtering.push(None)
+                filtering = None
+            if filtering is None and (frame.interlaced_frame or flagged):
+                filtering = _Deinterlacer(frame, self._time_base)
+            if filtering is None:
+                yield frame, jumped
+            else:
+                yield from filtering.push(frame, jumped)
+        if filtering is not None:
+            yield from filtering.push(None)
+
+    def _captured(self, frame: av.VideoFrame, number: int, pts: int, restart: bool) -> Captured:
+        self._check_size(frame.width, frame.height)
+        orientation = self._orientation_of(frame)
+        shape = (frame.width, frame.height, orientation)
+        if shape != self._shape:
+            self._warn("the picture's size changes; later frames are fitted into the first size")
+            restart, self._shape = True, shape
+        width, height = self._info.size_wh
+        buffer = self._pool.take(height, width)
+        try:
+            self._write_bgr(frame, orientation, buffer)
+        except SourceError:
+            self._pool.give_back(buffer)
+            raise
+        except (av.error.FFmpegError, OSError) as error:
+            self._pool.give_back(buffer)
+            raise SourceError(
+                f"{self._path}: pixel format {frame.format.name} cannot be converted "
+                f"({_reason(error)}); convert the file to H.264 first"
+            ) from None
+        raw = RawFrame(
+            buffer,
+            frame_id=number,
+            pts=pts,
+            time_base=self._time_base,
+            captured_ns=time.monotonic_ns(),
+            give_back=self._pool.give_back,
+        )
+        return Captured(raw, restart, frame.duration or None)
+
+    def _orientation_of(self, frame: av.VideoFrame) -> Orientation:
+        """Reads the frame's display matrix."""
+        # PyAV's stub knows another kind of side data only.
+        side_data = cast("Mapping[SideDataType, SideData]", frame.side_data)
+        data = side_data.get(SideDataType.DISPLAYMATRIX)
+        if data is None:
+            return Orientation()
+        a, b, _, c, d, *_ = np.frombuffer(memoryview(data), np.int32).tolist()
+        if min(abs(a), abs(b)) * 50 > max(abs(a), abs(b)):
+            self._warn("the picture is rotated by an odd angle; the nearest right angle is used")
+        return Orientation.from_matrix(a, b, c, d)
+
+    def _write_bgr(
+        self, frame: av.VideoFrame, orientation: Orientation, out: NDArray[np.uint8]
+    ) -> None:
+        """Converts `frame` into `out`, (H, W, 3) zeros, turned upright, bars where it is smaller.
+
+        Every intermediate picture is zeroed.
+        """
+        matrix = _MATRIX_ALIASES.get(frame.colorspace, frame.colorspace)
+        if matrix not in _SUPPORTED_MATRICES:
+            raise SourceError(
+                f"{self._path}: colour matrix {matrix} is not supported; convert to BT.709 first"
+            )
+        frame.colorspace = matrix
+        box = _fit(orientation.size_of(frame.width, frame.height), (out.shape[1], out.shape[0]))
+        target = out[box.y : box.y + box.height, box.x : box.x + box.width]
+        size = (box.height, box.width) if orientation.transpose else (box.width, box.height)
+        hdr = frame.color_trc in _HDR_TRANSFERS
+        alpha = frame.format.has_palette or any(c.is_alpha for c in frame.format.components)
+        converted = self._reformatter.reformat(
+            frame,
+            width=size[0],
+            height=size[1],
+            # Planar RGB: swscale's packed BGR takes twice the time or is inexact (see _FLAGS).
+            format="bgra" if alpha else "gbrp",
+            interpolation=_FLAGS,
+            dst_color_range=ColorRange.JPEG,
+            dst_color_trc=ColorTrc.BT709 if hdr else None,
+            dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
+            threads=1,
+        )
+        upright = not any(orientation)
+        picture = target if upright else np.empty((size[1], size[0], 3), np.uint8)
+        if alpha:
+            _over_black(converted, picture)
+        else:
+            green, blue, red = (_rows(plane) for plane in converted.planes)
+            cv2.merge([blue, green, red], picture)
+        if converted is not frame:  # the decoder may still refer to its own
+            for plane in converted.planes:
+                _bytes(plane).fill(0)
+        if not upright:
+            orientation.turn(picture, target)
+
+
+class _Clock:
+    """Gives every frame a timestamp, strictly rising."""
+
+    def __init__(self, time_base: Fraction, rate: Fraction) -> None:
+        self._time_base = time_base
+        self._step = max(1, rescale(1, 1 / rate, time_base))
+        self._rate = rate
+        self._jump = rescale(_JUMP_S, Fraction(1), time_base)
+        self._last: int | None = None
+        self._known = 0
+        self._filled = 0
+        self._shift = 0
+        self.remarks: list[str] = []
+
+    def stamp(self, pts: int | None) -> tuple[int, bool]:
+        """Returns the timestamp to use, and whether time jumped back."""
+        last, jumped = self._last, False
+        if pts is None:
+            self._remark("some frames had no timestamp; theirs follow from the frame rate")
+            # Counted from the last known one, so that rounding does not add up.
+            self._filled += last is not None
+            stamp = self._known + rescale(self._filled, 1 / self._rate, self._time_base)
+        else:
+            stamp = pts + self._shift
+            if last is not None and last - stamp > self._jump:
+                self._remark("time jumps back in the file; it goes on from where it was")
+                self._shift += last + self._step - stamp
+                stamp, jumped = last + self._step, True
+        if last is not None and stamp <= last:
+            self._remark("some timestamps did not rise; they were moved up by one tick")
+            stamp = last + 1
+        if pts is not None:
+            self._known, self._filled = stamp, 0
+        self._last = stamp
+        return stamp, jumped
+
+    def _remark(self, sentence: str) -> None:
+        if sentence not in self.remarks:
+            self.remarks.append(sentence)
+
+
+class _Deinterlacer:
+    """FFmpeg's bwdif, one frame out for one in; frames not flagged interlaced pass unchanged."""
+
+    def __init__(self, frame: av.VideoFrame, time_base: Fraction) -> None:
+        self._shape = (frame.width, frame.height, frame.format.name)
+        self._tags = (frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries)
+        self._time_base = time_base
+        self._jumps: set[int] = set()
+        self._graph = av.filter.Graph()
+        self._graph.link_nodes(
+            self._graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=time_base
+            ),
+            self._graph.add("bwdif", "mode=send_frame:deint=interlaced"),
+            self._graph.add("buffersink"),
+        ).configure()
+
+    def fits(self, frame: av.VideoFrame) -> bool:
+        """True where the filter can go on with `frame`."""
+        return self._shape == (frame.width, frame.height, frame.format.name)
+
+    def push(
+        self, frame: av.VideoFrame | None, jumped: bool = False
+    ) -> Iterator[tuple[av.VideoFrame, bool]]:
+        """Takes a frame, or None at the end, and gives those that are ready."""
+        if frame is not None and jumped and frame.pts is not None:
+            self._jumps.add(frame.pts)
+        self._graph.push(frame)
+        while True:
+            try:
+                ready = self._graph.vpull()
+            except (av.error.BlockingIOError, av.error.EOFError):
+                return
+            base = ready.time_base or self._time_base
+            ready.pts = rescale(ready.pts or 0, base, self._time_base)
+            ready.duration = rescale(ready.duration, base, self._time_base)
+            ready.time_base = self._time_base
+            # The graph negotiates tags of its own.
+            (ready.colorspace, ready.color_range, ready.color_trc, ready.color_primaries) = (
+                self._tags
+            )
+            yield ready, ready.pts in self._jumps
+
+
+@dataclass(frozen=True, slots=True)
+class _Box:
+    x: int
+    y: int
+    width: int
+    height: int
+
+
+def _fit(size_wh: tuple[int, int], room_wh: tuple[int, int]) -> _Box:
+    """Returns the largest centred box of the proportions of `size_wh` in `room_wh`."""
+    scale = min(Fraction(room_wh[0], size_wh[0]), Fraction(room_wh[1], size_wh[1]))
+    width = max(1, min(room_wh[0], round(size_wh[0] * scale)))
+    height = max(1, min(room_wh[1], round(size_wh[1] * scale)))
+    return _Box((room_wh[0] - width) // 2, (room_wh[1] - height) // 2, width, height)
+
+
+def _bytes(plane: VideoPlane) -> NDArray[np.uint8]:
+    return np.frombuffer(memoryview(plane), np.uint8)
+
+
+def _rows(plane: VideoPlane, bytes_a_pixel: int = 1) -> NDArray[np.uint8]:
+    rows = _bytes(plane).reshape(plane.height, plane.line_size)
+    return rows[:, : plane.width * bytes_a_pixel]
+
+
+def _over_black(bgra: av.VideoFrame, out: NDArray[np.uint8]) -> None:
+    *colours, alpha = cv2.split(_rows(bgra.planes[0], 4).reshape(*out.shape[:2], 4))
+    weighted = [cv2.multiply(colour, alpha, scale=1 / 255) for colour in colours]
+    cv2.merge(weighted, out)
+    for array in (*colours, *weighted):
+        array.fill(0)
+
+
+def _matrix_tag(frame: av.VideoFrame) -> int | None:
+    if frame.format.is_rgb or frame.format.has_palette:
+        return 0
+    return _stated(_MATRIX_ALIASES.get(frame.colorspace, frame.colorspace))
+
+
+def _stated(code_point: int) -> int | None:
+    return None if code_point in _UNSPECIFIED else code_point
+
+
+def _is_attached(stream: Stream) -> bool:
+    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
+
+
+def _dropped(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:
+    """Says in words what of the container does not pass (P8); names, never contents."""
+    words = [
+        "attached picture" if _is_attached(stream) else stream.type
+        for stream in container.streams
+        if stream.index != chosen.index
+    ]
+    if chapters := container.chapters():
+        words.append(f"chapters ({len(chapters)})")
+    keys = {key.lower() for holder in (container, *container.streams) for key in holder.metadata}
+    if keys := {key for key in keys if key.isprintable()}:
+        words.append(f"metadata ({', '.join(sorted(keys))})")
+    return tuple(words)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or type(error).__name__
+
+
+def _refuse_other_files(*_: object) -> NoReturn:
+    raise PermissionError("a video may not open other files")

@@ -1,0 +1,245 @@
+"""Still pictures to one upright BGR frame."""
+
+from __future__ import annotations
+
+import struct
+import time
+import zlib
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import Final, final
+
+import cv2
+import numpy as np
+from cv2.typing import MatLike
+from numpy.typing import NDArray
+
+from ..core.errors import SourceError, TruncatedSourceError
+from ..core.raw import RawFrame
+from ..core.ring import BufferPool
+from .base import Captured, Source, SourceInfo, open_regular
+from .file import FileOptions
+from .orientation import Orientation
+
+__all__ = ["ImageSource"]
+
+_KINDS: Final = "JPEG, PNG, WebP, BMP or TIFF"
+_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_JPEG: Final = b"\xff\xd8\xff"
+_SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_SOS: Final = frozenset({0xDA})
+_ENDIAN: Final = {b"II": "<", b"MM": ">"}
+_TIFF_INTEGERS: Final = {3: "H", 4: "I"}
+_EXIF: Final = cv2.IMAGE_METADATA_EXIF
+
+
+@final
+class ImageSource(Source):
+    """Reads one JPEG, PNG, WebP, BMP or TIFF; told by its contents, not by its name.
+
+    The picture comes upright (EXIF orientation applied), 8 bits, alpha over black; of several
+    pages or frames the first. Its `pts` is 0 and `time_base` one second.
+
+    Args:
+        path: the file.
+        options: only `max_pixels` matters.
+
+    Raises:
+        SourceError: not such a picture, too large, damaged.
+        TruncatedSourceError: cut short.
+    """
+
+    def __init__(self, path: Path, options: FileOptions | None = None) -> None:
+        super().__init__()
+        options = options or FileOptions()
+        with open_regular(path) as file:
+            try:
+                data = file.read()
+            except OSError as error:
+                raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+        try:
+            width, height = _size_of(data)
+        except (ValueError, struct.error, IndexError):
+            raise SourceError(f"{path}: is no picture that can be read; use {_KINDS}") from None
+        if width * height > options.max_pixels:
+            raise SourceError(
+                f"{path}: {width}x{height} exceeds the limit of {options.max_pixels} pixels; "
+                "raise max_pixels if it is meant"
+            )
+        if not _is_whole(data):
+            raise TruncatedSourceError(f"{path}: is cut short; copy it again")
+        self._bgr: NDArray[np.uint8] | None = _decode(data, path)
+        height, width = self._bgr.shape[:2]
+        self._info = SourceInfo(
+            size_wh=(width, height),
+            time_base=Fraction(1),
+            frame_count=1,
+            colorspace=0,
+            dropped_streams=_dropped(data),
+        )
+
+    @property
+    def info(self) -> SourceInfo:
+        """Everything is known from the start."""
+        return self._info
+
+    def close(self) -> None:
+        """Zeroes the picture if it was not given; idempotent."""
+        super().close()
+        if self._bgr is not None:
+            self._bgr.fill(0)
+            self._bgr = None
+
+    def _capture(self) -> Iterator[Captured]:
+        bgr, self._bgr = self._bgr, None
+        assert bgr is not None  # frames() refuses after close()
+        pool = BufferPool(keep=0)
+        pixels = pool.take(*bgr.shape[:2])
+        np.copyto(pixels, bgr)
+        bgr.fill(0)
+        raw = RawFrame(
+            pixels,
+            frame_id=0,
+            pts=0,
+            time_base=Fraction(1),
+            captured_ns=time.monotonic_ns(),
+            give_back=pool.give_back,
+        )
+        yield Captured(raw)
+
+
+def _decode(data: bytes, path: Path) -> NDArray[np.uint8]:
+    """Returns a new (H, W, 3) uint8 BGR array, upright, alpha over black."""
+    encoded = np.frombuffer(data, np.uint8)
+    level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        bgr: MatLike | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
+        if bgr is not None and not data.startswith(_JPEG):
+            # IMREAD_COLOR drops alpha, and what lies hidden under it would appear.
+            _apply_alpha(bgr, encoded, path)
+    except cv2.error:
+        bgr = None
+    finally:
+        cv2.utils.logging.setLogLevel(level)
+    if bgr is None:
+        raise SourceError(f"{path}: is damaged; export the picture again")
+    return np.asarray(bgr, dtype=np.uint8)
+
+
+def _apply_alpha(bgr: MatLike, encoded: NDArray[np.uint8], path: Path) -> None:
+    """Darkens `bgr` in place by the picture's alpha channel, where it has one."""
+    stored, kinds, blocks = cv2.imdecodeWithMetadata(encoded, cv2.IMREAD_UNCHANGED)
+    if stored.ndim == 3 and stored.shape[2] == 4:
+        alpha = stored[:, :, 3] // (1 if stored.dtype == np.uint8 else 257)
+        exif = [bytes(block) for kind, block in zip(kinds, blocks, strict=True) if kind == _EXIF]
+        orientation = Orientation.from_exif(_tiff_tags(exif[0]).get(274, 1) if exif else 1)
+        upright = np.empty(bgr.shape[:2], np.uint8)
+        if orientation.size_of(*alpha.shape[::-1]) != upright.shape[::-1]:
+            raise SourceError(f"{path}: alpha and picture differ in orientation; export as PNG")
+        orientation.turn(alpha.astype(np.uint8), upright)
+        cv2.multiply(bgr, cv2.merge([upright] * 3), bgr, 1 / 255)
+    stored.fill(0)
+
+
+# --------------------------------------------------------------------- headers
+
+
+def _size_of(data: bytes) -> tuple[int, int]:
+    """Returns the (width, height) that the header declares; nothing is decoded.
+
+    Sources: PNG 11.2.1 (IHDR), ITU-T T.81 B.2.2 (SOF), RFC 9649 2.3 (WebP), TIFF 6.0 2, the
+    BITMAPCOREHEADER and BITMAPINFOHEADER of Windows.
+
+    Raises:
+        ValueError, struct.error, IndexError: no such header.
+    """
+    if data.startswith(_PNG):
+        width, height = struct.unpack_from(">II", data, 16)
+    elif data.startswith(_JPEG):
+        height, width = struct.unpack_from(">HH", data, _jpeg_segment(data, _SOF) + 5)
+    elif data.startswith(b"BM"):
+        core = struct.unpack_from("<I", data, 14)[0] == 12
+        width, height = struct.unpack_from("<HH" if core else "<ii", data, 18)
+    elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        width, height = _webp_size(data)
+    elif data[:2] in _ENDIAN:
+        tags = _tiff_tags(data)
+        width, height = tags.get(256, 0), tags.get(257, 0)
+    else:
+        raise ValueError("unknown signature")
+    if width <= 0 or height == 0:
+        raise ValueError("no size")
+    return width, abs(height)  # a BMP stored top-down has a negative height
+
+
+def _jpeg_segment(data: bytes, markers: frozenset[int]) -> int:
+    """Returns where the first segment of one of `markers` starts."""
+    at = 2
+    while data[at] == 0xFF:
+        if data[at + 1] in markers:
+            return at
+        # 0xFF may be repeated before a marker.
+        at += 1 if data[at + 1] == 0xFF else 2 + struct.unpack_from(">H", data, at + 2)[0]
+    raise ValueError("no such segment")
+
+
+def _webp_size(data: bytes) -> tuple[int, int]:
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = struct.unpack_from("<I", data, 21)[0]
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def _tiff_tags(data: bytes) -> dict[int, int]:
+    """Returns the single-valued integer tags of the first directory."""
+    order = _ENDIAN[data[:2]]
+    magic, start = struct.unpack_from(order + "HI", data, 2)
+    if magic != 42:
+        raise ValueError("not TIFF 6.0")
+    tags = {}
+    for entry in range(struct.unpack_from(order + "H", data, start)[0]):
+        at = start + 2 + 12 * entry
+        tag, kind = struct.unpack_from(order + "HH", data, at)
+        if kind in _TIFF_INTEGERS:
+            tags[tag] = struct.unpack_from(order + _TIFF_INTEGERS[kind], data, at + 8)[0]
+    return tags
+
+
+def _is_whole(data: bytes) -> bool:
+    """Returns False where the end that the format promises is missing."""
+    if data.startswith(_JPEG):
+        # Searched after the scan's start, for a thumbnail has an end of its own.
+        return data.rfind(b"\xff\xd9") > _jpeg_segment(data, _SOS)
+    if data.startswith(_PNG):
+        return _png_is_whole(data)
+    if data.startswith(b"RIFF"):
+        return len(data) >= 8 + int(struct.unpack_from("<I", data, 4)[0])
+    return True
+
+
+def _png_is_whole(data: bytes) -> bool:
+    # Checked in full: libpng tells what it finds on stderr.
+    at = len(_PNG)
+    while len(data) >= at + 12:
+        length, kind = struct.unpack_from(">I4s", data, at)
+        checked = data[at + 4 : at + 8 + length]
+        if data[at + 8 + length : at + 12 + length] != struct.pack(">I", zlib.crc32(checked)):
+            return False
+        if kind == b"IEND":
+            return True
+        at += 12 + length
+    return False
+
+
+def _dropped(data: bytes) -> tuple[str, ...]:
+    words = []
+    if any(mark in data for mark in (b"Exif\0\0", b"eXIf", b"EXIF", b"iTXt", b"http://ns.adobe")):
+        words.append("metadata")
+    if b"acTL" in data[:256] or b"ANIM" in data[:256]:
+        words.append("all frames but the first")
+    return tuple(words)

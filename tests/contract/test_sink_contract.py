@@ -1,0 +1,322 @@
+"""What every sink promises, asked of every sink: complete or absent, and sealed."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import os
+import pkgutil
+import resource
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+import m2fp_stream.sinks
+from m2fp_stream.core.errors import SealError, SinkError
+from m2fp_stream.core.labels import CIHP
+from m2fp_stream.core.records import ParseResult
+from m2fp_stream.core.safe import LabelImage, SafeFrame
+from m2fp_stream.sinks.base import Sink
+from m2fp_stream.sinks.image import GifSink, ImageSink
+from m2fp_stream.sinks.label_png import LabelPngSink
+from m2fp_stream.sinks.video_file import VideoFileOptions, VideoFileSink
+from tests import media
+
+TIME_BASE = Fraction(1, 25)
+NOISE = np.random.default_rng(7).integers(0, 256, (64, 96, 3), np.uint8)
+
+
+def label_image() -> LabelImage:
+    """Returns a label image of 96x64 that does not compress to nothing."""
+    labels = np.random.default_rng(7).integers(0, 21, (64, 96), np.uint8)
+    result = ParseResult(
+        frame_id=0,
+        label_map=labels,
+        labels=CIHP,
+        groups=(),
+        evidence=np.zeros((0, 64, 96), np.uint8),
+        must_cover=np.zeros((64, 96), np.bool_),
+        instances=None,
+        parser_id="test",
+    )
+    return LabelImage(result, size_wh=(96, 64))
+
+
+def safe_frame() -> SafeFrame:
+    """Returns a composed frame of 96x64 that does not compress to nothing."""
+    return media.composed(NOISE, time_base=TIME_BASE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One sink: how it is opened, under which name, and what it takes."""
+
+    open: Callable[..., Sink[Any]]
+    name: str
+    item: Callable[[], object]
+
+
+def _video(path: Path, **options: Any) -> Sink[Any]:
+    fast = VideoFileOptions(preset="ultrafast", crf=0)
+    return VideoFileSink(path, size_wh=(96, 64), time_base=TIME_BASE, options=fast, **options)
+
+
+def _gif(path: Path, **options: Any) -> Sink[Any]:
+    return GifSink(path, time_base=TIME_BASE, **options)
+
+
+CASES = (
+    Case(_video, "out.mp4", safe_frame),
+    Case(_gif, "out.gif", safe_frame),
+    Case(ImageSink, "out.png", safe_frame),
+    Case(LabelPngSink, "labels.png", label_image),
+)
+
+
+@pytest.fixture(params=CASES, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> Case:
+    found: Case = request.param
+    return found
+
+
+def _concrete(kind: type) -> set[type]:
+    found = set() if inspect.isabstract(kind) else {kind}
+    return found.union(*(_concrete(child) for child in kind.__subclasses__()))
+
+
+def test_every_sink_of_the_package_is_asked(tmp_path: Path) -> None:
+    for module in pkgutil.iter_modules(m2fp_stream.sinks.__path__, "m2fp_stream.sinks."):
+        importlib.import_module(module.name)
+    package = {kind for kind in _concrete(Sink) if kind.__module__.startswith("m2fp_stream.")}
+    asked = set()
+    for one in CASES:
+        with one.open(tmp_path / one.name) as sink:
+            asked.add(type(sink))
+    assert asked == package
+    for kind in package:
+        assert getattr(kind, "__final__", False), f"{kind.__name__} is not marked @final"
+
+
+def test_the_output_appears_at_finish_and_not_before(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / case.name
+    with case.open(path) as sink:
+        sink.write(case.item())
+        assert [one.name for one in tmp_path.iterdir()] == [f".{case.name}.part"]
+        assert (tmp_path / f".{case.name}.part").stat().st_mode & 0o777 == 0o600
+        sink.finish()
+        assert [one.name for one in tmp_path.iterdir()] == [case.name]
+    assert path.stat().st_size > 0
+
+
+def test_the_same_items_make_the_same_bytes(case: Case, tmp_path: Path) -> None:
+    written = []
+    for name in ("a", "b"):
+        path = tmp_path / (name + case.name)
+        with case.open(path) as sink:
+            sink.write(case.item())
+            sink.finish()
+        written.append(path.read_bytes())
+    assert written[0] == written[1]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o077])
+def test_the_rights_are_what_the_umask_allows(case: Case, tmp_path: Path, mask: int) -> None:
+    before = os.umask(mask)
+    try:
+        with case.open(tmp_path / case.name) as sink:
+            sink.write(case.item())
+            sink.finish()
+        assert os.umask(mask) == mask
+    finally:
+        os.umask(before)
+    assert (tmp_path / case.name).stat().st_mode & 0o777 == 0o666 & ~mask
+
+
+@pytest.mark.parametrize("leave", ["return", "raise", "abort", "abort twice"])
+def test_leaving_early_leaves_nothing(case: Case, tmp_path: Path, leave: str) -> None:
+    try:
+        with case.open(tmp_path / case.name) as sink:
+            sink.write(case.item())
+            if leave == "raise":
+                raise KeyboardInterrupt
+            for _ in range(leave.count("abort") + leave.count("twice")):
+                sink.abort()
+    except KeyboardInterrupt:
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_finished_sink_takes_nothing_more_and_cannot_be_undone(
+    case: Case, tmp_path: Path
+) -> None:
+    with case.open(tmp_path / case.name) as sink:
+        sink.write(case.item())
+        sink.finish()
+        content = (tmp_path / case.name).read_bytes()
+        for again in (lambda: sink.write(case.item()), sink.finish):
+            with pytest.raises(SinkError, match="is closed"):
+                again()
+        sink.abort()
+    assert (tmp_path / case.name).read_bytes() == content
+
+
+def test_finishing_without_an_item_is_an_error_and_leaves_nothing(
+    case: Case, tmp_path: Path
+) -> None:
+    sink = case.open(tmp_path / case.name)
+    with pytest.raises(SinkError, match=r"no .* was written"):
+        sink.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("wrong", [NOISE, b"bytes", None, object()], ids=type)
+def test_anything_else_than_its_sealed_type_stops_the_output(
+    case: Case, tmp_path: Path, wrong: Any
+) -> None:
+    sink = case.open(tmp_path / case.name)
+    sink.write(case.item())
+    with pytest.raises(SealError, match="refused a"):
+        sink.write(wrong)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_output_is_not_touched_without_overwrite(case: Case, tmp_path: Path) -> None:
+    path = tmp_path / case.name
+    path.write_bytes(b"precious")
+    with pytest.raises(SinkError, match=r"exists already.*--overwrite"):
+        case.open(path)
+    assert [one.name for one in tmp_path.iterdir()] == [case.name]
+    assert path.read_bytes() == b"precious"
+
+
+def test_an_output_that_appears_meanwhile_is_not_touched_without_overwrite(
+    case: Case, tmp_path: Path
+) -> None:
+    path = tmp_path / case.name
+    sink = case.open(path)
+    sink.write(case.item())
+    path.write_bytes(b"precious")
+    with pytest.raises(SinkError, match="File exists"):
+        sink.finish()
+    assert [one.name for one in tmp_path.iterdir()] == [case.name]
+    assert path.read_bytes() == b"precious"
+
+
+def test_with_overwrite_the_old_output_stands_until_the_new_one_is_complete(
+    case: Case, tmp_path: Path
+) -> None:
+    path = tmp_path / case.name
+    path.write_bytes(b"old")
+    with case.open(path, overwrite=True) as sink:
+        sink.write(case.item())
+        assert path.read_bytes() == b"old"
+    assert path.read_bytes() == b"old"
+    with case.open(path, overwrite=True) as sink:
+        sink.write(case.item())
+        sink.finish()
+    assert path.read_bytes() != b"old"
+    assert [one.name for one in tmp_path.iterdir()] == [case.name]
+
+
+@pytest.mark.parametrize(
+    ("name", "says"),
+    [("missing/{}", "No such file.*make the folder"), ("folder", "is a folder"), ("f/{}", "Not a")],
+)
+def test_a_place_that_cannot_be_written_to_is_one_line(
+    case: Case, tmp_path: Path, name: str, says: str
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "f").touch()
+    suffix = Path(case.name).suffix
+    (tmp_path / f"folder{suffix}").mkdir()
+    path = tmp_path / (name.format(case.name) if "{" in name else name + suffix)
+    with pytest.raises(SinkError, match=says) as caught:
+        case.open(path)
+    assert "\n" not in str(caught.value)
+    assert str(path) in str(caught.value)
+
+
+def test_a_folder_without_write_permission_is_one_line(case: Case, tmp_path: Path) -> None:
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o555)
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may write everywhere
+    try:
+        with pytest.raises(SinkError, match="Permission denied"):
+            case.open(closed / case.name)
+    finally:
+        os.seteuid(user)
+    assert list(closed.iterdir()) == []
+
+
+@contextmanager
+def file_size_limit(limit: int) -> Iterator[None]:
+    """Lets no file grow beyond `limit` bytes; Python ignores the signal that goes with it."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("limit", [0, 40, 900])
+def test_a_file_that_may_not_grow_is_an_error_and_leaves_nothing(
+    case: Case, tmp_path: Path, limit: int
+) -> None:
+    with file_size_limit(limit), pytest.raises(SinkError, match="File too large"):
+        with case.open(tmp_path / case.name) as sink:
+            sink.write(case.item())
+            sink.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_is_an_error_and_leaves_nothing(case: Case, tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", str(disk)]
+    if subprocess.run(mount, capture_output=True, check=False).returncode:
+        pytest.skip("mounting a small file system is not allowed here")
+    try:
+        (disk / "filler").write_bytes(b"\0" * 4096)
+        with pytest.raises(SinkError, match="No space left"):
+            with case.open(disk / case.name) as sink:
+                sink.write(case.item())
+                sink.finish()
+        assert [one.name for one in disk.iterdir()] == ["filler"]
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_two_runs_cannot_write_one_output(case: Case, tmp_path: Path) -> None:
+    with case.open(tmp_path / case.name) as sink:
+        with pytest.raises(SinkError, match="another run is writing it"):
+            case.open(tmp_path / case.name)
+        sink.write(case.item())
+        sink.finish()
+    assert [one.name for one in tmp_path.iterdir()] == [case.name]
+
+
+def test_what_a_killed_run_left_is_replaced(case: Case, tmp_path: Path) -> None:
+    (tmp_path / f".{case.name}.part").write_bytes(b"half")
+    with case.open(tmp_path / case.name) as sink:
+        sink.write(case.item())
+        sink.finish()
+    assert [one.name for one in tmp_path.iterdir()] == [case.name]
+
+
+def test_a_link_in_place_of_the_part_file_is_not_followed(case: Case, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_bytes(b"precious")
+    (tmp_path / f".{case.name}.part").symlink_to(victim)
+    with pytest.raises(SinkError, match="Too many levels of symbolic links"):
+        case.open(tmp_path / case.name)
+    assert victim.read_bytes() == b"precious"

@@ -1,0 +1,246 @@
+"""The MP4 sink: exact times, tagged colours, nothing of the source's container."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from m2fp_stream.core.errors import SinkError
+from m2fp_stream.sinks.video_file import VideoFileOptions, VideoFileSink
+from m2fp_stream.sources.file import FileSource
+from tests import media
+
+FAST = VideoFileOptions(preset="veryfast")
+
+
+def write(
+    path: Path,
+    pts: list[int],
+    time_base: Fraction,
+    *,
+    last: int | None = None,
+    size_wh: tuple[int, int] = (96, 64),
+    options: VideoFileOptions = FAST,
+    **more: Any,
+) -> Path:
+    """Writes one card a timestamp."""
+    with VideoFileSink(path, size_wh=size_wh, time_base=time_base, options=options, **more) as sink:
+        for number, one in enumerate(pts):
+            sink.write(media.composed(media.card(size_wh, number), number, one, time_base))
+        if last is not None:
+            sink.set_last_duration(last)
+        sink.finish()
+    return path
+
+
+TIMES = {
+    "whole rate": (list(range(30)), Fraction(1, 25)),
+    "ntsc": ([i * 1001 for i in range(30)], Fraction(1, 30000)),
+    "ntsc, coarse ticks": (list(range(30)), Fraction(1001, 30000)),
+    "variable": ([0, 40, 41, 42, 100, 300, 301, 900, 901, 2000, 2001], Fraction(1, 1000)),
+    "late start": ([129600 + i * 3003 for i in range(30)], Fraction(1, 90000)),
+    "fine ticks": ([i * 20000 for i in range(30)], Fraction(1, 200000)),
+    "nanoseconds": ([i * 41708333 for i in range(30)], Fraction(1, 10**9)),
+    "one frame": ([7], Fraction(1, 1000)),
+}
+
+
+@pytest.mark.parametrize(("pts", "time_base"), TIMES.values(), ids=TIMES)
+def test_times_are_kept_exactly_b_frames_or_not(
+    tmp_path: Path, pts: list[int], time_base: Fraction
+) -> None:
+    last = round(Fraction(1, 20) / time_base)
+    path = write(tmp_path / "out.mp4", pts, time_base, last=last, options=VideoFileOptions())
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        assert stream.time_base is not None
+        frames = list(container.decode(stream))
+        got = [frame.pts * stream.time_base for frame in frames if frame.pts is not None]
+        assert got == [one * time_base for one in pts]
+        assert frames[-1].duration * stream.time_base == last * time_base
+        if len(pts) > 5:
+            assert any(frame.pict_type == 3 for frame in frames), "no B-frame was tested"
+    with FileSource(path) as source:
+        numbers = []
+        for captured in source.frames():
+            with captured.frame.analysis() as bgr:
+                numbers.append(media.number_of(bgr))
+            captured.frame.release()
+    assert numbers == [number % 28 for number in range(len(pts))]
+
+
+def test_the_last_frame_lasts_one_frame_of_the_rate_unless_told(tmp_path: Path) -> None:
+    path = write(tmp_path / "out.mp4", [0, 100, 350], Fraction(1, 1000), rate=Fraction(8))
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        assert stream.duration is not None
+        assert stream.time_base is not None
+        assert stream.duration * stream.time_base == Fraction(350 + 125, 1000)
+
+
+@pytest.mark.parametrize("size_wh", [(95, 63), (96, 63), (95, 64), (1, 1)])
+def test_odd_sides_are_continued_by_a_copied_row_or_column(
+    tmp_path: Path, size_wh: tuple[int, int]
+) -> None:
+    lossless = VideoFileOptions(crf=0, preset="ultrafast")
+    path = write(tmp_path / "out.mp4", [0], Fraction(1, 25), size_wh=size_wh, options=lossless)
+    expected = cv2.copyMakeBorder(
+        media.card(size_wh), 0, size_wh[1] % 2, 0, size_wh[0] % 2, cv2.BORDER_REPLICATE
+    )
+    with FileSource(path) as source:
+        captured = next(source.frames())
+        with captured.frame.analysis() as bgr:
+            assert bgr.shape == expected.shape
+            flat = bgr.astype(int)[-1, -1] - expected.astype(int)[-1, -1]
+            assert np.abs(flat).max() <= 6
+        captured.frame.release()
+
+
+def smooth(size_wh: tuple[int, int] = (128, 96)) -> media.BGR:
+    """Returns soft colours that 4:2:0 hardly changes."""
+    coarse = np.random.default_rng(3).integers(30, 226, (3, 4, 3), np.uint8)
+    return np.asarray(cv2.resize(coarse, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)
+
+
+@pytest.mark.parametrize("colorspace", [None, 0, 1, 4, 5, 6, 7, 9, 14])
+@pytest.mark.parametrize("color_range", [None, 1, 2])
+def test_colours_come_back_whatever_the_tags(
+    tmp_path: Path, colorspace: int | None, color_range: int | None
+) -> None:
+    picture, path = smooth(), tmp_path / "out.mp4"
+    sink = VideoFileSink(
+        path,
+        size_wh=(128, 96),
+        time_base=Fraction(1, 25),
+        colorspace=colorspace,
+        color_range=color_range,
+        options=VideoFileOptions(crf=0, preset="ultrafast"),
+    )
+    with sink:
+        sink.write(media.composed(picture))
+        sink.finish()
+    with FileSource(path) as source:
+        captured = next(source.frames())
+        # Narrow is what H.264 means when it says nothing.
+        assert (source.info.color_range == 2) == (color_range == 2)
+        assert source.info.colorspace == (1 if colorspace in (0, 14) else colorspace)
+        with captured.frame.analysis() as bgr:
+            error = bgr.astype(float) - picture
+        captured.frame.release()
+    # Another matrix is wrong by ten levels and more.
+    assert np.abs(error.mean((0, 1))).max() < 0.5
+    assert np.sqrt((error**2).mean()) < 2
+
+
+def test_tags_and_aspect_ratio_are_written(tmp_path: Path) -> None:
+    path = write(
+        tmp_path / "out.mp4",
+        [0, 1],
+        Fraction(1, 25),
+        sample_aspect_ratio=Fraction(4, 3),
+        color_primaries=5,
+        color_trc=6,
+        colorspace=5,
+        color_range=1,
+    )
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        assert stream.sample_aspect_ratio == Fraction(4, 3)
+        tags = (stream.color_primaries, stream.color_trc, stream.colorspace, stream.color_range)
+        assert tags == (5, 6, 5, 1)
+
+
+def test_there_is_one_video_stream_and_no_metadata(tmp_path: Path) -> None:
+    path = write(tmp_path / "out.mp4", [0, 1, 2], Fraction(1, 25))
+    with av.open(path) as container:
+        assert [stream.type for stream in container.streams] == ["video"]
+        assert set(container.metadata) == {"major_brand", "minor_version", "compatible_brands"}
+        assert set(container.streams[0].metadata) == {"language", "handler_name"}
+        assert container.chapters() == []
+        assert container.streams.video[0].codec_context.pix_fmt == "yuv420p"
+    data = path.read_bytes()
+    assert b"Lavf" not in data
+    assert b"\0\0\0\x08ilst" in data, "the list of metadata is not empty"
+    assert data.index(b"moov") < data.index(b"mdat"), "the index is not at the front"
+
+
+@pytest.mark.parametrize("threads", [1, 2, 3])
+def test_same_frames_and_threads_same_bytes(tmp_path: Path, threads: int) -> None:
+    options = VideoFileOptions(threads=threads)
+    written = {
+        write(tmp_path / name, list(range(40)), Fraction(1, 25), options=options).read_bytes()
+        for name in ("a.mp4", "b.mp4", "c.mp4")
+    }
+    assert len(written) == 1
+
+
+def test_a_lower_crf_is_a_larger_file(tmp_path: Path) -> None:
+    sizes = [
+        write(
+            tmp_path / f"{crf}.mp4",
+            list(range(10)),
+            Fraction(1, 25),
+            options=VideoFileOptions(crf=crf, preset="veryfast"),
+        )
+        .stat()
+        .st_size
+        for crf in (0, 20, 51)
+    ]
+    assert sizes == sorted(sizes, reverse=True)
+    assert len(set(sizes)) == 3
+
+
+@pytest.mark.parametrize("bad", ["size", "time base", "order", "repeat"])
+def test_a_frame_that_does_not_fit_is_an_error_and_leaves_nothing(
+    tmp_path: Path, bad: str
+) -> None:
+    base = Fraction(1, 25)
+    second = {
+        "size": media.composed(media.card((98, 64)), 1, 6, base),
+        "time base": media.composed(media.card(), 1, 6, Fraction(1, 50)),
+        "order": media.composed(media.card(), 1, 4, base),
+        "repeat": media.composed(media.card(), 1, 5, base),
+    }[bad]
+    with (
+        pytest.raises(SinkError, match=r"timestamps must rise|expected \(96, 64\)"),
+        VideoFileSink(tmp_path / "out.mp4", size_wh=(96, 64), time_base=base) as sink,
+    ):
+        sink.write(media.composed(media.card(), 0, 5, base))
+        sink.write(second)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("size_wh", [(0, 0), (100_000, 100_000)])
+def test_a_size_that_x264_refuses_is_an_error_and_leaves_nothing(
+    tmp_path: Path, size_wh: tuple[int, int]
+) -> None:
+    with pytest.raises(SinkError, match="cannot be written"):
+        VideoFileSink(tmp_path / "out.mp4", size_wh=size_wh, time_base=Fraction(1, 25))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_interruption_while_opening_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(av, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        VideoFileSink(tmp_path / "out.mp4", size_wh=(96, 64), time_base=Fraction(1, 25))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"crf": 52}, {"crf": -1}, {"crf": "20"}, {"preset": "warp"}, {"threads": 0}, {"x": 1}]
+)
+def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        VideoFileOptions.model_validate(wrong)
