@@ -150,6 +150,8 @@ class Policy:
     def findings(self, result: ParseResult) -> Findings:
         """Returns what `result` hides; `must_cover` is hidden under every policy."""
         hidden = result.labels.covering(self.options.hidden_labels())
+        if Label.HUMAN in hidden:  # the whole person: a part of it may lie under any label
+            hidden = result.labels.ids - {Label.BACKGROUND}
         level = int(self.options.threshold * 255)
         wanted = np.zeros(256, np.uint8)
         for label in hidden:

@@ -197,7 +197,13 @@ class OfflineRun:
         tracking: TrackingOptions,
         options: OfflineOptions,
         on_frames: Callable[[int], None] | None = None,
+        before_finish: Callable[[Outcome], None] | None = None,
     ) -> None:
+        """Takes what the run needs; it opens and closes none of it but the sink.
+
+        `on_frames` gets the frames written so far, `before_finish` what was done; what either
+        raises ends the run without an output. Both are called from the thread of `run()`.
+        """
         self._source = source
         self._sink = sink
         self._composer = composer
@@ -205,6 +211,7 @@ class OfflineRun:
         self._policy = policy
         self._options = options
         self._on_frames = on_frames
+        self._before_finish = before_finish
         self._tracker = Tracker(tracking)
         self._analyser = Analyser()
         self._small_wh = small_size(source.info.size_wh, tracking.area)
@@ -258,7 +265,8 @@ class OfflineRun:
             if not done:
                 for frame, _ in self._write.stop():
                     frame.release()
-            reader.join()
+            if reader.ident is not None:
+                reader.join()
             for item in self._read.stop():  # what the reader put while it was being stopped
                 _drop(item)
             if writer.ident is not None:
@@ -267,20 +275,23 @@ class OfflineRun:
                 self._sink.abort()
         if self._write_error is not None:
             raise self._write_error
-        try:
-            self._sink.finish()
-        except BaseException:
-            self._sink.abort()
-            raise
-        if self._on_frames is not None:
-            self._on_frames(self._written)
         counts = self._counts
-        return Outcome(
+        outcome = Outcome(
             frames=counts.frames,
             parses=counts.parses,
             covered_fraction=counts.covered / max(1, counts.frames),
             unknown_frames=counts.unknown,
         )
+        try:
+            if self._on_frames is not None:
+                self._on_frames(self._written)
+            if self._before_finish is not None:
+                self._before_finish(outcome)
+            self._sink.finish()
+        except BaseException:
+            self._sink.abort()
+            raise
+        return outcome
 
     # --- reader thread ---
 
@@ -288,11 +299,10 @@ class OfflineRun:
         waiting: _Item | None = None
         try:
             for item in self._analysed():
-                if waiting is not None:
-                    waiting.ends_shot = item.starts_shot
-                    ready, waiting = waiting, None
+                ready, waiting = waiting, item
+                if ready is not None:
+                    ready.ends_shot = item.starts_shot
                     self._hand_over(ready)
-                waiting = item
             if waiting is not None:
                 waiting.ends_shot = True
                 ready, waiting = waiting, None
@@ -310,13 +320,15 @@ class OfflineRun:
         """Yields items with their small copies and links; marks where shots start."""
         parsed_s, since = 0.0, 0
         fresh = True  # the next frame starts a shot whatever it shows
+        size_wh = self._source.info.size_wh
         for captured in self._source.frames():
             frame = captured.frame
             item = _Item(frame, seconds(frame.pts, frame.time_base))
             try:
                 # A frame whose pixels are gone, or a plain bug, must not pass for "nobody".
-                if captured.restart or fresh:
+                if captured.restart or fresh or frame.size_wh != size_wh:
                     self._analyser.restart()
+                size_wh = frame.size_wh
                 with frame.analysis() as bgr:
                     item.small = Small.of(bgr, self._small_wh)
                 links = self._analyser.feed(item.small)
@@ -384,13 +396,13 @@ class OfflineRun:
         """Finds the cover of every frame in `gap`: all after the anchor, the last one parsed."""
         start = 0
         while start < len(gap):
-            if self._anchor is None:
-                # Nothing is known before the first good parse: frames before it stay covered.
-                _give_up(gap[start:-1], Why.PARSER_FAILED)
-                self._anchor = self._correct(gap[-1], None)
-                return
             stop = len(gap) - 1
             try:
+                if self._anchor is None:
+                    # Nothing is known before the first good parse: frames before it stay covered.
+                    _give_up(gap[start:-1], Why.PARSER_FAILED)
+                    self._anchor = self._correct(gap[-1], None)
+                    return
                 states, stop = self._forward(self._anchor.state, gap, start)
                 self._anchor = self._fill(self._anchor, gap[start : stop + 1], states)
             except (cv2.error, ValueError, IndexError, ArithmeticError) as error:

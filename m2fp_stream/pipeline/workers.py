@@ -15,6 +15,7 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Protocol, final
 
 import numpy as np
@@ -150,37 +151,51 @@ class ParserWorker:
     close = kill
 
     def _start(self) -> None:
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        descriptor = os.memfd_create("m2fp_stream", os.MFD_CLOEXEC)
         try:
-            os.ftruncate(descriptor, wire.TOTAL_BYTES)
-            self._memory = mmap.mmap(descriptor, wire.TOTAL_BYTES)
-            self._memory.madvise(mmap.MADV_DONTDUMP)
-            spec = {
-                "parser": self._spec.parser,
-                "options": dict(self._spec.options),
-                "threads": self._spec.threads,
-            }
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-m", f"{__package__}.parser_worker"),
-                    *(str(theirs.fileno()), str(descriptor), json.dumps(spec)),
-                ],
-                pass_fds=(theirs.fileno(), descriptor),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        finally:
-            theirs.close()
-            os.close(descriptor)
-        self._channel = ours
+            self._launch()
+        except OSError as error:  # out of processes, descriptors or memory
+            self.kill()
+            raise ParserError(f"no parser process could be started: {error.strerror}") from None
         self.starts += 1
         hello = self._receive(self._spec.start_deadline_s)
         if hello.get("ready") is not True:
             self.kill()
             raise ModelError(f"the parser cannot start: {hello.get('error')}")
-        self._labels = wire.read_label_set(hello["labels"])
+        try:
+            self._labels = wire.read_label_set(hello["labels"])
+        except (ValueError, TypeError, KeyError) as error:
+            self.kill()
+            raise ParserError(f"the parser's label set is nonsense: {error}") from None
+
+    def _launch(self) -> None:
+        spec = {
+            "parser": self._spec.parser,
+            "options": dict(self._spec.options),
+            "threads": self._spec.threads,
+        }
+        # The child finds modules where we do; without -P it would look in the working folder
+        # first, where somebody's `json.py` may lie.
+        folders = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
+        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        with theirs:
+            descriptor = os.memfd_create("m2fp_stream", os.MFD_CLOEXEC)
+            try:
+                os.ftruncate(descriptor, wire.TOTAL_BYTES)
+                self._memory = mmap.mmap(descriptor, wire.TOTAL_BYTES)
+                self._memory.madvise(mmap.MADV_DONTDUMP)
+                self._process = subprocess.Popen(
+                    [
+                        *(sys.executable, "-P", "-m", f"{__package__}.parser_worker"),
+                        *(str(theirs.fileno()), str(descriptor), json.dumps(spec)),
+                    ],
+                    pass_fds=(theirs.fileno(), descriptor),
+                    env={**os.environ, "PYTHONPATH": folders},
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=subprocess.DEVNULL,
+                )
+            finally:
+                os.close(descriptor)
 
     def _receive(self, deadline_s: float) -> wire.Message:
         assert self._channel is not None  # callers hold a started worker
@@ -222,9 +237,14 @@ class ParserQueue:
     def submit(
         self, bgr: NDArray[np.uint8], *, frame_id: int, urgent: bool = False
     ) -> Future[ParseResult]:
-        """Queues a parse of `bgr`, an (h, w, 3) uint8 array that is zeroed once it was parsed."""
+        """Queues a parse of `bgr`, an (h, w, 3) uint8 array that is zeroed once it was parsed.
+
+        After `close` the future is cancelled at once.
+        """
         future: Future[ParseResult] = Future()
         self._waiting.put((0 if urgent else 1, next(self._order), frame_id, bgr, future))
+        if self._closed.is_set():
+            self._drain()
         return future
 
     def close(self) -> None:
@@ -236,8 +256,15 @@ class ParserQueue:
         self._parser.interrupt()
         self._thread.join()
         self._parser.close()
-        while not self._waiting.empty():
-            *_, bgr, future = self._waiting.get()
+        self._drain()
+
+    def _drain(self) -> None:
+        self._thread.join()
+        while True:
+            try:
+                *_, bgr, future = self._waiting.get_nowait()
+            except queue.Empty:
+                return
             if bgr is not None and future is not None:
                 bgr.fill(0)
                 future.cancel()

@@ -28,11 +28,17 @@ def shrink_map(values: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[n
     height, width = values.shape
     if (width, height) == size_wh:
         return values
-    reach = max(width / size_wh[0], height / size_wh[1])
-    if reach > 1:  # spread each pixel over all cells whose centre samples near it
-        side = 2 * int(np.ceil(reach / 2)) + 1
-        values = np.asarray(cv2.dilate(values, np.ones((side, side), np.uint8)), np.uint8)
+    # A cell samples its first pixel: spread each pixel to the first one of all cells it overlaps.
+    reach_x, reach_y = _reach(width, size_wh[0]), _reach(height, size_wh[1])
+    if reach_x or reach_y:
+        kernel = np.ones((2 * reach_y + 1, 2 * reach_x + 1), np.uint8)
+        values = np.asarray(cv2.dilate(values, kernel), np.uint8)
     return np.asarray(cv2.resize(values, size_wh, interpolation=cv2.INTER_NEAREST), np.uint8)
+
+
+def _reach(pixels: int, cells: int) -> int:
+    """How far a cell's last pixel lies behind its first one, at most."""
+    return pixels // cells + (1 if pixels % cells else -1)
 
 
 @final

@@ -1,0 +1,928 @@
+"""The command line: arguments to `app`, errors to exit codes, progress to stderr.
+
+Heavy modules are imported inside the commands, so that ``--help`` and usage errors are quick.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Self
+
+from . import __version__
+from .core.errors import (
+    EXIT_DONE,
+    EXIT_INTERNAL,
+    EXIT_INTERRUPTED,
+    BatchError,
+    ConfigError,
+    M2FPStreamError,
+    ModelError,
+    SinkError,
+    SourceError,
+    UsageError,
+)
+from .core.labels import PRESETS, Label, nearest, parse_label_name
+from .core.redact import install_redaction, redact
+from .naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_media, output_path
+from .privacy.hardening import harden
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bar
+
+    from .app import Progress, RunReport
+    from .config import Settings
+
+__all__ = ["main"]
+
+PROGRAM: Final = "m2fp-stream"
+_LINE_EVERY_S: Final = 10.0
+"""Seconds between progress lines where stderr is no terminal: a log stays readable."""
+_BAR_EVERY_S: Final = 0.1
+"""Seconds between repaints of the bar; more often is not seen and costs encoder time."""
+_POLL_S: Final = 0.05
+"""Seconds between looks at the child processes of a batch; small beside any file's time."""
+
+_EXIT_CODES: Final = """\
+exit codes:
+  0 done; 1 internal error; 2 usage or configuration; 3 input; 4 parser or model; 5 output;
+  6 a privacy promise could not be kept (nothing uncovered was written); 8 a batch failed in
+  part; 130 interrupted
+"""
+_ANONYMIZE_EXAMPLES: Final = f"""\
+presets of --hide: {", ".join(PRESETS)}
+labels: {", ".join(label.title for label in Label if label)}
+
+examples:
+  {PROGRAM} anonymize clip.mov                        writes clip.anonymized.mp4 beside it
+  {PROGRAM} anonymize holiday/ -o shared/ --jobs 2    a folder of videos and pictures
+  {PROGRAM} anonymize clip.mp4 --hide person --effect solid
+  {PROGRAM} anonymize clip.mp4 --effect hair=mosaic --start 0:30 --end 1:10 -o cut.mp4
+"""
+_PARSE_EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} parse photo.jpg -o labels.png
+  {PROGRAM} parse photos/ -o labels/ --format palette
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit code; an error is one line on stderr.
+
+    Args:
+        argv: the arguments without the program's name; None takes those of the process.
+    """
+    harden()
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    debug = "--debug" in arguments
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a name must not fail to print
+            stream.reconfigure(errors="backslashreplace")
+    logging.basicConfig(
+        level=logging.DEBUG if debug else logging.WARNING,
+        format=f"{PROGRAM}: %(levelname)s: %(name)s: %(message)s",
+    )
+    install_redaction()
+    try:
+        with _interruptible():
+            return _run(arguments)
+    except SystemExit as done:  # argparse, after --help and --version
+        return done.code if isinstance(done.code, int) else EXIT_DONE
+    except KeyboardInterrupt:
+        _say("interrupted; nothing unfinished was kept")
+        return EXIT_INTERRUPTED
+    except BrokenPipeError:
+        # Whoever read our output left, e.g. `| head`; keep the interpreter from flushing into it.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return EXIT_INTERNAL
+    except Exception as error:
+        return _report(error, debug=debug)
+
+
+def _run(arguments: list[str]) -> int:
+    parser, commands = _parsers()
+    name = arguments[0] if arguments else ""
+    if name in ("-h", "--help", "--version"):
+        parser.parse_args(arguments)
+    if name not in commands:
+        what = f"unknown command {name!r}" if name else "no command"
+        raise UsageError(f"{what}; {nearest(name, [*commands, '--version'])} ({PROGRAM} --help)")
+    command = commands[name]
+    # argparse takes positional arguments in one place only; people mix them with options.
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    args, extra = command.parse_known_args(arguments[1:end])
+    for word in extra:
+        if word.startswith("-") and len(word) > 1:
+            known = [text for action in command.options for text in action.option_strings]
+            option = word.partition("=")[0]
+            raise UsageError(f"unknown option {option!r}; {nearest(option, known)}")
+    paths = [Path(word) for word in [*args.paths, *extra, *arguments[end + 1 :]]]
+    if command.wants_paths and not paths:
+        raise UsageError(f"{name}: name at least one {command.wants_paths}")
+    if not command.wants_paths and paths:
+        raise UsageError(f"{name}: unexpected argument {str(paths[0])!r}")
+    args.paths = paths
+    command.run(args)
+    return EXIT_DONE
+
+
+# -- commands --------------------------------------------------------------------------------------
+
+
+def _anonymize(args: argparse.Namespace) -> None:
+    jobs = _plan(args.paths, args.output, IMAGE_SUFFIXES | VIDEO_SUFFIXES, output_path)
+    single = len(jobs) == 1 and not args.paths[0].is_dir()
+    if single:
+        _check(jobs[0], overwrite=args.overwrite)
+    settings = _settings(args)
+
+    def run(job: _Job) -> None:
+        from .app import anonymize
+
+        def warn(text: str) -> None:
+            if args.strict:
+                raise SourceError(f"{job.path_in}: {text} (an error because of --strict)")
+            display.say(f"warning: {job.path_in}: {text}")
+
+        with _Display(job.path_in.name, args.progress) as display:
+            report = anonymize(
+                job.path_in,
+                job.path_out,
+                settings,
+                overwrite=args.overwrite,
+                progress=display.update,
+                on_warning=warn,
+            )
+        # Metadata never passes and nearly every file has some: that is no news.
+        if dropped := [item for item in report.dropped if not item.startswith("metadata")]:
+            _say(f"warning: {job.path_in}: left out: {', '.join(dropped)}")
+        _print(_summary(job, report))
+
+    if single:
+        run(jobs[0])
+    elif args.jobs > 1:
+        _batch_of_processes(jobs, args)
+    else:
+        _batch(jobs, run, args)
+
+
+def _parse(args: argparse.Namespace) -> None:
+    def label_path(path_in: Path, taken: set[Path]) -> Path:
+        plain = path_in.with_suffix(".png")
+        return path_in.with_name(path_in.name + ".png") if plain in taken else plain
+
+    jobs = _plan(args.paths, args.output, IMAGE_SUFFIXES, label_path)
+    single = len(jobs) == 1 and not args.paths[0].is_dir()
+    if single:
+        _check(jobs[0], overwrite=args.overwrite)
+    settings = _settings(args)
+
+    def run(job: _Job) -> None:
+        from .app import parse_image
+
+        done = parse_image(
+            job.path_in, job.path_out, settings, format=args.format, overwrite=args.overwrite
+        )
+        ids = {label.title: int(label) for label in Label}
+        width, height = done.size_wh
+        shares = ", ".join(
+            f"{ids[name]} {name} {pixels / (width * height):.1%}"
+            for name, pixels in sorted(done.labels.items(), key=lambda item: ids[item[0]])
+        )
+        _print(f"{job.path_in} -> {done.path_out}: {width}x{height}; {shares}")
+
+    if single:
+        run(jobs[0])
+    else:
+        _batch(jobs, run, args)
+
+
+def _models(args: argparse.Namespace) -> None:
+    from .models.store import read_manifest, verify_all
+
+    if args.action == "list":
+        rows = [("NAME", "LICENCE", "ORIGIN", "SIZE", "RUNTIME")]
+        for entry in read_manifest():
+            origin = f"{entry.origin.registry}: {entry.origin.package} {entry.origin.version}"
+            size = f"{entry.bytes / 1e6:.1f} MB"
+            rows.append((entry.name, entry.licence, origin, size, entry.runtime))
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        for row in rows:
+            _print("  ".join(map(str.ljust, row, widths)).rstrip())
+        return
+    results = verify_all()
+    for result in results:
+        _print(f"{result.name}: {'ok' if result.ok else result.problem}")
+    bad = [result.name for result in results if not result.ok]
+    if bad:
+        names = ", ".join(bad)
+        raise ModelError(f"{len(bad)} of {len(results)} models are not as shipped: {names}")
+
+
+def _doctor(_: argparse.Namespace) -> None:
+    from .doctor import examine
+
+    facts = examine()
+    width = max(len(fact.name) for fact in facts)
+    for fact in facts:
+        _print(f"{fact.name:{width}}  {fact.text}")
+        if fact.remedy:
+            _print(f"{'':{width}}  -> {fact.remedy}")
+    problems = [fact for fact in facts if fact.error is not None]
+    for fact in problems[:1]:
+        assert fact.error is not None
+        more = f" (and {len(problems) - 1} more, above)" if len(problems) > 1 else ""
+        raise fact.error(f"anonymize cannot run: {fact.name}: {fact.text}{more}; {fact.remedy}")
+    _print("anonymize can run")
+
+
+def _check_config(args: argparse.Namespace) -> None:
+    from .config import Settings, load_settings
+
+    for path in args.paths:
+        try:
+            settings = load_settings(path, environ={})
+        except ConfigError as error:
+            for problem in getattr(error, "__notes__", []):
+                _print(problem)
+            raise
+        given, default = settings.model_dump(), Settings().model_dump()
+        changed = [
+            f"{section}.{name}"
+            for section, fields in given.items()
+            for name, value in fields.items()
+            if value != default[section][name]
+        ]
+        _print(f"{path}: valid; not as by default: {', '.join(changed) or 'nothing'}")
+
+
+# -- inputs and outputs ----------------------------------------------------------------------------
+
+
+class _Job(NamedTuple):
+    path_in: Path
+    path_out: Path
+
+
+def _plan(
+    inputs: list[Path],
+    output: Path | None,
+    suffixes: frozenset[str],
+    name: Callable[[Path, set[Path]], Path],
+) -> list[_Job]:
+    """Returns who is written where; opens and creates nothing.
+
+    Raises:
+        SourceError: a folder cannot be read or holds nothing of `suffixes`.
+        SinkError: the output folder does not exist.
+        UsageError: two inputs would be written to one file.
+    """
+    found: list[tuple[Path, Path]] = []  # the input, and what an output folder stands in for
+    for path in inputs:
+        with _within_reach(SourceError):
+            folder = path if path.is_dir() else None
+            media = [path] if folder is None else find_media(folder, suffixes)
+        if not media:
+            raise SourceError(f"{path}: no file to work on in this folder")
+        found += [(file, folder or path.parent) for file in media]
+    found = list(dict.fromkeys(found))
+    if output is not None:
+        with _within_reach(SinkError):
+            if len(found) == 1 and found[0][0] == inputs[0] and not output.is_dir():
+                _need_folder(output.parent)
+                return [_Job(inputs[0], output)]
+            _need_folder(output)
+    sources = {os.path.realpath(file): file for file, _ in found}
+    jobs = []
+    taken: set[Path] = set()
+    for file, base in found:
+        target = name(file if output is None else output / file.relative_to(base), taken)
+        if target in taken or sources.get(os.path.realpath(target), file) != file:
+            raise UsageError(f"{file}: {target} is another input or its output; use another -o")
+        taken.add(target)
+        jobs.append(_Job(file, target))
+    return jobs
+
+
+def _need_folder(folder: Path) -> None:
+    if not folder.exists():
+        raise SinkError(f"{folder}: no such output folder; create it first (mkdir -p)")
+    if not folder.is_dir():
+        raise UsageError(f"{folder}: not a folder; name an existing folder for the output")
+
+
+def _check(job: _Job, *, overwrite: bool) -> None:
+    """Refuses, before any work, an input or output that cannot be meant.
+
+    Raises:
+        SourceError: the input does not exist or is out of reach.
+        UsageError: the output is the input, or exists without ``--overwrite``.
+    """
+    with _within_reach(SourceError):
+        if not job.path_in.exists():
+            raise SourceError(f"{job.path_in}: no such file")
+    with _within_reach(SinkError):
+        if os.path.lexists(job.path_out):
+            if job.path_out.exists() and job.path_out.samefile(job.path_in):
+                raise UsageError(f"{job.path_out}: the output is the input; name another with -o")
+            if not overwrite:
+                raise UsageError(f"{job.path_out}: exists; use --overwrite or another -o")
+
+
+@contextmanager
+def _within_reach(kind: type[M2FPStreamError]) -> Iterator[None]:
+    """Turns what the system says about a path into `kind`."""
+    try:
+        yield
+    except OSError as error:
+        if isinstance(error, M2FPStreamError):
+            raise
+        raise kind(f"{error.filename}: {error.strerror}") from None
+
+
+def _settings(args: argparse.Namespace) -> Settings:
+    from .config import load_settings
+
+    overrides: dict[str, object] = {}
+    flags: dict[str, str] = {}
+    for option in _OPTIONS:
+        if (wanted := getattr(args, option.name, None)) is not None:
+            overrides |= dict.fromkeys(option.keys, wanted.value)
+            flags |= dict.fromkeys(option.keys, option.flag)
+    effects: list[_Given] = getattr(args, "effect", None) or []
+    if effects:
+        by_label = {}
+        for given in effects:
+            label, _, effect = given.text.rpartition("=")
+            if label:
+                by_label[parse_label_name(label).title] = effect
+            else:
+                overrides["policy.effect"] = effect
+        # A bare effect is for all: it also ends what a file says about single labels.
+        overrides["policy.effects"] = by_label
+    return load_settings(args.config, overrides=overrides, flags=flags)
+
+
+# -- batches ---------------------------------------------------------------------------------------
+
+
+def _prepare(job: _Job, *, overwrite: bool) -> None:
+    """Checks `job` and makes its folder below the output folder.
+
+    Raises:
+        SinkError: the folder cannot be made.
+        SourceError, UsageError: see `_check`.
+    """
+    _check(job, overwrite=overwrite)
+    with _within_reach(SinkError):
+        job.path_out.parent.mkdir(parents=True, exist_ok=True)
+
+
+def _batch(jobs: list[_Job], run: Callable[[_Job], None], args: argparse.Namespace) -> None:
+    """Runs `jobs` one after the other; a failure is reported and the rest goes on.
+
+    Raises:
+        BatchError: some failed.
+    """
+    failed = 0
+    for job in jobs:
+        try:
+            _prepare(job, overwrite=args.overwrite)
+            run(job)
+        except Exception as error:
+            _report(error, debug=args.debug, about=job.path_in)
+            failed += 1
+    _conclude(failed, len(jobs))
+
+
+def _batch_of_processes(jobs: list[_Job], args: argparse.Namespace) -> None:
+    """Runs `jobs` in child processes of this program, `args.jobs` at a time.
+
+    Raises:
+        BatchError: some failed.
+    """
+    command = [sys.executable, "-m", __package__, "anonymize", *_as_arguments(args)]
+    waiting = list(reversed(jobs))
+    running: dict[subprocess.Popen[bytes], _Job] = {}
+    failed = 0
+    try:
+        while waiting or running:
+            while waiting and len(running) < args.jobs:
+                job = waiting.pop()
+                try:
+                    _prepare(job, overwrite=args.overwrite)
+                except Exception as error:
+                    _report(error, debug=args.debug, about=job.path_in)
+                    failed += 1
+                    continue
+                process = subprocess.Popen(
+                    [*command, f"--output={job.path_out}", "--", str(job.path_in)],
+                    stdin=subprocess.DEVNULL,
+                )
+                running[process] = job
+            time.sleep(_POLL_S)
+            for process in [child for child in running if child.poll() is not None]:
+                job = running.pop(process)
+                failed += process.returncode != 0
+                if process.returncode < 0:
+                    name = signal.Signals(-process.returncode).name
+                    _say(f"error: {job.path_in}: its process was ended by {name}")
+    finally:
+        for process in running:
+            process.terminate()
+        for process in running:
+            process.wait()
+    _conclude(failed, len(jobs))
+
+
+def _as_arguments(args: argparse.Namespace) -> list[str]:
+    """Returns the options of `args` that a child process of a batch needs."""
+    words = [f"--progress={'off' if args.progress == 'off' else 'lines'}"]
+    words += [f"--effect={given.text}" for given in args.effect or ()]
+    for option in _OPTIONS:
+        given: _Given | None = getattr(args, option.name)
+        if given is not None:
+            words.append(f"{option.flag}={given.text}" if option.metavar else option.flag)
+    words += [f"--config={args.config}"] if args.config is not None else []
+    words += [f"--{name}" for name in ("overwrite", "strict", "debug") if getattr(args, name)]
+    return words
+
+
+def _conclude(failed: int, count: int) -> None:
+    if failed:
+        raise BatchError(f"{failed} of {count} files failed, see above; the others are complete")
+
+
+# -- what people see -------------------------------------------------------------------------------
+
+
+def _shown(text: object) -> str:
+    """Returns `text` as one line a terminal can take: no line ends, escapes or lone surrogates."""
+    line = " ".join(redact(str(text)).splitlines())
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in line
+    )
+
+
+def _print(text: str) -> None:
+    print(_shown(text), flush=True)
+
+
+def _say(text: object) -> None:
+    print(f"{PROGRAM}: {_shown(text)}", file=sys.stderr, flush=True)
+
+
+def _report(error: Exception, *, debug: bool, about: Path | None = None) -> int:
+    """Prints `error` as one line and returns its exit code."""
+    if debug:
+        # Frames and classes only: the message of an unforeseen exception may quote an array.
+        _print_stack(error)
+    if isinstance(error, M2FPStreamError):
+        text, code = str(error), error.exit_code
+    elif isinstance(error, ImportError) and not str(error.name).startswith("m2fp_stream"):
+        text = f"cannot import {error.name}: {error.msg}; `{PROGRAM} doctor` says what to do"
+        code = UsageError.exit_code
+    else:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}:{last.lineno}"
+        hint = "" if debug else "; run again with --debug and report what it prints"
+        text, code = f"internal error: {type(error).__name__} at {place}{hint}", EXIT_INTERNAL
+    if about is not None and str(about) not in text:
+        text = f"{about}: {text}"
+    _say(f"error: {text}")
+    return code
+
+
+def _print_stack(error: BaseException) -> None:
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        _print_stack(cause)
+    for line in traceback.format_tb(error.__traceback__):
+        print(redact(line), end="", file=sys.stderr)
+    print(type(error).__name__, file=sys.stderr)
+
+
+def _summary(job: _Job, report: RunReport) -> str:
+    rate = report.frames / report.elapsed_s if report.elapsed_s > 0 else 0.0
+    unknown = f", {report.unknown_frames} wholly covered" if report.unknown_frames else ""
+    return (
+        f"{job.path_in} -> {report.path_out}: {report.frames} frames{unknown}, {report.parses} "
+        f"parses, {report.covered_fraction:.1%} covered on average, {report.elapsed_s:.1f} s "
+        f"({rate:.1f} fps)"
+    )
+
+
+class _Display:
+    """Progress of one file on stderr: a bar on a terminal, else a line every few seconds."""
+
+    def __init__(self, name: str, mode: str) -> None:
+        self._name = _shown(name)
+        self._mode = mode
+        if mode == "auto":
+            self._mode = "bar" if sys.stderr.isatty() else "lines"
+        self._bar: Bar | None = None
+        self._last_s = 0.0
+
+    def __enter__(self) -> Self:
+        if self._mode == "bar":
+            from rich.console import Console
+            from rich.progress import BarColumn, Progress, TextColumn
+
+            # No refresh thread: worker processes are forked while the bar is up.
+            self._bar = Progress(
+                TextColumn("{task.description}", markup=False),
+                BarColumn(),
+                TextColumn("{task.fields[numbers]}", markup=False),
+                console=Console(stderr=True),
+                auto_refresh=False,
+            )
+            self._task = self._bar.add_task(self._name, total=None, numbers="")
+            self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        stack: TracebackType | None,
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def update(self, progress: Progress) -> None:
+        """Shows `progress`; cheap enough to be called for every frame."""
+        every_s = _BAR_EVERY_S if self._bar is not None else _LINE_EVERY_S
+        last = progress.frames_done == progress.frames_total and self._bar is not None
+        if self._mode == "off" or (progress.elapsed_s - self._last_s < every_s and not last):
+            return
+        self._last_s = progress.elapsed_s
+        numbers = _numbers(progress)
+        if self._bar is None:
+            _say(f"{self._name}: {numbers}")
+        else:
+            self._bar.update(
+                self._task,
+                completed=progress.frames_done,
+                total=progress.frames_total,
+                numbers=numbers,
+                refresh=True,
+            )
+
+    def say(self, text: str) -> None:
+        """Prints a line that stays above the bar."""
+        if self._bar is None:
+            _say(text)
+        else:
+            line = f"{PROGRAM}: {_shown(text)}"
+            self._bar.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def _numbers(progress: Progress) -> str:
+    done, total = progress.frames_done, progress.frames_total
+    rate = done / progress.elapsed_s if progress.elapsed_s > 0 else 0.0
+    text = f"{done}{f'/{total}' if total else ''} frames, {rate:.1f} fps"
+    if total and total > done and rate > 0:
+        left_s = round((total - done) / rate)
+        minutes, seconds = divmod(left_s, 60)
+        text += f", {minutes // 60}:{minutes % 60:02}:{seconds:02} left"
+    return text
+
+
+@contextmanager
+def _interruptible() -> Iterator[None]:
+    """Makes SIGINT, SIGTERM and SIGHUP one `KeyboardInterrupt`; what follows it is not disturbed.
+
+    A second signal is ignored while part files are removed and workers ended. A signal that was
+    ignored from outside (`nohup`) stays ignored.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    wanted = [signal.SIGINT, signal.SIGTERM]
+    wanted += [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
+    before = {number: signal.getsignal(number) for number in wanted}
+
+    def interrupt(_number: int, _frame: FrameType | None) -> None:
+        for number in before:
+            signal.signal(number, signal.SIG_IGN)
+        raise KeyboardInterrupt
+
+    for number, handler in before.items():
+        if handler is not signal.SIG_IGN:
+            signal.signal(number, interrupt)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+# -- arguments -------------------------------------------------------------------------------------
+
+
+class _Given(NamedTuple):
+    """An option as it was written, and what it means."""
+
+    text: str
+    value: object
+
+
+@dataclass(frozen=True, slots=True)
+class _Option:
+    """One line of the table below: a flag that sets one or more dotted keys of `Settings`."""
+
+    flag: str
+    keys: tuple[str, ...]
+    read: Callable[[str], object]
+    metavar: str | None
+    help: str
+
+    @property
+    def name(self) -> str:
+        return self.flag[2:].replace("-", "_")
+
+
+def _hide(text: str) -> object:
+    from .policy import PolicyOptions
+
+    return PolicyOptions.hide_from_text(text)
+
+
+def _effect(text: str) -> object:
+    from .core.plan import Effect
+
+    label, equals, effect = text.rpartition("=")
+    names = [item.value for item in Effect]
+    if effect not in names:
+        raise ValueError(f"unknown effect {effect!r}; {nearest(effect, names)}")
+    return parse_label_name(label) if equals else None, effect
+
+
+def _seconds(text: str) -> float:
+    hours, minutes, seconds = (["0", "0", *text.split(":")])[-3:]
+    if text.count(":") > 2 or not (hours.isdecimal() and minutes.isdecimal()):
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
+    try:
+        value = float(seconds)
+    except ValueError:
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}") from None
+    if not 0 <= value < float("inf") or (":" in text and value >= 60):
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
+    return int(hours) * 3600 + int(minutes) * 60 + value
+
+
+def _whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"expected a whole number, got {text!r}") from None
+
+
+_OPTIONS: Final = (
+    _Option(
+        "--hide",
+        ("policy.hide",),
+        _hide,
+        "WHAT",
+        "what to hide: a preset, or labels joined by commas (default: head)",
+    ),
+    _Option(
+        "--crf",
+        ("output.crf",),
+        _whole,
+        "N",
+        "H.264 quality, 0 (lossless) to 51; lower is better and larger (default: 20)",
+    ),
+    _Option(
+        "--preset",
+        ("output.preset",),
+        str,
+        "NAME",
+        "x264 preset, ultrafast to veryslow; slower is smaller (default: medium)",
+    ),
+    _Option(
+        "--threads",
+        ("source.threads", "output.threads"),
+        _whole,
+        "N",
+        "threads of the decoder and of the encoder; part of what makes two runs equal, byte for "
+        "byte (default: 2)",
+    ),
+    _Option(
+        "--start",
+        ("source.start_s",),
+        _seconds,
+        "TIME",
+        "leave out what is before, in seconds or H:MM:SS (default: from the beginning)",
+    ),
+    _Option(
+        "--end",
+        ("source.end_s",),
+        _seconds,
+        "TIME",
+        "leave out what is after, in seconds or H:MM:SS (default: to the end)",
+    ),
+    _Option(
+        "--salvage",
+        ("source.salvage",),
+        lambda _: True,
+        None,
+        "of a truncated or damaged input, write what can be decoded (default: refuse)",
+    ),
+)
+
+
+def _read(option: Callable[[str], object]) -> Callable[[str], _Given]:
+    """Returns `option` for argparse: its ValueError's text is what the user reads."""
+
+    def read(text: str) -> _Given:
+        try:
+            return _Given(text, option(text))
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return read
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 upwards, got {text!r}")
+    return int(text)
+
+
+class _Command(argparse.ArgumentParser):
+    """A parser whose errors are `UsageError`; knows what to run."""
+
+    run: Callable[[argparse.Namespace], None]
+    wants_paths: str = ""
+
+    @property
+    def options(self) -> list[argparse.Action]:
+        return self._actions
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(message.replace("argument ", "", 1))
+
+
+def _parsers() -> tuple[_Command, dict[str, _Command]]:
+    parser = _Command(
+        prog=PROGRAM,
+        description="Covers the heads (or more) of people in videos and pictures.",
+        epilog=f"`{PROGRAM} COMMAND --help` has a command's options and examples.\n\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
+    commands: dict[str, _Command] = {}
+
+    def add(
+        name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str = ""
+    ) -> _Command:
+        command: _Command = subparsers.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.run = run
+        command.add_argument(
+            "--debug", action="store_true", help="on an error, show where it was raised"
+        )
+        command.set_defaults(paths=[])
+        commands[name] = command
+        return command
+
+    command = add(
+        "anonymize",
+        _anonymize,
+        "write covered copies of videos, GIFs and pictures",
+        f"{_ANONYMIZE_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    _add_inputs(command, "video, GIF or picture, or a folder of them", "file or folder")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="output file; an existing folder for several inputs (default: NAME.anonymized.mp4 "
+        "beside each input; pictures and GIFs keep their format)",
+    )
+    command.add_argument(
+        "--effect",
+        action="append",
+        type=_read(_effect),
+        metavar="[LABEL=]EFFECT",
+        help="how hidden parts are filled: frost, solid, silhouette or mosaic; for one label, or "
+        "for all; may be repeated (default: frost)",
+    )
+    for option in _OPTIONS:
+        if option.metavar is None:
+            command.add_argument(
+                option.flag, action="store_const", const=_Given("", True), help=option.help
+            )
+        else:
+            command.add_argument(
+                option.flag, type=_read(option.read), metavar=option.metavar, help=option.help
+            )
+    _add_common(command)
+    command.add_argument(
+        "--quality",
+        choices=["standard"],
+        default="standard",
+        help="one pass with a bounded look-behind (default: standard; more in later versions)",
+    )
+    command.add_argument(
+        "--audio",
+        choices=["drop"],
+        default="drop",
+        help="audio is left out (default: drop; more in later versions)",
+    )
+    command.add_argument(
+        "--jobs",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="work on N inputs at a time, each in a process of its own (default: 1)",
+    )
+    command.add_argument("--strict", action="store_true", help="treat warnings as errors")
+    command.add_argument(
+        "--progress",
+        choices=["auto", "bar", "lines", "off"],
+        default="auto",
+        help="how progress is shown on stderr (default: auto, a bar on a terminal, else lines)",
+    )
+
+    command = add(
+        "parse",
+        _parse,
+        "write label maps of pictures as PNG: which pixel is face, hair, person",
+        f"{_PARSE_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    _add_inputs(command, "picture, or a folder of pictures", "picture or folder")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        required=True,
+        help="output PNG; an existing folder for several inputs (NAME.png in it)",
+    )
+    command.add_argument(
+        "--format",
+        choices=["index", "palette"],
+        default="index",
+        help="index: each pixel's value is its label's id; palette: the same in colours, with "
+        "the legend in the file (default: index)",
+    )
+    _add_common(command)
+
+    command = add("models", _models, "list the shipped weights, or verify them")
+    command.add_argument(
+        "action",
+        choices=["list", "verify"],
+        help="list: name, licence, origin, size, runtime; verify: compare with their SHA-256",
+    )
+    add("doctor", _doctor, "say what this machine has, and what is missing")
+    command = add("check-config", _check_config, "check a configuration file, run nothing")
+    _add_inputs(command, "YAML file; configs/anonymize.yaml documents every option", "file")
+    return parser, commands
+
+
+def _add_inputs(command: _Command, text: str, kind: str) -> None:
+    command.wants_paths = kind
+    # "*": argparse would miss inputs after an option; `_run` collects those and counts.
+    command.add_argument("paths", nargs="*", metavar="IN", help=text)
+
+
+def _add_common(command: _Command) -> None:
+    command.add_argument(
+        "--parser",
+        choices=["embedded"],
+        default="embedded",
+        help="who finds people (default: embedded, the shipped weights; more in later versions)",
+    )
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace existing outputs (default: refuse)"
+    )
+    command.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML configuration; environment (M2FP_STREAM_SECTION__FIELD) and options beat it",
+    )

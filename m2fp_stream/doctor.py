@@ -1,0 +1,151 @@
+"""Collects what `m2fp-stream doctor` says: what this machine has, and what is missing."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import os
+import platform
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from . import __version__
+from .core.errors import M2FPStreamError, ModelError, UsageError
+from .privacy.hardening import harden
+
+__all__ = ["Fact", "examine"]
+
+_PACKAGES: Final = {
+    "numpy": "numpy",
+    "opencv-python": "cv2",
+    "av": "av",
+    "onnxruntime": "onnxruntime",
+    "pydantic": "pydantic",
+    "pyyaml": "yaml",
+    "rich": "rich",
+}
+"""The distributions of pyproject.toml and the module each one brings."""
+
+_LIBRARIES: Final = "as root: apt-get install libxcb1 libgl1 libglib2.0-0 (Debian, Ubuntu)"
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One line of the report.
+
+    Attributes:
+        name: what it is about.
+        text: what was found.
+        remedy: what to do about it, or nothing.
+        error: the error without which `anonymize` cannot run, or None where it can.
+    """
+
+    name: str
+    text: str
+    remedy: str = ""
+    error: type[M2FPStreamError] | None = None
+
+
+def examine() -> list[Fact]:
+    """Returns every fact, in the order to read them; changes and sends nothing."""
+    facts = [
+        Fact("m2fp-stream", __version__),
+        Fact("Python", f"{platform.python_version()} ({platform.python_implementation()})"),
+        Fact("system", platform.platform(), _system_remedy()),
+        Fact("CPU", _cpu()),
+        Fact("memory", _memory()),
+        *_packages(),
+        *(Fact("hardening", line) for line in harden().describe()),
+        Fact("network", "not used"),
+    ]
+    if not any(fact.error for fact in facts):  # what follows imports those packages
+        from .config import cache_folder
+
+        facts += [Fact("cache folder", f"{cache_folder()} (nothing is kept in it yet)")]
+        facts += [*_weights(), _parser()]
+    return facts
+
+
+def _system_remedy() -> str:
+    return "" if platform.system() == "Linux" else "only Linux is tested; the rest may work"
+
+
+def _cpu() -> str:
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    name = _line_of("/proc/cpuinfo", r"^model name\s*: (.+)$") or platform.machine()
+    return f"{name}, {usable} of {os.cpu_count()} cores usable"
+
+
+def _memory() -> str:
+    sizes = [
+        _line_of("/proc/meminfo", rf"^{name}:\s*(\d+) kB$") for name in ("MemTotal", "MemAvailable")
+    ]
+    if not all(sizes):
+        return "unknown on this system"
+    total, available = (int(size) / 1e6 for size in sizes)
+    return f"{total:.1f} GB, {available:.1f} GB available"
+
+
+def _line_of(path: str, pattern: str) -> str:
+    try:
+        text = Path(path).read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux, or no /proc here: the caller says so
+        return ""
+    found = re.search(pattern, text, re.MULTILINE)
+    return found[1] if found else ""
+
+
+def _packages() -> Iterator[Fact]:
+    for distribution, module in _PACKAGES.items():
+        try:
+            loaded = importlib.import_module(module)
+            text = importlib.metadata.version(distribution)
+        except ImportError as error:
+            library = re.match(r"(lib[\w.+-]+\.so[\w.]*): ", str(error))
+            text = f"needs the system library {library[1]}" if library else "not installed"
+            remedy = _LIBRARIES if library else f"pip install {distribution}"
+            yield Fact(distribution, text, remedy, UsageError)
+            continue
+        if module == "av":
+            yield _ffmpeg(loaded, text)
+        else:
+            yield Fact(distribution, text)
+
+
+def _ffmpeg(av: object, version: str) -> Fact:
+    text = f"{version} (FFmpeg {getattr(av, 'ffmpeg_version_info', 'unknown')}"
+    if "libx264" in getattr(av, "codecs_available", ()):
+        return Fact("av", f"{text}, libx264)")
+    remedy = "pip install --force-reinstall --only-binary av av"
+    return Fact("av", f"{text}, without libx264)", remedy, UsageError)
+
+
+def _weights() -> Iterator[Fact]:
+    from .models.store import verify_all
+
+    try:
+        results = verify_all()
+    except ModelError as error:
+        yield Fact("weights", str(error), "reinstall m2fp-stream", ModelError)
+        return
+    for result in results:
+        if result.ok:
+            yield Fact("weights", f"{result.name}: SHA-256 verified")
+        else:
+            yield Fact("weights", result.problem, "reinstall m2fp-stream", ModelError)
+
+
+def _parser() -> Fact:
+    import numpy as np
+
+    from .app import load_parser
+
+    try:
+        with load_parser("embedded") as parser:
+            parser.parse(np.zeros((180, 320, 3), np.uint8))
+    except M2FPStreamError as error:
+        return Fact("parser", str(error), "reinstall m2fp-stream", type(error))
+    return Fact("parser", "embedded: loads and runs")

@@ -1,0 +1,60 @@
+"""Which files of a folder are inputs, and what their outputs are called. Opens nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+from typing import Final
+
+__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "find_media", "output_path"]
+
+MARK: Final = ".anonymized"
+
+IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
+"""Still pictures; together with GIF they keep their format."""
+
+VIDEO_SUFFIXES: Final = frozenset(
+    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
+    | {".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
+)
+"""What is taken from a folder as video; a file that is named outright may have any suffix."""
+
+
+def output_path(path_in: Path, taken: Collection[Path] = ()) -> Path:
+    """Returns where the anonymised copy of `path_in` goes unless the user says: beside it.
+
+    ``holiday.mkv`` becomes ``holiday.anonymized.mp4``; pictures and GIF keep their format. Where
+    that name is in `taken`, the old suffix stays: ``holiday.mkv.anonymized.mp4``.
+    """
+    suffix = path_in.suffix
+    kept = suffix.lower() in IMAGE_SUFFIXES or suffix.lower() == ".gif"
+    ending = MARK + (suffix if kept else ".mp4")
+    plain = path_in.with_name(path_in.stem + ending)
+    return path_in.with_name(path_in.name + ending) if plain in taken else plain
+
+
+def find_media(folder: Path, suffixes: Collection[str]) -> list[Path]:
+    """Returns the files below `folder` with one of `suffixes`, sorted by path.
+
+    Hidden files and folders, linked folders and outputs of earlier runs (``*.anonymized.*``) are
+    skipped.
+
+    Raises:
+        OSError: a folder cannot be listed.
+    """
+    found = []
+    for root, folders, names in os.walk(folder, onerror=_raise):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [
+            Path(root, name)
+            for name in names
+            if Path(name).suffix.lower() in suffixes
+            and not name.startswith(".")
+            and f"{MARK}." not in name
+        ]
+    return sorted(found)
+
+
+def _raise(error: OSError) -> None:
+    raise error
