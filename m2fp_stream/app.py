@@ -17,12 +17,13 @@ from .core.errors import UsageError
 from .core.labels import Label
 from .core.records import Progress, RunReport
 from .core.safe import LabelImage, SafeFrame
-from .naming import output_path
+from .naming import IMAGE_SUFFIXES, output_path
 from .parsers.base import Parser
 from .parsers.embedded.options import EmbeddedOptions
 from .pipeline.offline import OfflineRun, Outcome
 from .pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from .policy import Policy
+from .privacy.hardening import harden
 from .sinks.base import Sink
 from .sinks.image import GifSink, ImageSink
 from .sinks.label_png import LabelPngSink
@@ -40,8 +41,6 @@ __all__ = [
     "load_parser",
     "parse_image",
 ]
-
-IMAGE_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 
 
 def load_parser(name: str = "embedded", options: EmbeddedOptions | None = None) -> Parser:
@@ -70,6 +69,8 @@ def anonymize(
     """Writes a copy of a video, GIF or picture in which what the policy hides is covered.
 
     The output appears under its final name only when it is complete; the input is never modified.
+    The calling process is hardened for good (no core dumps, not traceable; see
+    `privacy.hardening`), and OpenCV's own threads are switched off in it.
 
     Args:
         path_in: the input file.
@@ -89,8 +90,9 @@ def anonymize(
     settings = config or Settings()
     source_path = Path(path_in)
     target = Path(path_out) if path_out is not None else output_path(source_path, ())
-    check_target(source_path, target, overwrite=overwrite)
+    _check_target(source_path, target, overwrite=overwrite)
     began = time.monotonic()
+    harden()
     cv2.setNumThreads(1)  # reader, solver, writer and parser already keep two cores busy
     with (
         _open_source(source_path, settings) as source,
@@ -119,7 +121,7 @@ def anonymize(
             ParserWorker(
                 WorkerSpec(
                     "m2fp_stream.parsers.embedded.parser:from_options",
-                    settings.parser.model_dump(mode="json"),
+                    _worker_options(settings),
                     deadline_s=settings.file.parse_deadline_s,
                 )
             )
@@ -182,7 +184,7 @@ def parse_image(
     """
     settings = config or Settings()
     target = Path(path_out)
-    check_target(Path(path_in), target, overwrite=overwrite)
+    _check_target(Path(path_in), target, overwrite=overwrite)
     with ImageSource(Path(path_in), settings.source) as source:
         size_wh = source.info.size_wh
         parser = load_parser("embedded", settings.parser)
@@ -207,7 +209,13 @@ def parse_image(
     return ParseSummary(os.fspath(target), counts, size_wh)
 
 
-def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
+def _worker_options(settings: Settings) -> dict[str, object]:
+    """The parser's options; its map is never smaller than the copy it is given."""
+    size = max(settings.parser.max_size, settings.file.parse_side)
+    return settings.parser.model_copy(update={"max_size": size}).model_dump(mode="json")
+
+
+def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     """Refuses an output that would replace the input or, without `overwrite`, anything.
 
     Raises:

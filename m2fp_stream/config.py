@@ -98,7 +98,7 @@ def load_settings(
         return Settings.model_validate_json(json.dumps(merged, default=str))
     except ValidationError as error:
         problems = list(_problems(error, merged, layers, flags or {}))
-    raise _config_error(problems) from None
+    raise _config_error(problems)
 
 
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
@@ -179,7 +179,7 @@ def _from_file(path: Path) -> dict[str, Any]:
             raise ConfigError(f"{path}: not a file; expected a YAML configuration")
         with path.open("rb") as file:
             content = file.read(_MAX_FILE_BYTES + 1)
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8")
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the configuration: {error.strerror}") from None
     except UnicodeDecodeError:

@@ -14,7 +14,16 @@ from enum import IntEnum, unique
 from types import MappingProxyType
 from typing import Final
 
-__all__ = ["CIHP", "HEAD_PARTS", "PALETTE_RGB", "PRESETS", "Label", "LabelSet", "parse_label_name"]
+__all__ = [
+    "CIHP",
+    "HEAD_PARTS",
+    "PALETTE_RGB",
+    "PRESETS",
+    "Label",
+    "LabelSet",
+    "nearest",
+    "parse_label_name",
+]
 
 
 @unique
@@ -65,7 +74,7 @@ class LabelSet:
 
     name: str
     ids: frozenset[Label]
-    contained_in: Mapping[Label, Label] = field(default_factory=dict)
+    contained_in: Mapping[Label, Label] = field(default_factory=dict[Label, Label])
 
     def __post_init__(self) -> None:
         if Label.BACKGROUND not in self.ids or Label.HUMAN not in self.ids:
@@ -160,7 +169,7 @@ def nearest(name: str, choices: Iterable[str]) -> str:
     """Returns ``did you mean X?`` or, where nothing is near, the list of valid names."""
     from difflib import get_close_matches
 
-    names = sorted(choices)
+    names = sorted(set(choices))
     close = get_close_matches(name, names, n=2)
     if close:
         return f"did you mean {' or '.join(close)}?"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from fractions import Fraction
 from typing import Never, final
@@ -78,7 +78,7 @@ class RawFrame:
         raise TypeError("RawFrame is final")
 
     @contextmanager
-    def analysis(self) -> Iterator[NDArray[np.uint8]]:
+    def analysis(self) -> Generator[NDArray[np.uint8]]:
         """Lends the pixels, read-only (H, W, 3) uint8 BGR, until the block ends.
 
         Any thread may hold a lease. Do not keep the array: it will show zeros.

@@ -11,7 +11,9 @@ import re
 
 __all__ = ["RedactingFilter", "install_redaction", "redact"]
 
-_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^/@\s]*(?:@[^/@\s]*)*@")
+# Up to the last @ of the word: a password may hold an unescaped / or @. A path with an @ loses more
+# than it must, which is the safe side.
+_USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)\S*@")
 _QUERY = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.-]*://[^\s?#]*)[?#][^\s'\"]*")
 
 
@@ -32,6 +34,8 @@ class RedactingFilter(logging.Filter):
             formatter = logging.Formatter()
             record.exc_text = redact(formatter.formatException(record.exc_info))
             record.exc_info = None
+        if record.stack_info is not None:
+            record.stack_info = redact(record.stack_info)
         return True
 
 

@@ -54,7 +54,7 @@ class Parser(ABC):
         except Exception as error:
             raise ParserError(
                 f"parser {self.name} failed on frame {frame_id} ({bgr.shape[1]}x{bgr.shape[0]}): "
-                f"{type(error).__name__}: {error}"
+                f"{type(error).__name__}"  # its text is not ours: it could quote data
             ) from None
 
     @final

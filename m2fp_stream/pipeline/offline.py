@@ -52,7 +52,7 @@ _LEFTOVER_SHARE: Final = 0.01  # of it, unexplained from both sides: parse in th
 _EVENT_AFTER: Final = 2  # frames after a parse before another may be called for
 _FOLLOWED_SHARE: Final = 0.35
 _LOST_FRAMES: Final = 3
-_READ_AHEAD: Final = 12
+_READ_AHEAD: Final = 8
 _WRITE_AHEAD: Final = 3
 
 
@@ -94,7 +94,7 @@ class OfflineOptions(BaseModel):
             ge=16,
             le=65_536,
         ),
-    ] = 192
+    ] = 176
     parse_side: Annotated[
         int,
         Field(
@@ -412,6 +412,11 @@ class OfflineRun:
                 if stop == len(gap) - 1:
                     return
             start = stop + 1
+        for item in gap:
+            # Solved: nothing is carried forward over it again, nobody asks for its parse.
+            item.back = item.parse = None
+            if item.ahead is not None:
+                item.ahead.forget()
 
     def _forward(self, state: State, gap: list[_Item], start: int) -> tuple[list[State], int]:
         """Carries `state` on from `gap[start]`, to the end or to where a parse is called for."""
@@ -523,6 +528,9 @@ class OfflineRun:
                     break
                 item.covered = item.covered.add(track)
                 later = item
+        for item in behind:
+            if item.ahead is not None:
+                item.ahead.forget()
 
     def _result(self, item: _Item) -> ParseResult | None:
         """Returns the parse of `item`, ordering it now where nobody did; None where it failed."""

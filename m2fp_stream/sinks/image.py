@@ -201,8 +201,7 @@ class GifSink(Sink[SafeFrame]):
         try:
             self._graph.push(None)
             self._encode_ready()
-            for packet in cast("list[Packet[VideoStream]]", self._stream.encode(None)):
-                self._mux(packet)
+            # The encoder itself holds nothing back.
             self._mux(None, max(1, rescale(1, shown, _GIF_TICK)))
             self._container.close()
         except (FFmpegError, OSError) as error:

@@ -343,7 +343,7 @@ class FileSource(Source):
     def _packets(self) -> Iterator[av.Packet[VideoStream] | None]:
         """Gives the video packets, at the end whatever makes the decoder give what it holds."""
         container = self._container
-        assert container is not None  # frames() refuses after close()
+        assert container is not None  # nobody asks for packets after close()
         # Sound may outlast the picture, and the declared end then is that of the sound.
         streams: list[Stream] = [self._stream]
         if self._declared_end is not None and not self._ends_with_video:
@@ -411,7 +411,8 @@ class FileSource(Source):
 
     def _sought(self) -> Iterator[av.VideoFrame]:
         container = self._container
-        assert container is not None  # frames() refuses after close()
+        if container is None:
+            raise SourceError(f"{self._path}: was closed before its frames were read")
         target = self._origin - self._ticks(_SEEK_MARGIN_S)
         exact = container.format.name.startswith(_EXACT_SEEK)
         if self._options.start_s is not None and target > 0 and exact:

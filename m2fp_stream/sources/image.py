@@ -60,6 +60,7 @@ class ImageSource(Source):
                 raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
         try:
             width, height = _size_of(data)
+            whole = _is_whole(data)
         except (ValueError, struct.error, IndexError):
             raise SourceError(f"{path}: is no picture that can be read; use {_KINDS}") from None
         if width * height > options.max_pixels:
@@ -67,7 +68,7 @@ class ImageSource(Source):
                 f"{path}: {width}x{height} exceeds the limit of {options.max_pixels} pixels; "
                 "raise max_pixels if it is meant"
             )
-        if not _is_whole(data):
+        if not whole:
             raise TruncatedSourceError(f"{path}: is cut short; copy it again")
         self._bgr: NDArray[np.uint8] | None = _decode(data, path)
         height, width = self._bgr.shape[:2]
@@ -93,7 +94,8 @@ class ImageSource(Source):
 
     def _capture(self) -> Iterator[Captured]:
         bgr, self._bgr = self._bgr, None
-        assert bgr is not None  # frames() refuses after close()
+        if bgr is None:
+            raise SourceError("the source was closed before its frame was read")
         pool = BufferPool(keep=0)
         pixels = pool.take(*bgr.shape[:2])
         np.copyto(pixels, bgr)
@@ -115,8 +117,9 @@ def _decode(data: bytes, path: Path) -> NDArray[np.uint8]:
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         bgr: MatLike | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-        if bgr is not None and not data.startswith(_JPEG):
-            # IMREAD_COLOR drops alpha, and what lies hidden under it would appear.
+        if bgr is not None and not data.startswith((_JPEG, b"BM")):
+            # IMREAD_COLOR drops alpha, and what lies hidden under it would appear. JPEG has none,
+            # and the fourth byte of a bitmap is as a rule unused, zero where 255 would be meant.
             _apply_alpha(bgr, encoded, path)
     except cv2.error:
         bgr = None
@@ -132,14 +135,21 @@ def _apply_alpha(bgr: MatLike, encoded: NDArray[np.uint8], path: Path) -> None:
     stored, kinds, blocks = cv2.imdecodeWithMetadata(encoded, cv2.IMREAD_UNCHANGED)
     if stored.ndim == 3 and stored.shape[2] == 4:
         alpha = stored[:, :, 3] // (1 if stored.dtype == np.uint8 else 257)
-        exif = [bytes(block) for kind, block in zip(kinds, blocks, strict=True) if kind == _EXIF]
-        orientation = Orientation.from_exif(_tiff_tags(exif[0]).get(274, 1) if exif else 1)
+        found = [bytes(block) for kind, block in zip(kinds, blocks, strict=True) if kind == _EXIF]
+        orientation = Orientation.from_exif(_exif_orientation(found[0]) if found else 1)
         upright = np.empty(bgr.shape[:2], np.uint8)
         if orientation.size_of(*alpha.shape[::-1]) != upright.shape[::-1]:
             raise SourceError(f"{path}: alpha and picture differ in orientation; export as PNG")
         orientation.turn(alpha.astype(np.uint8), upright)
         cv2.multiply(bgr, cv2.merge([upright] * 3), bgr, 1 / 255)
     stored.fill(0)
+
+
+def _exif_orientation(block: bytes) -> int:
+    try:
+        return _tiff_tags(block).get(274, 1)
+    except (KeyError, ValueError, struct.error):
+        return 1  # OpenCV takes a broken block for none, too
 
 
 # --------------------------------------------------------------------- headers

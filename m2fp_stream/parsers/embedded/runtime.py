@@ -99,8 +99,8 @@ class _OpenCVNetwork:
             self._net.setInput(blob)
             outputs = self._net.forward(self._outputs)
         except self._error as error:
-            raise ParserError(f"model {self._name}: OpenCV failed: {error}") from None
-        return _copies(outputs)
+            raise _failed(self._name, "OpenCV", error) from None
+        return _copies(self._name, outputs)
 
 
 class _OrtNetwork:
@@ -114,6 +114,9 @@ class _OrtNetwork:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.use_deterministic_compute = True
+        # Without arena and plan it keeps 22 MB less and takes as long (scripts/bench/runtimes.py).
+        options.enable_cpu_mem_arena = False
+        options.enable_mem_pattern = False
         try:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no public base class
@@ -124,8 +127,8 @@ class _OrtNetwork:
         try:
             outputs = self._session.run(None, {self._input: blob})
         except Exception as error:  # its exceptions have no public base class
-            raise ParserError(f"model {self._name}: ONNX Runtime failed: {error}") from None
-        return _copies(outputs)
+            raise _failed(self._name, "ONNX Runtime", error) from None
+        return _copies(self._name, outputs)
 
 
 class _OpenVinoNetwork:
@@ -150,9 +153,18 @@ class _OpenVinoNetwork:
             result = self._model({0: blob})
             outputs = [result[index] for index in range(len(self._model.outputs))]
         except Exception as error:  # its exceptions have no public base class
-            raise ParserError(f"model {self._name}: OpenVINO failed: {error}") from None
-        return _copies(outputs)
+            raise _failed(self._name, "OpenVINO", error) from None
+        return _copies(self._name, outputs)
 
 
-def _copies(outputs: Any) -> tuple[FloatArray, ...]:
-    return tuple(np.array(output, dtype=np.float32, copy=True) for output in outputs)
+def _failed(model: str, runtime: str, error: Exception) -> ParserError:
+    # The class only: a library's text is not ours and could quote data.
+    return ParserError(f"model {model}: {runtime} failed ({type(error).__name__})")
+
+
+def _copies(model: str, outputs: Any) -> tuple[FloatArray, ...]:
+    """Copies the outputs; NaN compares false with every threshold and would mean "nobody"."""
+    copies = tuple(np.array(output, dtype=np.float32, copy=True) for output in outputs)
+    if not all(np.isfinite(output).all() for output in copies):
+        raise ParserError(f"model {model}: its output is not finite")
+    return copies
