@@ -234,12 +234,12 @@ def _pixels(first: int, end: int, cells: int, side: int, grid_px: int) -> tuple[
 def _crop(start: int, stop: int, cells: int, side: int) -> tuple[int, int]:
     """Returns the cells [a, b) around the pixels [start, stop) whose ends are pixel edges.
 
-    Such a crop enlarges to just what the whole map would. Four cells more on each side: one for
-    the dilation, two for the smoothing, one for the interpolation.
+    Such a crop enlarges to just what the whole map would: its border cells, unless they are the
+    map's, are clear, and so is what lies beyond.
     """
     step = cells // math.gcd(cells, side)
-    first = max(0, (start * cells // side - 4) // step * step)
-    end = -(-stop * cells // side) + 4
+    first = start * cells // side // step * step
+    end = -(-stop * cells // side)
     return first, min(cells, -(-end // step) * step)
 
 

@@ -160,7 +160,7 @@ bad_covers = st.one_of(
     st.just(np.zeros((6, 8, 3), np.uint8)),
     st.just(np.ones(48, np.uint8)),
     st.integers(2, 255).map(lambda k: np.full((6, 8), k, np.uint8)),
-    st.sampled_from([np.float32, np.int64, np.bool_, np.complex64]).map(
+    st.sampled_from([np.float32, np.int64, np.uint16, np.int8, np.bool_, np.complex64]).map(
         lambda dtype: np.ones((6, 8), dtype)
     ),
     st.just(np.full((6, 8), np.nan)),

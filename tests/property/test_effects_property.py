@@ -35,10 +35,10 @@ class Case:
         )
 
     def covered_pixels(self) -> NDArray[np.bool_]:
-        """Pixels with a covered cell at their corner or centre; where cells are smaller, anywhere."""
+        """Pixels with a covered cell at corner or centre; where cells are smaller, anywhere."""
         rows, columns = self.cover.shape
         y, x = touched(self.size_wh[1], rows), touched(self.size_wh[0], columns)
-        return (y.astype(int) @ (self.cover > 0) @ x.T.astype(int)) > 0
+        return np.asarray((y.astype(int) @ (self.cover > 0) @ x.T.astype(int)) > 0)
 
 
 def touched(side: int, cells: int) -> NDArray[np.bool_]:

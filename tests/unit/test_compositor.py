@@ -113,6 +113,17 @@ def test_a_plan_for_another_size_is_the_card() -> None:
     assert is_card(compose(frame(), Parsed(plan(size_wh=(96, 160)))), Why.SIZE_CHANGED)
 
 
+def test_a_forged_plan_is_refused_before_an_effect_sees_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def nothing_to_cover(*_: object, **__: object) -> list[effects.Region]:
+        return []
+
+    monkeypatch.setattr(effects, "find_regions", nothing_to_cover)
+    assert compose(frame(), Parsed(plan())).cover.reason == "parsed"
+    forged = plan()
+    object.__setattr__(forged, "cover", np.full((24, 40), np.nan, np.float32))
+    assert is_card(compose(frame(), Parsed(forged)), Why.COMPOSE_FAILED)
+
+
 def test_a_released_frame_is_the_card() -> None:
     raw = frame()
     raw.release()

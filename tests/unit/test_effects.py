@@ -182,6 +182,17 @@ def test_a_single_cell_makes_a_box_of_its_surroundings_only() -> None:
     assert region.rows.start % 8 == region.columns.start % 8 == 0
 
 
+@pytest.mark.parametrize("feather_px", [0, 3])
+def test_a_box_holds_c_and_f_with_a_rim_however_large_the_cells(feather_px: int) -> None:
+    cover = np.zeros((9, 16), np.uint8)
+    cover[4, 8] = 1
+    (region,) = effects.find_regions(cover, (FROST,), (1280, 720), feather_px=feather_px, grid_px=1)
+    height, width = region.alpha.shape
+    assert (height, width) != (720, 1280)
+    assert not region.alpha[[0, 1, -2, -1]].any()
+    assert not region.alpha[:, [0, 1, -2, -1]].any()
+
+
 @pytest.mark.parametrize(("gap", "boxes"), [(2, 1), (60, 2)])
 def test_near_components_share_a_box(gap: int, boxes: int) -> None:
     cover = np.zeros((180, 320), np.uint8)

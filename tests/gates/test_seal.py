@@ -1,0 +1,113 @@
+"""Gate 3: `write` checks the exact type, and no subclass gets round it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from m2fp_stream.core._mint import AUDIBLE, COMPOSED
+from m2fp_stream.core.errors import SealError
+from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.safe import SafeAudio, SafeFrame
+from m2fp_stream.sinks.base import Sink
+
+from .test_construction import TIME, audio, frame
+
+
+class Kept(Sink[SafeFrame]):
+    """Keeps what reached it."""
+
+    accepts = SafeFrame
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.got: list[object] = []
+        self.aborted = False
+
+    def _emit(self, item: SafeFrame) -> None:
+        self.got.append(item)
+
+    def _finish(self) -> None:
+        """Nothing to complete."""
+
+    def _abort(self) -> None:
+        self.aborted = True
+
+
+def raw_frame() -> RawFrame:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    return RawFrame(pixels, frame_id=0, captured_ns=0, **TIME)  # type: ignore[arg-type]  # one dict
+
+
+def unmade_frame() -> object:
+    """Returns something whose class claims to be SafeFrame."""
+
+    class Disguised:
+        __class__ = SafeFrame  # type: ignore[assignment]  # the point
+
+    assert isinstance(Disguised(), SafeFrame)  # why `write` does not ask isinstance
+    return Disguised()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        raw_frame,
+        unmade_frame,
+        lambda: audio(AUDIBLE),
+        lambda: np.zeros((4, 6, 3), np.uint8),
+        lambda: frame(COMPOSED).pixels,
+        lambda: b"\0" * 72,
+        lambda: None,
+    ],
+    ids=["raw", "disguised", "audio", "array", "its pixels", "bytes", "nothing"],
+)
+def test_a_sink_refuses_everything_but_its_type_and_stops(make: Any) -> None:
+    sink = Kept()
+    with pytest.raises(SealError, match="Kept refused a "):
+        sink.write(make())
+    assert sink.got == []
+    assert sink.aborted
+
+
+def test_a_sink_takes_a_safe_frame() -> None:
+    sink = Kept()
+    safe = frame(COMPOSED)
+    sink.write(safe)
+    sink.finish()
+    assert sink.got == [safe]
+
+
+@pytest.mark.parametrize("name", ["write", "finish", "abort", "__enter__", "__exit__"])
+def test_a_sink_that_overrides_a_sealed_method_is_no_class(name: str) -> None:
+    with pytest.raises(TypeError, match=f"may not override {name}"):
+        type("Leaky", (Kept,), {name: lambda *_: None})
+
+
+def test_a_base_class_beside_sink_cannot_bring_its_own_write() -> None:
+    mixin = type("Mixin", (), {"write": lambda *_: None})
+    with pytest.raises(TypeError, match="may not override write"):
+        type("Leaky", (mixin, Kept), {})
+
+
+@pytest.mark.parametrize("accepts", [RawFrame, np.ndarray, object, None])
+def test_a_sink_that_accepts_anything_else_is_no_class(accepts: object) -> None:
+    with pytest.raises(TypeError, match="accepts must be one of"):
+        type("Leaky", (Kept,), {"accepts": accepts})
+
+
+def test_a_sink_bent_after_its_definition_still_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Kept, "accepts", RawFrame)
+    sink = Kept()
+    bent: Any = raw_frame()
+    with pytest.raises(SealError, match="Kept refused a RawFrame"):
+        sink.write(bent)
+    assert sink.got == []
+
+
+@pytest.mark.parametrize("sealed", [SafeFrame, SafeAudio])
+def test_a_sealed_type_has_no_subclass_to_pass(sealed: type) -> None:
+    with pytest.raises(TypeError, match="is final"):
+        type("Mine", (sealed,), {})

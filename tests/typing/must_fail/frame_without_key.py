@@ -1,0 +1,24 @@
+"""A SafeFrame is not made without a key, and a key is not made of something else."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+
+import numpy as np
+
+from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
+
+PIXELS = np.zeros((2, 2, 3), np.uint8)
+COVER = CoverInfo(None, CoverLevel.FRAME, "none")
+TIME = Fraction(1, 30)
+
+SafeFrame(PIXELS, frame_id=0, pts=0, time_base=TIME, captured_ns=0, cover=COVER)  # E: call-arg reportCallIssue
+SafeFrame(
+    PIXELS,
+    frame_id=0,
+    pts=0,
+    time_base=TIME,
+    captured_ns=0,
+    cover=COVER,
+    key="composed",  # E: arg-type reportArgumentType
+)

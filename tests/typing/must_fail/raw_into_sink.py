@@ -1,0 +1,22 @@
+"""A sink takes its one sealed type: no raw frame, no array, no other sealed type."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.safe import LabelImage, SafeFrame
+from m2fp_stream.sinks.base import Sink
+
+
+def show(
+    sink: Sink[SafeFrame], raw: RawFrame, pixels: NDArray[np.uint8], labels: LabelImage
+) -> None:
+    sink.write(raw)  # E: arg-type reportArgumentType
+    sink.write(pixels)  # E: arg-type reportArgumentType
+    sink.write(labels)  # E: arg-type reportArgumentType
+
+
+def open_for_raw(sink: Sink[RawFrame]) -> None:  # E: type-var reportInvalidTypeArguments
+    del sink

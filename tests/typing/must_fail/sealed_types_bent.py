@@ -1,0 +1,32 @@
+"""Sealed classes have no subclasses, sealed methods no overrides, sealed values no setters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from m2fp_stream.core.plan import CoverPlan
+from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.safe import LabelImage, SafeAudio, SafeFrame
+from m2fp_stream.sinks.base import Sink
+
+
+class MyFrame(SafeFrame): ...  # E: misc reportGeneralTypeIssues
+
+
+class MyAudio(SafeAudio): ...  # E: misc reportGeneralTypeIssues
+
+
+class MyLabels(LabelImage): ...  # E: misc reportGeneralTypeIssues
+
+
+class MyRaw(RawFrame): ...  # E: misc reportGeneralTypeIssues
+
+
+class Leaky(Sink[SafeFrame]):
+    def write(self, item: SafeFrame) -> None: ...  # E: misc reportIncompatibleMethodOverride
+
+
+def bend(frame: SafeFrame, plan: CoverPlan, raw: RawFrame) -> None:
+    frame.pixels = np.zeros((2, 2, 3), np.uint8)  # E: misc reportAttributeAccessIssue
+    plan.frame_id = 7  # E: misc reportAttributeAccessIssue
+    raw.pixels  # E: attr-defined reportAttributeAccessIssue
