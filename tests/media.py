@@ -131,7 +131,7 @@ def write_video(
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
         if sound is not None:
-            _write_silence(container, sound, audio_s)
+            write_silence(container, sound, audio_s)
         if notes is not None:
             _write_notes(container, notes, secret)
     return path
@@ -142,7 +142,8 @@ _ACCURATE = int(
 )
 
 
-def _write_silence(container: OutputContainer, sound: Any, audio_s: float) -> None:
+def write_silence(container: OutputContainer, sound: Any, audio_s: float) -> None:
+    """Writes so many seconds of stereo silence into an open audio stream."""
     total, at = int(audio_s * 48000), 0
     while at < total:
         samples = np.zeros((2, min(1024, total - at)), np.float32)
@@ -157,7 +158,7 @@ def _write_silence(container: OutputContainer, sound: Any, audio_s: float) -> No
 def write_sound(path: Path, seconds: float = 1.0) -> Path:
     """Writes a file that holds sound and nothing else."""
     with av.open(path, "w") as container:
-        _write_silence(container, container.add_stream("aac", rate=48000), seconds)
+        write_silence(container, container.add_stream("aac", rate=48000), seconds)
     return path
 
 
@@ -170,7 +171,9 @@ def write_changing_size(path: Path, sizes_wh: Sequence[tuple[int, int]], count: 
         stream.codec_context.options = {"bf": "0"}
         number = 0
         for part, size_wh in enumerate(sizes_wh):
-            encoder: Any = stream.codec_context if part == 0 else av.CodecContext.create("h264", "w")
+            encoder: Any = (
+                stream.codec_context if part == 0 else av.CodecContext.create("h264", "w")
+            )
             if part:
                 encoder.width, encoder.height = size_wh
                 encoder.pix_fmt, encoder.time_base = "yuv420p", Fraction(1, 25)

@@ -163,7 +163,7 @@ class PartFile:
             raise SinkError(f"{path}: is a folder, expected a file name; add one")
         if os.path.lexists(path) and not overwrite:
             raise SinkError(f"{path}: exists already; choose another name or pass --overwrite")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # EXCL follows no link
         try:
             try:
                 self._fd = os.open(self._part, flags, 0o600)

@@ -87,8 +87,9 @@ def case(request: pytest.FixtureRequest) -> Case:
 
 
 def _concrete(kind: type) -> set[type]:
+    children: list[type] = kind.__subclasses__()
     found = set() if inspect.isabstract(kind) else {kind}
-    return found.union(*(_concrete(child) for child in kind.__subclasses__()))
+    return found.union(*map(_concrete, children))
 
 
 def test_every_sink_of_the_package_is_asked(tmp_path: Path) -> None:
@@ -160,9 +161,10 @@ def test_a_finished_sink_takes_nothing_more_and_cannot_be_undone(
         sink.write(case.item())
         sink.finish()
         content = (tmp_path / case.name).read_bytes()
-        for again in (lambda: sink.write(case.item()), sink.finish):
-            with pytest.raises(SinkError, match="is closed"):
-                again()
+        with pytest.raises(SinkError, match="is closed"):
+            sink.write(case.item())
+        with pytest.raises(SinkError, match="is closed"):
+            sink.finish()
         sink.abort()
     assert (tmp_path / case.name).read_bytes() == content
 
@@ -272,10 +274,13 @@ def file_size_limit(limit: int) -> Iterator[None]:
 def test_a_file_that_may_not_grow_is_an_error_and_leaves_nothing(
     case: Case, tmp_path: Path, limit: int
 ) -> None:
-    with file_size_limit(limit), pytest.raises(SinkError, match="File too large"):
-        with case.open(tmp_path / case.name) as sink:
-            sink.write(case.item())
-            sink.finish()
+    with (
+        file_size_limit(limit),
+        pytest.raises(SinkError, match="File too large"),
+        case.open(tmp_path / case.name) as sink,
+    ):
+        sink.write(case.item())
+        sink.finish()
     assert list(tmp_path.iterdir()) == []
 
 
@@ -287,10 +292,12 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(case: Case, tmp_path: Path) 
         pytest.skip("mounting a small file system is not allowed here")
     try:
         (disk / "filler").write_bytes(b"\0" * 4096)
-        with pytest.raises(SinkError, match="No space left"):
-            with case.open(disk / case.name) as sink:
-                sink.write(case.item())
-                sink.finish()
+        with (
+            pytest.raises(SinkError, match="No space left"),
+            case.open(disk / case.name) as sink,
+        ):
+            sink.write(case.item())
+            sink.finish()
         assert [one.name for one in disk.iterdir()] == ["filler"]
     finally:
         subprocess.run(["umount", str(disk)], check=True)

@@ -44,8 +44,9 @@ def make(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[], Source]
 
 
 def _concrete(kind: type) -> set[type]:
+    children: list[type] = kind.__subclasses__()
     found = set() if inspect.isabstract(kind) else {kind}
-    return found.union(*(_concrete(child) for child in kind.__subclasses__()))
+    return found.union(*map(_concrete, children))
 
 
 def test_every_source_of_the_package_is_asked(tmp_path: Path) -> None:
@@ -95,6 +96,14 @@ def test_a_closed_source_gives_no_frames_and_closes_twice(make: Callable[[], Sou
         source.frames()
 
 
+def test_frames_not_begun_before_close_are_an_error(make: Callable[[], Source]) -> None:
+    source = make()
+    frames = source.frames()
+    source.close()
+    with pytest.raises(SourceError, match="was closed before"):
+        next(frames)
+
+
 def test_a_frame_outlives_its_source_and_is_zeroed_on_release(make: Callable[[], Source]) -> None:
     with make() as source:
         frame = next(source.frames()).frame
@@ -108,10 +117,10 @@ def test_a_frame_outlives_its_source_and_is_zeroed_on_release(make: Callable[[],
 
 
 def test_close_lets_go_of_the_file(make: Callable[[], Source]) -> None:
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(Path("/proc/self/fd").iterdir())
     with make() as source:
         next(source.frames()).frame.release()
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(Path("/proc/self/fd").iterdir()) == before
 
 
 @pytest.mark.parametrize("opener", [FileSource, ImageSource])
@@ -145,13 +154,13 @@ def test_bad_input_is_one_line_and_nothing_stays_open(
         path.write_bytes(os.urandom(50_000))
     elif name == "text.mp4":
         path.write_text("All work and no play makes Jack a dull boy.\n" * 500)
-    before = set(os.listdir("/proc/self/fd"))
+    before = set(Path("/proc/self/fd").iterdir())
     with pytest.raises(SourceError, match=says) as caught:
         opener(path)
     message = str(caught.value)
     assert "\n" not in message
     assert message.startswith(f"{path}: ")
-    assert set(os.listdir("/proc/self/fd")) == before
+    assert set(Path("/proc/self/fd").iterdir()) == before
     assert capfd.readouterr() == ("", "")
 
 

@@ -60,7 +60,10 @@ def frames(path: Path) -> Iterator[tuple[Fraction, Bgr]]:
         for frame in container.decode(video=0):
             assert frame.pts is not None
             assert frame.time_base is not None
-            yield frame.pts * frame.time_base, frame.to_ndarray(format="bgr24")
+            yield (
+                frame.pts * frame.time_base,
+                np.asarray(frame.to_ndarray(format="bgr24"), np.uint8),
+            )
 
 
 def likeness(one: Bgr, other: Bgr) -> float:

@@ -773,6 +773,7 @@ def test_doctor_says_what_is_missing_and_is_2(
     out, err = capsys.readouterr()
     assert f"opencv-python  {text}\n" in out
     assert "anonymize can run" not in out
+    assert "weights" not in out, "looked at with a package missing"
     assert err.startswith(f"m2fp-stream: error: anonymize cannot run: opencv-python: {text}")
     assert remedy in err
     assert err.count("\n") == 1

@@ -54,6 +54,7 @@ def test_an_index_png_holds_the_class_ids(tmp_path: Path) -> None:
 def test_a_palette_png_shows_the_palette(tmp_path: Path) -> None:
     data = written(tmp_path / "out.png", "palette")
     back = cv2.imread(str(tmp_path / "out.png"), cv2.IMREAD_COLOR_RGB)
+    assert back is not None
     assert np.array_equal(back, np.array(PALETTE_RGB, np.uint8)[EVERY])
     assert data[24:26] == bytes([8, 3]), "8 bits, indexed"
 

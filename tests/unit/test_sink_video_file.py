@@ -198,9 +198,7 @@ def test_a_lower_crf_is_a_larger_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("bad", ["size", "time base", "order", "repeat"])
-def test_a_frame_that_does_not_fit_is_an_error_and_leaves_nothing(
-    tmp_path: Path, bad: str
-) -> None:
+def test_a_frame_that_does_not_fit_is_an_error_and_leaves_nothing(tmp_path: Path, bad: str) -> None:
     base = Fraction(1, 25)
     second = {
         "size": media.composed(media.card((98, 64)), 1, 6, base),

@@ -25,7 +25,7 @@ def test_a_producers_error_is_raised_after_the_last_item() -> None:
     got = []
     with pytest.raises(OSError, match="the reader died"):
         for item in queue:
-            got.append(item)  # noqa: PERF402  (what came before the error is the point)
+            got.append(item)
     assert got == [1, 2]
 
 
