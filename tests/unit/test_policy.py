@@ -1,0 +1,252 @@
+"""What is hidden, with which margin, under which effect."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydantic import ValidationError
+
+from m2fp_stream.core.labels import CIHP, HEAD_PARTS, PRESETS, Label, LabelSet
+from m2fp_stream.core.plan import Effect
+from m2fp_stream.core.records import ParseResult
+from m2fp_stream.policy import Policy, PolicyOptions
+
+Map = NDArray[np.uint8]
+SIDE = 40
+
+
+def blank() -> Map:
+    return np.zeros((SIDE, SIDE), np.uint8)
+
+
+def square(value: int, left: int = 10, top: int = 10, side: int = 8) -> Map:
+    result = blank()
+    result[top : top + side, left : left + side] = value
+    return result
+
+
+def result_of(
+    label_map: Map,
+    *,
+    labels: LabelSet = CIHP,
+    evidence: dict[str, Map] | None = None,
+    must_cover: Map | None = None,
+    instances: Map | None = None,
+) -> ParseResult:
+    groups = evidence or {}
+    planes = np.array(list(groups.values()), np.uint8).reshape(len(groups), SIDE, SIDE)
+    return ParseResult(
+        frame_id=0,
+        label_map=label_map,
+        labels=labels,
+        groups=tuple(groups),
+        evidence=planes,
+        must_cover=(blank() if must_cover is None else must_cover) > 0,
+        instances=instances,
+        parser_id="test",
+    )
+
+
+def policy(**options: Any) -> Policy:
+    return Policy(PolicyOptions.model_validate({"margin": 0.0} | options))
+
+
+def hidden(result: ParseResult, **options: Any) -> Map:
+    """All regions of the findings in one map."""
+    merged = blank()
+    for region in policy(**options).findings(result).regions:
+        merged = np.maximum(merged, region)
+    return merged
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+def test_a_preset_hides_its_labels_and_no_other(preset: str) -> None:
+    label_map = blank()
+    for label in Label:
+        label_map[label] = label
+    found = set(np.unique(hidden(result_of(label_map), hide=preset))) - {0}
+    assert found == PRESETS[preset]
+
+
+def test_a_list_hides_its_labels_and_no_other() -> None:
+    label_map = square(Label.LEFT_ARM) + square(Label.COAT, left=25)
+    shown = hidden(result_of(label_map), hide=["left-arm"])
+    np.testing.assert_array_equal(shown, square(Label.LEFT_ARM))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"hide": []},
+        {"hide": ["hiar"]},
+        {"hide": "heads"},
+        {"effects": {"hiar": "solid"}},
+        {"effects": {"hair": "blur"}},
+        {"effect": "blur"},
+        {"margin": -0.1},
+        {"threshold": 0.0},
+        {"threshold": 1.0},
+        {"unknown": 1},
+    ],
+    ids=str,
+)
+def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        PolicyOptions.model_validate(options)
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        (" Head ", "head"),
+        ("hair", ("hair",)),
+        ("hair, left_arm,", ("hair", "left_arm")),
+    ],
+)
+def test_what_a_user_writes_becomes_a_preset_or_a_list(text: str, value: object) -> None:
+    assert PolicyOptions.hide_from_text(text) == value
+    assert PolicyOptions.model_validate({"hide": value}).hide == value
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("haed", r"unknown preset or label 'haed'; did you mean head"),
+        ("", "unknown preset or label"),
+        ("hair,hiar", "unknown label 'hiar'; did you mean hair"),
+    ],
+)
+def test_an_unknown_word_names_the_nearest(text: str, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        PolicyOptions.hide_from_text(text)
+
+
+def test_a_part_told_apart_by_none_is_hidden_with_what_contains_it() -> None:
+    label_map = square(Label.HAIR, left=4) + square(Label.FACE, left=20)
+    shown = hidden(result_of(label_map, labels=HEAD_PARTS), hide=["hat"])
+    np.testing.assert_array_equal(shown, square(Label.HAIR, left=4))
+
+
+def test_a_part_contained_in_the_person_alone_hides_the_whole_person() -> None:
+    """Gloves before a face are labelled face by a parser that does not know gloves."""
+    label_map = square(Label.FACE, left=4) + square(Label.HUMAN, left=20)
+    shown = hidden(result_of(label_map, labels=HEAD_PARTS), hide=["gloves"])
+    np.testing.assert_array_equal(shown > 0, label_map > 0)
+
+
+@pytest.mark.parametrize("hide", [*PRESETS, ["left-shoe"]], ids=str)
+def test_must_cover_is_hidden_under_every_policy(hide: object) -> None:
+    result = result_of(blank(), must_cover=square(1))
+    np.testing.assert_array_equal(hidden(result, hide=hide), square(Label.HUMAN))
+    np.testing.assert_array_equal(policy().findings(result).people, square(1))
+
+
+def test_must_cover_leaves_the_name_of_a_hidden_part() -> None:
+    result = result_of(square(Label.FACE), must_cover=square(1, side=12))
+    shown = hidden(result)
+    assert (shown[square(1) > 0] == Label.FACE).all()
+    np.testing.assert_array_equal(shown > 0, square(1, side=12) > 0)
+
+
+@pytest.mark.parametrize(("level", "covered"), [(0, False), (127, False), (128, True), (255, True)])
+def test_evidence_hides_from_above_the_threshold(level: int, covered: bool) -> None:
+    result = result_of(blank(), evidence={"face": square(level)})
+    shown = hidden(result, threshold=0.5)
+    np.testing.assert_array_equal(shown, square(Label.FACE) if covered else blank())
+    people = policy(threshold=0.5).findings(result).people
+    np.testing.assert_array_equal(people, square(1) if covered else blank())
+
+
+def test_evidence_of_what_is_not_hidden_is_a_person_all_the_same() -> None:
+    result = result_of(blank(), evidence={"person": square(255)})
+    assert not hidden(result, hide="face").any()
+    assert policy(hide="face").findings(result).people.any()
+    np.testing.assert_array_equal(hidden(result, hide="person"), square(Label.HUMAN))
+
+
+def test_evidence_does_not_rename_a_hidden_part() -> None:
+    result = result_of(square(Label.HAIR), evidence={"face": square(255)})
+    np.testing.assert_array_equal(hidden(result), square(Label.HAIR))
+
+
+def test_regions_are_split_by_instance_and_the_rest_by_component() -> None:
+    label_map = square(Label.FACE, left=4) + square(Label.FACE, left=12)  # they touch
+    label_map += square(Label.FACE, left=30)
+    instances = square(1, left=4) + square(2, left=12)
+    findings = policy().findings(result_of(label_map, instances=instances))
+    assert [int(np.count_nonzero(region)) for region in findings.regions] == [64, 64, 64]
+
+
+def test_without_instances_each_component_is_a_region() -> None:
+    label_map = square(Label.FACE, left=4) + square(Label.HAIR, left=12)
+    label_map += square(Label.FACE, left=30)
+    regions = policy().findings(result_of(label_map)).regions
+    assert sorted(int(np.count_nonzero(region)) for region in regions) == [64, 128]
+
+
+def test_nobody_gives_no_region() -> None:
+    findings = policy().findings(result_of(blank()))
+    assert findings.regions == ()
+    assert not findings.people.any()
+
+
+def test_a_margin_grows_with_the_region_and_never_shrinks_it() -> None:
+    def grown(side: int) -> int:
+        box = square(Label.FACE, left=12, top=12, side=side)
+        (region,) = policy(margin=0.5).findings(result_of(box)).regions
+        assert (region[box > 0] == Label.FACE).all()
+        rows = np.flatnonzero(region.any(axis=1))
+        return int(rows[-1] - rows[0] + 1 - side) // 2
+
+    assert grown(4) == round(0.5 * 4 / np.pi**0.5)
+    assert grown(16) == round(0.5 * 16 / np.pi**0.5)
+
+
+def test_a_margin_below_a_pixel_leaves_the_region_alone() -> None:
+    (region,) = policy(margin=0.05).findings(result_of(square(Label.FACE))).regions
+    np.testing.assert_array_equal(region, square(Label.FACE))
+
+
+def test_a_margin_keeps_the_parts_inside() -> None:
+    label_map = square(Label.FACE, side=8)
+    label_map[10:14] = np.where(label_map[10:14] > 0, Label.HAIR, 0)
+    (region,) = policy(margin=0.5).findings(result_of(label_map)).regions
+    inside = label_map > 0
+    np.testing.assert_array_equal(region[inside], label_map[inside])
+
+
+def plan_of(parts: Map, tracks: Map, **options: Any) -> Any:
+    return policy(**options).plan(frame_id=3, size_wh=(80, 80), parts=parts, tracks=tracks)
+
+
+def test_a_plan_covers_every_pixel_with_its_own_part_track_and_effect() -> None:
+    parts = square(Label.FACE, left=4) + square(Label.HAIR, left=20)
+    tracks = square(1, left=4) + square(2, left=20)
+    plan = plan_of(parts, tracks, effect="mosaic", effects={"hair": "solid"})
+    assert (plan.frame_id, plan.size_wh) == (3, (80, 80))
+    for label, track, effect in ((Label.FACE, 1, Effect.MOSAIC), (Label.HAIR, 2, Effect.SOLID)):
+        (number,) = np.unique(plan.cover[parts == label])
+        fill = plan.fills[number - 1]
+        assert (fill.part, fill.track_id, fill.effect) == (label, track, effect)
+    np.testing.assert_array_equal(plan.cover > 0, parts > 0)
+
+
+def test_a_track_number_outside_the_parts_means_nothing() -> None:
+    plan = plan_of(blank(), square(7))
+    assert plan.fills == ()
+    assert not plan.cover.any()
+
+
+@pytest.mark.parametrize(("fills", "merged"), [(254, False), (255, True)])
+def test_too_many_fills_are_merged_by_part_and_lose_no_pixel(fills: int, merged: bool) -> None:
+    parts, tracks = blank(), blank()
+    numbers = np.arange(fills)
+    parts.flat[numbers] = np.where(numbers % 2, Label.FACE, Label.HAIR)
+    tracks.flat[numbers] = numbers % 255 + 1
+    plan = plan_of(parts, tracks)
+    assert len(plan.fills) == (2 if merged else 254)
+    np.testing.assert_array_equal(plan.cover > 0, parts > 0)
+    np.testing.assert_array_equal(np.array([0, *(f.part for f in plan.fills)])[plan.cover], parts)

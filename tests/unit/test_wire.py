@@ -1,0 +1,128 @@
+"""What goes between media process and parser process comes back as it went, or is refused."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from m2fp_stream.core.labels import CIHP, HEAD_PARTS, LabelSet
+from m2fp_stream.core.records import ParseResult
+from m2fp_stream.pipeline import wire
+
+
+@pytest.fixture(scope="module")
+def memory() -> memoryview:
+    return memoryview(bytearray(wire.TOTAL_BYTES))
+
+
+def a_result(height: int, width: int, groups: tuple[str, ...], instances: bool) -> ParseResult:
+    random = np.random.default_rng(height * width)
+    return ParseResult(
+        frame_id=41,
+        label_map=random.integers(0, 21, (height, width), dtype=np.uint8),
+        labels=CIHP,
+        groups=groups,
+        evidence=random.integers(0, 256, (len(groups), height, width), dtype=np.uint8),
+        must_cover=random.integers(0, 2, (height, width)) > 0,
+        instances=random.integers(0, 9, (height, width), dtype=np.uint8) if instances else None,
+        parser_id="wired 1",
+    )
+
+
+def sent(memory: memoryview, result: ParseResult) -> wire.Message:
+    message: wire.Message = json.loads(json.dumps(wire.write_result(memory, result)))
+    return message
+
+
+@pytest.mark.parametrize("instances", [False, True])
+@pytest.mark.parametrize("groups", [(), ("face",), ("face", "hair", "person")])
+@pytest.mark.parametrize("size", [(1, 1), (36, 64), (wire.MAX_SIDE, wire.MAX_SIDE)])
+def test_a_result_comes_back_equal(
+    memory: memoryview, size: tuple[int, int], groups: tuple[str, ...], instances: bool
+) -> None:
+    result = a_result(*size, groups, instances)
+    back = wire.read_result(memory, sent(memory, result), CIHP)
+    for name in ParseResult.__dataclass_fields__:
+        np.testing.assert_array_equal(getattr(back, name), getattr(result, name), err_msg=name)
+
+
+def test_a_result_is_a_copy(memory: memoryview) -> None:
+    result = a_result(8, 8, ("face",), True)
+    back = wire.read_result(memory, sent(memory, result), CIHP)
+    np.frombuffer(memory, np.uint8, 1000, wire.INPUT_BYTES)[:] = 7
+    np.testing.assert_array_equal(back.label_map, result.label_map)
+
+
+def test_results_do_not_touch_the_input(memory: memoryview) -> None:
+    picture = wire.input_view(memory, 4, 4)
+    picture[...] = 3
+    sent(memory, a_result(64, 64, ("face",), True))
+    assert (picture == 3).all()
+    picture[...] = 0
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"height": 0},
+        {"height": -4},
+        {"width": wire.MAX_SIDE + 1},
+        {"width": 8.0},
+        {"width": None},
+        {"frame_id": "41"},
+        {"groups": "face"},
+        {"groups": ["x"] * 26},
+    ],
+    ids=str,
+)
+def test_a_message_of_another_form_is_refused(memory: memoryview, change: dict[str, Any]) -> None:
+    message = sent(memory, a_result(8, 8, (), False)) | change
+    with pytest.raises((ValueError, TypeError)):
+        wire.read_result(memory, message, CIHP)
+
+
+@pytest.mark.parametrize(
+    "missing", ["height", "width", "groups", "frame_id", "instances", "parser_id"]
+)
+def test_a_message_that_lacks_something_is_refused(memory: memoryview, missing: str) -> None:
+    message = sent(memory, a_result(8, 8, (), False))
+    del message[missing]
+    with pytest.raises(KeyError):
+        wire.read_result(memory, message, CIHP)
+
+
+def test_an_unknown_label_id_is_refused(memory: memoryview) -> None:
+    message = sent(memory, a_result(8, 8, (), False))
+    np.frombuffer(memory, np.uint8, 64, wire.INPUT_BYTES)[:] = 200
+    with pytest.raises(ValueError, match="id 200"):
+        wire.read_result(memory, message, CIHP)
+
+
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (-1, 5), (wire.MAX_SIDE + 1, 5)])
+def test_an_input_that_does_not_fit_is_refused(memory: memoryview, size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="a parse copy has sides of 1 to"):
+        wire.input_view(memory, *size)
+
+
+def test_a_result_that_does_not_fit_is_refused(memory: memoryview) -> None:
+    result = a_result(wire.MAX_SIDE + 1, 1, (), False)
+    with pytest.raises(ValueError, match="do not fit"):
+        wire.write_result(memory, result)
+
+
+@pytest.mark.parametrize("labels", [CIHP, HEAD_PARTS], ids=lambda labels: labels.name)
+def test_a_label_set_comes_back_equal(labels: LabelSet) -> None:
+    back = wire.read_label_set(json.loads(json.dumps(wire.write_label_set(labels))))
+    assert (back.name, back.ids) == (labels.name, labels.ids)
+    assert dict(back.contained_in) == dict(labels.contained_in)
+
+
+@pytest.mark.parametrize(
+    "message", [None, [], {}, {"name": "x", "ids": [0, 99, 20], "contained_in": []}], ids=str
+)
+def test_a_label_set_of_another_form_is_refused(message: object) -> None:
+    with pytest.raises((ValueError, TypeError, KeyError)):
+        wire.read_label_set(message)
