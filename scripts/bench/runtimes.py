@@ -26,6 +26,7 @@ import numpy as np
 
 from m2fp_stream.core.errors import ModelError
 from m2fp_stream.parsers.embedded.runtime import RUNTIMES, Network, open_network
+from m2fp_stream.privacy.hardening import silence_libraries
 
 CASES = (
     ("centerface", 320, 192),
@@ -90,6 +91,7 @@ def machine() -> dict[str, Any]:
     versions = {}
     for module in ("cv2", "onnxruntime", "openvino", "numpy"):
         try:
+            silence_libraries()
             versions[module] = str(importlib.import_module(module).__version__)
         except ImportError:
             versions[module] = "not installed"

@@ -45,8 +45,11 @@ def traced(command: list[str], folder: Path) -> list[Call]:
     log = folder / "strace.log"
     # Byte code may be written, and is. ONNX Runtime keeps its telemetry to itself where CI is set:
     # what counts is what a user's machine would do.
-    unlike_a_user = {"PYTHONDONTWRITEBYTECODE", "CI", "ORT_DISABLE_TELEMETRY"}
-    environment = {name: value for name, value in os.environ.items() if name not in unlike_a_user}
+    # Measuring coverage writes, too.
+    unlike_a_user = ("PYTHONDONTWRITEBYTECODE", "CI", "ORT_DISABLE_TELEMETRY", "COV")
+    environment = {
+        name: value for name, value in os.environ.items() if not name.startswith(unlike_a_user)
+    }
     done = subprocess.run(
         [
             "strace",
@@ -194,6 +197,14 @@ def test_a_run_makes_no_connection(run: tuple[Path, list[Call]]) -> None:
     assert [call for call in calls if call.name in {"connect", "bind", "listen"}] == []
     # The parser's channel; where there is none, the trace has missed the workers.
     assert [call for call in calls if call.name == "socketpair"]
+
+
+def test_doctor_writes_nothing_and_makes_no_connection(tmp_path: Path) -> None:
+    calls = traced([sys.executable, "-m", "m2fp_stream", "doctor"], tmp_path)
+    written = {path for path in opened_for_writing(calls) if not is_byte_code(path)}
+    assert written <= {"/dev/null"}
+    sockets = {call.arguments.split(",")[0] for call in calls if call.name == "socket"}
+    assert sockets <= {"AF_UNIX"}
 
 
 def test_memory_of_the_workers_has_no_name_in_the_file_system(

@@ -408,3 +408,13 @@ def test_person_box_and_its_confidence_are_those_measured(astronaut: Picture) ->
     best = PersonDetector(threshold=0.3, threads=1, runtime=None)(astronaut)[0]
     assert best.confidence == pytest.approx(PERSON_CONFIDENCE, abs=0.02)
     assert (best.x1, best.y1, best.x2, best.y2) == pytest.approx(PERSON_XYXY, abs=6)
+
+
+@pytest.mark.parametrize("name", ["opencv", "onnxruntime"])
+def test_a_network_that_answers_nan_has_failed(name: str) -> None:
+    # NaN is below every threshold: it must not pass for "nobody" (P2).
+    network = open_network("nanodet_person", runtime=name)
+    blob = np.zeros((1, 3, 416, 416), np.float32)
+    assert all(np.isfinite(output).all() for output in network.run(blob))
+    with pytest.raises(ParserError, match="not finite"):
+        network.run(blob + np.float32(np.nan))

@@ -387,6 +387,33 @@ def test_frames_around_a_failed_parse_are_unknown_and_the_others_are_not() -> No
         assert show.witness.states[frame_id] == Unknown(Why.PARSER_FAILED)
 
 
+@pytest.mark.parametrize("fails", [False, True])
+def test_what_flashes_up_between_two_parses_is_looked_at(fails: bool) -> None:
+    """It is there in one frame, something else is in the next: neither parse explains it."""
+    random = np.random.default_rng(6)
+    pictures = [ROOM.copy() for _ in range(12)]
+    for frame_id, left in ((6, 60), (7, 200)):
+        flicker = random.integers(0, 2, (10, 8, 1), np.uint8).repeat(6, 0).repeat(6, 1)
+        pictures[frame_id][60:120, left : left + 48] = flicker * np.uint8(255)
+
+    def script(bgr: Picture, frame_id: int) -> ParseResult:
+        if fails and frame_id == 6:
+            raise ParserError("it died")
+        return labelled(np.zeros_like(BOX), frame_id)
+
+    parser = Scripted(script)
+    show = Show(Footage(pictures), parser=parser, options={"interval_s": 0.2})
+    assert show.run().frames == 12
+    assert 6 in parser.asked
+    assert 6 % 5 != 0  # no regular parse
+    if fails:
+        assert show.witness.states[6] == Unknown(Why.PARSER_FAILED)
+    for frame_id, left in ((6, 60), (7, 200)):
+        plan = show.witness.plan(frame_id)
+        if plan is not None:
+            assert (plan.cover[60:120, left : left + 48] > 0).mean() > 0.9
+
+
 def test_too_many_failures_in_a_row_end_the_run() -> None:
     show = Show(
         tiny(80), parser=Scripted(boom(20, ParserError("it hung"))), options={"max_failures": 3}

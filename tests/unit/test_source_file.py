@@ -460,6 +460,13 @@ def test_intermediate_pictures_are_zeroed_and_the_decoders_are_not(tmp_path: Pat
             assert any(any(bytes(plane)) for plane in converted.planes) == same
 
 
+def test_the_number_of_threads_changes_nothing(tmp_path: Path) -> None:
+    path = media.write_video(tmp_path / "clip.mp4", frames=noisy(20), size_wh=(160, 120))
+    one, four = (read(path, FileOptions(threads=threads)) for threads in (1, 4))
+    assert one.pts == four.pts
+    assert all(np.array_equal(a, b) for a, b in zip(one.pictures, four.pictures, strict=True))
+
+
 # ----------------------------------------------------------------- what does not pass
 
 

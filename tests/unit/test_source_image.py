@@ -309,7 +309,17 @@ def test_a_picture_never_given_is_zeroed_on_close(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("value", range(1, 9))
-def test_turning_matches_exif_and_zeroes_what_it_turned(value: int) -> None:
+def test_turning_matches_exif_and_zeroes_what_it_turned(
+    value: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    between: list[Any] = []
+    transpose = cv2.transpose
+
+    def watched(picture: Any) -> Any:
+        between.append(transpose(picture))
+        return between[-1]
+
+    monkeypatch.setattr(cv2, "transpose", watched)
     stored = media.card((7, 5))
     expected = oriented(stored.copy(), value)
     orientation = Orientation.from_exif(value)
@@ -317,7 +327,9 @@ def test_turning_matches_exif_and_zeroes_what_it_turned(value: int) -> None:
     assert orientation.size_of(7, 5) == expected.shape[1::-1]
     orientation.turn(stored, upright)
     assert np.array_equal(upright, expected)
-    assert not stored.any()
+    assert len(between) == (value >= 5)
+    for picture in (stored, *between):
+        assert not picture.any()
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])

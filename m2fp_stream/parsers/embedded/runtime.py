@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.models import load_verified, model_entry
+from m2fp_stream.privacy.hardening import silence_libraries
 
 __all__ = ["RUNTIMES", "Network", "open_network"]
 
@@ -107,6 +108,7 @@ class _OrtNetwork:
     """ONNX Runtime on the CPU."""
 
     def __init__(self, name: str, data: bytes, threads: int) -> None:
+        silence_libraries()  # here too: `load_parser` runs in processes we did not harden
         ort = cast(Any, _library("onnxruntime", name))
         self._name = name
         options = ort.SessionOptions()
