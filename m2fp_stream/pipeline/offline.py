@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Annotated, Final, Protocol, final
@@ -28,6 +28,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import M2FPStreamError, ModelError, ParserError
+from ..core.labels import Label
 from ..core.plan import CoverState, Parsed, Propagated, Unknown, Why
 from ..core.raw import RawFrame
 from ..core.records import ParseResult
@@ -52,6 +53,9 @@ _LEFTOVER_SHARE: Final = 0.01  # of it, unexplained from both sides: parse in th
 _EVENT_AFTER: Final = 2  # frames after a parse before another may be called for
 _FOLLOWED_SHARE: Final = 0.35
 _LOST_FRAMES: Final = 3
+_EMPTY_SHARE: Final = 0.7  # of a region carried back, showing known background: nobody there yet
+_EMPTIED_SHARE: Final = 0.15  # and this much more of it than where it was found
+_WIDER_SHARE: Final = 0.5
 _READ_AHEAD: Final = 8
 _WRITE_AHEAD: Final = 3
 
@@ -227,6 +231,7 @@ class OfflineRun:
         self._failures = 0
         self._counts = _Counts()
         self._written = 0
+        self._last_duration: int | None = None
         self._write_error: BaseException | None = None
 
     def run(self) -> Outcome:
@@ -287,6 +292,8 @@ class OfflineRun:
                 self._on_frames(self._written)
             if self._before_finish is not None:
                 self._before_finish(outcome)
+            if self._last_duration is not None:
+                self._sink.set_last_duration(self._last_duration)
             self._sink.finish()
         except BaseException:
             self._sink.abort()
@@ -322,6 +329,7 @@ class OfflineRun:
         fresh = True  # the next frame starts a shot whatever it shows
         size_wh = self._source.info.size_wh
         for captured in self._source.frames():
+            self._last_duration = captured.duration
             frame = captured.frame
             item = _Item(frame, seconds(frame.pts, frame.time_base))
             try:
@@ -460,7 +468,7 @@ class OfflineRun:
         backward = self._backward(items, right.state)
         unclear = self._combine(left, items, states, backward)
         if not unclear:
-            self._cover_behind(left, items, backward, right)
+            self._cover_behind(left, items, states, backward, right)
             return right
         # Both directions leave something that moves unexplained: look at it.
         middle = unclear[len(unclear) // 2] + 1
@@ -499,7 +507,12 @@ class OfflineRun:
         return unclear
 
     def _cover_behind(
-        self, left: _Anchor, items: list[_Item], backward: list[State], right: _Anchor
+        self,
+        left: _Anchor,
+        items: list[_Item],
+        states: list[State],
+        backward: list[State],
+        right: _Anchor,
     ) -> None:
         """Carries regions that this gap's parse found for the first time further back (P5).
 
@@ -508,26 +521,42 @@ class OfflineRun:
         """
         first = backward[0] if backward else right.state
         known = {track.track_id for track in left.state.tracks}
-        fresh = [track for track in first.tracks if track.track_id not in known]
+        fresh = [
+            track
+            for track in first.tracks
+            if track.track_id not in known and not _merely_wider(track, states[0].tracks)
+        ]
         if not fresh:
             return
+        memory = right.state.guard
+        seen = memory.known_background(_back(right.item))
+        found = {track.track_id: track.overlap(seen) for track in right.state.tracks}
+        for later in reversed(items[1:]):
+            memory = memory.remembered_from(_ahead(later))
         behind = [item for item in self._held if item.frame.frame_id < items[0].frame.frame_id]
         horizon = right.item.time_s - self._options.lookbehind_s
-        for start in fresh:
-            track: Track | None = start
-            later, lost = items[0], 0
-            for item in reversed(behind):
-                link = later.ahead
-                if item.time_s < horizon or item.covered is None or link is None or track is None:
-                    break
-                track = track.step(link, self._tracker.options)
+        going = [(track, 0, 0) for track in fresh]
+        later = items[0]
+        for item in reversed(behind):
+            link = later.ahead
+            if item.time_s < horizon or item.covered is None or link is None or not going:
+                break
+            memory = memory.remembered_from(link)
+            seen = memory.known_background(link)
+            still: list[tuple[Track, int, int]] = []
+            for start, lost, gone in going:
+                track = start.step(link, self._tracker.options)
                 if track is None:
-                    break
+                    continue
                 lost = lost + 1 if track.followed(link) < _FOLLOWED_SHARE else 0
-                if lost >= _LOST_FRAMES:
-                    break
-                item.covered = item.covered.add(track)
-                later = item
+                # Relative to when it was found: somebody whom no parse noticed standing still is
+                # in the background himself, and must not end his own cover.
+                enough = max(_EMPTY_SHARE, found.get(track.track_id, 0.0) + _EMPTIED_SHARE)
+                gone = gone + 1 if track.overlap(seen) > enough else 0
+                if lost < _LOST_FRAMES and gone < _LOST_FRAMES:
+                    item.covered = item.covered.add(track)
+                    still.append((track, lost, gone))
+            going, later = still, item
         for item in behind:
             if item.ahead is not None:
                 item.ahead.forget()
@@ -645,3 +674,9 @@ def _ahead(item: _Item) -> Link:
     if item.ahead is None:
         raise ValueError(f"frame {item.frame.frame_id} starts a shot: nothing leads to it")
     return item.ahead
+
+
+def _merely_wider(track: Track, known: Sequence[Track]) -> bool:
+    """True for a box drawn around somebody who is followed already: nobody new."""
+    box = np.count_nonzero(track.parts == Label.HUMAN) > _WIDER_SHARE * track.area
+    return bool(box) and any(other.overlap(track.parts) > _WIDER_SHARE for other in known)

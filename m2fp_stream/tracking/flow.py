@@ -24,6 +24,8 @@ Mask = NDArray[np.uint8]
 
 _CELL: Final = np.ones((3, 3), np.uint8)
 _MOVED_LEVELS: Final = 14.0
+_MOVED_LEVELS_DARK: Final = 6.0
+_MOVED_SHARE: Final = 0.15  # of the mean level, above 4: contrast shrinks with the light
 _SAME_SHARE: Final = 0.6  # of the threshold: "moved" starts below it, "same" ends there
 _TRACKABLE_PX: Final = 12.0
 _CUT_LEVELS: Final = 12.0
@@ -129,10 +131,12 @@ class Link:
         for name in ("_maps", "speed", "moved", "consistent"):
             self.__dict__.pop(name, None)
 
-    @property
+    @cached_property
     def level(self) -> float:
         """Grey levels from which a difference is no longer noise."""
-        return max(_MOVED_LEVELS, 4 * self.noise + 6)
+        by_light = _MOVED_SHARE * float(self.here.grey.mean()) + 4
+        floor = min(_MOVED_LEVELS, max(_MOVED_LEVELS_DARK, by_light))
+        return max(floor, 4 * self.noise + 6)
 
     @cached_property
     def moved(self) -> Mask:

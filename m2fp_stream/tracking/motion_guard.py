@@ -14,7 +14,7 @@ of people who dash in, flash up and run in the dark (see `docs/performance.md`).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, final
 
 import cv2
@@ -68,6 +68,16 @@ class Guard:
         if self.background is None:
             return self.background_known
         return link.matches(self.background) & self.background_known
+
+    def remembered_from(self, link: Link) -> Guard:
+        """Returns the state with its background as the camera of `link.here` sees it."""
+        if self.background is None:
+            return self
+        return replace(
+            self,
+            background=link.compensate(self.background, outside=None),
+            background_known=link.compensate(self.background_known, outside=0),
+        )
 
     def step(self, link: Link) -> Guard:
         """Returns the state one frame further along `link`."""

@@ -17,6 +17,7 @@ from .tracks import Track, grow, shrink_map
 __all__ = ["Covered", "State", "Tracker"]
 
 _CONFIRMED_SHARE: Final = 0.3
+_RESOLVED_SHARE: Final = 0.5
 _BACKGROUND_SHARE: Final = 0.7
 _FOLLOWED_SHARE: Final = 0.6
 _GUARD_LABEL: Final = 20  # Label.HUMAN: what moves and is not explained may be anybody
@@ -129,6 +130,8 @@ class Tracker:
         for track in state.tracks:
             if track.overlap(union) >= _CONFIRMED_SHARE:
                 continue
+            if track.misses > 0 and any(_lies_in(region, track) for region in regions):
+                continue  # two parses saw, inside it, whose it was: the rest was growth
             if self._holds(track, link, background, now_s):
                 tracks.append(replace(track, misses=track.misses + 1, growth=0.0))
                 held |= (track.parts > 0).astype(np.uint8)
@@ -151,3 +154,8 @@ class Tracker:
     def _number(self) -> int:
         self._last_id += 1
         return self._last_id
+
+
+def _lies_in(region: NDArray[np.uint8], track: Track) -> bool:
+    inside = region > 0
+    return bool(inside.any()) and float((track.parts[inside] > 0).mean()) > _RESOLVED_SHARE
