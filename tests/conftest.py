@@ -6,6 +6,7 @@ import faulthandler
 import logging
 import multiprocessing
 import os
+import resource
 import sys
 import threading
 from collections.abc import Iterator
@@ -34,6 +35,24 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 def _two_threads() -> None:
     """The default of the program, so that tests see its results."""
     cv2.setNumThreads(2)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _core_limit_of_this_process_stays() -> Iterator[None]:
+    """Commands that run inside pytest harden it; a hard limit it gives up never comes back.
+
+    `tests/unit/test_hardening.py` hardens processes of its own, which must be able to dump a core
+    before they are hardened, or it would compare with nothing.
+    """
+    set_limit = resource.setrlimit
+
+    def all_but_core(which: int, limits: tuple[int, int]) -> None:
+        if which != resource.RLIMIT_CORE:
+            set_limit(which, limits)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(resource, "setrlimit", all_but_core)
+        yield
 
 
 @pytest.fixture
