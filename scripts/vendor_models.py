@@ -320,18 +320,20 @@ class NanodetConverter:
         self._done: dict[str, Laid] = {}
 
     def convert(self) -> bytes:
-        """Returns the model with one output per stride: (1, 1 + 44, n, n).
+        """Returns the model for any sides that are multiples of 32; one output per stride.
 
+        The published graph is fixed to 416 x 416. Nothing in it depends on that: its resizes are
+        by factors of two and every even side is padded alike, so the size is left open here.
         Channel 0 is the person score (sigmoid applied by the caller), the rest the distance
         distribution; the published graph computes 80 classes and splits, which is left out.
         """
-        outputs: dict[str, tuple[int, ...]] = {}
+        outputs: dict[str, tuple[int | str, ...]] = {}
         for level in NANODET_LEVELS:
             name = f"level{level}"
             head = self._head_of(level)
             self._convolution(head, output=name, keep=_person_channels())
-            outputs[name] = (1, 1 + NANODET_BINS, level, level)
-        return self._writer.model((1, 3, NANODET_SIDE, NANODET_SIDE), outputs)
+            outputs[name] = (1, 1 + NANODET_BINS, f"height_{name}", f"width_{name}")
+        return self._writer.model((1, 3, "height", "width"), outputs)
 
     def _head_of(self, level: int) -> dict[str, Any]:
         """Returns the last convolution of a level: its output -> transpose -> split."""
@@ -495,7 +497,7 @@ def _person_channels() -> Array:
 
 
 def convert_nanodet(files: Mapping[str, bytes]) -> bytes:
-    """Returns NanoDet's person class and box distributions at 416 x 416."""
+    """Returns NanoDet's person class and box distributions."""
     by_suffix = {Path(path).suffix: data for path, data in files.items()}
     description = json.loads(by_suffix[".json"])
     weights = _read_tfjs_weights(description["weightsManifest"], by_suffix[".bin"])
@@ -771,11 +773,11 @@ NANODET: Final = Recipe(
     half=True,
     licence="Apache-2.0",
     runtime="onnxruntime",
-    input_layout="NCHW float32, BGR, (value - mean) / std, 1x3x416x416",
+    input_layout="NCHW float32, BGR, (value - mean) / std, height and width multiples of 32",
     notes=(
         "Person boxes at strides 8, 16, 32; outputs are a person logit and 4 x 11 distance logits "
-        "(RangiLyu/nanodet, model g, 416). The other 79 classes are cut off; the float16 weights "
-        "are the published ones."
+        "(RangiLyu/nanodet, model g, trained at 416). The other 79 classes are cut off and the size "
+        "is left open; the float16 weights are the published ones."
     ),
 )
 

@@ -32,6 +32,7 @@ CASES = (
     ("centerface", 320, 192),
     ("centerface", 480, 288),
     ("centerface", 640, 384),
+    ("nanodet_person", 640, 384),
     ("nanodet_person", 416, 416),
     ("blazepose", 256, 256),
 )

@@ -31,6 +31,14 @@ class EmbeddedOptions(BaseModel):
         description="Long side, in pixels, at which faces are looked for. Faces are found from "
         "about 9 pixels at this size upwards; time grows with its square.",
     )
+    person_size: int = Field(
+        640,
+        ge=128,
+        le=2048,
+        title="Person detector size",
+        description="Long side, in pixels, at which bodies are looked for. Larger finds people "
+        "further away and takes longer; 416 is what the network was trained at.",
+    )
     face_threshold: float = Field(
         0.25,
         gt=0,

@@ -146,6 +146,7 @@ class EmbeddedParser(Parser):
             runtime=runtime,
         )
         self._persons = PersonDetector(
+            size=self._options.person_size,
             threshold=min(
                 self._options.evidence_threshold,
                 self._options.person_threshold,

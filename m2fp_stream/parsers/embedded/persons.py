@@ -17,13 +17,16 @@ from .runtime import open_network
 
 __all__ = ["PersonDetector"]
 
-SIDE: Final = 416
+NETWORK_MULTIPLE: Final = 32
+"""The coarsest stride: network sides are multiples of it."""
+LARGEST_ENLARGEMENT: Final = 2.0
+"""Small pictures are enlarged at most so much, as for faces."""
 MEAN_BGR: Final = np.array([103.53, 116.28, 123.675], np.float32)
 """Source: `img_norm_cfg` of nanodet's configurations (ImageNet's mean, BGR)."""
 STD_BGR: Final = np.array([57.375, 57.12, 58.395], np.float32)
 """Source: as `MEAN_BGR`."""
 STRIDES: Final = (8, 16, 32)
-"""One output each, in this order (52, 26 and 13 cells)."""
+"""One output each, in this order."""
 BINS: Final = 11
 """Distances of 0 to 10 strides from the cell's centre to each side (`reg_max` 10)."""
 OVERLAP_LIMIT: Final = 0.5
@@ -34,20 +37,22 @@ class PersonDetector:
     """Finds whole or partial bodies; weak on people who fill the picture.
 
     Args:
+        size: long side of the network input in pixels.
         threshold: smallest confidence that is reported.
     """
 
-    def __init__(self, *, threshold: float, threads: int, runtime: str | None) -> None:
+    def __init__(self, *, size: int, threshold: float, threads: int, runtime: str | None) -> None:
         self._network = open_network("nanodet_person", threads=threads, runtime=runtime)
+        self._size = size
         self._threshold = threshold
 
     def __call__(self, bgr: NDArray[np.uint8]) -> list[Box]:
         """Returns the persons, most certain first, in pixels of `bgr` ((h, w, 3) uint8)."""
         height, width = bgr.shape[:2]
-        scale = SIDE / max(height, width)
+        scale = min(self._size / max(height, width), LARGEST_ENLARGEMENT)
         inner_w, inner_h = max(1, round(width * scale)), max(1, round(height * scale))
         filter_kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-        canvas = np.zeros((SIDE, SIDE, 3), np.float32)
+        canvas = np.zeros((_network_side(inner_h), _network_side(inner_w), 3), np.float32)
         canvas[:inner_h, :inner_w] = cv2.resize(bgr, (inner_w, inner_h), interpolation=filter_kind)
         blob = ((canvas - MEAN_BGR) / STD_BGR).transpose(2, 0, 1)[None]
         levels = self._network.run(np.ascontiguousarray(blob))
@@ -62,6 +67,10 @@ class PersonDetector:
         xyxy = np.clip(xyxy * to_picture, 0, limits)
         kept = suppress_overlaps(xyxy, scores, OVERLAP_LIMIT)
         return [Box.from_row(xyxy[i], scores[i]) for i in kept]
+
+
+def _network_side(pixels: int) -> int:
+    return -(-pixels // NETWORK_MULTIPLE) * NETWORK_MULTIPLE
 
 
 def _decode(
