@@ -124,7 +124,9 @@ class Tracker:
                 number, origin_s = known.track_id, known.origin_s
             else:
                 number, origin_s = self._number(), now_s
-            tracks.append(Track(number, grow(region, 1), (0.0, 0.0), 0.0, 0, 0, now_s, origin_s))
+            parts = grow(region, 1)
+            area = int(np.count_nonzero(parts))
+            tracks.append(Track(number, parts, (0.0, 0.0), 0.0, 0, 0, now_s, area, origin_s))
         held = np.zeros((height, width), np.uint8)
         background = None if link is None else state.guard.known_background(link)
         for track in state.tracks:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import final
+from typing import Final, final
 
 import cv2
 import numpy as np
@@ -13,6 +13,10 @@ from .flow import Link, Mask
 from .options import TrackingOptions
 
 __all__ = ["Track", "grow", "shrink_map"]
+
+_LARGEST: Final = 3.0
+"""A carried region spreads to at most so many times its confirmed area; past that it moves whole.
+Without it a hand's box covered a quarter of the picture after two seconds (signer clips)."""
 
 
 def grow(mask: NDArray[np.uint8], radius: int) -> NDArray[np.uint8]:
@@ -54,6 +58,7 @@ class Track:
         grown: pixels grown since a parse confirmed the region.
         misses: consecutive parses that did not confirm it.
         confirmed_s: time of the last parse that did.
+        confirmed_area: covered pixels then.
         origin_s: time of the first one.
     """
 
@@ -64,6 +69,7 @@ class Track:
     grown: int
     misses: int
     confirmed_s: float
+    confirmed_area: int
     origin_s: float
 
     @property
@@ -93,6 +99,9 @@ class Track:
         )
         parts = np.asarray(cv2.max(carried, shifted), np.uint8)
         area = int(np.count_nonzero(parts))
+        if area > _LARGEST * self.confirmed_area:  # smeared over many frames: keep its size
+            parts = np.asarray(shifted, np.uint8)
+            area = int(np.count_nonzero(parts))
         if area < 3:
             return None
         growth, grown = self.growth, self.grown

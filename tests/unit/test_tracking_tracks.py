@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2fp_stream.tracking.flow import Link
+from m2fp_stream.tracking.flow import Link, Small
 from m2fp_stream.tracking.options import TrackingOptions
 from m2fp_stream.tracking.tracks import Track, grow, shrink_map
 from tests.chaos.stage import HEIGHT, WIDTH, Picture
@@ -30,6 +30,7 @@ def box(left: int = 120, top: int = 70, width: int = 30, height: int = 40) -> Pi
 def track(parts: Picture, **changes: Any) -> Track:
     fields: dict[str, Any] = {"track_id": 4, "parts": parts, "velocity": (0.0, 0.0)}
     fields |= {"growth": 0.0, "grown": 0, "misses": 0, "confirmed_s": 0.0, "origin_s": 0.0}
+    fields |= {"confirmed_area": int(np.count_nonzero(parts))}
     return Track(**(fields | changes))
 
 
@@ -127,3 +128,21 @@ def test_to_grow_by_nothing_is_to_stay() -> None:
 def test_a_map_of_the_right_size_stays_itself() -> None:
     parts = box()
     assert shrink_map(parts, (WIDTH, HEIGHT)) is parts
+
+
+def test_a_region_that_flow_tears_apart_spreads_to_a_few_times_its_size_and_no_further() -> None:
+    # Flow that runs apart: each step's union is wider than the last.
+    flow = np.zeros((HEIGHT, WIDTH, 2), np.float32)
+    flow[..., 0] = (np.arange(WIDTH, dtype=np.float32) - WIDTH / 2) * -0.2
+    small = Small(
+        np.full((HEIGHT, WIDTH, 3), 90, np.uint8), np.full((HEIGHT, WIDTH), 90, np.uint8), False
+    )
+    rows, columns = np.mgrid[0:HEIGHT, 0:WIDTH].astype(np.float32)
+    torn = Link(small, small, flow, None, 0.0, (columns, rows))
+    start = track(box(left=WIDTH // 2 - 15))
+    end = start
+    for _ in range(40):
+        after = end.step(torn, options(growth_px=0.0, growth_per_speed=0.0))
+        assert after is not None
+        end = after
+    assert start.area < end.area <= 3.0 * start.area

@@ -102,6 +102,9 @@ SECOND_OPINIONS: Final = 2
 """Regions a frame spent on doubtful boxes, at most, and only where `max_regions` allows."""
 SAME_PERSON: Final = 0.6
 """Share of a doubtful box inside a sure one from which both are taken for one person."""
+PART_OF_SOMEBODY: Final = 0.3
+"""Share of a doubtful box that the mask of a person with a face fills, from which it is taken for
+that person's arm or hip (the signers of the development clips: raised arms at the lower edge)."""
 # Of doubtful boxes in the development clips, those on a person in a dark doorway got a presence of
 # up to 1.0 and none of those on furniture and door frames got 0.5; a chair that NanoDet rates 0.22
 # to 0.27 in every frame got 0.00. Heads that come in over the edge got 0.00 as well (a mask network
@@ -203,7 +206,14 @@ class EmbeddedParser(Parser):
             within = rank < options.max_regions
             seen.append((subject, self._body(picture, subject.region) if within else None))
         spare = min(SECOND_OPINIONS, max(0, options.max_regions - len(seen)))
+        outlines = [
+            body.mask >= options.mask_threshold
+            for subject, body in seen
+            if subject.is_face and body is not None and body.presence >= SURE_PRESENCE
+        ]
         for box in unexplained:
+            if any(_coverage(outline, box) >= PART_OF_SOMEBODY for outline in outlines):
+                continue
             subject = _lone(box)
             if _cut(box, shape, BORDER_OF_DOUBT):
                 if box.confidence >= options.evidence_threshold:
