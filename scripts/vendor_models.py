@@ -776,8 +776,8 @@ NANODET: Final = Recipe(
     input_layout="NCHW float32, BGR, (value - mean) / std, height and width multiples of 32",
     notes=(
         "Person boxes at strides 8, 16, 32; outputs are a person logit and 4 x 11 distance logits "
-        "(RangiLyu/nanodet, model g, trained at 416). The other 79 classes are cut off and the size "
-        "is left open; the float16 weights are the published ones."
+        "(RangiLyu/nanodet, model g, trained at 416). The other 79 classes are cut off and the "
+        "size is left open; the float16 weights are the published ones."
     ),
 )
 

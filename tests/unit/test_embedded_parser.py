@@ -405,7 +405,9 @@ def test_small_face_in_a_wide_picture_is_found_where_it_is(astronaut: Picture) -
 
 
 def test_person_box_and_its_confidence_are_those_measured(astronaut: Picture) -> None:
-    best = PersonDetector(size=416, threshold=0.3, threads=1, runtime=None)(astronaut)[0]
+    best = PersonDetector(size=416, far_size=0, threshold=0.3, threads=1, runtime=None)(astronaut)[
+        0
+    ]
     assert best.confidence == pytest.approx(PERSON_CONFIDENCE, abs=0.02)
     assert (best.x1, best.y1, best.x2, best.y2) == pytest.approx(PERSON_XYXY, abs=6)
 

@@ -32,12 +32,20 @@ class EmbeddedOptions(BaseModel):
         "about 9 pixels at this size upwards; time grows with its square.",
     )
     person_size: int = Field(
-        640,
+        416,
         ge=128,
         le=2048,
         title="Person detector size",
-        description="Long side, in pixels, at which bodies are looked for. Larger finds people "
-        "further away and takes longer; 416 is what the network was trained at.",
+        description="Long side, in pixels, at which bodies are looked for; 416 is what the "
+        "network was trained at.",
+    )
+    far_person_size: int = Field(
+        640,
+        ge=128,
+        le=2048,
+        title="Person detector size, far",
+        description="Long side, in pixels, at which people far away are looked for, besides; "
+        "not above person_size switches it off, which saves time and misses small people.",
     )
     face_threshold: float = Field(
         0.25,

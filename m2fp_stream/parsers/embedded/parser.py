@@ -150,6 +150,7 @@ class EmbeddedParser(Parser):
         )
         self._persons = PersonDetector(
             size=self._options.person_size,
+            far_size=self._options.far_person_size,
             threshold=min(
                 self._options.evidence_threshold,
                 self._options.person_threshold,
@@ -201,6 +202,8 @@ class EmbeddedParser(Parser):
             if options.doubt_threshold <= box.confidence < options.person_threshold
         ]
         unexplained = _unexplained(doubtful, faces, sure, shape)
+        inner = [box for box in sure if any(_is_small_in(box, other) for other in sure)]
+        sure = [box for box in sure if box not in inner]
         seen: list[tuple[_Subject, Body | None]] = []
         for rank, subject in enumerate(_subjects(faces, sure, shape)):
             within = rank < options.max_regions
@@ -211,6 +214,9 @@ class EmbeddedParser(Parser):
             for subject, body in seen
             if subject.is_face and body is not None and body.presence >= SURE_PRESENCE
         ]
+        for box in inner:  # somebody's arm, or somebody small before or behind them
+            if all(_coverage(outline, box) < PART_OF_SOMEBODY for outline in outlines):
+                seen.append((_lone(box), None))
         for box in unexplained:
             if any(_coverage(outline, box) >= PART_OF_SOMEBODY for outline in outlines):
                 continue
@@ -272,6 +278,10 @@ def _unexplained(
         if not any(_explains(face, box, shape) for face in faces)
         and not any(_share_inside(box, other) >= SAME_PERSON for other in sure)
     ]
+
+
+def _is_small_in(box: Box, other: Box) -> bool:
+    return other.height > 2 * box.height and _share_inside(box, other) >= SAME_PERSON
 
 
 def _share_inside(box: Box, other: Box) -> float:

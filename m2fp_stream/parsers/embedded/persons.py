@@ -33,23 +33,49 @@ OVERLAP_LIMIT: Final = 0.5
 """Looser than nanodet's 0.6, which leaves two boxes on one person."""
 
 
+FAR_SHARE: Final = 0.45
+"""Boxes of the finer look count up to this share of the picture's long side: people who fill the
+picture fall apart into arms and legs there (on 30 street photographs the background covered by
+`head` rises from 5 to 14 % without this limit)."""
+
+
 class PersonDetector:
     """Finds whole or partial bodies; weak on people who fill the picture.
 
+    It looks twice: at `size`, and at `far_size` for small boxes only.
+
     Args:
         size: long side of the network input in pixels.
+        far_size: the same for people far away; no second look where it is not larger.
         threshold: smallest confidence that is reported.
     """
 
-    def __init__(self, *, size: int, threshold: float, threads: int, runtime: str | None) -> None:
+    def __init__(
+        self, *, size: int, far_size: int, threshold: float, threads: int, runtime: str | None
+    ) -> None:
         self._network = open_network("nanodet_person", threads=threads, runtime=runtime)
-        self._size = size
+        self._size, self._far_size = size, far_size
         self._threshold = threshold
 
     def __call__(self, bgr: NDArray[np.uint8]) -> list[Box]:
         """Returns the persons, most certain first, in pixels of `bgr` ((h, w, 3) uint8)."""
         height, width = bgr.shape[:2]
-        scale = min(self._size / max(height, width), LARGEST_ENLARGEMENT)
+        largest = FAR_SHARE * max(height, width)
+        xyxy, scores = self._look(bgr, self._size)
+        if self._far_size > self._size:
+            far_xyxy, far_scores = self._look(bgr, self._far_size)
+            small = (far_xyxy[:, 2:] - far_xyxy[:, :2]).max(axis=1, initial=0) <= largest
+            xyxy = np.concatenate([xyxy, far_xyxy[small]])
+            scores = np.concatenate([scores, far_scores[small]])
+        kept = suppress_overlaps(xyxy, scores, OVERLAP_LIMIT)
+        return [Box.from_row(xyxy[i], scores[i]) for i in kept]
+
+    def _look(
+        self, bgr: NDArray[np.uint8], size: int
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Returns (n, 4) corners in pixels of `bgr` and (n,) confidences at one network size."""
+        height, width = bgr.shape[:2]
+        scale = min(size / max(height, width), LARGEST_ENLARGEMENT)
         inner_w, inner_h = max(1, round(width * scale)), max(1, round(height * scale))
         filter_kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         canvas = np.zeros((_network_side(inner_h), _network_side(inner_w), 3), np.float32)
@@ -64,9 +90,7 @@ class PersonDetector:
         scores = np.concatenate([values for _, values in found])
         to_picture = np.array([width / inner_w, height / inner_h] * 2, np.float32)
         limits = np.array([width, height] * 2, np.float32)
-        xyxy = np.clip(xyxy * to_picture, 0, limits)
-        kept = suppress_overlaps(xyxy, scores, OVERLAP_LIMIT)
-        return [Box.from_row(xyxy[i], scores[i]) for i in kept]
+        return np.clip(xyxy * to_picture, 0, limits).astype(np.float32), scores
 
 
 def _network_side(pixels: int) -> int:
