@@ -48,8 +48,8 @@ __all__ = ["Composer", "OfflineOptions", "OfflineRun", "Outcome"]
 
 _log = logging.getLogger(__name__)
 
-_EVENT_SHARE: Final = 0.01  # of the small picture, newly unexplained: parse in between
-_LEFTOVER_SHARE: Final = 0.01  # of it, unexplained from both sides: parse in the middle
+_EVENT_SHARE: Final = 0.03  # of the small picture, newly unexplained: parse in between
+_LEFTOVER_SHARE: Final = 0.03  # of it, unexplained from both sides: parse in the middle
 _EVENT_AFTER: Final = 2  # frames after a parse before another may be called for
 _FOLLOWED_SHARE: Final = 0.35
 _LOST_FRAMES: Final = 3
@@ -76,7 +76,7 @@ class OfflineOptions(BaseModel):
             gt=0,
             le=2,
         ),
-    ] = 0.17
+    ] = 0.25
     max_gap: Annotated[
         int,
         Field(title="Largest gap", description="Frames between two parses at most.", ge=1, le=60),
