@@ -31,6 +31,7 @@ from .sinks.video_file import VideoFileSink
 from .sources.base import Source, SourceInfo
 from .sources.file import FileSource
 from .sources.image import ImageSource
+from .tracking.flow import small_size
 
 __all__ = [
     "ParseSummary",
@@ -121,7 +122,7 @@ def anonymize(
             ParserWorker(
                 WorkerSpec(
                     "m2fp_stream.parsers.embedded.parser:from_options",
-                    _worker_options(settings),
+                    _worker_options(settings, source.info.size_wh),
                     deadline_s=settings.file.parse_deadline_s,
                 )
             )
@@ -209,10 +210,12 @@ def parse_image(
     return ParseSummary(os.fspath(target), counts, size_wh)
 
 
-def _worker_options(settings: Settings) -> dict[str, object]:
-    """The parser's options; its map is never smaller than the copy it is given."""
+def _worker_options(settings: Settings, size_wh: tuple[int, int]) -> dict[str, object]:
+    """The parser's options: it sees the whole copy it is given, and draws at the tracker's size."""
     size = max(settings.parser.max_size, settings.file.parse_side)
-    return settings.parser.model_copy(update={"max_size": size}).model_dump(mode="json")
+    map_size = min(settings.parser.map_size, max(small_size(size_wh, settings.tracking.area)))
+    changed = settings.parser.model_copy(update={"max_size": size, "map_size": map_size})
+    return changed.model_dump(mode="json")
 
 
 def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:

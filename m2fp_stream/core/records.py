@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum, unique
 from typing import final
 
 import numpy as np
@@ -10,11 +11,27 @@ from numpy.typing import NDArray
 
 from .labels import Label, LabelSet
 
-__all__ = ["ParseResult", "Progress", "RunReport"]
+__all__ = ["Look", "ParseResult", "Progress", "RunReport"]
 
 
 def _frozen(array: NDArray[np.generic]) -> None:
     array.setflags(write=False)
+
+
+@unique
+class Look(StrEnum):
+    """How closely a parser looks at a picture.
+
+    A glance only follows people: it may miss somebody new, so nothing that moves is cleared by it
+    and nobody is dropped for not being in it. A parser that knows no cheaper way looks fully.
+    """
+
+    FULL = "full"
+    """Everywhere. Glances that follow start from what was found."""
+    GLANCE = "glance"
+    """After the picture of the last `FULL` or `GLANCE`: at the people it held."""
+    ASIDE = "aside"
+    """Everywhere, out of turn: glances do not start from it."""
 
 
 @final
@@ -32,6 +49,7 @@ class ParseResult:
             resolved, or whatever lay beyond a cap).
         instances: (h, w) uint8 or None; 0 = nobody, k = person k of this frame.
         parser_id: name and version of parser and weights.
+        thorough: False after a glance: what is not in it may be there all the same.
 
     The arrays are made read-only.
 
@@ -47,6 +65,7 @@ class ParseResult:
     must_cover: NDArray[np.bool_]
     instances: NDArray[np.uint8] | None
     parser_id: str
+    thorough: bool = True
 
     def __post_init__(self) -> None:
         shape = self.label_map.shape

@@ -20,6 +20,7 @@ from m2fp_stream.core.errors import ModelError
 __all__ = [
     "ModelEntry",
     "ModelOrigin",
+    "ModelTraining",
     "VerifyResult",
     "load_verified",
     "model_entry",
@@ -51,6 +52,23 @@ class ModelOrigin:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class ModelTraining:
+    """How a model of our own was made from its origin.
+
+    Attributes:
+        recipe: the command.
+        commit: of this repository, when it ran.
+        data: what it was trained on.
+        thresholds: what was calibrated with it: name -> probability from which to hide.
+    """
+
+    recipe: str
+    commit: str
+    data: str
+    thresholds: Mapping[str, float]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ModelEntry:
     """One shipped weights file, as ``manifest.yaml`` describes it.
 
@@ -65,6 +83,7 @@ class ModelEntry:
         runtime: the runtime measured best, ``opencv``, ``onnxruntime`` or ``openvino``.
         input_layout: axis order, colour order and value range of the input.
         notes: outputs, paper, what was changed.
+        training: for a model that was trained here; its origin is what training started from.
     """
 
     name: str
@@ -77,6 +96,7 @@ class ModelEntry:
     runtime: str
     input_layout: str
     notes: str
+    training: ModelTraining | None = None
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -203,12 +223,17 @@ def _entry(fields: Any, where: str) -> ModelEntry:
             runtime=str(fields["runtime"]),
             input_layout=str(fields["input"]),
             notes=str(fields["notes"]),
+            training=_training(fields["training"]) if "training" in fields else None,
         )
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise ModelError(
             f"{where}: an entry lacks or garbles a field ({type(error).__name__}: {error}); "
             f"{_REPAIR}"
         ) from None
+    if entry.training is not None and not all(
+        0 < value < 1 for value in entry.training.thresholds.values()
+    ):
+        raise ModelError(f"{where}: {entry.name} has a threshold outside 0..1; {_REPAIR}")
     if Path(entry.file).name != entry.file:
         raise ModelError(f"{where}: {entry.name} names a file outside assets/; {_REPAIR}")
     if entry.runtime not in _RUNTIMES:
@@ -217,3 +242,12 @@ def _entry(fields: Any, where: str) -> ModelEntry:
             f"{', '.join(sorted(_RUNTIMES))}; {_REPAIR}"
         )
     return entry
+
+
+def _training(fields: Any) -> ModelTraining:
+    return ModelTraining(
+        recipe=str(fields["recipe"]),
+        commit=str(fields["commit"]),
+        data=str(fields["data"]),
+        thresholds=MappingProxyType({str(k): float(v) for k, v in fields["thresholds"].items()}),
+    )

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import M2FPStreamError, ParserError
 from m2fp_stream.core.labels import LabelSet
-from m2fp_stream.core.records import ParseResult
+from m2fp_stream.core.records import Look, ParseResult
 
 __all__ = ["Parser"]
 
@@ -33,12 +33,15 @@ class Parser(ABC):
     _closed = False
 
     @final
-    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int = 0) -> ParseResult:
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int = 0, look: Look = Look.FULL
+    ) -> ParseResult:
         """Returns what is in the picture, at the parser's own size.
 
         Args:
             bgr: (h, w, 3) uint8, colour order BGR; read only, never kept.
             frame_id: passed on to the result.
+            look: how closely; all but a glance depend on nothing that was parsed before.
 
         Raises:
             ParserError: the picture is not as above, the parser is closed or failed. The parser
@@ -48,7 +51,7 @@ class Parser(ABC):
             raise ParserError(f"parser {self.name}: parse() after close(); open a new one")
         _check(bgr, self.name)
         try:
-            return self._parse(bgr, frame_id)
+            return self._parse(bgr, frame_id, look)
         except M2FPStreamError:
             raise
         except Exception as error:
@@ -76,7 +79,7 @@ class Parser(ABC):
         self.close()
 
     @abstractmethod
-    def _parse(self, bgr: NDArray[np.uint8], frame_id: int) -> ParseResult:
+    def _parse(self, bgr: NDArray[np.uint8], frame_id: int, look: Look) -> ParseResult:
         """Does the work; `bgr` was checked. Any exception becomes a `ParserError`."""
 
     def _close(self) -> None:  # noqa: B027  (most parsers hold nothing)

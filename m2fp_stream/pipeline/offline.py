@@ -31,7 +31,7 @@ from ..core.errors import M2FPStreamError, ModelError, ParserError
 from ..core.labels import Label
 from ..core.plan import CoverState, Parsed, Propagated, Unknown, Why
 from ..core.raw import RawFrame
-from ..core.records import ParseResult
+from ..core.records import Look, ParseResult
 from ..core.safe import SafeFrame
 from ..core.timing import seconds
 from ..policy import Policy
@@ -77,6 +77,18 @@ class OfflineOptions(BaseModel):
             le=2,
         ),
     ] = 0.25
+    full_interval_s: Annotated[
+        float,
+        Field(
+            title="Full parse interval",
+            description=(
+                "Seconds between parses that look everywhere; those between follow the people who "
+                "are known. Unexplained motion is always looked at fully. Smaller is slower."
+            ),
+            ge=0,
+            le=10,
+        ),
+    ] = 1.0
     max_gap: Annotated[
         int,
         Field(title="Largest gap", description="Frames between two parses at most.", ge=1, le=60),
@@ -325,7 +337,7 @@ class OfflineRun:
 
     def _analysed(self) -> Iterator[_Item]:
         """Yields items with their small copies and links; marks where shots start."""
-        parsed_s, since = 0.0, 0
+        parsed_s, full_s, since = 0.0, 0.0, 0
         fresh = True  # the next frame starts a shot whatever it shows
         size_wh = self._source.info.size_wh
         for captured in self._source.frames():
@@ -355,24 +367,29 @@ class OfflineRun:
             since += 1
             due = item.time_s - parsed_s >= self._options.interval_s * 0.999
             if item.unknown is None and (item.starts_shot or due or since >= self._options.max_gap):
+                full_due = item.time_s - full_s >= self._options.full_interval_s * 0.999
+                look = Look.FULL if item.starts_shot or full_due else Look.GLANCE
                 try:
-                    item.parse = self._order(item, urgent=False)
+                    item.parse = self._order(item, look)
                 except BaseException:
                     _drop(item)
                     raise
                 parsed_s, since = item.time_s, 0
+                if look is Look.FULL:
+                    full_s = item.time_s
             yield item
 
     def _hand_over(self, item: _Item) -> None:
         try:
             if item.ends_shot and item.parse is None and item.unknown is None:
-                item.parse = self._order(item, urgent=False)
+                # Out of turn: the next shot's first parse was ordered before.
+                item.parse = self._order(item, Look.ASIDE)
             self._read.put(item)
         except BaseException:
             _drop(item)
             raise
 
-    def _order(self, item: _Item, *, urgent: bool) -> Future[ParseResult]:
+    def _order(self, item: _Item, look: Look) -> Future[ParseResult]:
         width, height = item.frame.size_wh
         scale = min(1.0, self._options.parse_side / max(width, height))
         size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -381,7 +398,7 @@ class OfflineRun:
                 copy = np.asarray(cv2.resize(bgr, size, interpolation=cv2.INTER_AREA), np.uint8)
             else:
                 copy = bgr.copy()
-        return self._parser.submit(copy, frame_id=item.frame.frame_id, urgent=urgent)
+        return self._parser.submit(copy, frame_id=item.frame.frame_id, look=look)
 
     # --- solver: the caller's thread ---
 
@@ -440,7 +457,9 @@ class OfflineRun:
 
     def _correct(self, item: _Item, state: State | None) -> _Anchor | None:
         """Returns `item`, parsed, with `state` corrected; None, and unknown, where that fails."""
-        result = self._result(item)
+        # What moves unexplained is cleared by full parses alone.
+        full = state is None or bool(state.guard.unexplained.any())
+        result = self._result(item, full=full)
         if result is None:
             _give_up([item], Why.PARSER_FAILED)
             return None
@@ -561,12 +580,18 @@ class OfflineRun:
             if item.ahead is not None:
                 item.ahead.forget()
 
-    def _result(self, item: _Item) -> ParseResult | None:
-        """Returns the parse of `item`, ordering it now where nobody did; None where it failed."""
+    def _result(self, item: _Item, *, full: bool) -> ParseResult | None:
+        """Returns the parse of `item`, ordering it now where nobody did; None where it failed.
+
+        Where `full`, a glance is not enough.
+        """
         if item.parse is None:
-            item.parse = self._order(item, urgent=True)
+            item.parse = self._order(item, Look.ASIDE)
         try:
             result = item.parse.result()
+            if full and not result.thorough:
+                item.parse = self._order(item, Look.ASIDE)
+                result = item.parse.result()
         except ModelError:
             raise
         except M2FPStreamError as error:

@@ -28,6 +28,7 @@ def main(arguments: list[str]) -> int:
     import numpy as np
 
     from ..core.errors import M2FPStreamError
+    from ..core.records import Look
     from . import wire
 
     spec = json.loads(arguments[2])
@@ -52,7 +53,8 @@ def main(arguments: list[str]) -> int:
             copy = picture.copy()
             picture.fill(0)
             try:
-                result = parser.parse(copy, frame_id=asked["frame_id"])
+                look = Look(asked["look"])
+                result = parser.parse(copy, frame_id=asked["frame_id"], look=look)
                 answer = {"ok": True, **wire.write_result(memory, result)}
             except Exception as error:
                 # Only our own messages may pass: a foreign one could quote data.

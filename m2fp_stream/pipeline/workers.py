@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from ..core.errors import M2FPStreamError, ModelError, ParserError
 from ..core.labels import LabelSet
-from ..core.records import ParseResult
+from ..core.records import Look, ParseResult
 from . import wire
 
 __all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerSpec"]
@@ -54,7 +54,9 @@ class WorkerSpec:
 class SyncParser(Protocol):
     """What `ParserQueue` serves its callers from."""
 
-    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
+    ) -> ParseResult:
         """Returns the findings on one parse copy, or raises ParserError."""
         ...
 
@@ -87,7 +89,9 @@ class ParserWorker:
         """Process id, or None where none runs."""
         return None if self._process is None else self._process.pid
 
-    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
+    ) -> ParseResult:
         """Returns the worker's findings on `bgr`, (h, w, 3) uint8, sides up to `wire.MAX_SIDE`.
 
         Raises:
@@ -105,7 +109,7 @@ class ParserWorker:
         picture = wire.input_view(memory, height, width)
         picture[...] = bgr
         try:
-            request = {"frame_id": frame_id, "height": height, "width": width}
+            request = {"frame_id": frame_id, "height": height, "width": width, "look": look}
             self._channel.send(json.dumps(request).encode())
             answer = self._receive(self._spec.deadline_s)
             if answer.get("ok") is not True:
@@ -123,7 +127,7 @@ class ParserWorker:
         if result.frame_id != frame_id:
             self.kill()
             raise ParserError(f"asked about frame {frame_id}, got an answer for {result.frame_id}")
-        if result.label_map.shape != (height, width):
+        if not _is_map_of(result.label_map.shape, (height, width)):
             self.kill()
             raise ParserError(
                 f"asked about a {width}x{height} picture, got a map of "
@@ -214,11 +218,22 @@ class ParserWorker:
         return message
 
 
+def _is_map_of(shape: tuple[int, ...], picture: tuple[int, int]) -> bool:
+    """Says whether a map of `shape` can be of a picture of that (height, width): its aspect."""
+    height, width = shape
+    tall, wide = picture
+    if height > tall or width > wide:
+        return False
+    # Each side is rounded to a whole pixel.
+    return abs(height * wide - width * tall) <= max(wide, tall)
+
+
 @final
 class ParserQueue:
-    """Serves parse requests one after another from a thread, urgent ones first.
+    """Serves parse requests one after another from a thread, those out of turn first.
 
-    The parser is stateless, so the order changes when answers come, never what they are. Every
+    Only glances depend on what was parsed before, and those stay in order among the regular full
+    parses: when answers come may change, never what they are. Every
     future gets a result or an exception; `close()` cancels those not begun.
     """
 
@@ -228,21 +243,24 @@ class ParserQueue:
         self._attempts = attempts
         self._order = itertools.count()
         self._waiting: queue.PriorityQueue[
-            tuple[int, int, int, NDArray[np.uint8] | None, Future[ParseResult] | None]
+            tuple[int, int, int, Look, NDArray[np.uint8] | None, Future[ParseResult] | None]
         ] = queue.PriorityQueue()
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="parser-queue", daemon=True)
         self._thread.start()
 
     def submit(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, urgent: bool = False
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
     ) -> Future[ParseResult]:
         """Queues a parse of `bgr`, an (h, w, 3) uint8 array that is zeroed once it was parsed.
+
+        A look aside goes before all that wait.
 
         After `close` the future is cancelled at once.
         """
         future: Future[ParseResult] = Future()
-        self._waiting.put((0 if urgent else 1, next(self._order), frame_id, bgr, future))
+        rank = 0 if look is Look.ASIDE else 1
+        self._waiting.put((rank, next(self._order), frame_id, look, bgr, future))
         if self._closed.is_set():
             self._drain()
         return future
@@ -252,7 +270,7 @@ class ParserQueue:
         if self._closed.is_set():
             return
         self._closed.set()
-        self._waiting.put((-1, next(self._order), -1, None, None))
+        self._waiting.put((-1, next(self._order), -1, Look.FULL, None, None))
         self._parser.interrupt()
         self._thread.join()
         self._parser.close()
@@ -271,23 +289,23 @@ class ParserQueue:
 
     def _serve(self) -> None:
         while True:
-            _, _, frame_id, bgr, future = self._waiting.get()
+            _, _, frame_id, look, bgr, future = self._waiting.get()
             if bgr is None or future is None:
                 return
             if not future.set_running_or_notify_cancel():
                 bgr.fill(0)
                 continue
             try:
-                future.set_result(self._parse(bgr, frame_id))
+                future.set_result(self._parse(bgr, frame_id, look))
             except BaseException as error:  # the future carries it to whoever waits
                 future.set_exception(error)
             finally:
                 bgr.fill(0)
 
-    def _parse(self, bgr: NDArray[np.uint8], frame_id: int) -> ParseResult:
+    def _parse(self, bgr: NDArray[np.uint8], frame_id: int, look: Look) -> ParseResult:
         for attempt in range(1, self._attempts + 1):
             try:
-                return self._parser.parse(bgr, frame_id=frame_id)
+                return self._parser.parse(bgr, frame_id=frame_id, look=look)
             except ModelError:
                 raise
             except M2FPStreamError as error:

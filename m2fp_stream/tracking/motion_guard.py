@@ -106,6 +106,7 @@ class Guard:
         held: Mask,
         *,
         clear_parses: int,
+        thorough: bool = True,
     ) -> Guard:
         """Returns the state after a parse of this very frame.
 
@@ -115,6 +116,7 @@ class Guard:
             people: 1 where the parse saw people.
             held: 1 where tracks cover that the parse did not confirm.
             clear_parses: parses in a row that must find nobody to clear an unexplained region.
+            thorough: False after a glance, which clears nothing and teaches no background.
         """
         explained = grow(people, _PERSON_REACH)
         keep = np.zeros_like(people)
@@ -127,6 +129,10 @@ class Guard:
                 if float((explained[component] > 0).mean()) > _PERSON_SHARE:
                     explained[component] = 1  # the parse labels it
                     continue
+                if not thorough:
+                    keep[component] = 1
+                    cleared[component] = self.cleared[component]
+                    continue
                 found_nobody = int(self.cleared[component].max()) + 1
                 astray = lost is not None and float(lost[component].mean()) > _LOST_SHARE
                 if astray or found_nobody < clear_parses:
@@ -136,6 +142,8 @@ class Guard:
                     cleared[component] = 0 if astray else min(found_nobody, _SPREAD)
                 else:
                     explained[component] = 1
+        if not thorough:
+            return Guard(explained, keep, cleared, self.background, self.background_known)
         blocked = grow(people, _BACKGROUND_REACH) | grow(keep, _COVER_REACH) | grow(held, 2)
         free = (1 - blocked).astype(np.uint8)
         if self.background is None:

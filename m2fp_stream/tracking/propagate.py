@@ -104,7 +104,7 @@ class Tracker:
         """Returns `state` corrected by a parse of the very frame it belongs to.
 
         Regions of the parse replace the tracks they overlap and take their ids. A track that the
-        parse does not confirm is held (see `TrackingOptions.hold_s`).
+        parse does not confirm is held (see `TrackingOptions.hold_s`); after a glance, always.
         """
         height, width = small.grey.shape
         regions = [shrink_map(region, (width, height)) for region in findings.regions]
@@ -121,16 +121,20 @@ class Tracker:
             known = max(free, key=lambda track: track.overlap(region), default=None)
             if known is not None and known.overlap(region) > 0.1:
                 free.remove(known)
-                number, origin_s = known.track_id, known.origin_s
+                number = known.track_id
             else:
-                number, origin_s = self._number(), now_s
+                number = self._number()
             parts = grow(region, 1)
             area = int(np.count_nonzero(parts))
-            tracks.append(Track(number, parts, (0.0, 0.0), 0.0, 0, 0, now_s, area, origin_s))
+            tracks.append(Track(number, parts, (0.0, 0.0), 0.0, 0, 0, now_s, area))
         held = np.zeros((height, width), np.uint8)
         background = None if link is None else state.guard.known_background(link)
         for track in state.tracks:
             if track.overlap(union) >= _CONFIRMED_SHARE:
+                continue
+            if not findings.thorough:
+                tracks.append(track)
+                held |= (track.parts > 0).astype(np.uint8)
                 continue
             if track.misses > 0 and any(_lies_in(region, track) for region in regions):
                 continue  # two parses saw, inside it, whose it was: the rest was growth
@@ -138,7 +142,12 @@ class Tracker:
                 tracks.append(replace(track, misses=track.misses + 1, growth=0.0))
                 held |= (track.parts > 0).astype(np.uint8)
         guard = state.guard.correct(
-            link, small.colour, people, held, clear_parses=self.options.clear_parses
+            link,
+            small.colour,
+            people,
+            held,
+            clear_parses=self.options.clear_parses,
+            thorough=findings.thorough,
         )
         return State(tuple(tracks), guard)
 

@@ -59,7 +59,6 @@ class Track:
         misses: consecutive parses that did not confirm it.
         confirmed_s: time of the last parse that did.
         confirmed_area: covered pixels then.
-        origin_s: time of the first one.
     """
 
     track_id: int
@@ -70,7 +69,6 @@ class Track:
     misses: int
     confirmed_s: float
     confirmed_area: int
-    origin_s: float
 
     @property
     def area(self) -> int:

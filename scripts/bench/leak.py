@@ -8,8 +8,8 @@ The whole file pipeline runs, but for decoding and encoding. A frame is *exposed
 quarter of a visible head is uncovered at full resolution (strictly: a twentieth); heads of less
 than 60 visible pixels do not count. Parameters are to be chosen on `--half tune` only.
 
-Modes: `default`; `i25`, `i33` (another parse interval); `noguard` (default without the motion
-guard); `alone` (every frame parsed, nothing carried: what a detector in a loop would do).
+Modes: `default`; `full` (no glances), `rare` (a full parse every 2 s); `i33` (another parse
+interval); `noguard` (default without the motion guard); `alone` (every frame parsed, nothing carried: what a detector in a loop would do).
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from m2fp_stream.config import Settings, load_settings
 from m2fp_stream.core.labels import Label
 from m2fp_stream.core.plan import CoverPlan, CoverState, Unknown
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.records import ParseResult
+from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.parsers.embedded.options import EmbeddedOptions
 from m2fp_stream.pipeline.offline import OfflineRun
@@ -46,7 +46,9 @@ from m2fp_stream.pipeline.workers import ParserQueue
 from m2fp_stream.policy import Policy
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
+from m2fp_stream.tracking.flow import small_size
 from m2fp_stream.tracking.motion_guard import Guard
+from m2fp_stream.tracking.options import TrackingOptions
 from scripts.bench.scenes import RATE, SCENES, SIZE_WH, Truth, build
 
 Bool = NDArray[np.bool_]
@@ -58,7 +60,8 @@ SMALLEST_HEAD_PX: Final = 60
 
 MODES: Final[dict[str, dict[str, object]]] = {
     "default": {},
-    "i25": {"file.interval_s": 0.25},
+    "full": {"file.full_interval_s": 0},
+    "rare": {"file.full_interval_s": 2.0},
     "i33": {"file.interval_s": 0.33},
     "noguard": {},
     "alone": {},
@@ -204,22 +207,19 @@ def _tint(view: NDArray[np.uint8], where: Bool, bgr: tuple[int, int, int]) -> No
     view[where] = (view[where] // 2 + np.asarray(bgr) // 2).astype(np.uint8)
 
 
-class Remembering:
-    """The embedded parser, asked once about each frame of a scene whatever the mode."""
+class Direct:
+    """The embedded parser in this process, as a queue wants it."""
 
     def __init__(self, options: EmbeddedOptions) -> None:
-        self._parser = load_parser("embedded", options)
-        self._known: dict[int, ParseResult] = {}
+        # As in a file run, where the parser draws at the size at which people are tracked.
+        small = max(small_size(SIZE_WH, TrackingOptions().area))
+        self._parser = load_parser("embedded", options.model_copy(update={"map_size": small}))
 
-    def forget(self) -> None:
-        """To be called between scenes."""
-        self._known.clear()
-
-    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
+    ) -> ParseResult:
         """Returns the findings on `bgr`, which is frame `frame_id` of the scene at hand."""
-        if frame_id not in self._known:
-            self._known[frame_id] = self._parser.parse(bgr, frame_id=frame_id)
-        return self._known[frame_id]
+        return self._parser.parse(bgr, frame_id=frame_id, look=look)
 
     def interrupt(self) -> None:
         """Nothing runs for long."""
@@ -240,7 +240,7 @@ def without_guard() -> Iterator[None]:
 
 
 def run_pipeline(
-    truths: Sequence[Truth], settings: Settings, parser: Remembering, look: Path | None
+    truths: Sequence[Truth], settings: Settings, parser: Direct, look: Path | None
 ) -> tuple[list[Verdict], int]:
     """Runs the file pipeline over a scene; returns a verdict a frame and the number of parses."""
     judged = Judge(truths, settings, look)
@@ -261,7 +261,7 @@ def run_pipeline(
 
 
 def run_alone(
-    truths: Sequence[Truth], settings: Settings, parser: Remembering
+    truths: Sequence[Truth], settings: Settings, parser: Direct
 ) -> tuple[list[Verdict], int]:
     """Parses every frame and covers what that parse found, nothing else."""
     policy = Policy(settings.policy)
@@ -349,7 +349,7 @@ def main() -> None:
         pairs = (change.split("=", 1) for change in changes)
         modes[name] = {key: json.loads(value) for key, value in pairs}
     settings = {name: load_settings(overrides=changes) for name, changes in modes.items()}
-    parsers = {s.parser.model_dump_json(): Remembering(s.parser) for s in settings.values()}
+    parsers = {s.parser.model_dump_json(): Direct(s.parser) for s in settings.values()}
     about = {**machine(), "half": arguments.half, "seeds": arguments.seeds}
     print(", ".join(f"{key} {value}" for key, value in about.items()))
     print(f"{'scene':14}{'mode':10}" + "".join(f"{column:>16}" for column in COLUMNS))
@@ -361,8 +361,6 @@ def main() -> None:
         for seed in (int(text) for text in arguments.seeds.split(",")):
             scene = build(name, data=arguments.data, half=arguments.half, seed=seed)
             truths = [scene.render(index) for index in range(scene.frames)]
-            for remembering in parsers.values():
-                remembering.forget()
             for mode, chosen in settings.items():
                 looking = None
                 if arguments.look is not None:

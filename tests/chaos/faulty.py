@@ -16,9 +16,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2fp_stream.core.labels import HEAD_PARTS, Label, LabelSet
-from m2fp_stream.core.records import ParseResult
+from m2fp_stream.core.labels import Label, LabelSet
+from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.pipeline import wire
+from tests.labelsets import HEAD_PARTS
 
 FOREVER_S = 3600.0
 
@@ -70,7 +71,9 @@ class Faulty:
             self._genuine = wire.write_result
             wire.write_result = self._forge
 
-    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
+    ) -> ParseResult:
         height, width = bgr.shape[:2]
         result = good_result(height, width, frame_id)
         if not self._faults(frame_id):
@@ -131,7 +134,9 @@ class Faulty:
 class ReadsInput(Faulty):
     """Answers with the first channel's truth about the copy: face where it is 255."""
 
-    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
+    ) -> ParseResult:
         result = good_result(bgr.shape[0], bgr.shape[1], frame_id)
         label_map = np.where(bgr[..., 0] == 255, Label.FACE, 0).astype(np.uint8)
         return self._with(result, label_map=label_map, evidence=(label_map > 0)[None] * np.uint8(9))

@@ -21,6 +21,7 @@ from m2fp_stream.core._mint import COMPOSED
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.plan import CoverState, Parsed, Propagated, Unknown
 from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.records import Look
 from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 from tests.texture import contains_marker, marker
@@ -249,9 +250,9 @@ def test_source_changing_its_size(said: bool) -> None:
     class Shifted(faulty.Faulty):
         """Knows the scene after the change, too."""
 
-        def parse(self, bgr: Picture, *, frame_id: int) -> Any:
+        def parse(self, bgr: Picture, *, frame_id: int, look: Look = Look.FULL) -> Any:
             if frame_id < change:
-                return super().parse(bgr, frame_id=frame_id)
+                return super().parse(bgr, frame_id=frame_id, look=look)
             whole = faulty.good_result(HEIGHT, WIDTH, frame_id)
             label_map = whole.label_map[:, 40:280].copy()
             evidence = whole.evidence[:, :, 40:280].copy()

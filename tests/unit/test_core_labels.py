@@ -8,7 +8,6 @@ from hypothesis import strategies as st
 
 from m2fp_stream.core.labels import (
     CIHP,
-    HEAD_PARTS,
     PALETTE_RGB,
     PRESETS,
     Label,
@@ -16,6 +15,7 @@ from m2fp_stream.core.labels import (
     nearest,
     parse_label_name,
 )
+from tests.labelsets import HEAD_PARTS
 
 # Gong et al., ECCV 2018, order of M2FP's CIHP model; written out again, not derived.
 CIHP_TITLES = [

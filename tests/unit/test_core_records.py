@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2fp_stream.core.labels import HEAD_PARTS, Label
+from m2fp_stream.core.labels import Label
 from m2fp_stream.core.records import ParseResult
+from tests.labelsets import HEAD_PARTS
 
 H, W = 6, 8
 

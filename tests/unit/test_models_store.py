@@ -109,3 +109,33 @@ def test_every_shipped_model_is_intact_and_its_origin_is_recorded() -> None:
         assert entry.licence in {"MIT", "Apache-2.0"}
         assert all(len(digest) == 64 for digest in entry.origin.files.values())
         assert model_entry(entry.name) == entry
+
+
+TRAINING = {"recipe": "r", "commit": "c", "data": "d", "thresholds": {"face": 0.25}}
+
+
+def test_trained_model_says_how_and_with_which_thresholds(tmp_path: Path) -> None:
+    (entry,) = read_manifest(write_store(tmp_path, training=TRAINING))
+    assert entry.training is not None
+    assert entry.training.recipe == "r"
+    assert entry.training.thresholds == {"face": 0.25}
+
+
+def test_converted_model_has_no_training(tmp_path: Path) -> None:
+    (entry,) = read_manifest(write_store(tmp_path))
+    assert entry.training is None
+
+
+@pytest.mark.parametrize("threshold", [0.0, -0.1, 1.0, float("nan"), "high"])
+def test_threshold_that_would_hide_nothing_or_all_is_refused(
+    tmp_path: Path, threshold: object
+) -> None:
+    training = {**TRAINING, "thresholds": {"face": threshold}}
+    with pytest.raises(ModelError):
+        read_manifest(write_store(tmp_path, training=training))
+
+
+def test_the_shipped_part_network_is_calibrated() -> None:
+    (entry,) = (entry for entry in read_manifest() if entry.name == "parts")
+    assert entry.training is not None
+    assert set(entry.training.thresholds) == {"face", "hair", "skin"}

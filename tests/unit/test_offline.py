@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import cv2
@@ -13,9 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import LeaseError, ModelError, ParserError, SinkError, SourceError
-from m2fp_stream.core.labels import HEAD_PARTS, Label
+from m2fp_stream.core.labels import Label
 from m2fp_stream.core.plan import Parsed, Propagated, Unknown, Why
-from m2fp_stream.core.records import ParseResult
+from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.pipeline import offline
 from m2fp_stream.sources.base import Captured
@@ -32,6 +33,7 @@ from tests.chaos.stage import (
     Show,
     backdrop,
 )
+from tests.labelsets import HEAD_PARTS
 
 ROOM = backdrop(0)
 
@@ -233,6 +235,49 @@ def test_who_entered_unseen_is_covered_back_to_the_edge() -> None:
         assert plan is not None
         inside = plan.cover[62:118, max(0, left) + 2 : min(WIDTH, left + 38)]
         assert (inside > 0).mean() > 0.95, frame_id
+
+
+# --- glances ---
+
+
+def glances(script: Script) -> Scripted:
+    """A parser whose glances see what full parses see, and say that they are glances."""
+    parser = Scripted()
+
+    def answer(bgr: Picture, frame_id: int) -> ParseResult:
+        thorough = parser.looks[frame_id][-1] is not Look.GLANCE
+        return replace(script(bgr, frame_id), thorough=thorough)
+
+    parser._script = answer
+    return parser
+
+
+def test_full_parses_are_as_far_apart_as_said_and_glances_lie_between() -> None:
+    parser = glances(from_frame(0))
+    options = {"interval_s": 0.2, "full_interval_s": 0.8, "max_gap": 60}
+    Show(still(60), parser=parser, options=options).run()
+    full = [n for n in sorted(parser.looks) if parser.looks[n] == [Look.FULL]]
+    assert full == [0, 20, 40]
+    assert parser.looks[5] == [Look.GLANCE]
+    assert parser.looks[59] == [Look.ASIDE]  # the end of a shot is ordered after what follows it
+
+
+def test_what_moves_unexplained_is_looked_at_fully() -> None:
+    """A glance that sees nobody in it is not enough."""
+    parser = glances(from_frame(999))
+    options = {"interval_s": 0.1, "full_interval_s": 10.0, "max_gap": 60}
+    Show(Footage(passing(40)), parser=parser, options=options).run()
+    asked_twice = [looks for looks in parser.looks.values() if len(looks) > 1]
+    assert asked_twice
+    assert all(looks == [Look.GLANCE, Look.ASIDE] for looks in asked_twice)
+
+
+def test_a_cut_is_followed_by_a_full_parse() -> None:
+    parser = glances(from_frame(0))
+    options = {"interval_s": 0.2, "full_interval_s": 10.0}
+    Show(still(30, restarts=[13]), parser=parser, options=options).run()
+    assert parser.looks[13] == [Look.FULL]
+    assert parser.looks[12] == [Look.ASIDE]
 
 
 # --- memory ---

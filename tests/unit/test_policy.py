@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,10 +10,11 @@ import pytest
 from numpy.typing import NDArray
 from pydantic import ValidationError
 
-from m2fp_stream.core.labels import CIHP, HEAD_PARTS, PRESETS, Label, LabelSet
+from m2fp_stream.core.labels import CIHP, PRESETS, Label, LabelSet
 from m2fp_stream.core.plan import Effect
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.policy import Policy, PolicyOptions
+from tests.labelsets import HEAD_PARTS
 
 Map = NDArray[np.uint8]
 SIDE = 40
@@ -201,12 +203,32 @@ def test_a_margin_grows_with_the_region_and_never_shrinks_it() -> None:
         rows = np.flatnonzero(region.any(axis=1))
         return int(rows[-1] - rows[0] + 1 - side) // 2
 
-    assert grown(4) == round(0.5 * 4 / np.pi**0.5)
-    assert grown(16) == round(0.5 * 16 / np.pi**0.5)
+    assert grown(4) == 1  # half of what fits into it, 2 pixels
+    assert grown(16) == 4
 
 
-def test_a_margin_below_a_pixel_leaves_the_region_alone() -> None:
+def test_a_long_body_has_the_margin_of_its_width_and_not_of_its_area() -> None:
+    standing = blank()
+    standing[2:38, 18:22] = Label.FACE
+    (region,) = policy(margin=0.5).findings(result_of(standing)).regions
+    columns = np.flatnonzero(region.any(axis=0))
+    assert (columns[0], columns[-1]) == (17, 22)
+
+
+def test_a_region_cut_by_the_edge_is_as_wide_as_it_looks() -> None:
+    for shape in ((slice(10, 30), slice(0, 10)), (slice(0, 40), slice(0, 10))):
+        cut = blank()
+        cut[shape] = Label.FACE
+        (region,) = policy(margin=0.5).findings(result_of(cut)).regions
+        assert region[20, 10:15].all()
+    (region,) = policy(margin=2.0).findings(result_of(blank() + np.uint8(Label.FACE))).regions
+    assert region.all()
+
+
+def test_a_margin_below_a_pixel_is_a_pixel_and_none_is_none() -> None:
     (region,) = policy(margin=0.05).findings(result_of(square(Label.FACE))).regions
+    np.testing.assert_array_equal(region[9], square(Label.FACE)[10])
+    (region,) = policy(margin=0.0).findings(result_of(square(Label.FACE))).regions
     np.testing.assert_array_equal(region, square(Label.FACE))
 
 
@@ -250,3 +272,38 @@ def test_too_many_fills_are_merged_by_part_and_lose_no_pixel(fills: int, merged:
     assert len(plan.fills) == (2 if merged else 254)
     np.testing.assert_array_equal(plan.cover > 0, parts > 0)
     np.testing.assert_array_equal(np.array([0, *(f.part for f in plan.fills)])[plan.cover], parts)
+
+
+def test_evidence_of_hidden_parts_adds_up() -> None:
+    """Hair or face, nobody knows which: as sensitive as either."""
+    evidence = {
+        "hair": square(50),
+        "face": square(60),
+        "upper-clothes": square(250, left=25),
+    }
+    result = result_of(blank(), evidence=evidence)
+    np.testing.assert_array_equal(hidden(result), square(Label.FACE))
+    np.testing.assert_array_equal(hidden(result, hide=["hair"]), blank())
+    np.testing.assert_array_equal(
+        policy().findings(result).people, (square(1, left=25) > 0).astype(np.uint8)
+    )
+
+
+def test_many_layers_of_full_evidence_do_not_overflow() -> None:
+    groups = ["face", "torso-skin", "left-arm", "right-arm", "left-leg", "right-leg"]
+    result = result_of(blank(), evidence={group: square(255) for group in groups})
+    assert (hidden(result, hide="skin") > 0)[square(1) > 0].all()
+
+
+def test_findings_of_a_glance_say_so() -> None:
+    result = replace(result_of(blank()), thorough=False)
+    assert not policy().findings(result).thorough
+    assert policy().findings(result_of(blank())).thorough
+
+
+def test_presumed_parts_are_hidden_and_explain_nothing() -> None:
+    evidence = {"left-arm": square(255), "person": square(255, left=25)}
+    result = result_of(blank(), evidence=evidence)
+    np.testing.assert_array_equal(hidden(result, hide="skin"), square(Label.LEFT_ARM))
+    assert (hidden(result, hide="person") > 0)[square(1) > 0].all()
+    np.testing.assert_array_equal(policy().findings(result).people, square(1, left=25))

@@ -200,3 +200,45 @@ def test_a_blank_guard_knows_no_room_and_covers_nothing_itself() -> None:
     assert not guard.cover().any()
     assert guard.background is None
     assert not guard.explained.any()
+
+
+def glance(story: Story, people: Mask = NOBODY) -> Story:
+    story.guard = story.guard.correct(
+        story.link,
+        story.small.colour,
+        people,
+        NOBODY,
+        clear_parses=CLEAR_PARSES,
+        thorough=False,
+    )
+    return story
+
+
+def test_glances_clear_nothing() -> None:
+    story = entered()
+    covered = story.covers(place(35))
+    for _ in range(3 * CLEAR_PARSES):
+        glance(story.show(with_blob(35)))
+    assert min(story.covers(place(35)), covered) > 0.8
+
+
+def test_a_glance_that_labels_what_moves_explains_it() -> None:
+    assert glance(entered(), people=place(35)).quiet
+
+
+def test_a_glance_does_not_start_the_count_of_full_parses_again() -> None:
+    story = entered()
+    for _ in range(CLEAR_PARSES - 1):
+        story.show(with_blob(35)).parse()
+        glance(story.show(with_blob(35)))
+    assert not story.quiet
+    assert story.show(with_blob(35)).parse().quiet
+
+
+def test_a_glance_teaches_no_background() -> None:
+    story = Story(ROOM).parse()
+    assert story.guard.background is not None
+    before = story.guard.background.copy()
+    glance(story.show(with_blob(35)), people=place(200))
+    assert story.guard.background is not None
+    assert np.array_equal(story.guard.background, before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -89,7 +90,6 @@ def test_a_number_is_kept_while_the_region_moves() -> None:
     by_id = {track.track_id: track for track in story.state.tracks}
     number = 1 if by_id[1].overlap(place(96)) else 2
     assert by_id[number].overlap(place(96)) > 0.8
-    assert by_id[number].origin_s == 0.0
     assert by_id[number].confirmed_s == pytest.approx(story.now_s)
 
 
@@ -192,3 +192,29 @@ def test_many_tracks_have_numbers_of_a_byte_and_none_is_the_guards(before: int) 
     numbers = np.unique(story.state.covered().tracks)
     assert story.ids == [before + 1]
     assert 0 < numbers.max() <= 255
+
+
+def test_a_glance_drops_nobody_and_counts_nothing() -> None:
+    story = Story(with_blob(100), place(100))
+    for _ in range(5):
+        story.show(with_blob(100))
+        story.state = story._tracker.correct(
+            story.state, replace(found(), thorough=False), story.small, story.link, story.now_s
+        )
+    assert story.ids == [1]
+    assert [track.misses for track in story.state.tracks] == [0]
+    assert story.covers(place(100)) > 0.9
+
+
+def test_a_glance_moves_whom_it_finds() -> None:
+    story = Story(with_blob(100), place(100))
+    story.show(with_blob(110))
+    story.state = story._tracker.correct(
+        story.state,
+        replace(found(place(110)), thorough=False),
+        story.small,
+        story.link,
+        story.now_s,
+    )
+    assert story.ids == [1]
+    assert story.covers(place(110)) == 1

@@ -29,7 +29,7 @@ def box(left: int = 120, top: int = 70, width: int = 30, height: int = 40) -> Pi
 
 def track(parts: Picture, **changes: Any) -> Track:
     fields: dict[str, Any] = {"track_id": 4, "parts": parts, "velocity": (0.0, 0.0)}
-    fields |= {"growth": 0.0, "grown": 0, "misses": 0, "confirmed_s": 0.0, "origin_s": 0.0}
+    fields |= {"growth": 0.0, "grown": 0, "misses": 0, "confirmed_s": 0.0}
     fields |= {"confirmed_area": int(np.count_nonzero(parts))}
     return Track(**(fields | changes))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 
-from m2fp_stream.core.labels import CIHP, HEAD_PARTS, LabelSet
+from m2fp_stream.core.labels import CIHP, LabelSet
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.pipeline import wire
+from tests.labelsets import HEAD_PARTS
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def test_a_message_of_another_form_is_refused(memory: memoryview, change: dict[s
 
 
 @pytest.mark.parametrize(
-    "missing", ["height", "width", "groups", "frame_id", "instances", "parser_id"]
+    "missing", ["height", "width", "groups", "frame_id", "instances", "parser_id", "thorough"]
 )
 def test_a_message_that_lacks_something_is_refused(memory: memoryview, missing: str) -> None:
     message = sent(memory, a_result(8, 8, (), False))
@@ -126,3 +128,9 @@ def test_a_label_set_comes_back_equal(labels: LabelSet) -> None:
 def test_a_label_set_of_another_form_is_refused(message: object) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
         wire.read_label_set(message)
+
+
+def test_a_glance_stays_a_glance(memory: memoryview) -> None:
+    for thorough in (True, False):
+        result = replace(a_result(8, 8, ("face",), True), thorough=thorough)
+        assert wire.read_result(memory, sent(memory, result), CIHP).thorough is thorough

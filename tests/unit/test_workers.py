@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.labels import Label
-from m2fp_stream.core.records import ParseResult
+from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.pipeline import wire
 from m2fp_stream.pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from tests.chaos import faulty
@@ -291,22 +291,24 @@ class Gated(Scripted):
         super().__init__()
         self.begun, self.leave = threading.Event(), threading.Event()
 
-    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
+    ) -> ParseResult:
         self.begun.set()
         self.leave.wait()
-        return super().parse(bgr, frame_id=frame_id)
+        return super().parse(bgr, frame_id=frame_id, look=look)
 
     def interrupt(self) -> None:
         self.leave.set()
 
 
-def test_urgent_requests_go_first() -> None:
+def test_looks_aside_go_first() -> None:
     parser = Gated()
     with serving(parser) as queue:
         futures = [queue.submit(picture(), frame_id=0)]
         parser.begun.wait()
         futures += [queue.submit(picture(), frame_id=n) for n in (1, 2)]
-        futures += [queue.submit(picture(), frame_id=n, urgent=True) for n in (3, 4)]
+        futures += [queue.submit(picture(), frame_id=n, look=Look.ASIDE) for n in (3, 4)]
         parser.leave.set()
         for future in futures:
             future.result()

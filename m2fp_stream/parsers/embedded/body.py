@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from .crops import View
 from .runtime import open_network
 
 __all__ = ["FACE_POINTS", "LEFT_SHOULDER", "RIGHT_SHOULDER", "Body", "BodyParser", "Region"]
@@ -28,7 +29,7 @@ RIGHT_SHOULDER: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """A square of the picture to look at: centre and side in pixels; may leave the picture."""
+    """A square of the map to look at: centre and side in pixels; may leave the map."""
 
     x: float
     y: float
@@ -40,8 +41,8 @@ class Body:
     """What BlazePose saw in one region.
 
     Attributes:
-        mask: (h, w) float32 probability of "person", zero outside the region.
-        points: (33, 4) float32: x, y in pixels of the picture, visibility, presence 0..1.
+        mask: (h, w) float32 probability of "person" at the map's size, zero outside the region.
+        points: (33, 4) float32: x, y in pixels of the map, visibility, presence 0..1.
         presence: 0..1, that there is a person in the region at all.
     """
 
@@ -56,43 +57,23 @@ class BodyParser:
     def __init__(self, *, threads: int, runtime: str | None) -> None:
         self._network = open_network("blazepose", threads=threads, runtime=runtime)
 
-    def __call__(self, bgr: NDArray[np.uint8], region: Region) -> Body:
-        """Returns the person in `region`, in coordinates of `bgr` ((h, w, 3) uint8)."""
-        height, width = bgr.shape[:2]
+    def __call__(self, view: View, region: Region) -> Body:
+        """Returns the person in `region`, in pixels of the map."""
+        height, width = view.shape
         scale = SIDE / region.side
-        to_crop = np.array(
-            [
-                [scale, 0, SIDE / 2 - scale * region.x - 0.5 + 0.5 * scale],
-                [0, scale, SIDE / 2 - scale * region.y - 0.5 + 0.5 * scale],
-            ]
-        )
-        crop = _crop(bgr, to_crop, scale)
+        crop = view.cut((region.x, region.y), scale, (SIDE, SIDE))
         blob = cv2.dnn.blobFromImage(crop, 1 / 255, swapRB=True)
         landmarks, presence, logits = self._network.run(np.ascontiguousarray(blob, np.float32))
         mask = _sigmoid(logits[0, 0])
-        to_picture = cv2.invertAffineTransform(to_crop)
-        full = cv2.warpAffine(mask, to_picture, (width, height), flags=cv2.INTER_LINEAR)
+        # From a pixel of the crop to one of the map, both by their centres.
+        start = np.array([region.x, region.y]) - SIDE / 2 / scale + 0.5 / scale - 0.5
+        to_map = np.array([[1 / scale, 0, start[0]], [0, 1 / scale, start[1]]])
+        full = cv2.warpAffine(mask, to_map, (width, height), flags=cv2.INTER_LINEAR)
         table = landmarks.reshape(-1, 5)[:POINTS]
         points = np.empty((POINTS, 4), np.float32)
         points[:, :2] = (table[:, :2] - SIDE / 2) / scale + (region.x, region.y)
         points[:, 2:] = _sigmoid(table[:, 3:5])
         return Body(np.asarray(full, np.float32), points, float(presence.reshape(-1)[0]))
-
-
-def _crop(bgr: NDArray[np.uint8], to_crop: NDArray[np.float64], scale: float) -> NDArray[np.uint8]:
-    """Returns the (256, 256, 3) crop, black outside the picture, without aliasing."""
-    source, matrix = bgr, to_crop
-    if scale < 0.5:
-        height, width = bgr.shape[:2]
-        smaller = (max(1, round(width * 2 * scale)), max(1, round(height * 2 * scale)))
-        source = np.asarray(cv2.resize(bgr, smaller, interpolation=cv2.INTER_AREA), np.uint8)
-        ratio = np.array([width / smaller[0], height / smaller[1]])
-        matrix = to_crop.copy()
-        # Pixel centres: x = (x' + 0.5) * ratio - 0.5 in the original picture.
-        matrix[:, 2] += to_crop[:, :2] @ (ratio / 2 - 0.5)
-        matrix[:, :2] *= ratio
-    crop = cv2.warpAffine(source, matrix, (SIDE, SIDE), flags=cv2.INTER_LINEAR)
-    return np.asarray(crop, np.uint8)
 
 
 def _sigmoid(logits: NDArray[np.float32]) -> NDArray[np.float32]:

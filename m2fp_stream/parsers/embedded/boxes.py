@@ -45,6 +45,10 @@ class Box:
         """Returns the box enlarged by pixels to both sides, upwards and downwards."""
         return Box(self.x1 - sides, self.y1 - up, self.x2 + sides, self.y2 + down, self.confidence)
 
+    def moved(self, x: float, y: float) -> Box:
+        """Returns the box shifted by pixels to the right and downwards."""
+        return Box(self.x1 + x, self.y1 + y, self.x2 + x, self.y2 + y, self.confidence)
+
     def slices(self, shape: tuple[int, int]) -> tuple[slice, slice]:
         """Returns the (rows, columns) of an (h, w) array that the box touches, clipped."""
         height, width = shape

@@ -20,8 +20,16 @@ class EmbeddedOptions(BaseModel):
         960,
         ge=64,
         le=4096,
+        title="Largest picture",
+        description="Long side, in pixels, that larger pictures are scaled down to first.",
+    )
+    map_size: int = Field(
+        960,
+        ge=32,
+        le=4096,
         title="Largest map",
-        description="Long side of the label map in pixels; larger pictures are scaled down first.",
+        description="Long side of the label map in pixels, at most the picture's. Video takes the "
+        "smaller size at which people are tracked.",
     )
     face_size: int = Field(
         640,
@@ -30,6 +38,13 @@ class EmbeddedOptions(BaseModel):
         title="Face detector size",
         description="Long side, in pixels, at which faces are looked for. Faces are found from "
         "about 9 pixels at this size upwards; time grows with its square.",
+    )
+    glance_size: int = Field(
+        320,
+        ge=128,
+        le=2048,
+        title="Face detector size, glance",
+        description="The same for glances, which follow people between full parses.",
     )
     person_size: int = Field(
         416,

