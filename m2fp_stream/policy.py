@@ -53,7 +53,9 @@ class PolicyOptions(BaseModel):
         float,
         Field(
             title="Margin",
-            description="Added around a region, as a fraction of the radius of the largest disc in it.",
+            description=(
+                "Added around a region, as a fraction of the radius of the largest disc in it."
+            ),
             ge=0.0,
             le=2.0,
         ),

@@ -464,9 +464,17 @@ class OfflineRun:
             _give_up([item], Why.PARSER_FAILED)
             return None
         assert item.small is not None  # only frames with small copies are solved
+        findings = self._policy.findings(result)
+        if state is not None and self._tracker.loses(state, findings):
+            # Somebody left, or a glance lost them: only a full parse tells which.
+            result = self._result(item, full=True)
+            if result is None:
+                _give_up([item], Why.PARSER_FAILED)
+                return None
+            findings = self._policy.findings(result)
         corrected = self._tracker.correct(
             state or self._tracker.blank(item.small),
-            self._policy.findings(result),
+            findings,
             item.small,
             None if state is None else item.back,
             item.time_s,

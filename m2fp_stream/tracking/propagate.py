@@ -107,11 +107,8 @@ class Tracker:
         parse does not confirm is held (see `TrackingOptions.hold_s`); after a glance, always.
         """
         height, width = small.grey.shape
-        regions = [shrink_map(region, (width, height)) for region in findings.regions]
+        regions, union = _shrunk(findings, (width, height))
         people = np.minimum(shrink_map(findings.people, (width, height)), 1).astype(np.uint8)
-        union = np.zeros((height, width), np.uint8)
-        for region in regions:
-            union |= (region > 0).astype(np.uint8)
         people |= union
         free = list(state.tracks)
         tracks: list[Track] = []
@@ -151,6 +148,14 @@ class Tracker:
         )
         return State(tuple(tracks), guard)
 
+    def loses(self, state: State, findings: Findings) -> bool:
+        """Says whether `findings` are of a glance that does not confirm every track of `state`."""
+        if findings.thorough:
+            return False
+        height, width = state.guard.explained.shape
+        _, union = _shrunk(findings, (width, height))
+        return any(track.overlap(union) < _CONFIRMED_SHARE for track in state.tracks)
+
     def _holds(
         self, track: Track, link: Link | None, background: Mask | None, now_s: float
     ) -> bool:
@@ -165,6 +170,17 @@ class Tracker:
     def _number(self) -> int:
         self._last_id += 1
         return self._last_id
+
+
+def _shrunk(
+    findings: Findings, size_wh: tuple[int, int]
+) -> tuple[list[NDArray[np.uint8]], NDArray[np.uint8]]:
+    """Returns the regions at the size of the small picture, and 1 where any of them is."""
+    regions = [shrink_map(region, size_wh) for region in findings.regions]
+    union = np.zeros(size_wh[::-1], np.uint8)
+    for region in regions:
+        union |= (region > 0).astype(np.uint8)
+    return regions, union
 
 
 def _lies_in(region: NDArray[np.uint8], track: Track) -> bool:

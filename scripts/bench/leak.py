@@ -9,7 +9,8 @@ quarter of a visible head is uncovered at full resolution (strictly: a twentieth
 than 60 visible pixels do not count. Parameters are to be chosen on `--half tune` only.
 
 Modes: `default`; `full` (no glances), `rare` (a full parse every 2 s); `i33` (another parse
-interval); `noguard` (default without the motion guard); `alone` (every frame parsed, nothing carried: what a detector in a loop would do).
+interval); `noguard` (default without the motion guard); `alone` (every frame parsed, nothing
+carried: what a detector in a loop would do).
 """
 
 from __future__ import annotations

@@ -162,7 +162,8 @@ def encoder_share(repeats: int) -> float | None:
     whole = load_verified("parts")
     model = onnx.load_from_string(whole)
     pool = next(node for node in model.graph.node if node.op_type == "GlobalAveragePool")
-    encoder = Extractor(model).extract_model(["image"], [pool.input[0]]).SerializeToString()
+    inferred = onnx.shape_inference.infer_shapes(model)
+    encoder = Extractor(inferred).extract_model(["image"], [pool.input[0]]).SerializeToString()
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
     sessions = [

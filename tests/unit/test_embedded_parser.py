@@ -71,7 +71,7 @@ def head(result: ParseResult) -> NDArray[np.bool_]:
 
 def test_face_hair_and_body_are_labelled_where_they_are(portrait: ParseResult) -> None:
     assert share(portrait, EYES_TO_MOUTH, Label.FACE) > 0.97
-    assert share(portrait, HAIR_TOP, Label.HAIR) > 0.9
+    assert share(portrait, HAIR_TOP, Label.HAIR, Label.FACE, Label.HAT) > 0.95
     assert share(portrait, CHEST, Label.UPPER_CLOTHES) > 0.9
     assert share(portrait, SHUTTLE, Label.BACKGROUND) > 0.95
 
@@ -136,8 +136,9 @@ def test_mirrored_picture_gives_nearly_the_mirrored_head(
     parser: EmbeddedParser, portrait: ParseResult, astronaut: Picture
 ) -> None:
     mirrored = parser.parse(np.ascontiguousarray(astronaut[:, ::-1]))
-    face, other = portrait.label_map == Label.FACE, mirrored.label_map[:, ::-1] == Label.FACE
-    assert (face & other).sum() > 0.85 * (face | other).sum()
+    around = (slice(0, 170), slice(140, 310))
+    one, other = head(portrait)[around], head(mirrored)[:, ::-1][around]
+    assert (one & other).sum() > 0.85 * (one | other).sum()
 
 
 @pytest.mark.parametrize("value", [0, 128, 255])
@@ -509,7 +510,9 @@ def test_parts_of_a_region_outside_the_map_are_none(astronaut: Picture) -> None:
 def test_crops_have_about_the_pixels_they_are_meant_to_have(wh: tuple[int, int]) -> None:
     height, width = network_shape(Box(0, 0, *wh, 1.0))
     assert height % 32 == width % 32 == 0
-    assert 0.7 * CROP_PIXELS < height * width < 1.2 * CROP_PIXELS
+    assert 0.6 * CROP_PIXELS < height * width < 1.3 * CROP_PIXELS
+    few, narrow = network_shape(Box(0, 0, *wh, 1.0), pixels=30_000)
+    assert 0.6 * 30_000 < few * narrow < 1.7 * 30_000
 
 
 # --------------------------------------------------------------------------------------------------

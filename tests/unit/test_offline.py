@@ -272,6 +272,21 @@ def test_what_moves_unexplained_is_looked_at_fully() -> None:
     assert all(looks == [Look.GLANCE, Look.ASIDE] for looks in asked_twice)
 
 
+def test_whom_a_glance_loses_a_full_parse_looks_for() -> None:
+    def script(bgr: Picture, frame_id: int) -> ParseResult:
+        thorough = parser.looks[frame_id][-1] is not Look.GLANCE
+        seen = thorough or frame_id < 20
+        return replace(labelled(BOX & seen, frame_id), thorough=thorough)
+
+    parser = Scripted(script)
+    options = {"interval_s": 0.2, "full_interval_s": 10.0, "max_gap": 60}
+    show = Show(still(60), parser=parser, options=options)
+    show.run()
+    assert parser.looks[15] == [Look.GLANCE]
+    assert parser.looks[25] == [Look.GLANCE, Look.ASIDE]
+    assert all(covered(show, frame_id) == 1 for frame_id in range(60))
+
+
 def test_a_cut_is_followed_by_a_full_parse() -> None:
     parser = glances(from_frame(0))
     options = {"interval_s": 0.2, "full_interval_s": 10.0}

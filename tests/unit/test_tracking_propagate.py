@@ -218,3 +218,11 @@ def test_a_glance_moves_whom_it_finds() -> None:
     )
     assert story.ids == [1]
     assert story.covers(place(110)) == 1
+
+
+def test_a_glance_that_confirms_not_everybody_loses_somebody() -> None:
+    story = Story(ROOM, place(20), place(200))
+    for regions, loses in (((place(20), place(200)), False), ((place(20),), True), ((), True)):
+        glance = replace(found(*regions), thorough=False)
+        assert story._tracker.loses(story.state, glance) is loses
+        assert not story._tracker.loses(story.state, found(*regions))

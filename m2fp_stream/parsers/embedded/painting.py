@@ -36,8 +36,8 @@ BELOW_HEAD: Final = tuple(part for part in LAYERS if part not in HEAD)
 CERTAIN: Final = 255
 
 # Where a head and its hair may be, in face heights around a face.
-REACH_SIDES: Final = 1.5
-REACH_UP: Final = 1.2
+REACH_SIDES: Final = 1.0
+REACH_UP: Final = 1.0
 REACH_DOWN: Final = 1.8
 
 # A face.
@@ -268,9 +268,7 @@ class Painting:
         """Returns where the subject's head and long hair may be."""
         box = subject.box
         if not subject.is_face:
-            zone, _ = self._head_zone(box)
-            around = 0.5 * box.width
-            return zone.grown(sides=around, up=around, down=around)
+            return self._head_zone(box)[0]
         return box.grown(
             sides=REACH_SIDES * box.height, up=REACH_UP * box.height, down=REACH_DOWN * box.height
         )

@@ -20,10 +20,15 @@ from .classes import PartClass
 from .crops import View
 from .runtime import open_network
 
-__all__ = ["CROP_PIXELS", "PartParser", "Parts", "network_shape"]
+__all__ = ["CROP_PIXELS", "PartParser", "Parts", "Spot", "network_shape"]
 
-CROP_PIXELS: Final = 79_000
-"""352 x 224 for a standing person; training ends with crops of about this size."""
+CROP_PIXELS: Final = 65_000
+"""Largest crop, a little below those that training ends with. On half of the validation photographs
+45, 55, 65 and 79 thousand pixels gave an mIoU of .676, .683, .689 and .694."""
+SMALLEST_CROP_PIXELS: Final = 24_000
+ENLARGEMENT: Final = 1.2
+"""Crop pixels in a pixel of the picture, at most, unless that is below the smallest crop: more hold
+no more detail."""
 MULTIPLE: Final = 32
 SHORTEST: Final = 96
 LONGEST: Final = 512
@@ -116,7 +121,9 @@ class PartParser:
 
         The region may leave the map; there it is black, as in training.
         """
-        height, width = network_shape(region)
+        across, along = view.detail
+        pixels = ENLARGEMENT * region.width * across * region.height * along
+        height, width = network_shape(region, pixels)
         scale = min(height / max(region.height, 1.0), width / max(region.width, 1.0))
         x, y = region.center
         crop = view.cut((x, y), scale, (height, width))
@@ -151,11 +158,17 @@ class PartParser:
         return Parts(rows, columns, np.asarray(planes, np.uint8))
 
 
-def network_shape(region: Box) -> tuple[int, int]:
-    """Returns (height, width) of the crop: the region's aspect, `CROP_PIXELS`, multiples of 32."""
+def network_shape(region: Box, pixels: float = math.inf) -> tuple[int, int]:
+    """Returns (height, width) of the crop: the region's aspect, sides multiples of 32.
+
+    Args:
+        region: what is to be seen.
+        pixels: how many there are to see; more than `CROP_PIXELS` are scaled down.
+    """
     aspect = max(region.height, 1.0) / max(region.width, 1.0)
-    height = math.sqrt(CROP_PIXELS * aspect)
-    width = math.sqrt(CROP_PIXELS / aspect)
+    count = float(np.clip(pixels, SMALLEST_CROP_PIXELS, CROP_PIXELS))
+    height = math.sqrt(count * aspect)
+    width = math.sqrt(count / aspect)
 
     def side(pixels: float) -> int:
         return int(np.clip(round(pixels / MULTIPLE) * MULTIPLE, SHORTEST, LONGEST))
