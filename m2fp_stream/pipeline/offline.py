@@ -88,7 +88,7 @@ class OfflineOptions(BaseModel):
             ge=0,
             le=10,
         ),
-    ] = 1.0
+    ] = 2.0
     max_gap: Annotated[
         int,
         Field(title="Largest gap", description="Frames between two parses at most.", ge=1, le=60),

@@ -8,7 +8,7 @@ The whole file pipeline runs, but for decoding and encoding. A frame is *exposed
 quarter of a visible head is uncovered at full resolution (strictly: a twentieth); heads of less
 than 60 visible pixels do not count. Parameters are to be chosen on `--half tune` only.
 
-Modes: `default`; `full` (no glances), `rare` (a full parse every 2 s); `i33` (another parse
+Modes: `default`; `full` (no glances), `often` (a full parse every second); `i33` (another parse
 interval); `noguard` (default without the motion guard); `alone` (every frame parsed, nothing
 carried: what a detector in a loop would do).
 """
@@ -62,7 +62,7 @@ SMALLEST_HEAD_PX: Final = 60
 MODES: Final[dict[str, dict[str, object]]] = {
     "default": {},
     "full": {"file.full_interval_s": 0},
-    "rare": {"file.full_interval_s": 2.0},
+    "often": {"file.full_interval_s": 1.0},
     "i33": {"file.interval_s": 0.33},
     "noguard": {},
     "alone": {},

@@ -7,7 +7,7 @@ Pictures of 1280x720 with photographed people side by side in an empty room, sca
 alternate between the runtimes. Parts: finding faces and bodies (detect), cutting crops out and
 laying answers back (region), the part network (encoder and decoder), the outlines of people without
 a face, and putting it all together (fuse). `average` is what a file run pays a parse: one full
-parse a second, glances at the quarter seconds between.
+parse every `file.full_interval_s`, glances between, `file.interval_s` apart.
 
 Encoder and decoder are one graph: the encoder is timed alone where the package `onnx` is installed
 (it cuts the graph), else both are given as one.
