@@ -14,7 +14,7 @@ import cv2
 from .compositor.compose import Compositor
 from .config import Settings
 from .core.errors import UsageError
-from .core.labels import Label
+from .core.labels import BODY_PARTS, Label
 from .core.records import Progress, RunReport
 from .core.safe import LabelImage, SafeFrame
 from .naming import IMAGE_SUFFIXES, output_path
@@ -214,7 +214,11 @@ def _worker_options(settings: Settings, size_wh: tuple[int, int]) -> dict[str, o
     """The parser's options: it sees the whole copy it is given, and draws at the tracker's size."""
     size = max(settings.parser.max_size, settings.file.parse_side)
     map_size = min(settings.parser.map_size, max(small_size(size_wh, settings.tracking.area)))
-    changed = settings.parser.model_copy(update={"max_size": size, "map_size": map_size})
+    hidden = BODY_PARTS.covering(settings.policy.hidden_labels())
+    changes: dict[str, object] = {"max_size": size, "map_size": map_size}
+    if Label.HUMAN in hidden:  # the whole person
+        changes["outlines"] = "everybody"
+    changed = settings.parser.model_copy(update=changes)
     return changed.model_dump(mode="json")
 
 

@@ -424,6 +424,19 @@ def test_unlikely_skin_is_hidden_anywhere(scene: Scene) -> None:
     assert (region[hand.slices(SIZE_HW)] == Label.LEFT_ARM).all()
 
 
+def test_outlines_of_everybody_find_what_the_parts_miss(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    with EmbeddedParser(EmbeddedOptions(outlines="everybody")) as opened:
+        scene = Scene(opened, monkeypatch)
+        scene.faces, scene.persons = [Box(142, 30, 158, 50, 0.9)], [BODY]
+        scene.parts = {PartClass.FACE: Box(140, 28, 160, 52, 1.0)}
+        scene.mask = INSIDE_BODY
+        regions = Policy(PolicyOptions(hide="person")).findings(scene.parse()).regions
+        assert np.any([region[60:185, 142:158].all() for region in regions])
+        assert not head(scene.parse())[100:].any()
+
+
 def test_tiny_face_does_not_explain_a_body(scene: Scene) -> None:
     scene.faces, scene.persons = [Box(148, 30, 152, 35, 0.9)], [BODY]
     scene.parse()

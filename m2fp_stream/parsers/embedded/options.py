@@ -100,6 +100,12 @@ class EmbeddedOptions(BaseModel):
         title="Person mask threshold",
         description="A pixel belongs to a person from this probability upwards.",
     )
+    outlines: Literal["faceless", "everybody"] = Field(
+        "faceless",
+        title="Outlines",
+        description="Whose outline is computed besides the parts. Video and pictures that hide the "
+        "whole person take everybody: slower, and fewer limbs are missed.",
+    )
     max_regions: int = Field(
         6,
         ge=1,

@@ -174,7 +174,7 @@ class Painting:
         self._assign(window, person > 127, (person / 255).astype(np.float32), subject, number)
 
     def outline(self, subject: Subject, body: Body, number: int) -> None:
-        """Paints a lone body's outline where no part was recognised."""
+        """Paints a body's outline where no part was recognised."""
         box = subject.presumed
         reach = box.grown(sides=0.1 * box.width, up=0.1 * box.height, down=0.1 * box.height)
         probability = np.where(self._filled(reach), body.mask, np.float32(0))

@@ -158,7 +158,7 @@ class EmbeddedParser(Parser):
             if one.parts is not None:
                 painting.parts(one.subject, one.parts, number)
         for number, one in numbered:
-            if one.body is not None and not one.subject.is_face:
+            if one.body is not None:
                 painting.outline(one.subject, one.body, number)
             if one.subject.is_face:
                 painting.head_of_face(one.subject, one.parts, number)
@@ -220,7 +220,8 @@ class EmbeddedParser(Parser):
     def _seen(self, view: View, subject: Subject) -> _Seen:
         """Looks closely at one person."""
         parts = self._parts(view, subject.view)
-        body = None if subject.is_face else self._body(view, subject.region)
+        outlined = not subject.is_face or self._options.outlines == "everybody"
+        body = self._body(view, subject.region) if outlined else None
         return _Seen(subject, parts, body)
 
 
