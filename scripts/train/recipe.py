@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import subprocess
 import sys
 import tempfile
 import time
@@ -20,13 +21,10 @@ from pathlib import Path
 from typing import Final
 
 from m2fp_stream.parsers.embedded.classes import hiding_thresholds
-from scripts.vendor_models import Origin
+from scripts.vendor_models import ROOT, Origin
 
 from .calibrate import calibrate
 from .evaluate import evaluate, load_split, open_onnx, print_table
-from .export import export
-from .fit import Settings, fit
-from .prepare import prepare
 
 __all__ = ["COMMAND", "ENCODER"]
 
@@ -45,18 +43,20 @@ def run(data: Path, work: Path) -> None:
     """Does every step that is not done yet.
 
     Raises:
-        FileNotFoundError, ValueError: see the steps.
+        CalledProcessError: a step failed, and said why.
+        FileNotFoundError, ValueError: see `calibrate` and `evaluate`.
         VendorError: the published weights are not the expected ones.
     """
+    data, work = data.resolve(), work.resolve()
     work.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     imagenet = work / "imagenet.pth"
     if not imagenet.exists():
         with tempfile.TemporaryDirectory() as folder:
             imagenet.write_bytes(ENCODER.fetch(Path(folder))[CHECKPOINT])
-    print(f"recipe: {prepare(data, work)} photographs prepared", flush=True)
-    weights = fit(work, data, imagenet, Settings())
-    (work / "parts.onnx").write_bytes(export(weights))
+    _step("prepare", "--data", data, "--work", work)
+    _step("fit", "--data", data, "--work", work, "--imagenet", imagenet)
+    _step("export", "--work", work)
     network = open_onnx(work / "parts.onnx")
     photos = load_split(work, data, "validation")
     thresholds = calibrate(network, photos)
@@ -65,6 +65,16 @@ def run(data: Path, work: Path) -> None:
     for view, scores in evaluate(network, photos, hiding_thresholds(thresholds)).items():
         print_table(view, scores.table())
     print(f"\nrecipe: {work}/parts.onnx after {(time.monotonic() - began) / 60:.0f} minutes")
+
+
+def _step(name: str, *arguments: str | Path) -> None:
+    """Runs one step in a process of its own.
+
+    `fit` forks a process that draws samples; forked from one in which a network has run, it hangs
+    on a lock that a thread of that network's held.
+    """
+    command = [sys.executable, "-m", f"scripts.train.{name}", *map(str, arguments)]
+    subprocess.run(command, check=True, cwd=ROOT)
 
 
 def main() -> int:
@@ -77,6 +87,8 @@ def main() -> int:
     args = options.parse_args()
     try:
         run(args.data, args.work)
+    except subprocess.CalledProcessError as error:
+        return error.returncode
     except (FileNotFoundError, ValueError) as error:
         print(f"recipe: {error}", file=sys.stderr)
         return 2
