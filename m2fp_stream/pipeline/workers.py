@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Protocol, final
+from typing import Final, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +29,9 @@ from . import wire
 __all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerSpec"]
 
 _log = logging.getLogger(__name__)
+
+_SMALLEST_MAP: Final = 32
+"""Longer side of a map in pixels, unless the picture is smaller: a cruder one says nothing."""
 
 
 @final
@@ -222,7 +225,7 @@ def _is_map_of(shape: tuple[int, ...], picture: tuple[int, int]) -> bool:
     """Says whether a map of `shape` can be of a picture of that (height, width): its aspect."""
     height, width = shape
     tall, wide = picture
-    if height > tall or width > wide:
+    if height > tall or width > wide or max(shape) < min(_SMALLEST_MAP, *picture):
         return False
     # Each side is rounded to a whole pixel.
     return abs(height * wide - width * tall) <= max(wide, tall)

@@ -23,6 +23,7 @@ from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.labels import Label
 from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.pipeline import wire
+from m2fp_stream.pipeline import workers
 from m2fp_stream.pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from tests.chaos import faulty
 from tests.chaos.stage import Scripted, serving
@@ -404,3 +405,26 @@ def test_close_ends_a_parse_that_hangs(worker_of: Open, tmp_path: Path) -> None:
         future.result()
     assert not copy.any()
     assert not psutil.pid_exists(child)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fits"),
+    [
+        ((360, 640), True),
+        ((180, 320), True),
+        ((18, 32), True),
+        ((1, 1), False),
+        ((9, 16), False),
+        ((361, 640), False),
+        ((180, 300), False),
+        ((320, 180), False),
+    ],
+)
+def test_a_map_has_the_pictures_aspect_and_is_not_too_crude(
+    shape: tuple[int, int], fits: bool
+) -> None:
+    assert workers._is_map_of(shape, (360, 640)) is fits
+
+
+def test_a_tiny_picture_may_have_a_tiny_map() -> None:
+    assert workers._is_map_of((1, 5), (1, 5))
