@@ -22,8 +22,7 @@ from numpy.typing import NDArray
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.labels import Label
 from m2fp_stream.core.records import Look, ParseResult
-from m2fp_stream.pipeline import wire
-from m2fp_stream.pipeline import workers
+from m2fp_stream.pipeline import wire, workers
 from m2fp_stream.pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from tests.chaos import faulty
 from tests.chaos.stage import Scripted, serving
