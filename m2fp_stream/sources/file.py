@@ -5,23 +5,18 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from typing import Final, NoReturn, Self, cast, final
 
 import av
-import cv2
 import numpy as np
 from av.container import InputContainer
-from av.sidedata.sidedata import SideData
-from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition, Stream
-from av.video.plane import VideoPlane
-from av.video.reformatter import ColorPrimaries, ColorRange, ColorTrc, VideoReformatter
-from av.video.reformatter import Interpolation as Scaling
+from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -31,6 +26,7 @@ from ..core.raw import RawFrame
 from ..core.ring import BufferPool
 from ..core.timing import rescale, seconds
 from .base import MAX_PIXELS, Captured, Source, SourceInfo, open_regular
+from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .orientation import Orientation
 
 __all__ = ["FileOptions", "FileSource"]
@@ -47,23 +43,8 @@ _EXACT_SEEK: Final = ("mov", "matroska")
 _DECLARES_DURATION: Final = ("mov", "matroska", "avi", "flv", "asf")
 """Demuxers whose duration stands in the file; that of others is an estimate from its size."""
 
-_SUPPORTED_MATRICES: Final = frozenset({0, 1, 2, 4, 5, 6, 7, 9})
-_MATRIX_ALIASES: Final = {3: 2, 10: 9}
-"""MatrixCoefficients of ITU-T H.273 that swscale takes (measured: it refuses all others), and
-stand-ins: 3 is reserved, so unspecified; 10 (BT.2020 constant luminance) shares 9's weights."""
-
-_HDR_TRANSFERS: Final = frozenset({16, 18})
-"""TransferCharacteristics of ITU-T H.273: PQ (SMPTE ST 2084) and HLG (ARIB STD-B67)."""
-
-_BT709: Final = 1
-_NARROW_RANGE: Final = 1
-_UNSPECIFIED: Final = (0, 2, 3)
 _INTERLACED_ORDERS: Final = (2, 3, 4, 5)
 """FFmpeg's AVFieldOrder: TT, BB, TB, BT."""
-
-_FLAGS: Final = int(Scaling.BILINEAR | Scaling.ACCURATE_RND)
-"""Without ACCURATE_RND swscale's RGB is 1.2 levels too dark on average (measured at 720p against
-the formulas of H.273: bias -1.23, with it 0.01)."""
 
 _JUMP_S: Final = 1
 """A timestamp that falls back by more than this is a new recording appended to the old one; less
@@ -197,11 +178,11 @@ class FileSource(Source):
         except (av.error.FFmpegError, OSError, ValueError) as error:
             raise SourceError(
                 f"{self._path}: is not a video that can be read "
-                f"({_reason(error)}); check that the file is complete"
+                f"({reason_of(error)}); check that the file is complete"
             ) from None
 
     def _choose(self, container: InputContainer) -> VideoStream:
-        pictures = [s for s in container.streams.video if not _is_attached(s)]
+        pictures = [s for s in container.streams.video if not is_attached(s)]
         if not pictures:
             kinds = ", ".join(sorted({s.type for s in container.streams})) or "none at all"
             raise SourceError(f"{self._path}: holds no video stream (found: {kinds}); name a video")
@@ -283,12 +264,12 @@ class FileSource(Source):
             elif whole > 0:
                 count = round(count * duration / whole)
 
-        hdr = first.color_trc in _HDR_TRANSFERS
-        if hdr:
+        if is_hdr(first):
             self._warn("HDR video becomes SDR")
         ratio = self._stream.sample_aspect_ratio or None
         if ratio is not None and self._orientation.transpose:
             ratio = 1 / ratio
+        tags = ColorTags.of(first)
         return SourceInfo(
             size_wh=self._orientation.size_of(first.width, first.height),
             time_base=self._time_base,
@@ -296,10 +277,10 @@ class FileSource(Source):
             average_rate=self._rate,
             duration_s=duration,
             frame_count=count,
-            color_primaries=_BT709 if hdr else _stated(first.color_primaries),
-            color_trc=_BT709 if hdr else _stated(first.color_trc),
-            colorspace=_BT709 if hdr else _matrix_tag(first),
-            color_range=_NARROW_RANGE if hdr else first.color_range or None,
+            color_primaries=tags.primaries,
+            color_trc=tags.trc,
+            colorspace=tags.matrix,
+            color_range=tags.range,
             has_audio=bool(container.streams.audio),
             dropped_streams=_dropped(container, self._stream),
         )
@@ -347,7 +328,7 @@ class FileSource(Source):
         # Sound may outlast the picture, and the declared end then is that of the sound.
         streams: list[Stream] = [self._stream]
         if self._declared_end is not None and not self._ends_with_video:
-            streams = [s for s in container.streams if not _is_attached(s)]
+            streams = [s for s in container.streams if not is_attached(s)]
         try:
             for packet in container.demux(streams):
                 if packet.pts is not None and packet.time_base:
@@ -420,7 +401,7 @@ class FileSource(Source):
                 container.seek(target, stream=self._stream)
             except av.error.FFmpegError as error:
                 raise SourceError(
-                    f"{self._path}: cannot go to its start point ({_reason(error)}); leave it out"
+                    f"{self._path}: cannot go to its start point ({reason_of(error)}); leave it out"
                 ) from None
             return self._decode()
         return iter(self._decoded)
@@ -461,7 +442,7 @@ class FileSource(Source):
             self._pool.give_back(buffer)
             raise SourceError(
                 f"{self._path}: pixel format {frame.format.name} cannot be converted "
-                f"({_reason(error)}); convert the file to H.264 first"
+                f"({reason_of(error)}); convert the file to H.264 first"
             ) from None
         raw = RawFrame(
             buffer,
@@ -474,59 +455,15 @@ class FileSource(Source):
         return Captured(raw, restart, frame.duration or None)
 
     def _orientation_of(self, frame: av.VideoFrame) -> Orientation:
-        """Reads the frame's display matrix."""
-        # PyAV's stub knows another kind of side data only.
-        side_data = cast("Mapping[SideDataType, SideData]", frame.side_data)
-        data = side_data.get(SideDataType.DISPLAYMATRIX)
-        if data is None:
-            return Orientation()
-        a, b, _, c, d, *_ = np.frombuffer(memoryview(data), np.int32).tolist()
-        if min(abs(a), abs(b)) * 50 > max(abs(a), abs(b)):
+        orientation, odd = orientation_of(frame)
+        if odd:
             self._warn("the picture is rotated by an odd angle; the nearest right angle is used")
-        return Orientation.from_matrix(a, b, c, d)
+        return orientation
 
     def _write_bgr(
         self, frame: av.VideoFrame, orientation: Orientation, out: NDArray[np.uint8]
     ) -> None:
-        """Converts `frame` into `out`, (H, W, 3) zeros, turned upright, bars where it is smaller.
-
-        Every intermediate picture is zeroed.
-        """
-        matrix = _MATRIX_ALIASES.get(frame.colorspace, frame.colorspace)
-        if matrix not in _SUPPORTED_MATRICES:
-            raise SourceError(
-                f"{self._path}: colour matrix {matrix} is not supported; convert to BT.709 first"
-            )
-        frame.colorspace = matrix
-        box = _fit(orientation.size_of(frame.width, frame.height), (out.shape[1], out.shape[0]))
-        target = out[box.y : box.y + box.height, box.x : box.x + box.width]
-        size = (box.height, box.width) if orientation.transpose else (box.width, box.height)
-        hdr = frame.color_trc in _HDR_TRANSFERS
-        alpha = frame.format.has_palette or any(c.is_alpha for c in frame.format.components)
-        converted = self._reformatter.reformat(
-            frame,
-            width=size[0],
-            height=size[1],
-            # Planar RGB: swscale's packed BGR takes twice the time or is inexact (see _FLAGS).
-            format="bgra" if alpha else "gbrp",
-            interpolation=_FLAGS,
-            dst_color_range=ColorRange.JPEG,
-            dst_color_trc=ColorTrc.BT709 if hdr else None,
-            dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
-            threads=1,
-        )
-        upright = not any(orientation)
-        picture = target if upright else np.empty((size[1], size[0], 3), np.uint8)
-        if alpha:
-            _over_black(converted, picture)
-        else:
-            green, blue, red = (_rows(plane) for plane in converted.planes)
-            cv2.merge([blue, green, red], picture)
-        if converted is not frame:  # the decoder may still refer to its own
-            for plane in converted.planes:
-                _bytes(plane).fill(0)
-        if not upright:
-            orientation.turn(picture, target)
+        write_bgr(frame, orientation, out, reformatter=self._reformatter, name=str(self._path))
 
 
 class _Clock:
@@ -614,57 +551,10 @@ class _Deinterlacer:
             yield ready, ready.pts in self._jumps
 
 
-@dataclass(frozen=True, slots=True)
-class _Box:
-    x: int
-    y: int
-    width: int
-    height: int
-
-
-def _fit(size_wh: tuple[int, int], room_wh: tuple[int, int]) -> _Box:
-    """Returns the largest centred box of the proportions of `size_wh` in `room_wh`."""
-    scale = min(Fraction(room_wh[0], size_wh[0]), Fraction(room_wh[1], size_wh[1]))
-    width = max(1, min(room_wh[0], round(size_wh[0] * scale)))
-    height = max(1, min(room_wh[1], round(size_wh[1] * scale)))
-    return _Box((room_wh[0] - width) // 2, (room_wh[1] - height) // 2, width, height)
-
-
-def _bytes(plane: VideoPlane) -> NDArray[np.uint8]:
-    return np.frombuffer(memoryview(plane), np.uint8)
-
-
-def _rows(plane: VideoPlane, bytes_a_pixel: int = 1) -> NDArray[np.uint8]:
-    rows = _bytes(plane).reshape(plane.height, plane.line_size)
-    return rows[:, : plane.width * bytes_a_pixel]
-
-
-def _over_black(bgra: av.VideoFrame, out: NDArray[np.uint8]) -> None:
-    *colours, alpha = cv2.split(_rows(bgra.planes[0], 4).reshape(*out.shape[:2], 4))
-    weighted = [cv2.multiply(colour, alpha, scale=1 / 255) for colour in colours]
-    cv2.merge(weighted, out)
-    for array in (*colours, *weighted):
-        array.fill(0)
-
-
-def _matrix_tag(frame: av.VideoFrame) -> int | None:
-    if frame.format.is_rgb or frame.format.has_palette:
-        return 0
-    return _stated(_MATRIX_ALIASES.get(frame.colorspace, frame.colorspace))
-
-
-def _stated(code_point: int) -> int | None:
-    return None if code_point in _UNSPECIFIED else code_point
-
-
-def _is_attached(stream: Stream) -> bool:
-    return bool(stream.disposition & (Disposition.attached_pic | Disposition.timed_thumbnails))
-
-
 def _dropped(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:
     """Says in words what of the container does not pass (P8); names, never contents."""
     words = [
-        "attached picture" if _is_attached(stream) else stream.type
+        "attached picture" if is_attached(stream) else stream.type
         for stream in container.streams
         if stream.index != chosen.index
     ]
@@ -674,10 +564,6 @@ def _dropped(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:
     if keys := {key for key in keys if key.isprintable()}:
         words.append(f"metadata ({', '.join(sorted(keys))})")
     return tuple(words)
-
-
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or type(error).__name__
 
 
 def _refuse_other_files(*_: object) -> NoReturn:
