@@ -1,0 +1,227 @@
+"""A recording in complete pieces: what was recorded before a crash or a full disk stays."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import stat
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import ClassVar, Final, final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.errors import SinkError
+from ..core.safe import SafeFrame
+from .base import Sink
+from .video_file import Preset, VideoFileOptions, VideoFileSink
+from .yuv import BT709, NARROW_RANGE
+
+__all__ = ["RecordOptions", "SegmentSink"]
+
+_log = logging.getLogger(__name__)
+
+_RATE_HINT: Final = Fraction(30)
+"""Frames a second, for the duration of a recording's very last frame."""
+
+
+class RecordOptions(BaseModel):
+    """How a live picture is recorded."""
+
+    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    on: bool = Field(default=False, title="Record", description="Write the covered picture.")
+    folder: str = Field(
+        default=".",
+        min_length=1,
+        title="Folder",
+        description="Where the recordings go; it must exist.",
+    )
+    prefix: str = Field(
+        default="m2fp-stream",
+        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+        max_length=100,
+        title="Beginning of the names",
+        description="Files are named PREFIX-YYYYMMDD-HHMMSS.mp4, by local time.",
+    )
+    segment_s: float = Field(
+        default=60.0,
+        ge=1,
+        le=86_400,
+        allow_inf_nan=False,
+        title="Length of a file",
+        description="Seconds after which the next file begins.",
+    )
+    crf: int = Field(
+        default=23,
+        ge=0,
+        le=51,
+        title="Quality",
+        description="x264's constant rate factor: 0 is lossless, 51 worst.",
+    )
+    preset: Preset = Field(
+        default="veryfast",
+        title="Speed of encoding",
+        description="x264's preset: slower ones give smaller files of the same quality.",
+    )
+    threads: int = Field(
+        default=2, ge=1, le=64, title="Encoder threads", description="More only for large pictures."
+    )
+    keep_files: int = Field(
+        default=0,
+        ge=0,
+        title="Files kept",
+        description="The oldest recordings of this prefix beyond that number are deleted; "
+        "0 keeps all.",
+    )
+    keep_mb: int = Field(
+        default=0,
+        ge=0,
+        title="Megabytes kept",
+        description="The oldest recordings of this prefix are deleted until the rest fits; "
+        "0 keeps all. The newest always stays.",
+    )
+
+
+@final
+class SegmentSink(Sink[SafeFrame]):
+    """Records into one MP4 after another, each of which appears under its name when complete.
+
+    A segment's time begins at zero, and its last frame lasts until the next segment's first.
+    Completing one waits for the disk: call `write` from a thread that may wait. `abort` drops the
+    segment that has begun; complete ones stay, whatever happens.
+
+    Args:
+        folder: where the files go; its recordings of the same prefix, from earlier runs too,
+            count against `keep_files` and `keep_mb`, nothing else in it is touched.
+        options: see `RecordOptions`.
+        size_wh: (width, height) of every frame.
+        time_base: seconds a tick of the frames' `pts`.
+
+    Raises:
+        SinkError: there is no such folder, or it is closed; nothing was written.
+    """
+
+    accepts: ClassVar[type] = SafeFrame
+
+    def __init__(
+        self,
+        folder: Path,
+        options: RecordOptions,
+        *,
+        size_wh: tuple[int, int],
+        time_base: Fraction,
+    ) -> None:
+        super().__init__()
+        _check_folder(folder)
+        self._folder = folder
+        self._options = options
+        self._size_wh = size_wh
+        self._time_base = time_base
+        self._length = max(1, round(Fraction(options.segment_s) / time_base))
+        self._current: VideoFileSink | None = None
+        self._began = 0
+        self._last_pts = 0
+        self._finished = 0
+        self._own = re.compile(re.escape(options.prefix) + r"-\d{8}-\d{6}(?:-[1-9]\d*)?\.mp4")
+
+    @property
+    def complete_segments(self) -> int:
+        """How many files this sink has completed."""
+        return self._finished
+
+    def _emit(self, item: SafeFrame) -> None:
+        if self._current is not None and item.pts - self._began >= self._length:
+            self._complete(self._current, item.pts - self._last_pts)
+        if self._current is None:
+            self._current = self._begin(item.pts)
+        self._current.write(item)
+        self._last_pts = item.pts
+
+    def _begin(self, pts: int) -> VideoFileSink:
+        self._began = pts
+        stem = f"{self._options.prefix}-{time.strftime('%Y%m%d-%H%M%S')}"
+        name, number = f"{stem}.mp4", 1
+        # A part file is another run's, which began in the same second.
+        while any(os.path.lexists(self._folder / one) for one in (name, f".{name}.part")):
+            number += 1
+            name = f"{stem}-{number}.mp4"
+        return VideoFileSink(
+            self._folder / name,
+            size_wh=self._size_wh,
+            time_base=self._time_base,
+            origin_pts=pts,
+            rate=_RATE_HINT,
+            color_primaries=BT709,
+            color_trc=BT709,
+            colorspace=BT709,
+            color_range=NARROW_RANGE,
+            options=VideoFileOptions(
+                crf=self._options.crf, preset=self._options.preset, threads=self._options.threads
+            ),
+        )
+
+    def _complete(self, segment: VideoFileSink, last_duration: int | None) -> None:
+        if last_duration is not None:
+            segment.set_last_duration(last_duration)
+        segment.finish()
+        self._current = None
+        self._finished += 1
+        self._delete_oldest()
+
+    def _delete_oldest(self) -> None:
+        files, megabytes = self._options.keep_files, self._options.keep_mb
+        if not files and not megabytes:
+            return
+        try:
+            kept = self._recordings()
+        except OSError as error:
+            _log.warning("%s: cannot be searched (%s)", self._folder, error.strerror)
+            return
+        while len(kept) > 1 and (
+            (files and len(kept) > files)
+            or (megabytes and sum(size for _, _, size in kept) > megabytes * 1_000_000)
+        ):
+            _, name, _ = kept.pop(0)
+            try:
+                (self._folder / name).unlink(missing_ok=True)
+            except OSError as error:
+                _log.warning("%s: an old recording cannot be deleted (%s)", name, error.strerror)
+                continue
+            _log.info("%s: deleted, being the oldest recording", name)
+
+    def _recordings(self) -> list[tuple[int, str, int]]:
+        """Returns (modification time in ns, name, bytes) of this prefix's files, oldest first."""
+        found: list[tuple[int, str, int]] = []
+        with os.scandir(self._folder) as entries:
+            for entry in entries:
+                if self._own.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
+                    status = entry.stat(follow_symlinks=False)
+                    found.append((status.st_mtime_ns, entry.name, status.st_size))
+        return sorted(found)
+
+    def _finish(self) -> None:
+        if self._current is not None:
+            self._complete(self._current, self._last_duration)
+        elif not self._finished:
+            raise SinkError("no frame was written, so there is no recording to complete")
+
+    def _abort(self) -> None:
+        if self._current is not None:
+            self._current.abort()
+
+
+def _check_folder(folder: Path) -> None:
+    """Raises `SinkError` now for what would otherwise be the first frame's error."""
+    try:
+        mode = folder.stat().st_mode
+    except FileNotFoundError:
+        raise SinkError(f"{folder}: no such folder; make it first or choose another") from None
+    except OSError as error:
+        raise SinkError(f"{folder}: cannot be used ({error.strerror}); check it") from None
+    if not stat.S_ISDIR(mode):
+        raise SinkError(f"{folder}: is a file, expected a folder; choose another")
+    if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
+        raise SinkError(f"{folder}: cannot be written to; check the folder's rights")

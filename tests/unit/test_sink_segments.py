@@ -1,0 +1,295 @@
+"""Recordings in pieces: each complete, named by its time, the oldest deleted if asked to."""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import re
+import resource
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from pydantic import ValidationError
+
+from m2fp_stream.core.errors import SinkError
+from m2fp_stream.core.safe import SafeFrame
+from m2fp_stream.sinks.segments import RecordOptions, SegmentSink
+from m2fp_stream.sources.file import FileSource
+from tests import media
+
+MICROSECOND = Fraction(1, 1_000_000)
+SIZE = (96, 64)
+BOOT = 1_234_567_890_123
+NAME = re.compile(r"m2fp-stream-\d{8}-\d{6}(-\d+)?\.mp4")
+
+
+def sink(folder: Path, **options: Any) -> SegmentSink:
+    settings = {"on": True, "preset": "ultrafast", "segment_s": 1.0, **options}
+    return SegmentSink(folder, RecordOptions(**settings), size_wh=SIZE, time_base=MICROSECOND)
+
+
+def frame(number: int, pts: int) -> SafeFrame:
+    return media.composed(media.card(SIZE, number), number, pts, MICROSECOND)
+
+
+def times(count: int) -> list[int]:
+    """Returns uneven arrival times, about 30 a second."""
+    rng = random.Random(4)
+    at, found = BOOT, []
+    for _ in range(count):
+        found.append(at)
+        at += rng.randint(15_000, 50_000)
+    return found
+
+
+def read(path: Path) -> tuple[list[int], list[Fraction], Fraction]:
+    """Returns the frames' numbers, their times and the end of the last one, in seconds."""
+    numbers, at, end = [], [], Fraction(0)
+    with FileSource(path) as source:
+        for captured in source.frames():
+            with captured.frame.analysis() as bgr:
+                numbers.append(media.number_of(bgr))
+            at.append(captured.frame.pts * source.info.time_base)
+            assert captured.duration is not None
+            end = at[-1] + captured.duration * source.info.time_base
+            captured.frame.release()
+    return numbers, at, end
+
+
+def recordings(folder: Path) -> list[Path]:
+    """Returns the files of `folder` in the order in which they were completed."""
+    return sorted(folder.iterdir(), key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def test_every_frame_is_in_one_segment_at_its_time(tmp_path: Path) -> None:
+    pts = times(100)
+    with sink(tmp_path) as out:
+        for number, one in enumerate(pts):
+            out.write(frame(number, one))
+        out.finish()
+        files = recordings(tmp_path)
+        assert out.complete_segments == len(files) == 4
+    numbers: list[int] = []
+    for path in files:
+        found, at, end = read(path)
+        first, after = len(numbers), len(numbers) + len(found)
+        numbers += found
+        assert at == [(one - pts[first]) * MICROSECOND for one in pts[first:after]]
+        if path != files[-1]:
+            assert end == (pts[after] - pts[first]) * MICROSECOND
+            assert end >= 1 > at[-1]
+    assert numbers == [number % 28 for number in range(100)]
+
+
+def test_a_segment_plays_at_once_and_its_colours_are_tagged(tmp_path: Path) -> None:
+    with sink(tmp_path) as out:
+        for number in range(10):
+            out.write(frame(number, BOOT + number * 40_000))
+        out.finish()
+    (path,) = tmp_path.iterdir()
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        assert stream.start_time == 0
+        assert stream.duration is not None
+        assert stream.time_base is not None
+        assert abs(stream.duration * stream.time_base - Fraction(4, 10)) < Fraction(2, 100)
+        tags = (stream.color_primaries, stream.color_trc, stream.colorspace, stream.color_range)
+        assert tags == (1, 1, 1, 1)
+        assert set(container.metadata) == {"major_brand", "minor_version", "compatible_brands"}
+
+
+def test_a_segment_has_its_name_only_when_it_is_complete(tmp_path: Path) -> None:
+    before = time.strftime("%Y%m%d-%H%M%S")
+    with sink(tmp_path) as out:
+        out.write(frame(0, BOOT))
+        (part,) = tmp_path.iterdir()
+        stamp = part.name[len(".m2fp-stream-") :][:15]
+        assert before <= stamp <= time.strftime("%Y%m%d-%H%M%S")
+        assert part.name == f".m2fp-stream-{stamp}.mp4.part"
+        assert part.stat().st_mode & 0o777 == 0o600
+        out.write(frame(1, BOOT + 999_999))
+        assert [one.name for one in tmp_path.iterdir()] == [part.name]
+        out.write(frame(2, BOOT + 1_000_000))
+        assert (tmp_path / f"m2fp-stream-{stamp}.mp4").exists()
+        assert len(list(tmp_path.iterdir())) == 2
+        out.finish()
+    assert all(NAME.fullmatch(one.name) for one in tmp_path.iterdir())
+
+
+def test_segments_of_one_second_and_other_runs_do_not_collide(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "strftime", lambda _: "20260102-030405")
+    (tmp_path / "m2fp-stream-20260102-030405.mp4").write_bytes(b"precious")
+    with sink(tmp_path) as other:
+        other.write(frame(0, BOOT))
+        with sink(tmp_path) as out:
+            for number in range(3):
+                out.write(frame(number, BOOT + number * 1_000_000))
+            out.finish()
+        other.finish()
+    assert sorted(one.name for one in tmp_path.iterdir()) == [
+        "m2fp-stream-20260102-030405-2.mp4",
+        "m2fp-stream-20260102-030405-3.mp4",
+        "m2fp-stream-20260102-030405-4.mp4",
+        "m2fp-stream-20260102-030405-5.mp4",
+        "m2fp-stream-20260102-030405.mp4",
+    ]
+    assert (tmp_path / "m2fp-stream-20260102-030405.mp4").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("leave", ["abort", "return", "raise"])
+def test_leaving_early_drops_the_segment_that_has_begun_alone(tmp_path: Path, leave: str) -> None:
+    try:
+        with sink(tmp_path) as out:
+            for number in range(45):
+                out.write(frame(number, BOOT + number * 33_333))
+            if leave == "abort":
+                out.abort()
+            if leave == "raise":
+                raise KeyboardInterrupt
+    except KeyboardInterrupt:
+        pass
+    (path,) = tmp_path.iterdir()
+    assert NAME.fullmatch(path.name)
+    assert len(read(path)[0]) == 31
+
+
+def test_finishing_without_a_frame_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match="no frame was written"):
+        sink(tmp_path).finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+OTHERS = (
+    "m2fp-stream-20200101-000000.mp4.bak",
+    "m2fp-stream-2020-000000.mp4",
+    "m2fp-stream-20200101-000000-0.mp4",
+    "m2fp-stream-door-20200101-000000.mp4",
+    "xm2fp-stream-20200101-000000.mp4",
+    "holiday.mp4",
+)
+
+
+def old(path: Path, age: int, size: int = 10) -> Path:
+    path.write_bytes(b"\0" * size)
+    os.utime(path, (1_000_000_000 - age, 1_000_000_000 - age))
+    return path
+
+
+def test_only_the_newest_recordings_of_this_prefix_are_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for name in OTHERS:
+        old(tmp_path / name, 10**8)
+    target = old(tmp_path / "target", 10**8)
+    link = tmp_path / "m2fp-stream-20200101-000001.mp4"
+    link.symlink_to(target)
+    # Ordered by when they were written: a clock that was set back names a newer one older.
+    oldest = old(tmp_path / "m2fp-stream-20210101-000000.mp4", 300)
+    kept = old(tmp_path / "m2fp-stream-20200101-000000-2.mp4", 100)
+    with sink(tmp_path, keep_files=3) as out:
+        for number in range(2):
+            out.write(frame(number, BOOT + number * 1_000_000))
+        assert oldest.exists()
+        out.finish()
+    assert not oldest.exists()
+    assert kept.exists()
+    assert link.is_symlink()
+    assert target.exists()
+    assert all((tmp_path / name).exists() for name in OTHERS)
+    assert len(list(tmp_path.iterdir())) == len(OTHERS) + 2 + 3
+    assert oldest.name in caplog.text
+
+
+def test_recordings_are_deleted_until_the_rest_fits_but_never_the_newest(tmp_path: Path) -> None:
+    first = old(tmp_path / "m2fp-stream-20210101-000000.mp4", 300, 900_000)
+    second = old(tmp_path / "m2fp-stream-20210102-000000.mp4", 200, 900_000)
+    with sink(tmp_path, keep_mb=1) as out:
+        out.write(frame(0, BOOT))
+        out.finish()
+    assert not first.exists()
+    assert second.exists()
+    noise = np.random.default_rng(1).integers(0, 256, (64, 96, 3), np.uint8)
+    with sink(tmp_path, keep_mb=1, crf=0, segment_s=60.0) as out:
+        for number in range(150):
+            out.write(
+                media.composed(noise[:, ::-1] if number % 2 else noise, 0, number, MICROSECOND)
+            )
+        out.finish()
+    (path,) = tmp_path.iterdir()
+    assert path.stat().st_size > 1_000_000
+
+
+def test_everything_is_kept_by_default(tmp_path: Path) -> None:
+    before = old(tmp_path / "m2fp-stream-20210101-000000.mp4", 300)
+    with sink(tmp_path) as out:
+        out.write(frame(0, BOOT))
+        out.finish()
+    assert before.exists()
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_full_disk_is_an_error_and_leaves_what_was_complete(tmp_path: Path) -> None:
+    rng = np.random.default_rng(7)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    with (
+        pytest.raises(SinkError, match=r"File too large.*file sizes is too low") as caught,
+        sink(tmp_path) as out,
+    ):
+        for number in range(25):
+            out.write(frame(number, BOOT + number * 40_000))
+        out.write(frame(25, BOOT + 1_000_000))
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+        try:
+            for number in range(26, 100):
+                noise = rng.integers(0, 256, (64, 96, 3), np.uint8)
+                out.write(media.composed(noise, number, BOOT + number * 40_000, MICROSECOND))
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert "\n" not in str(caught.value)
+    (path,) = tmp_path.iterdir()
+    assert read(path)[0] == list(range(25))
+
+
+def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:
+    with pytest.raises(SinkError, match=r"missing: no such folder; make it first"):
+        sink(tmp_path / "missing")
+    (tmp_path / "file").touch()
+    with pytest.raises(SinkError, match=r"is a file, expected a folder"):
+        sink(tmp_path / "file")
+    with pytest.raises(SinkError, match=r"Not a directory"):
+        sink(tmp_path / "file" / "below")
+    # The system's own, because one of the test's would not be reached by another user.
+    user = os.geteuid()
+    if user == 0:
+        os.seteuid(65534)  # root may write everywhere
+    try:
+        with pytest.raises(SinkError, match="/usr: cannot be written to"):
+            sink(Path("/usr"))
+    finally:
+        os.seteuid(user)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"prefix": "../up"},
+        {"prefix": ".hidden"},
+        {"prefix": ""},
+        {"segment_s": 0.5},
+        {"keep_files": -1},
+        {"folder": ""},
+        {"preset": "placebo"},
+    ],
+)
+def test_options_out_of_bounds_are_refused(wrong: dict[str, Any]) -> None:
+    with pytest.raises(ValidationError):
+        RecordOptions(**wrong)
