@@ -204,6 +204,20 @@ class Analyser:
         None means that nothing known about earlier frames holds for this one: it is the first, or
         a cut lies between.
         """
+        back = self.feed_back(small)
+        return None if back is None else (back, self.reverse(back))
+
+    def reverse(self, link: Link) -> Link:
+        """Returns the link the other way round; costs another dense flow."""
+        inverse = None
+        if link.camera is not None:
+            inverse = np.asarray(cv2.invertAffineTransform(link.camera), np.float32)
+        forward = self._dense(link.there.grey, link.here.grey)
+        assert self._grid is not None  # set by the feed that made `link`
+        return Link(link.there, link.here, forward, inverse, link.noise, self._grid)
+
+    def feed_back(self, small: Small) -> Link | None:
+        """Takes the next frame; returns the link from it to the previous one, or None at a cut."""
         previous, self._previous = self._previous, small
         thumbnail = np.asarray(
             cv2.resize(small.colour, (32, 18), interpolation=cv2.INTER_AREA), np.float32
@@ -227,11 +241,7 @@ class Analyser:
             if unlike or jump > _CUT_SURE_LEVELS:
                 self._recent.clear()
                 return None
-        inverse = None
-        if camera is not None:
-            inverse = np.asarray(cv2.invertAffineTransform(camera), np.float32)
-        forward = self._dense(previous.grey, small.grey)
-        return new_to_old, Link(previous, small, forward, inverse, noise, self._grid)
+        return new_to_old
 
     def _dense(self, here: NDArray[np.uint8], there: NDArray[np.uint8]) -> NDArray[np.float32]:
         height, width = here.shape

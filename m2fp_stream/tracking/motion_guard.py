@@ -32,6 +32,7 @@ _BACKGROUND_REACH: Final = 8
 _SMALLEST: Final = 24  # of the small picture; smaller specks are compression noise that moves
 _CLOSE: Final = np.ones((19, 19), np.uint8)
 _OPEN: Final = np.ones((2, 2), np.uint8)
+_THICK: Final = np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9)), np.uint8)
 _COVER_REACH: Final = 4
 _PERSON_SHARE: Final = 0.25
 _LOST_SHARE: Final = 0.15
@@ -49,6 +50,8 @@ class Guard:
         cleared: (h, w) uint8, how many parses in a row found nobody in that unexplained pixel.
         background: (h, w, 3) uint8 like `Small.colour`, or None before the first parse.
         background_known: where `background` holds.
+        doubt: what changed beside something explained since the last thorough parse. A pixel or
+            two are the jitter of an edge; where it grows thick, something comes out from behind.
     """
 
     explained: Mask
@@ -56,12 +59,13 @@ class Guard:
     cleared: NDArray[np.uint8]
     background: NDArray[np.uint8] | None
     background_known: Mask
+    doubt: Mask
 
     @classmethod
     def blank(cls, height: int, width: int) -> Guard:
         """Returns the state of a frame of which nothing is known."""
         zero = np.zeros((height, width), np.uint8)
-        return cls(zero, zero, zero, None, zero)
+        return cls(zero, zero, zero, None, zero, zero)
 
     def known_background(self, link: Link) -> Mask:
         """1 where the frame ("here") shows the background that a parse cleared."""
@@ -85,10 +89,14 @@ class Guard:
         if background is not None:
             background = link.compensate(background, outside=None)
             known = link.compensate(known, outside=0)
-        moved = Guard(self.explained, self.unexplained, self.cleared, background, known)
-        seen = moved.known_background(link)
+        seen = replace(self, background=background, background_known=known).known_background(link)
         explained = link.carry(self.explained) & link.consistent
-        new = link.moved & (1 - seen) & (1 - grow(explained, _EXPLAINED_REACH))
+        changed = link.moved & (1 - seen) & (1 - explained)
+        new = changed & (1 - grow(explained, _EXPLAINED_REACH))
+        doubt = changed
+        if self.doubt.any():
+            doubt = doubt | (link.carry(self.doubt) & (1 - seen) & (1 - explained))
+        new |= np.asarray(cv2.morphologyEx(doubt, cv2.MORPH_OPEN, _THICK), np.uint8)
         unexplained = self.unexplained
         if unexplained.any():
             unexplained = link.carry(unexplained) & (1 - seen)
@@ -96,7 +104,7 @@ class Guard:
         if unexplained.any():
             unexplained = _solid(unexplained)
         cleared = link.carry(self.cleared) if self.cleared.any() else self.cleared
-        return Guard(explained, unexplained, cleared, background, known)
+        return Guard(explained, unexplained, cleared, background, known, doubt)
 
     def correct(
         self,
@@ -143,7 +151,7 @@ class Guard:
                 else:
                     explained[component] = 1
         if not thorough:
-            return Guard(explained, keep, cleared, self.background, self.background_known)
+            return replace(self, explained=explained, unexplained=keep, cleared=cleared)
         blocked = grow(people, _BACKGROUND_REACH) | grow(keep, _COVER_REACH) | grow(held, 2)
         free = (1 - blocked).astype(np.uint8)
         if self.background is None:
@@ -151,7 +159,7 @@ class Guard:
         else:
             background = np.where(free[..., None] > 0, picture, self.background)
             known = self.background_known | free
-        return Guard(explained, keep, cleared, background, known)
+        return Guard(explained, keep, cleared, background, known, np.zeros_like(people))
 
     def cover(self) -> Mask:
         """1 where the guard covers: the unexplained, with reach."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -156,10 +158,7 @@ def test_the_room_is_known_again_in_the_very_frame_in_which_it_reappears() -> No
 
 def test_without_the_memory_of_the_room_it_would_stay_covered() -> None:
     story = entered()
-    forgetful = Guard(
-        story.guard.explained, story.guard.unexplained, story.guard.cleared, None, NOBODY
-    )
-    story.guard = forgetful
+    story.guard = replace(story.guard, background=None, background_known=NOBODY)
     story.show(ROOM).show(ROOM)
     assert story.covers(place(35)) > 0.5
 
