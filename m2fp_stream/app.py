@@ -41,6 +41,7 @@ __all__ = [
     "anonymize",
     "load_parser",
     "parse_image",
+    "worker_options",
 ]
 
 
@@ -122,7 +123,7 @@ def anonymize(
             ParserWorker(
                 WorkerSpec(
                     "m2fp_stream.parsers.embedded.parser:from_options",
-                    _worker_options(settings, source.info.size_wh),
+                    worker_options(settings, source.info.size_wh, settings.file.parse_side),
                     deadline_s=settings.file.parse_deadline_s,
                 )
             )
@@ -210,9 +211,15 @@ def parse_image(
     return ParseSummary(os.fspath(target), counts, size_wh)
 
 
-def _worker_options(settings: Settings, size_wh: tuple[int, int]) -> dict[str, object]:
-    """The parser's options: it sees the whole copy it is given, and draws at the tracker's size."""
-    size = max(settings.parser.max_size, settings.file.parse_side)
+def worker_options(
+    settings: Settings, size_wh: tuple[int, int], parse_side: int
+) -> dict[str, object]:
+    """Returns the options of the parser in a pipeline, as JSON values.
+
+    It sees the whole copy that it is given, of `parse_side` pixels, and draws at the size of the
+    tracker.
+    """
+    size = max(settings.parser.max_size, parse_side)
     map_size = min(settings.parser.map_size, max(small_size(size_wh, settings.tracking.area)))
     hidden = BODY_PARTS.covering(settings.policy.hidden_labels())
     changes: dict[str, object] = {"max_size": size, "map_size": map_size}

@@ -15,12 +15,12 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
-from typing import TYPE_CHECKING, Final, NamedTuple, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 
 from . import __version__
 from .core.errors import (
@@ -71,6 +71,25 @@ examples:
   {PROGRAM} anonymize holiday/ -o shared/ --jobs 2    a folder of videos and pictures
   {PROGRAM} anonymize clip.mp4 --hide person --effect solid
   {PROGRAM} anonymize clip.mp4 --effect hair=mosaic --start 0:30 --end 1:10 -o cut.mp4
+"""
+_PREVIEW_EXAMPLES: Final = f"""\
+keys in the window: q or Esc quits, f full screen, m mirror, p covers more, o covers as configured
+
+examples:
+  {PROGRAM} preview                                   the first camera, heads covered
+  {PROGRAM} preview --camera 0 --hide person --mode low_latency
+  {PROGRAM} preview --virtual-camera --no-window      for calls (needs the virtual-camera extra)
+  {PROGRAM} preview --source rtsp://192.0.2.7/stream --record recordings/
+"""
+_RUN_EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} run configs/rtsp_relay.yaml --stats relay.json
+  {PROGRAM} run door.yaml & {PROGRAM} run yard.yaml   two cameras are two processes
+"""
+_BENCH_EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} bench live
+  {PROGRAM} bench live --source clip.mp4 --mode aligned --seconds 60 --json bench.json
 """
 _PARSE_EXAMPLES: Final = f"""\
 examples:
@@ -208,6 +227,83 @@ def _parse(args: argparse.Namespace) -> None:
         run(jobs[0])
     else:
         _batch(jobs, run, args)
+
+
+def _preview(args: argparse.Namespace) -> None:
+    overrides: dict[str, object] = {"window.on": not args.no_window}
+    if args.source is not None:
+        overrides["capture.input"] = args.source
+    elif args.camera is not None:
+        overrides["capture.input"] = f"camera:{args.camera}"
+    if args.virtual_camera:
+        overrides["virtual_camera.on"] = True
+    if args.record is not None:
+        overrides |= {"record.on": True, "record.folder": args.record}
+    if args.full_screen:
+        overrides["window.full_screen"] = True
+    if args.mirror is not None:
+        overrides["window.mirror"] = args.mirror
+    settings = _live_settings(args, args.config, overrides)
+    if args.mirror is None and settings.capture.input.startswith("camera"):
+        settings = _live_settings(args, args.config, {"window.mirror": True, **overrides})
+    _live(settings, args)
+
+
+def _run_config(args: argparse.Namespace) -> None:
+    if len(args.paths) > 1:
+        raise UsageError("run: one configuration file at a time; several cameras, several runs")
+    _live(_live_settings(args, args.paths[0], {}), args)
+
+
+def _live_settings(
+    args: argparse.Namespace, path: Path | None, overrides: dict[str, object]
+) -> Settings:
+    if args.mode is not None:
+        overrides = {**overrides, "live.alignment": args.mode}
+    return _settings(argparse.Namespace(**{**vars(args), "config": path}), overrides)
+
+
+def _live(settings: Settings, args: argparse.Namespace) -> None:
+    from .app_live import run_live, write_facts
+
+    line = _StatusLine()
+
+    def on_facts(facts: dict[str, Any]) -> None:
+        if args.stats is not None:
+            write_facts(args.stats, facts)
+        line.show(facts)
+
+    try:
+        facts = run_live(settings, seconds=args.seconds, on_facts=on_facts, on_notice=line.say)
+    finally:
+        line.end()
+    if args.stats is not None:
+        write_facts(args.stats, facts)
+    _say(_live_summary(facts))
+
+
+def _devices(_: argparse.Namespace) -> None:
+    from .sources.camera import OpenCvCameras
+
+    cameras = OpenCvCameras().list()
+    for camera in cameras:
+        _print(f"{camera.number}  {camera.id}  {camera.id.name or 'unnamed'}  {camera.node}")
+    if not cameras:
+        _print("no camera is connected")
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from .bench import bench_live
+
+    bench_live(
+        source=args.source or "synthetic",
+        modes=[args.mode] if args.mode else ["low_latency", "aligned"],
+        seconds=args.seconds or 30.0,
+        json_path=args.json,
+        stats_path=args.stats,
+        say=_say,
+        show=_print,
+    )
 
 
 def _models(args: argparse.Namespace) -> None:
@@ -353,10 +449,10 @@ def _within_reach(kind: type[M2FPStreamError]) -> Iterator[None]:
         raise kind(f"{error.filename}: {error.strerror}") from None
 
 
-def _settings(args: argparse.Namespace) -> Settings:
+def _settings(args: argparse.Namespace, more: Mapping[str, object] | None = None) -> Settings:
     from .config import load_settings
 
-    overrides: dict[str, object] = {}
+    overrides = dict(more or {})
     flags: dict[str, str] = {}
     for option in _OPTIONS:
         if (wanted := getattr(args, option.name, None)) is not None:
@@ -522,6 +618,61 @@ def _summary(job: _Job, report: RunReport) -> str:
         f"{job.path_in} -> {report.path_out}: {report.frames} frames{unknown}, {report.parses} "
         f"parses, {report.covered_fraction:.1%} covered on average, {report.elapsed_s:.1f} s "
         f"({rate:.1f} fps)"
+    )
+
+
+class _StatusLine:
+    """What a live run is doing, on stderr: one line renewed on a terminal, else now and then."""
+
+    def __init__(self) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        self._width = 0
+        self._said_s = float("-inf")
+        self._lock = threading.Lock()
+
+    def show(self, facts: Mapping[str, Any]) -> None:
+        """Shows what was measured."""
+        with self._lock:
+            text = _live_numbers(facts)
+            if self._on_terminal:
+                print(f"\r{text:{self._width}}", end="", file=sys.stderr, flush=True)
+                self._width = len(text)
+            elif time.monotonic() - self._said_s >= _LINE_EVERY_S:
+                self._said_s = time.monotonic()
+                _say(text)
+
+    def say(self, text: str) -> None:
+        """Prints a line that stays; any thread."""
+        with self._lock:
+            self._clear()
+            _say(text)
+
+    def end(self) -> None:
+        """Leaves the terminal clean."""
+        with self._lock:
+            self._clear()
+
+    def _clear(self) -> None:
+        if self._width:
+            print(f"\r{'':{self._width}}\r", end="", file=sys.stderr, flush=True)
+            self._width = 0
+
+
+def _live_numbers(facts: Mapping[str, Any]) -> str:
+    def of(name: str) -> str:
+        return "-" if facts[name] is None else f"{facts[name]['p50']:.0f} ms"
+
+    return (
+        f"{facts['fps']:.1f} fps, delay {of('latency_ms')}, cover age {of('cover_age_ms')}, "
+        f"parse {of('parse_ms')}, {facts['dropped']} dropped, source {facts['source']}"
+    )
+
+
+def _live_summary(facts: Mapping[str, Any]) -> str:
+    return (
+        f"{facts['frames']} frames in {facts['uptime_s']:.0f} s, "
+        f"{facts['frames_wholly_covered']} wholly covered, {facts['parses']} parses, "
+        f"{facts['dropped']} dropped, {facts['reconnects']} reconnects"
     )
 
 
@@ -780,7 +931,7 @@ class _Command(argparse.ArgumentParser):
 def _parsers() -> tuple[_Command, dict[str, _Command]]:
     parser = _Command(
         prog=PROGRAM,
-        description="Covers the heads (or more) of people in videos and pictures.",
+        description="Covers the heads (or more) of people in videos, pictures and live cameras.",
         epilog=f"`{PROGRAM} COMMAND --help` has a command's options and examples.\n\n{_EXIT_CODES}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
@@ -823,14 +974,7 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
         help="output file; an existing folder for several inputs (default: NAME.anonymized.mp4 "
         "beside each input; pictures and GIFs keep their format)",
     )
-    command.add_argument(
-        "--effect",
-        action="append",
-        type=_read(_effect),
-        metavar="[LABEL=]EFFECT",
-        help="how hidden parts are filled: frost, solid, silhouette or mosaic; for one label, or "
-        "for all; may be repeated (default: frost)",
-    )
+    _add_effect(command)
     for option in _OPTIONS:
         if option.metavar is None:
             command.add_argument(
@@ -892,6 +1036,69 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
     )
     _add_common(command)
 
+    command = add(
+        "preview",
+        _preview,
+        "show a camera with people covered, in a window or as a virtual camera",
+        f"{_PREVIEW_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    source = command.add_mutually_exclusive_group()
+    source.add_argument(
+        "--camera",
+        metavar="ID",
+        help=f"which camera: a number, a device file or a name from `{PROGRAM} devices` (default: "
+        "0). It is found again when it is plugged in again",
+    )
+    source.add_argument(
+        "--source",
+        metavar="INPUT",
+        help="instead of a camera: an rtsp://, rtmp:// or http(s):// address, a video file, or "
+        "synthetic",
+    )
+    command.add_argument(
+        "--virtual-camera", action="store_true", help="also feed a virtual camera, for calls"
+    )
+    command.add_argument("--no-window", action="store_true", help="show no window")
+    command.add_argument(
+        "--record", metavar="FOLDER", help="also record the covered picture into this folder"
+    )
+    command.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show the picture as in a mirror (default: for cameras)",
+    )
+    command.add_argument("--full-screen", action="store_true", help="fill the screen")
+    _add_live(command)
+    for option in _OPTIONS:
+        if option.flag == "--hide":
+            command.add_argument(
+                option.flag, type=_read(option.read), metavar=option.metavar, help=option.help
+            )
+    _add_effect(command)
+    command.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration")
+
+    command = add(
+        "run",
+        _run_config,
+        "run what a configuration file says: one live source, any sinks",
+        f"{_RUN_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    _add_inputs(command, "YAML file, such as configs/rtsp_relay.yaml", "configuration file")
+    _add_live(command)
+
+    add("devices", _devices, "list the cameras of this machine, by the names that stay")
+
+    command = add(
+        "bench", _bench, "measure this machine: frames, latency, cover age, CPU", _BENCH_EXAMPLES
+    )
+    command.add_argument("what", choices=["live"], help="live: the live pipeline")
+    command.add_argument(
+        "--source", metavar="INPUT", help="what is shown (default: synthetic, 720p at 30 a second)"
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    _add_live(command)
+
     command = add("models", _models, "list the shipped weights, or verify them")
     command.add_argument(
         "action",
@@ -908,6 +1115,44 @@ def _add_inputs(command: _Command, text: str, kind: str) -> None:
     command.wants_paths = kind
     # "*": argparse would miss inputs after an option; `_run` collects those and counts.
     command.add_argument("paths", nargs="*", metavar="IN", help=text)
+
+
+def _add_effect(command: _Command) -> None:
+    command.add_argument(
+        "--effect",
+        action="append",
+        type=_read(_effect),
+        metavar="[LABEL=]EFFECT",
+        help="how hidden parts are filled: frost, solid, silhouette or mosaic; for one label, or "
+        "for all; may be repeated (default: frost)",
+    )
+
+
+def _add_live(command: _Command) -> None:
+    command.add_argument(
+        "--mode",
+        choices=["aligned", "low_latency"],
+        help="aligned: a little late, covered from both sides; low_latency: now, and covers more "
+        "(default: aligned)",
+    )
+    command.add_argument(
+        "--stats",
+        type=Path,
+        metavar="FILE",
+        help="keep what is measured (frames, drops, latency, cover age...) in this JSON file, "
+        "renewed every second",
+    )
+    command.add_argument("--seconds", type=_duration, metavar="N", help="end after so many seconds")
+
+
+def _duration(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}")
+    return value
 
 
 def _add_common(command: _Command) -> None:

@@ -24,10 +24,21 @@ from .compositor.compose import ComposeOptions
 from .core.errors import ConfigError
 from .core.labels import nearest
 from .parsers.embedded.options import EmbeddedOptions
+from .pipeline.capture import CaptureOptions
+from .pipeline.live import LiveOptions
 from .pipeline.offline import OfflineOptions
 from .policy import PolicyOptions
+from .sinks.pipe import PipeOptions
+from .sinks.push import PushOptions
+from .sinks.segments import RecordOptions
+from .sinks.serve import ServeOptions
 from .sinks.video_file import VideoFileOptions
+from .sinks.virtual_camera import VirtualCameraOptions
+from .sinks.window import WindowOptions
+from .sources.camera import CameraOptions
 from .sources.file import FileOptions
+from .sources.stream import StreamOptions
+from .sources.synthetic import SyntheticOptions
 from .tracking.options import TrackingOptions
 
 __all__ = ["ENVIRONMENT_PREFIX", "Settings", "cache_folder", "load_settings", "sample_yaml"]
@@ -62,6 +73,29 @@ class Settings(BaseModel):
     file: OfflineOptions = Field(
         default_factory=OfflineOptions, title="The pipeline for recorded files"
     )
+    capture: CaptureOptions = Field(default_factory=CaptureOptions, title="The live source")
+    camera: CameraOptions = Field(
+        default_factory=CameraOptions, title="Live source: a camera of this machine"
+    )
+    stream: StreamOptions = Field(
+        default_factory=StreamOptions, title="Live source: a camera or server on the network"
+    )
+    synthetic: SyntheticOptions = Field(
+        default_factory=SyntheticOptions, title="Live source: a drawn test picture"
+    )
+    live: LiveOptions = Field(default_factory=LiveOptions, title="The pipeline for live pictures")
+    window: WindowOptions = Field(default_factory=WindowOptions, title="Live sink: a window")
+    virtual_camera: VirtualCameraOptions = Field(
+        default_factory=VirtualCameraOptions, title="Live sink: a virtual camera for calls"
+    )
+    record: RecordOptions = Field(default_factory=RecordOptions, title="Live sink: recordings")
+    push: PushOptions = Field(
+        default_factory=PushOptions, title="Live sink: a server that takes the stream"
+    )
+    serve: ServeOptions = Field(
+        default_factory=ServeOptions, title="Live sink: a server that players pull from"
+    )
+    pipe: PipeOptions = Field(default_factory=PipeOptions, title="Live sink: standard output")
 
 
 def load_settings(

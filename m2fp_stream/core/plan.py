@@ -83,6 +83,10 @@ class Why(Enum):
     COMPOSE_FAILED = "composing failed"
     UNIFORM = "the picture shows nothing that can be judged"
     STALE = "the last parse is too old"
+    SOURCE_AWAY = "the camera does not answer"
+    FROZEN = "the camera's picture stands still"
+    OTHER_CAMERA = "another camera is connected"
+    ON_REQUEST = "hidden on request"
 
 
 @final

@@ -26,10 +26,12 @@ class Look(StrEnum):
     and nobody is dropped for not being in it. A parser that knows no cheaper way looks fully.
     """
 
+    FRESH = "fresh"
+    """Everywhere, and nothing found before holds: the start of a shot."""
     FULL = "full"
     """Everywhere. Glances that follow start from what was found."""
     GLANCE = "glance"
-    """After the picture of the last `FULL` or `GLANCE`: at the people it held."""
+    """After the picture of the last `FRESH`, `FULL` or `GLANCE`: at the people it held."""
     ASIDE = "aside"
     """Everywhere, out of turn: glances do not start from it."""
 

@@ -10,7 +10,8 @@ than 60 visible pixels do not count. Parameters are to be chosen on `--half tune
 
 Modes: `default`; `full` (no glances), `often` (a full parse every second); `i33` (another parse
 interval); `noguard` (default without the motion guard); `alone` (every frame parsed, nothing
-carried: what a detector in a loop would do).
+carried: what a detector in a loop would do). `aligned` and `low` (`-noguard`): the live modes, in
+simulated time: a parse takes `--parse-ms FULL FAR GLANCE`, and the next starts when it is answered.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -37,27 +38,37 @@ from m2fp_stream.compositor import Compositor
 from m2fp_stream.compositor.effects import find_regions
 from m2fp_stream.config import Settings, load_settings
 from m2fp_stream.core.labels import Label
-from m2fp_stream.core.plan import CoverPlan, CoverState, Unknown
+from m2fp_stream.core.plan import CoverPlan, CoverState, Unknown, Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.parsers.embedded.options import EmbeddedOptions
+from m2fp_stream.pipeline.follow import Follower
+from m2fp_stream.pipeline.follow import Verdict as LiveVerdict
 from m2fp_stream.pipeline.offline import OfflineRun
+from m2fp_stream.pipeline.present import Ages, FrameStates
 from m2fp_stream.pipeline.workers import ParserQueue
 from m2fp_stream.policy import Policy
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
-from m2fp_stream.tracking.flow import small_size
+from m2fp_stream.tracking.flow import Analyser, Small, small_size
 from m2fp_stream.tracking.motion_guard import Guard
 from m2fp_stream.tracking.options import TrackingOptions
+from m2fp_stream.tracking.propagate import Tracker
 from scripts.bench.scenes import RATE, SCENES, SIZE_WH, Truth, build
 
 Bool = NDArray[np.bool_]
 
 EXPOSED_SHARE: Final = 0.25
 STRICT_SHARE: Final = 0.05
+WARM_UP_FRAMES: Final = 15
+"""Of the first picture, before a live scene begins: a camera runs before anybody comes."""
+
 SMALLEST_HEAD_PX: Final = 60
 """Visible pixels; a head of less (8x8) shows nobody."""
+
+LIVE: Final[dict[str, object]] = {"parser.far_every": 2}
+"""What the live commands change in the parser."""
 
 MODES: Final[dict[str, dict[str, object]]] = {
     "default": {},
@@ -66,7 +77,12 @@ MODES: Final[dict[str, dict[str, object]]] = {
     "i33": {"file.interval_s": 0.33},
     "noguard": {},
     "alone": {},
+    "aligned": {"live.alignment": "aligned", **LIVE},
+    "low": {"live.alignment": "low_latency", **LIVE},
+    "aligned-noguard": {"live.alignment": "aligned", **LIVE},
+    "low-noguard": {"live.alignment": "low_latency", **LIVE},
 }
+LIVE_MODES: Final = ("aligned", "low", "aligned-noguard", "low-noguard", "a-far1")
 
 
 @dataclass(frozen=True)
@@ -261,6 +277,83 @@ def run_pipeline(
     return judged.verdicts, outcome.parses
 
 
+def run_live(
+    truths: Sequence[Truth],
+    settings: Settings,
+    parser: Direct,
+    look: Path | None,
+    parse_s: Mapping[Look, float],
+) -> tuple[list[Verdict], int]:
+    """Runs the live follower over a scene in simulated time."""
+    live = settings.live
+    aligned = live.alignment == "aligned"
+    follower = Follower(
+        Tracker(settings.tracking),
+        aligned=aligned,
+        full_interval_s=live.full_interval_s,
+        history_s=max(live.frame_after_s, live.max_delay_s) + 0.5,
+    )
+    analyser = Analyser()
+    small_wh = small_size(SIZE_WH, settings.tracking.area)
+    judged = Judge(truths, settings, look)
+    policy = Policy(settings.policy)
+    fulls = 0
+    states = FrameStates(policy, Ages(live.person_after_s, live.frame_after_s))
+    known: dict[int, LiveVerdict] = {}
+    flying: tuple[float, int, Look] | None = None
+    parses = 0
+    scale = live.parse_side / max(SIZE_WH)
+    copy_wh = round(SIZE_WH[0] * scale), round(SIZE_WH[1] * scale)
+
+    def work(until_s: float) -> None:
+        """Answers and orders parses up to a moment."""
+        nonlocal flying, parses, fulls
+        while True:
+            if flying is not None:
+                at_s, number, how = flying
+                if at_s > until_s:
+                    return
+                picture = truths[max(0, number)].bgr
+                copy = cv2.resize(picture, copy_wh, interpolation=cv2.INTER_AREA)
+                result = parser.parse(np.asarray(copy, np.uint8), frame_id=number, look=how)
+                follower.answer(number, policy.findings(result))
+                flying, parses, free_s = None, parses + 1, at_s
+            else:
+                free_s = until_s
+            ordered = follower.order()
+            if ordered is None:
+                return
+            number, how = ordered
+            took_s = parse_s[how]
+            if how is Look.FRESH:
+                fulls = 0
+            elif how is Look.FULL:
+                fulls += 1
+                if fulls % settings.parser.far_every:
+                    took_s -= parse_s[Look.ASIDE]
+            flying = max(free_s, number / RATE) + took_s, number, how
+
+    for index in range(-WARM_UP_FRAMES, len(truths)):
+        truth = truths[max(0, index)]
+        now_s = index / RATE
+        work(now_s - 1e-9)
+        small = Small.of(truth.bgr, small_wh)
+        back = analyser.feed_back(small)
+        ahead = None if back is None or not aligned else analyser.reverse(back)
+        follower.add(index, now_s, small, back, ahead, start=None if back else Why.CUT)
+        work(now_s)
+        known.update((one.frame_id, one) for one in follower.take())
+    work(float("inf"))
+    follower.finish()
+    known.update((one.frame_id, one) for one in follower.take())
+    for index, truth in enumerate(truths):
+        verdict = known.get(index)
+        raw = _raw(truth, index)
+        judged.compose(raw, states.of(raw, verdict))
+    follower.close()
+    return judged.verdicts, parses
+
+
 def run_alone(
     truths: Sequence[Truth], settings: Settings, parser: Direct
 ) -> tuple[list[Verdict], int]:
@@ -340,11 +433,22 @@ def main() -> None:
     parser.add_argument(
         "--set", action="append", nargs="+", default=[], metavar=("NAME", "SECTION.FIELD=VALUE")
     )
+    parser.add_argument(
+        "--parse-ms",
+        type=float,
+        nargs=3,
+        default=(260.0, 90.0, 80.0),
+        metavar=("FULL", "FAR", "GLANCE"),
+        help="how long a live parse takes, from order to answer; FAR is the part of a full one "
+        "that parser.far_every saves (default: 260 90 80)",
+    )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--look", type=Path, metavar="DIR", help="pictures of frames that show")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
     cv2.setNumThreads(1)
+    full_s, far_s, glance_s = (ms / 1e3 for ms in arguments.parse_ms)
+    parse_s = {Look.FRESH: full_s, Look.FULL: full_s, Look.ASIDE: far_s, Look.GLANCE: glance_s}
     modes = {name: MODES[name] for name in arguments.modes.split(",")}
     for name, *changes in arguments.set:
         pairs = (change.split("=", 1) for change in changes)
@@ -369,8 +473,10 @@ def main() -> None:
                     looking.mkdir(parents=True, exist_ok=True)
                 asked = parsers[chosen.parser.model_dump_json()]
                 began = time.monotonic()
-                with without_guard() if mode == "noguard" else contextlib.nullcontext():
-                    if mode == "alone":
+                with without_guard() if "noguard" in mode else contextlib.nullcontext():
+                    if mode in LIVE_MODES:
+                        verdicts, count = run_live(truths, chosen, asked, looking, parse_s)
+                    elif mode == "alone":
                         verdicts, count = run_alone(truths, chosen, asked)
                     else:
                         verdicts, count = run_pipeline(truths, chosen, asked, looking)

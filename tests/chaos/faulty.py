@@ -7,6 +7,7 @@ The scene they answer about is fixed, so that tests and child agree without talk
 from __future__ import annotations
 
 import os
+import resource
 import signal
 import sys
 import time
@@ -22,6 +23,8 @@ from m2fp_stream.pipeline import wire
 from tests.labelsets import HEAD_PARTS
 
 FOREVER_S = 3600.0
+SLOW_S = 1.5
+"""Ten times what a parse of the embedded parser takes."""
 
 RESULT_FAULTS = ("raising", "nan", "wrong_size", "stale", "empty", "nothing")
 """Faults of the parser's answer as Python objects."""
@@ -36,8 +39,8 @@ DEADLY_FAULTS = ("killed", "exiting", "hanging")
 
 
 def person_box(frame_id: int) -> tuple[int, int, int, int]:
-    """Returns left, top, right, bottom of the person: it walks one pixel a frame."""
-    left = 96 + frame_id
+    """Returns left, top, right, bottom of the person: one pixel a frame, to and fro."""
+    left = 96 + abs((frame_id + 100) % 200 - 100)
     return left, 56, left + 48, 56 + 64
 
 
@@ -96,6 +99,11 @@ class Faulty:
                 os.kill(os.getpid(), signal.SIGKILL)
             case "exiting":
                 sys.exit(7)
+            case "slow":
+                time.sleep(SLOW_S)
+            case "memory":
+                resource.setrlimit(resource.RLIMIT_AS, (0, resource.RLIM_INFINITY))
+                np.ones((64, 1 << 20))
             case "hanging":
                 if self._note:
                     Path(self._note).write_text(str(os.getpid()), encoding="ascii")

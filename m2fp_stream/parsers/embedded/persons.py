@@ -57,18 +57,30 @@ class PersonDetector:
         self._size, self._far_size = size, far_size
         self._threshold = threshold
 
-    def __call__(self, bgr: NDArray[np.uint8]) -> list[Box]:
-        """Returns the persons, most certain first, in pixels of `bgr` ((h, w, 3) uint8)."""
-        height, width = bgr.shape[:2]
-        largest = FAR_SHARE * max(height, width)
+    def __call__(self, bgr: NDArray[np.uint8], far: list[Box] | None = None) -> list[Box]:
+        """Returns the persons, most certain first, in pixels of `bgr` ((h, w, 3) uint8).
+
+        `far`: what `far()` found, now or lately; None looks now.
+        """
         xyxy, scores = self._look(bgr, self._size)
-        if self._far_size > self._size:
-            far_xyxy, far_scores = self._look(bgr, self._far_size)
-            small = (far_xyxy[:, 2:] - far_xyxy[:, :2]).max(axis=1, initial=0) <= largest
-            xyxy = np.concatenate([xyxy, far_xyxy[small]])
-            scores = np.concatenate([scores, far_scores[small]])
+        if far is None:
+            far = self.far(bgr)
+        if far:
+            corners = [(box.x1, box.y1, box.x2, box.y2) for box in far]
+            xyxy = np.concatenate([xyxy, np.array(corners, np.float32)])
+            confidences = np.array([box.confidence for box in far], np.float32)
+            scores = np.concatenate([scores, confidences])
         kept = suppress_overlaps(xyxy, scores, OVERLAP_LIMIT)
         return [Box.from_row(xyxy[i], scores[i]) for i in kept]
+
+    def far(self, bgr: NDArray[np.uint8]) -> list[Box]:
+        """Returns the small boxes of the finer look; none where it is switched off."""
+        if self._far_size <= self._size:
+            return []
+        largest = FAR_SHARE * max(bgr.shape[:2])
+        xyxy, scores = self._look(bgr, self._far_size)
+        small = (xyxy[:, 2:] - xyxy[:, :2]).max(axis=1, initial=0) <= largest
+        return [Box.from_row(xyxy[i], scores[i]) for i in np.flatnonzero(small)]
 
     def _look(
         self, bgr: NDArray[np.uint8], size: int

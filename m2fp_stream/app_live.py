@@ -1,0 +1,305 @@
+"""The composition root of live runs: from a configuration to sources, sinks and the pipeline."""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+
+import cv2
+import numpy as np
+
+from .app import worker_options
+from .compositor.compose import Compositor
+from .config import Settings
+from .core.errors import UsageError
+from .core.plan import Unknown, Why
+from .core.raw import RawFrame
+from .core.safe import SafeFrame
+from .pipeline.capture import Capture, OpenSource
+from .pipeline.control import PrivacyDial
+from .pipeline.live import LiveRun
+from .pipeline.outlet import Outlet
+from .pipeline.stats import LiveStats
+from .pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
+from .policy import Policy
+from .privacy.hardening import harden
+from .sinks.base import PartFile, Sink
+from .sinks.pipe import PipeSink
+from .sinks.push import PushSink
+from .sinks.segments import SegmentSink
+from .sinks.serve import ServeSink
+from .sinks.virtual_camera import VirtualCameraSink
+from .sinks.window import Key, WindowSink
+from .sources.base import Source
+from .sources.camera import CameraId, CameraSource, find_camera
+from .sources.file import FileSource
+from .sources.live import LIVE_TIME_BASE, RealtimeSource
+from .sources.stream import StreamSource
+from .sources.synthetic import SyntheticSource
+
+__all__ = ["run_live", "write_facts"]
+
+_FAR_EVERY: Final = 2
+"""Full parses that share a look for people far away: it is two fifths of a full parse's time."""
+
+_KEEP_SHOWN: Final = 2
+"""Frames that may wait for a window or a virtual camera: an old one is worth nothing."""
+
+_KEEP_WRITTEN: Final = 60
+"""Frames that may wait for an encoder; two seconds at 30 frames a second."""
+
+
+def run_live(
+    config: Settings,
+    *,
+    seconds: float | None = None,
+    on_facts: Callable[[dict[str, Any]], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+    out: BinaryIO | None = None,
+) -> dict[str, Any]:
+    """Runs one live source into every sink that the configuration switches on.
+
+    It ends with the source (a file), when the window is closed, after `seconds`, or by
+    KeyboardInterrupt; what sinks got is completed each time. The calling process is hardened for
+    good, OpenCV's own threads are switched off in it. Call it from the main thread: a window wants
+    that.
+
+    Args:
+        config: all options.
+        seconds: ends the run after so long; None: it does not.
+        on_facts: gets what was measured, as JSON values, about once a second.
+        on_notice: gets sentences for the user, from any thread.
+        out: where `pipe` writes to; standard output by default.
+
+    Returns:
+        What was measured in the end.
+
+    Raises:
+        UsageError: no sink is on, or an option makes no sense.
+        SourceError, SinkError: the source or a sink cannot be opened in the first place.
+        ModelError, PromiseError: see `core.errors`.
+    """
+    harden()
+    cv2.setNumThreads(1)  # capture, follower, presenter, sinks and parser share the cores
+    say = on_notice or (lambda _: None)
+    open_source, endless = _source(config)
+    capture = Capture(open_source, config.capture, endless=endless, on_notice=say)
+    dial = PrivacyDial()
+    composer = Compositor(config.compose)
+    stop = threading.Event()
+
+    def on_key(key: Key) -> None:
+        if key is Key.QUIT:
+            stop.set()
+            run.stop()
+        else:
+            level = dial.stronger() if key is Key.STRONGER else dial.configured()
+            say(f"covered now: {level.value}")
+
+    outlets = _outlets(config, composer, on_key, say, out)
+    if not outlets:
+        raise UsageError(
+            "nowhere to show or write the picture; switch a sink on, e.g. window.on: true"
+        )
+    try:
+        size_wh = capture.connect().size_wh
+        queue = ParserQueue(_worker(config, size_wh), attempts=1)
+    except BaseException:
+        capture.stop()
+        raise
+    began_s = time.monotonic()
+
+    def on_second() -> None:
+        if on_facts is not None:
+            on_facts(run.facts())
+        if seconds is not None and time.monotonic() - began_s >= seconds:
+            run.stop()
+
+    run = LiveRun(
+        capture=capture,
+        outlets=outlets,
+        composer=composer,
+        parser=queue,
+        policy=Policy(config.policy),
+        tracking=config.tracking,
+        options=config.live,
+        dial=dial,
+        stats=LiveStats(),
+        on_second=on_second,
+        on_notice=say,
+    )
+    try:
+        run.run()
+    finally:
+        queue.close()
+    return run.facts()
+
+
+def write_facts(path: Path, facts: dict[str, Any]) -> None:
+    """Replaces `path` by `facts` as JSON; readers never see half of it.
+
+    Raises:
+        SinkError: it cannot be written.
+    """
+    file = PartFile(path, overwrite=True)
+    try:
+        file.write((json.dumps(facts, indent=1) + "\n").encode())
+        file.publish()
+    except OSError as error:
+        file.refuse(error)
+    finally:
+        file.discard()
+
+
+def _worker(config: Settings, size_wh: tuple[int, int]) -> ParserWorker:
+    options = worker_options(config, size_wh, config.live.parse_side)
+    options["far_every"] = max(_FAR_EVERY, config.parser.far_every)
+    return ParserWorker(
+        WorkerSpec(
+            "m2fp_stream.parsers.embedded.parser:from_options",
+            options,
+            deadline_s=config.live.parse_deadline_s,
+        )
+    )
+
+
+def _source(config: Settings) -> tuple[OpenSource, bool]:
+    """Returns what opens the source, and whether its end is a loss (a camera's is, a film's not).
+
+    Raises:
+        SourceError: a camera is named that is not connected.
+    """
+    text = config.capture.input
+    kind, _, rest = text.partition(":")
+    if "://" in text:
+        return (
+            lambda first, size_wh: StreamSource(
+                text, config.stream, first_frame_id=first, size_wh=size_wh
+            )
+        ), True
+    if kind == "camera":
+        camera: CameraId | str = rest or "0"
+        if sys.platform == "linux":
+            camera = find_camera(rest or "0").id  # from now on this one and no other
+        return (
+            lambda first, size_wh: CameraSource(
+                camera, config.camera, first_frame_id=first, size_wh=size_wh
+            )
+        ), True
+    if text == "synthetic":
+        return (
+            lambda first, size_wh: SyntheticSource(
+                config.synthetic, first_frame_id=first, size_wh=size_wh
+            )
+        ), False
+
+    def film() -> Source:
+        return FileSource(Path(text), config.source)
+
+    again = film if config.capture.loop else None
+    return (
+        lambda first, size_wh: RealtimeSource(
+            film(), reopen=again, first_frame_id=first, size_wh=size_wh
+        )
+    ), False
+
+
+def _outlets(
+    config: Settings,
+    composer: Compositor,
+    on_key: Callable[[Key], None],
+    say: Callable[[str], None],
+    out: BinaryIO | None,
+) -> list[Outlet]:
+    """Returns an outlet for each sink that is switched on; none is open yet."""
+    outlets: list[Outlet] = []
+
+    def add(name: str, make: Callable[[tuple[int, int]], Sink[SafeFrame]], keep: int) -> None:
+        outlets.append(Outlet(name, make, keep=keep, on_notice=say))
+
+    if config.window.on:
+        outlets.append(
+            Outlet(
+                "window",
+                lambda _: WindowSink(config.window, on_key=on_key),
+                keep=_KEEP_SHOWN,
+                own_thread=False,
+                idle=lambda sink: cast("WindowSink", sink).poll(),
+                on_notice=say,
+            )
+        )
+    if config.virtual_camera.on:
+        add(
+            "virtual camera",
+            lambda size_wh: VirtualCameraSink(
+                config.virtual_camera, size_wh=size_wh, card=_card(composer, size_wh)
+            ),
+            _KEEP_SHOWN,
+        )
+    if config.record.on:
+        add(
+            "recording",
+            lambda size_wh: SegmentSink(
+                Path(config.record.folder),
+                config.record,
+                size_wh=size_wh,
+                time_base=LIVE_TIME_BASE,
+            ),
+            _KEEP_WRITTEN,
+        )
+    if config.push.on:
+        add(
+            "push",
+            lambda size_wh: PushSink(config.push, size_wh=size_wh, time_base=LIVE_TIME_BASE),
+            _KEEP_WRITTEN,
+        )
+    if config.serve.on:
+        token: list[str] = []  # of the first server; one made anew keeps it
+
+        def serve(size_wh: tuple[int, int]) -> Sink[SafeFrame]:
+            options = config.serve
+            if token:
+                options = options.model_copy(update={"token": token[0]})
+            sink = ServeSink(options, size_wh=size_wh, time_base=LIVE_TIME_BASE)
+            if not token:
+                token.append(sink.token)
+                query = "" if options.token else f"?token={sink.token}"
+                say(f"serving {sink.address}/live.ts{query} and {sink.address}/live.m3u8{query}")
+            return sink
+
+        add("server", serve, _KEEP_WRITTEN)
+    if config.pipe.on:
+        # A reader that leaves is an error of write(), not a signal that ends the program.
+        signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+        target = out or sys.stdout.buffer
+        add(
+            "pipe",
+            lambda size_wh: PipeSink(
+                target, config.pipe, size_wh=size_wh, time_base=LIVE_TIME_BASE
+            ),
+            _KEEP_SHOWN,
+        )
+    return outlets
+
+
+def _card(composer: Compositor, size_wh: tuple[int, int]) -> SafeFrame:
+    """Returns the card that is shown while nothing comes."""
+    width, height = size_wh
+    raw = RawFrame(
+        np.zeros((height, width, 3), np.uint8),
+        frame_id=-1,
+        pts=0,
+        time_base=Fraction(LIVE_TIME_BASE),
+        captured_ns=0,
+    )
+    try:
+        return composer.compose(raw, Unknown(Why.SOURCE_AWAY))
+    finally:
+        raw.release()

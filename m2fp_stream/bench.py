@@ -1,0 +1,201 @@
+"""What `m2fp-stream bench` measures: the live pipeline as it runs on this machine."""
+
+from __future__ import annotations
+
+import os
+import platform
+import resource
+import time
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import numpy as np
+
+from .app_live import run_live, write_facts
+from .config import load_settings
+from .core.errors import SourceError
+
+__all__ = ["bench_live"]
+
+_WARM_UP_S: Final = 10.0
+"""Left out of every figure: the parser starts, and distributions are of the last ten seconds."""
+
+_BLOCK_S: Final = 10.0
+"""Memory is averaged over blocks of this before a line is fitted: seconds are not independent."""
+
+
+def bench_live(
+    *,
+    source: str,
+    modes: Sequence[Literal["low_latency", "aligned"]],
+    seconds: float,
+    json_path: Path | None,
+    stats_path: Path | None,
+    show: Callable[[str], None],
+    say: Callable[[str], None],
+) -> None:
+    """Runs the live pipeline in each mode and shows one row a mode.
+
+    Frames go through the y4m sink into nothing, so no encoder is measured.
+
+    Args:
+        source: as `capture.input`; a film is played over and over.
+        modes: which alignments.
+        seconds: measured time of each, after ten seconds of warming up.
+        json_path: gets everything as JSON, too.
+        stats_path: renewed every second, as with `preview --stats`.
+        show: prints a line of the table.
+        say: prints a line about what goes on.
+
+    Raises:
+        SourceError: the source ended before it was measured.
+    """
+    machine = _machine()
+    show(", ".join(f"{key} {value}" for key, value in machine.items()))
+    show(
+        f"{'mode':12} {'fps':>6} {'delay ms p50':>13} {'p95':>6} {'age ms p50':>11} {'p95':>6} "
+        f"{'parse ms':>9} {'dropped':>8} {'CPU':>5} {'MB':>6} {'MB/min (95 %)':>16}"
+    )
+    rows = []
+    for mode in modes:
+        row = _measure(source, mode, seconds, stats_path, say)
+        rows.append(row)
+        show(_line(row))
+    if json_path is not None:
+        write_facts(json_path, {"machine": machine, "source": source, "rows": rows})
+
+
+def _measure(
+    source: str, mode: str, seconds: float, stats_path: Path | None, say: Callable[[str], None]
+) -> dict[str, Any]:
+    settings = load_settings(
+        overrides={
+            "capture.input": source,
+            "capture.loop": True,
+            "live.alignment": mode,
+            "pipe.on": True,
+        }
+    )
+    samples: list[tuple[float, dict[str, Any], float]] = []
+    began_s = time.monotonic()
+    cpu_before = _cpu_s()
+
+    def on_facts(facts: dict[str, Any]) -> None:
+        samples.append((time.monotonic() - began_s, facts, _memory_mb()))
+        if stats_path is not None:
+            write_facts(stats_path, facts)
+
+    with Path(os.devnull).open("wb") as nowhere:
+        run_live(
+            settings, seconds=seconds + _WARM_UP_S, on_facts=on_facts, on_notice=say, out=nowhere
+        )
+    elapsed_s = time.monotonic() - began_s
+    measured = [sample for sample in samples if sample[0] >= _WARM_UP_S]
+    if len(measured) < 2:
+        raise SourceError(f"{source}: ended before it was measured; take a longer one")
+    first, last = measured[0], measured[-1]
+    span_s = last[0] - first[0]
+    memory = [(at_s, mb) for at_s, _, mb in measured]
+    slope, bound = _slope(memory)
+
+    def middle(name: str, which: str) -> float | None:
+        values = [facts[name][which] for _, facts, _ in measured if facts[name] is not None]
+        return round(float(np.median(values)), 1) if values else None
+
+    return {
+        "mode": mode,
+        "seconds": round(span_s, 1),
+        "fps": round((last[1]["frames"] - first[1]["frames"]) / span_s, 2),
+        "latency_ms_p50": middle("latency_ms", "p50"),
+        "latency_ms_p95": middle("latency_ms", "p95"),
+        "cover_age_ms_p50": middle("cover_age_ms", "p50"),
+        "cover_age_ms_p95": middle("cover_age_ms", "p95"),
+        "parse_ms_p50": middle("parse_ms", "p50"),
+        "dropped": last[1]["dropped"] - first[1]["dropped"],
+        "cards": last[1]["frames_wholly_covered"] - first[1]["frames_wholly_covered"],
+        "covered_fraction": last[1]["covered_fraction"],
+        "cpu_cores": round((_cpu_s() - cpu_before) / elapsed_s, 2),
+        "memory_mb": round(float(np.median([mb for _, mb in memory])), 1),
+        "memory_mb_per_min": slope,
+        "memory_mb_per_min_bound": bound,
+        "reasons": last[1]["reasons"],
+    }
+
+
+def _line(row: dict[str, Any]) -> str:
+    def of(name: str) -> str:
+        return "-" if row[name] is None else f"{row[name]:.0f}"
+
+    slope = "-"
+    if row["memory_mb_per_min"] is not None:
+        slope = f"{row['memory_mb_per_min']:+.2f} (< {row['memory_mb_per_min_bound']:+.2f})"
+    return (
+        f"{row['mode']:12} {row['fps']:6.1f} {of('latency_ms_p50'):>13} "
+        f"{of('latency_ms_p95'):>6} {of('cover_age_ms_p50'):>11} {of('cover_age_ms_p95'):>6} "
+        f"{of('parse_ms_p50'):>9} {row['dropped']:8} {row['cpu_cores']:5.2f} "
+        f"{row['memory_mb']:6.0f} {slope:>16}"
+    )
+
+
+def _cpu_s() -> float:
+    """CPU seconds of this process and of its children that have ended."""
+    own, children = (
+        resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)
+    )
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _memory_mb() -> float:
+    """Resident memory of this process and its children, shared pages counted for each."""
+    total = 0
+    page = os.sysconf("SC_PAGE_SIZE")
+    children = Path(f"/proc/self/task/{os.getpid()}/children")
+    try:
+        pids = ["self", *children.read_text(encoding="ascii").split()]
+        for task in Path("/proc/self/task").iterdir():
+            if task.name != str(os.getpid()):
+                pids += (task / "children").read_text(encoding="ascii").split()
+    except OSError:
+        pids = ["self"]
+    for pid in pids:
+        try:
+            total += int(Path(f"/proc/{pid}/statm").read_text(encoding="ascii").split()[1])
+        except (OSError, ValueError, IndexError):  # it has just ended
+            continue
+    return total * page / 1e6
+
+
+def _slope(samples: Sequence[tuple[float, float]]) -> tuple[float | None, float | None]:
+    """Returns megabytes a minute, and the upper bound of its 95 % confidence interval.
+
+    Source: ordinary least squares over block means, normal quantile 1.96.
+    """
+    blocks: dict[int, list[tuple[float, float]]] = {}
+    for at_s, mb in samples:
+        blocks.setdefault(int(at_s // _BLOCK_S), []).append((at_s, mb))
+    means = np.array([np.mean(block, axis=0) for block in blocks.values()])
+    if len(means) < 6:
+        return None, None
+    minutes, level = means[:, 0] / 60, means[:, 1]
+    minutes, level = minutes - minutes.mean(), level - level.mean()
+    spread = float((minutes**2).sum())
+    slope = float((minutes * level).sum()) / spread
+    rest = level - slope * minutes
+    error = float(np.sqrt((rest**2).sum() / (len(means) - 2) / spread))
+    return round(slope, 3), round(slope + 1.96 * error, 3)
+
+
+def _machine() -> dict[str, str]:
+    cpu = platform.processor() or platform.machine()
+    listing = Path("/proc/cpuinfo")
+    if listing.exists():
+        names = [line for line in listing.read_text().splitlines() if line.startswith("model name")]
+        cpu = names[0].split(":", 1)[1].strip() if names else cpu
+    packages = ("numpy", "opencv-python", "av", "onnxruntime")
+    return {
+        "cpu": f"{cpu}, {os.cpu_count()} cores",
+        "python": platform.python_version(),
+        **{name: version(name) for name in packages},
+    }

@@ -1,0 +1,311 @@
+"""Keeps a live source alive: opens it, watches its frames, opens it again when they stop.
+
+Frames are the only sign of life that counts: a connection that stands and gives nothing, or the
+same picture over and over, is lost.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable
+from typing import Annotated, Final, final
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ..core.errors import SourceError
+from ..core.plan import Why
+from ..core.raw import RawFrame
+from ..core.redact import redact
+from ..sources.base import Captured, Source, SourceInfo
+from ..sources.camera import OtherCameraError
+
+__all__ = ["Capture", "CaptureOptions", "Inbox", "OpenSource"]
+
+_log = logging.getLogger(__name__)
+
+OpenSource = Callable[[int, tuple[int, int] | None], Source]
+"""Opens the source; takes the first frame's id and the (width, height) to fit frames into."""
+
+_JITTER: Final = 0.25
+"""Share of a waiting time by which it is drawn longer or shorter: several watchers of one camera
+must not come back all at once."""
+
+_OTHER: Final[dict[type, Why]] = {OtherCameraError: Why.OTHER_CAMERA}
+
+_JOIN_S: Final = 2.0
+"""A read that blocks ends by its own time-out; the program does not wait so long for its end."""
+
+
+class CaptureOptions(BaseModel):
+    """Which picture is taken, and what happens when it stops."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    input: Annotated[
+        str,
+        Field(
+            title="Source",
+            description=(
+                "camera:ID (see `m2fp-stream devices`), an rtsp://, rtmp:// or http(s):// address, "
+                "a video file (played at its own pace), or synthetic. Put an address with a "
+                "password into the environment (M2FP_STREAM_CAPTURE__INPUT), where a list of "
+                "processes does not show it."
+            ),
+            min_length=1,
+        ),
+    ] = "camera:0"
+    loop: Annotated[
+        bool,
+        Field(title="Loop", description="Play a video file over and over."),
+    ] = False
+    backoff_s: Annotated[
+        float,
+        Field(
+            title="First wait",
+            description="Seconds before a lost source is opened again; doubles each time.",
+            gt=0,
+            le=60,
+        ),
+    ] = 0.5
+    max_backoff_s: Annotated[
+        float, Field(title="Longest wait", description="Seconds; doubling ends here.", gt=0, le=600)
+    ] = 30.0
+    healthy_s: Annotated[
+        float,
+        Field(
+            title="Healthy after",
+            description="Seconds of frames after which the next wait is the first again.",
+            ge=0,
+            le=3600,
+        ),
+    ] = 10.0
+    frozen_s: Annotated[
+        float,
+        Field(
+            title="Frozen after",
+            description=(
+                "Seconds of exactly equal frames after which the source counts as lost; 0: never."
+            ),
+            ge=0,
+            le=3600,
+        ),
+    ] = 10.0
+
+
+@final
+class Inbox:
+    """Frames between capture and whoever follows them; the newest win, the dropped are counted."""
+
+    def __init__(self, size: int) -> None:
+        """`size`: frames kept at most; an older one is released for a newer one."""
+        self._size = size
+        self._frames: deque[Captured] = deque()
+        self._lost_restart = False
+        self.changed = threading.Condition()
+        """Notified with every frame; others may use it to wake whoever waits for frames."""
+        self.ended = False
+        self.dropped = 0
+
+    def put(self, captured: Captured) -> None:
+        """Adds a frame; never waits."""
+        with self.changed:
+            if self.ended:
+                captured.frame.release()
+                return
+            while len(self._frames) >= self._size:
+                old = self._frames.popleft()
+                self._lost_restart |= old.restart
+                old.frame.release()
+                self.dropped += 1
+            if self._lost_restart and not self._frames:
+                captured = Captured(captured.frame, restart=True, duration=captured.duration)
+                self._lost_restart = False
+            elif self._lost_restart:
+                first = self._frames.popleft()
+                self._frames.appendleft(
+                    Captured(first.frame, restart=True, duration=first.duration)
+                )
+                self._lost_restart = False
+            self._frames.append(captured)
+            self.changed.notify_all()
+
+    def get(self) -> Captured | None:
+        """Returns the oldest frame kept, or None; never waits. Call with `changed` held."""
+        return self._frames.popleft() if self._frames else None
+
+    @property
+    def empty(self) -> bool:
+        """True where no frame waits."""
+        return not self._frames
+
+    def end(self, *, drop: bool) -> None:
+        """Says that no frame follows; with `drop`, those that wait are released."""
+        with self.changed:
+            self.ended = True
+            while drop and self._frames:
+                self._frames.popleft().frame.release()
+            self.changed.notify_all()
+
+
+@final
+class Capture:
+    """Reads one source in a thread of its own, and opens it again as often as it takes.
+
+    Use: `connect()`, then `start(inbox)`, in the end `stop()`.
+    """
+
+    def __init__(
+        self,
+        open_source: OpenSource,
+        options: CaptureOptions,
+        *,
+        endless: bool,
+        on_notice: Callable[[str], None] | None = None,
+    ) -> None:
+        """`endless`: the source's end is a loss (a camera), not the end of all (a file)."""
+        self._open = open_source
+        self._options = options
+        self._endless = endless
+        self._notice = on_notice or (lambda _: None)
+        self._source: Source | None = None
+        self._info: SourceInfo | None = None
+        self._size_wh: tuple[int, int] | None = None
+        self._next_id = 0
+        self._said = ""
+        self._frozen: int | None = None
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.error: BaseException | None = None
+        self.reconnects = 0
+        self.frames = 0
+        self.away: Why | None = None
+        """Why no frames come; None while they do."""
+
+    def connect(self) -> SourceInfo:
+        """Opens the source for the first time; the size of its frames is that of all later ones.
+
+        A second call returns the same.
+
+        Raises:
+            SourceError: it cannot be opened.
+        """
+        if self._info is None:
+            self._source = self._open(0, None)
+            self._info = self._source.info
+            self._size_wh = self._info.size_wh
+        return self._info
+
+    def start(self, inbox: Inbox) -> None:
+        """Starts reading into `inbox`, which is ended when the source is."""
+        self._thread = threading.Thread(
+            target=self._run, args=(inbox,), name="capture", daemon=True
+        )
+        self._thread.start()
+
+    def stop(self) -> bool:
+        """Ends the reading; returns False where a read still blocks (it ends with the process)."""
+        self._stopping.set()
+        source = self._source
+        if source is not None:
+            source.close()
+        if self._thread is None:
+            return True
+        self._thread.join(_JOIN_S)
+        return not self._thread.is_alive()
+
+    def _run(self, inbox: Inbox) -> None:
+        wait_s = self._options.backoff_s
+        try:
+            while not self._stopping.is_set():
+                began = time.monotonic()
+                lost = self._read(inbox)
+                if lost is None or self._stopping.is_set():
+                    return
+                if time.monotonic() - began >= self._options.healthy_s and self.away is None:
+                    wait_s = self._options.backoff_s
+                self.away = self.away or Why.SOURCE_AWAY
+                self._notice(f"the source is away: {redact(str(lost))}")
+                wait_s = self._reopen(wait_s)
+        except BaseException as error:  # whoever watches raises it
+            self.error = error
+        finally:
+            if self._source is not None:
+                self._source.close()
+                self._source = None
+            inbox.end(drop=self._stopping.is_set())
+
+    def _read(self, inbox: Inbox) -> SourceError | None:
+        """Reads until the source ends; returns why it is lost, None at a good end."""
+        source = self._source
+        assert source is not None  # connect() or _reopen() made it
+        try:
+            checksum, same_since = self._frozen, time.monotonic()
+            first = self.reconnects > 0
+            for captured in source.frames():
+                frame = captured.frame
+                self._next_id = frame.frame_id + 1
+                if self._stopping.is_set():
+                    frame.release()
+                    return None
+                print_now, now = _checksum(frame), time.monotonic()
+                if print_now != checksum:
+                    checksum, same_since, self._frozen = print_now, now, None
+                elif 0 < self._options.frozen_s <= now - same_since:
+                    frame.release()
+                    self.away, self._frozen = Why.FROZEN, checksum
+                    return SourceError(
+                        f"its picture has stood still for {self._options.frozen_s:g} s"
+                    )
+                elif self._frozen is not None:  # the picture it was lost for: still frozen
+                    frame.release()
+                    continue
+                if first:
+                    captured = Captured(frame, restart=True, duration=captured.duration)
+                    first = False
+                if self.away is not None:
+                    self.away = None
+                    self._notice("the source is back")
+                self.frames += 1
+                inbox.put(captured)
+            return SourceError("the source ended") if self._endless else None
+        except SourceError as error:
+            if not self._endless:
+                raise
+            return error
+        finally:
+            source.close()
+            self._source = None
+
+    def _reopen(self, wait_s: float) -> float:
+        """Opens the source again, waiting longer each time; returns the next waiting time."""
+        while True:
+            self._stopping.wait(wait_s * random.uniform(1 - _JITTER, 1 + _JITTER))
+            wait_s = min(wait_s * 2, self._options.max_backoff_s)
+            if self._stopping.is_set():
+                return wait_s
+            try:
+                self._source = self._open(self._next_id, self._size_wh)
+            except SourceError as error:
+                self.away = _OTHER.get(type(error), self.away)
+                if str(error) != self._said:
+                    self._said = str(error)
+                    self._notice(f"still away: {redact(self._said)}")
+                continue
+            self.reconnects += 1
+            return wait_s
+
+
+def _checksum(frame: RawFrame) -> int:
+    """Returns a checksum of every eighth row: noise alone changes it in a picture that lives."""
+    checksum = 0
+    with frame.analysis() as bgr:
+        for row in bgr[::8]:
+            checksum = zlib.crc32(row, checksum)
+    return checksum

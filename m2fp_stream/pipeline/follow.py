@@ -1,0 +1,395 @@
+"""What is covered in each frame of a live picture, given parses that come late.
+
+Frames are added as they are captured, parses are answered some frames later. Pure bookkeeping: no
+thread, no clock, no pixels but the small copies, so that the same frames and answers always give
+the same covers.
+
+`low_latency` judges each frame when it is added, from what is known then; a late parse is taken to
+its own frame and carried from there to now. `aligned` judges the frames between two parses when the
+second one has come, from both sides, as the file pipeline does.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final, final
+
+import cv2
+import numpy as np
+
+from ..core.plan import Why
+from ..core.records import Look
+from ..policy import Findings
+from ..tracking.flow import Link, Mask, Small
+from ..tracking.propagate import Covered, State, Tracker
+from ..tracking.tracks import grow, shrink_map
+
+__all__ = ["Follower", "Verdict"]
+
+_log = logging.getLogger(__name__)
+
+_TRACKING_ERRORS: Final = (cv2.error, ValueError, IndexError, ArithmeticError)
+_PEOPLE_REACH: Final = 1
+"""Pixels of the small picture by which the outline of people grows a frame between parses: it is
+what is covered when a parse is late, and an arm moves farther than the head that flow follows."""
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Verdict:
+    """What is known about one frame.
+
+    Attributes:
+        frame_id: the frame.
+        covered: what is hidden, at the size of the small picture; None where nothing is known.
+        people: (h, w) uint8, 1 where anybody may be; what is covered when parses are late.
+        age_s: seconds to the nearest parse that this rests on.
+        parsed: this very frame was parsed.
+        why: where `covered` is None, the reason.
+    """
+
+    frame_id: int
+    covered: Covered | None
+    people: Mask | None = None
+    age_s: float = 0.0
+    parsed: bool = False
+    why: Why = Why.NO_PARSE
+
+
+@dataclass(slots=True, eq=False)
+class _Moment:
+    """One frame as it is remembered; `state` is None while nothing is known about it."""
+
+    frame_id: int
+    time_s: float
+    shot: int
+    why: Why
+    small: Small
+    back: Link | None  # to the frame before
+    ahead: Link | None  # from the frame before; aligned only
+    state: State | None = None
+    people: Mask | None = None
+    parse_s: float = -1.0
+    judged: bool = False
+
+
+@final
+class Follower:
+    """Follows people through live frames. Not thread-safe.
+
+    Args:
+        tracker: steps and corrects states.
+        aligned: see the module.
+        full_interval_s: seconds after which a parse has to look everywhere again.
+        history_s: how long a parse may take, in capture time; one that is later is of no use, and
+            everything known is forgotten.
+    """
+
+    def __init__(
+        self, tracker: Tracker, *, aligned: bool, full_interval_s: float, history_s: float
+    ) -> None:
+        self._tracker = tracker
+        self._aligned = aligned
+        self._full_interval_s = full_interval_s
+        self._history_s = history_s
+        self._moments: deque[_Moment] = deque()
+        self._before: Small | None = None  # of the frame before the oldest moment; links show it
+        self._anchor: _Moment | None = None  # the last parsed moment, oldest of the current shot
+        self._shot = 0
+        self._broken: Why | None = Why.NO_PARSE  # the next frame starts a shot, for this reason
+        self._flying: int | None = None
+        self._full_s = -1e9
+        self._suspicious = False
+        self._failed = False
+        self._verdicts: list[Verdict] = []
+
+    @property
+    def in_flight(self) -> bool:
+        """True while an ordered parse has not been answered."""
+        return self._flying is not None
+
+    def take(self) -> list[Verdict]:
+        """Returns the verdicts reached since the last call, one a frame, in any order."""
+        verdicts, self._verdicts = self._verdicts, []
+        return verdicts
+
+    def add(
+        self,
+        frame_id: int,
+        time_s: float,
+        small: Small,
+        back: Link | None,
+        ahead: Link | None = None,
+        *,
+        start: Why | None = None,
+    ) -> None:
+        """Takes the next frame.
+
+        Args:
+            frame_id: rising.
+            time_s: when it was captured.
+            small: its small copies; the follower wipes them when it needs them no more.
+            back: from this frame to the one before; None where it starts a shot.
+            ahead: from the one before to this one, needed where `aligned`.
+            start: why it starts a shot.
+        """
+        if self._broken is not None or start is not None or back is None:
+            why = start or self._broken or Why.CUT
+            self._end_shot()
+            self._shot += 1
+            self._broken = None
+            back = ahead = None
+        else:
+            why = self._moments[-1].why
+        moment = _Moment(frame_id, time_s, self._shot, why, small, back, ahead)
+        previous = self._moments[-1] if self._moments else None
+        self._moments.append(moment)
+        if not self._aligned:
+            if previous is not None and previous.state is not None and back is not None:
+                self._step(previous, moment)
+            self._judge(moment, self._forward_verdict(moment))
+        if time_s - self._moments[0].time_s > self._history_s:
+            self._forget(Why.PARSER_SILENT)
+
+    def unknown(self, frame_id: int, why: Why) -> None:
+        """Takes a frame that cannot be followed; the next one starts a shot."""
+        self._end_shot()
+        self._broken = Why.NO_PARSE
+        self._verdicts.append(Verdict(frame_id, None, why=why))
+
+    def order(self) -> tuple[int, Look] | None:
+        """Returns which frame is to be parsed next, and how; None: none is, or one is under way.
+
+        What it returns counts as ordered: `answer` must follow.
+        """
+        if self._flying is not None or not self._moments:
+            return None
+        first = self._aligned and self._anchor is None and not self._failed
+        current = [moment for moment in self._moments if moment.shot == self._shot]
+        if not current:
+            return None
+        moment = current[0] if first else current[-1]
+        if moment is self._anchor:
+            return None
+        due = moment.time_s - self._full_s >= self._full_interval_s
+        look = Look.FULL if self._suspicious or due else Look.GLANCE
+        if self._anchor is None:
+            look = Look.FRESH
+        self._flying = moment.frame_id
+        if not self._aligned:
+            self._drop_before(moment)
+        return moment.frame_id, look
+
+    def answer(self, frame_id: int, findings: Findings | None) -> None:
+        """Takes the answer to what `order` asked for; None: the parse failed."""
+        if frame_id == self._flying:
+            self._flying = None
+        found = [moment for moment in self._moments if moment.frame_id == frame_id]
+        if not found:
+            return  # too late, or the shot ended before
+        moment = found[0]
+        if findings is None:
+            self._failed = True
+            if moment.shot != self._shot:
+                self._give_up(m for m in self._moments if m.shot == moment.shot)
+            return
+        try:
+            self._correct(moment, findings)
+        except _TRACKING_ERRORS as error:
+            _log.warning("tracking failed: %s", type(error).__name__)
+            self._forget(Why.TRACKING_FAILED)
+
+    def finish(self) -> None:
+        """Says that no frame follows: what was not judged yet is, from what is known."""
+        if self._moments and self._flying is None:
+            self._end_shot()
+        self._give_up(self._moments)
+
+    def close(self) -> None:
+        """Wipes every small copy still held."""
+        for moment in self._moments:
+            moment.small.wipe()
+        self._moments.clear()
+        if self._before is not None:
+            self._before.wipe()
+
+    # --- states ---
+
+    def _correct(self, moment: _Moment, findings: Findings) -> None:
+        anchor = self._anchor if self._anchor and self._anchor.shot == moment.shot else None
+        if self._aligned:
+            self._advance(moment)
+        state = moment.state
+        lost = state is not None and self._tracker.loses(state, findings)
+        corrected = self._tracker.correct(
+            state or self._tracker.blank(moment.small),
+            findings,
+            moment.small,
+            None if state is None else moment.back,
+            moment.time_s,
+        )
+        height, width = moment.small.grey.shape
+        people = np.minimum(shrink_map(findings.people, (width, height)), 1).astype(np.uint8)
+        people |= (corrected.covered().parts > 0).astype(np.uint8)
+        if not findings.thorough and moment.people is not None:
+            people |= moment.people  # a glance does not say that somebody left
+        if self._aligned:
+            self._settle(anchor, moment, corrected, people)
+        moment.state, moment.people, moment.parse_s = corrected, people, moment.time_s
+        self._failed = False
+        self._suspicious = lost
+        if findings.thorough:
+            self._full_s = moment.time_s
+        if moment.shot == self._shot:
+            self._anchor = moment
+        self._drop_before(moment)
+        if self._aligned:
+            self._advance(None)
+            if moment.shot != self._shot:
+                self._settle_tail(moment.shot)
+        else:
+            for earlier, later in zip(self._moments, list(self._moments)[1:], strict=False):
+                if later.shot == moment.shot:
+                    self._step(earlier, later)
+        self._note_suspicion()
+
+    def _step(self, earlier: _Moment, later: _Moment) -> None:
+        """Carries what is known from one moment to the next of the same shot."""
+        assert earlier.state is not None
+        assert later.back is not None
+        try:
+            later.state = self._tracker.step(earlier.state, later.back)
+            if earlier.people is not None:
+                later.people = _carried(earlier.people, later.back)
+            later.parse_s = earlier.parse_s
+        except _TRACKING_ERRORS as error:
+            _log.warning("tracking failed: %s", type(error).__name__)
+            later.state, later.why = None, Why.TRACKING_FAILED
+        self._suspicious = self._suspicious or (
+            later.state is not None and bool(later.state.guard.unexplained.any())
+        )
+
+    def _advance(self, until: _Moment | None) -> None:
+        """Carries states forwards to `until`, or as far as there are frames."""
+        for earlier, later in zip(self._moments, list(self._moments)[1:], strict=False):
+            if earlier is until:
+                return
+            known = earlier.state is not None and later.shot == earlier.shot
+            if known and later.state is None:
+                self._step(earlier, later)
+
+    def _note_suspicion(self) -> None:
+        newest = self._moments[-1]
+        if newest.state is not None and newest.state.guard.unexplained.any():
+            self._suspicious = True
+
+    # --- verdicts ---
+
+    def _judge(self, moment: _Moment, verdict: Verdict) -> None:
+        moment.judged = True
+        self._verdicts.append(verdict)
+
+    def _forward_verdict(self, moment: _Moment) -> Verdict:
+        state = moment.state
+        if state is None:
+            return Verdict(moment.frame_id, None, why=moment.why)
+        return Verdict(
+            moment.frame_id,
+            state.covered().add_guard(state.guard.cover()),
+            moment.people,
+            max(0.0, moment.time_s - moment.parse_s),
+            moment.parse_s == moment.time_s,
+        )
+
+    def _settle(
+        self, anchor: _Moment | None, parsed: _Moment, corrected: State, people: Mask
+    ) -> None:
+        """Judges the frames from one parse up to the next from both sides.
+
+        The first one, too: a sliver of a head that its own parse missed is what the next one finds.
+        """
+        gap = [m for m in self._moments if m.shot == parsed.shot and m.time_s < parsed.time_s]
+        if anchor is None:
+            self._give_up(gap)  # nothing is shown of before the first parse (P4)
+            gap = []
+        state, outline, later = corrected, people, parsed
+        for moment in reversed(gap):
+            assert later.ahead is not None  # of one shot
+            state = self._tracker.step(state, later.ahead)
+            outline = _carried(outline, later.ahead)
+            ahead = moment.state
+            if ahead is None or anchor is None:
+                verdict = Verdict(moment.frame_id, None, why=Why.TRACKING_FAILED)
+            else:
+                both = ahead.guard.cover() & state.guard.cover()
+                covered = (ahead.covered() | state.covered()).narrowed().add_guard(both)
+                age_s = min(moment.time_s - anchor.time_s, parsed.time_s - moment.time_s)
+                anybody = outline if moment.people is None else outline | moment.people
+                verdict = Verdict(
+                    moment.frame_id, covered, anybody, max(0.0, age_s), moment is anchor
+                )
+            self._judge(moment, verdict)
+            later.ahead, later = None, moment
+
+    def _settle_tail(self, shot: int) -> None:
+        """Judges what follows a shot's last parse from that side alone, and forgets the shot."""
+        for moment in self._moments:
+            if moment.shot == shot and not moment.judged:
+                self._judge(moment, self._forward_verdict(moment))
+        rest = [moment for moment in self._moments if moment.shot != shot]
+        if rest:
+            self._drop_before(rest[0])
+
+    def _give_up(self, moments: Iterable[_Moment]) -> None:
+        for moment in moments:
+            if not moment.judged:
+                self._judge(moment, Verdict(moment.frame_id, None, why=moment.why))
+
+    # --- forgetting ---
+
+    def _end_shot(self) -> None:
+        """Says that nothing known so far holds for the next frame."""
+        self._suspicious = self._failed = False
+        anchor, self._anchor = self._anchor, None
+        flying = any(moment.frame_id == self._flying for moment in self._moments)
+        if self._aligned and flying:
+            return  # the frames up to it are judged when it is answered
+        if self._aligned and anchor is not None:
+            self._advance(None)
+            self._settle_tail(self._shot)
+        self._clear()
+
+    def _forget(self, why: Why) -> None:
+        """Starts anew at the newest frame, as if it were the first of a shot."""
+        newest = self._moments.pop()
+        self._clear()
+        self._anchor = None
+        self._failed = self._suspicious = False
+        self._shot += 1
+        newest.shot, newest.why = self._shot, why
+        newest.state = newest.back = newest.ahead = None
+        self._moments.append(newest)
+
+    def _drop_before(self, moment: _Moment) -> None:
+        while self._moments and self._moments[0] is not moment:
+            self._retire(self._moments.popleft())
+        moment.ahead = None
+
+    def _clear(self) -> None:
+        while self._moments:
+            self._retire(self._moments.popleft())
+
+    def _retire(self, moment: _Moment) -> None:
+        self._give_up([moment])
+        # The next moment's link shows this one's copies until that moment goes, too.
+        if self._before is not None:
+            self._before.wipe()
+        self._before = moment.small
+
+
+def _carried(people: Mask, link: Link) -> Mask:
+    """Returns where people may be one frame on: where flow takes them, and where they were."""
+    return grow(link.carry(people) | people, _PEOPLE_REACH)

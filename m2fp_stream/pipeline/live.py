@@ -1,0 +1,540 @@
+"""Shows a live picture: never waits for a parse, never shows what no parse has cleared.
+
+    capture    reads frames, drops the oldest when nobody has time for them
+    follower   (one thread) makes small copies, measures flow, orders parses, carries covers
+    parser     a process of its own; one parse at a time
+    presenter  composes once, in time; what is not judged in time is the card
+    outlets    one thread a sink; a window lives in the thread that calls `run()`
+
+No queue can grow: capture's holds a few frames, the presenter's two seconds, an outlet's a few.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import CancelledError, Future
+from typing import Annotated, Any, Final, Literal, Self, final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ..core.errors import M2FPStreamError, ModelError
+from ..core.plan import Why
+from ..core.raw import RawFrame
+from ..core.records import ParseResult
+from ..policy import Findings, Policy
+from ..sources.base import Captured
+from ..tracking.flow import Analyser, Small, small_size
+from ..tracking.options import TrackingOptions
+from ..tracking.propagate import Tracker
+from .capture import Capture, Inbox
+from .control import PrivacyDial
+from .follow import Follower
+from .outlet import Outlet
+from .present import Ages, Composer, Presenter
+from .schedule import Schedule
+from .stats import LiveStats
+from .workers import ParserQueue
+
+__all__ = ["LiveOptions", "LiveRun"]
+
+_log = logging.getLogger(__name__)
+
+_INBOX: Final = 4
+"""Frames that wait for the follower: what it may be behind while it works on a parse's answer."""
+
+_TICK_S: Final = 0.02
+_OBSERVE_S: Final = 1.0
+_HISTORY_SPARE_S: Final = 0.5
+_LONGEST_PAUSE_S: Final = 5.0
+"""After parses that failed, the next is ordered a little later each time, up to this."""
+
+_FOLLOW_ERRORS: Final = (cv2.error, ValueError, IndexError, ArithmeticError)
+
+Picture = NDArray[np.uint8]
+
+
+class LiveOptions(BaseModel):
+    """How a live picture is processed."""
+
+    model_config = ConfigDict(
+        frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
+    )
+
+    alignment: Annotated[
+        Literal["aligned", "low_latency"],
+        Field(
+            title="Alignment",
+            description=(
+                "aligned delays the picture (about a third of a second) until the next parse has "
+                "come and covers from both sides; low_latency shows now, covers more, and may show "
+                "a head that comes out from behind something for a frame or two."
+            ),
+        ),
+    ] = "aligned"
+    max_delay_s: Annotated[
+        float,
+        Field(
+            title="Longest delay",
+            description="A frame that is not judged after so many seconds is covered whole.",
+            gt=0,
+            le=3,
+        ),
+    ] = 1.0
+    person_after_s: Annotated[
+        float,
+        Field(
+            title="Whole person after",
+            description=(
+                "When the last parse is so old (seconds), people are covered whole. More than 0.5 "
+                "gives a warning."
+            ),
+            ge=0,
+            le=10,
+        ),
+    ] = 0.5
+    frame_after_s: Annotated[
+        float,
+        Field(
+            title="Whole picture after",
+            description=(
+                "When the last parse is so old (seconds), the picture is covered whole. More than "
+                "1 gives a warning."
+            ),
+            gt=0,
+            le=10,
+        ),
+    ] = 1.0
+    away_s: Annotated[
+        float,
+        Field(
+            title="Source away after",
+            description="Seconds without a frame after which the card is shown.",
+            gt=0,
+            le=10,
+        ),
+    ] = 1.0
+    min_interval_s: Annotated[
+        float,
+        Field(
+            title="Parse interval",
+            description=(
+                "Least seconds between the starts of two parses; 0: the next follows at once. "
+                "Longer where the machine cannot keep up."
+            ),
+            ge=0,
+            le=1,
+        ),
+    ] = 0.0
+    max_interval_s: Annotated[
+        float,
+        Field(
+            title="Longest parse interval",
+            description="Parses become no rarer than this, whatever the machine.",
+            gt=0,
+            le=1,
+        ),
+    ] = 0.25
+    full_interval_s: Annotated[
+        float,
+        Field(
+            title="Full parse interval",
+            description=(
+                "Seconds between parses that look everywhere; those between follow the people who "
+                "are known. Unexplained motion is always looked at fully."
+            ),
+            ge=0,
+            le=10,
+        ),
+    ] = 2.0
+    parse_side: Annotated[
+        int,
+        Field(
+            title="Parse size",
+            description=(
+                "Longer side of the copy that the parser gets, in pixels; smaller where the "
+                "machine cannot keep up."
+            ),
+            ge=160,
+            le=1280,
+        ),
+    ] = 640
+    parse_deadline_s: Annotated[
+        float,
+        Field(
+            title="Parse deadline",
+            description="A parse that takes longer is a hang; its process is replaced.",
+            gt=0,
+            le=60,
+        ),
+    ] = 5.0
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.person_after_s > self.frame_after_s:
+            raise ValueError("person_after_s must not be above frame_after_s")
+        return self
+
+    def warnings(self) -> list[str]:
+        """Returns what is weaker than promised, one sentence each."""
+        weaker = []
+        if self.person_after_s > 0.5:
+            weaker.append(f"live.person_after_s is {self.person_after_s:g}, promised is 0.5")
+        if self.frame_after_s > 1.0:
+            weaker.append(f"live.frame_after_s is {self.frame_after_s:g}, promised is 1.0")
+        return weaker
+
+
+@final
+class LiveRun:
+    """One live run. Use once: `run()`, which ends with the source or by `stop()`.
+
+    Args:
+        capture: not yet connected.
+        outlets: not yet open.
+        composer, parser, policy, tracking, options: see there.
+        dial: how much is hidden; others may turn it.
+        stats: filled while it runs.
+        on_second: called about once a second from the thread of `run()`.
+        on_notice: gets sentences for the user, from any thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        capture: Capture,
+        outlets: Sequence[Outlet],
+        composer: Composer,
+        parser: ParserQueue,
+        policy: Policy,
+        tracking: TrackingOptions,
+        options: LiveOptions,
+        dial: PrivacyDial,
+        stats: LiveStats,
+        on_second: Callable[[], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
+    ) -> None:
+        self._capture, self._outlets, self._composer = capture, outlets, composer
+        self._parser, self._policy, self._options = parser, policy, options
+        self._tracking, self._dial, self._stats = tracking, dial, stats
+        self._on_second = on_second or (lambda: None)
+        self._notice = on_notice or (lambda _: None)
+        self._aligned = options.alignment == "aligned"
+        self._stopping = threading.Event()
+        self._inbox = Inbox(_INBOX)
+        self._answers: deque[tuple[int, float, Future[ParseResult]]] = deque()
+        self._failures = 0
+        self._warm = False
+        self._pause_until_s = 0.0
+        self._error: BaseException | None = None
+        self._schedule = Schedule(
+            shortest_s=options.min_interval_s,
+            longest_s=options.max_interval_s,
+            side=options.parse_side,
+            late_s=0.8 * max(0.1, options.person_after_s),
+        )
+        self._last_parse_s: float | None = None
+
+    def stop(self) -> None:
+        """Ends the run soon; any thread, also a signal handler."""
+        self._stopping.set()
+
+    def run(self) -> None:
+        """Runs until the source ends, `stop()` is called or something cannot be mended.
+
+        Whatever ends it, what the sinks got is completed.
+
+        Raises:
+            SourceError: the source cannot be opened, or a file cannot be read on.
+            SinkError, UsageError: a sink cannot be opened.
+            ModelError: the parser cannot be started.
+            PromiseError: a promise could not be kept.
+        """
+        for sentence in self._options.warnings():
+            self._notice(sentence)
+        opened: list[Outlet] = []
+        presenter: Presenter | None = None
+        follower: threading.Thread | None = None
+        complete = False
+        try:
+            size_wh = self._capture.connect().size_wh
+            for outlet in self._outlets:
+                outlet.open(size_wh)
+                opened.append(outlet)
+            presenter = self._presenter(size_wh)
+            presenter.start()
+            follower = threading.Thread(
+                target=self._follow_all, args=(presenter, size_wh), name="follower", daemon=True
+            )
+            follower.start()
+            self._capture.start(self._inbox)
+            self._watch(presenter, follower)
+            complete = True
+        except KeyboardInterrupt:
+            complete = True  # how a live run is ended
+            raise
+        finally:
+            ended = self._inbox.ended and not self._stopping.is_set()
+            self._stopping.set()
+            if not self._capture.stop():
+                _log.info("the source does not answer; its thread is left behind")
+            self._inbox.end(drop=not ended)
+            if follower is not None:
+                follower.join()
+            if presenter is not None:
+                presenter.close(show_rest=complete and ended)
+            for outlet in opened:
+                outlet.close(complete=complete)
+
+    def facts(self) -> dict[str, Any]:
+        """Returns what was measured so far, as JSON values."""
+        return self._stats.summary(
+            captured=self._capture.frames,
+            dropped=self._inbox.dropped,
+            reconnects=self._capture.reconnects,
+            source="away" if self._capture.away else "up",
+            level=self._dial.level.value,
+            parse_interval_ms=round(self._schedule.interval_s * 1e3, 1),
+            parse_side=self._schedule.side,
+            sinks={
+                outlet.name: {
+                    "up": outlet.up,
+                    "written": outlet.written,
+                    "dropped": outlet.dropped,
+                    "failures": outlet.failures,
+                }
+                for outlet in self._outlets
+            },
+        )
+
+    # --- the thread of `run()` ---
+
+    def _presenter(self, size_wh: tuple[int, int]) -> Presenter:
+        options = self._options
+        return Presenter(
+            composer=self._composer,
+            policy=self._policy,
+            outlets=self._outlets,
+            dial=self._dial,
+            stats=self._stats,
+            ages=Ages(options.person_after_s, options.frame_after_s),
+            deadline_s=options.max_delay_s,
+            away_s=options.away_s,
+            steady=self._aligned,
+            size_wh=size_wh,
+            why_away=lambda: self._capture.away,
+        )
+
+    def _watch(self, presenter: Presenter, follower: threading.Thread) -> None:
+        """Pumps the window, looks after everybody, returns when the run is to end."""
+        pumped = [outlet for outlet in self._outlets if not outlet.own_thread]
+        second_s = time.monotonic()
+        while not self._stopping.is_set():
+            busy = False
+            for outlet in pumped:
+                busy |= outlet.pump()
+            for error in (
+                self._error,
+                presenter.error,
+                self._capture.error,
+                *(outlet.error for outlet in self._outlets),
+            ):
+                if error is not None:
+                    raise error
+            if not follower.is_alive():
+                return  # the source ended, and every frame was judged
+            if time.monotonic() - second_s >= _OBSERVE_S:
+                second_s = time.monotonic()
+                self._on_second()
+            if not busy:
+                self._stopping.wait(_TICK_S)
+
+    # --- the follower's thread ---
+
+    def _follow_all(self, presenter: Presenter, size_wh: tuple[int, int]) -> None:
+        options = self._options
+        follower = Follower(
+            Tracker(self._tracking),
+            aligned=self._aligned,
+            full_interval_s=options.full_interval_s,
+            history_s=max(options.frame_after_s, options.max_delay_s) + _HISTORY_SPARE_S,
+        )
+        worker = _Following(follower, small_size(size_wh, self._tracking.area), self._aligned)
+        try:
+            captured_before = dropped_before = 0
+            observed_s = time.monotonic()
+            while True:
+                captured, answers = self._wait()
+                for frame_id, began_s, future in answers:
+                    self._answer(follower, frame_id, began_s, future)
+                if captured is not None:
+                    presenter.expect(captured.frame)
+                    worker.take(captured, self._schedule.side)
+                presenter.judge(follower.take())
+                now_s = time.monotonic()
+                self._order(follower, worker, now_s)
+                if now_s - observed_s >= _OBSERVE_S:
+                    observed_s = now_s
+                    frames, dropped = self._capture.frames, self._inbox.dropped
+                    self._schedule.observe(
+                        now_s,
+                        captured=frames - captured_before,
+                        dropped=dropped - dropped_before,
+                        parse_s=self._last_parse_s,
+                    )
+                    captured_before, dropped_before = frames, dropped
+                if captured is None and not answers and self._is_over(follower):
+                    follower.finish()
+                    presenter.judge(follower.take())
+                    return
+        except BaseException as error:  # the thread of `run()` raises it
+            self._error = error
+        finally:
+            worker.close()
+
+    def _wait(self) -> tuple[Captured | None, list[tuple[int, float, Future[ParseResult]]]]:
+        """Waits a little for a frame or an answer."""
+        with self._inbox.changed:
+            if self._inbox.empty and not self._answers:
+                self._inbox.changed.wait(_TICK_S)
+            captured = self._inbox.get()
+            answers = list(self._answers)
+            self._answers.clear()
+        return captured, answers
+
+    def _is_over(self, follower: Follower) -> bool:
+        if self._stopping.is_set():
+            return True
+        return self._inbox.ended and self._inbox.empty and not follower.in_flight
+
+    def _order(self, follower: Follower, worker: _Following, now_s: float) -> None:
+        """Orders the next parse where one is due."""
+        if follower.in_flight or now_s < self._pause_until_s:
+            return
+        if not (self._inbox.ended or self._schedule.due(now_s)):
+            return
+        ordered = follower.order()
+        if ordered is None:
+            return
+        frame_id, look = ordered
+        copy = worker.copy_of(frame_id)
+        self._schedule.started(now_s)
+        if copy is None:
+            follower.answer(frame_id, None)
+            return
+        future = self._parser.submit(copy, frame_id=frame_id, look=look)
+
+        def done(answered: Future[ParseResult]) -> None:
+            with self._inbox.changed:
+                self._answers.append((frame_id, now_s, answered))
+                self._inbox.changed.notify_all()
+
+        future.add_done_callback(done)
+
+    def _answer(
+        self, follower: Follower, frame_id: int, began_s: float, future: Future[ParseResult]
+    ) -> None:
+        findings: Findings | None = None
+        try:
+            findings = self._policy.findings(future.result())
+            self._failures = 0
+        except ModelError:
+            raise
+        except CancelledError:
+            pass
+        except (M2FPStreamError, *_FOLLOW_ERRORS) as error:
+            self._failures += 1
+            self._pause_until_s = time.monotonic() + min(
+                _LONGEST_PAUSE_S, 0.05 * 2 ** min(10, self._failures)
+            )
+            _log.warning("frame %d: %s", frame_id, error)
+            if self._failures == 1:
+                self._notice(f"the parser failed: {error}; everything it knew is covered")
+        took_s = time.monotonic() - began_s
+        # The first parse, and one after a failure, includes the start of a process.
+        self._last_parse_s = took_s if self._warm else None
+        self._warm = findings is not None
+        self._stats.parse(took_s, failed=findings is None)
+        follower.answer(frame_id, findings)
+
+
+@final
+class _Following:
+    """Feeds the follower: small copies, flow, and the copies that the parser may get."""
+
+    def __init__(self, follower: Follower, small_wh: tuple[int, int], aligned: bool) -> None:
+        self._follower, self._small_wh, self._aligned = follower, small_wh, aligned
+        self._analyser = Analyser()
+        self._copies: dict[int, Picture] = {}
+        self._first = True
+        self._seen = 0
+
+    def take(self, captured: Captured, side: int) -> None:
+        """Takes the next frame."""
+        frame = captured.frame
+        self._seen += 1
+        try:
+            start = self._take(frame, captured.restart, side)
+        except _FOLLOW_ERRORS as error:
+            _log.warning("frame %d: tracking failed: %s", frame.frame_id, type(error).__name__)
+            self._analyser.restart()
+            self._follower.unknown(frame.frame_id, Why.TRACKING_FAILED)
+            start = True
+        self._keep_copies(frame.frame_id, start)
+
+    def _take(self, frame: RawFrame, restart: bool, side: int) -> bool:
+        """Returns whether the frame starts a shot."""
+        with frame.analysis() as bgr:
+            small = Small.of(bgr, self._small_wh)
+            self._copies[frame.frame_id] = _parse_copy(bgr, side)
+        if small.uniform:
+            self._analyser.restart()
+            self._follower.unknown(frame.frame_id, Why.UNIFORM)
+            small.wipe()
+            return True
+        why: Why | None = None
+        if restart:
+            self._analyser.restart()
+            why = Why.RECONNECTED
+        back = self._analyser.feed_back(small)
+        ahead = None
+        if back is None:
+            why = why or (Why.NO_PARSE if self._seen == 1 else Why.CUT)
+        elif self._aligned:
+            ahead = self._analyser.reverse(back)
+        self._follower.add(frame.frame_id, frame.captured_ns / 1e9, small, back, ahead, start=why)
+        return back is None
+
+    def _keep_copies(self, newest: int, start: bool) -> None:
+        """Keeps the copies that a parse may be ordered of: the newest, and a shot's first."""
+        if start or self._first:
+            self._shot_first = newest
+            self._first = False
+        for number in [n for n in self._copies if n not in (newest, self._shot_first)]:
+            self._copies.pop(number).fill(0)
+
+    def copy_of(self, frame_id: int) -> Picture | None:
+        """Returns the copy of a frame for the parser, which zeroes it."""
+        return self._copies.pop(frame_id, None)
+
+    def close(self) -> None:
+        """Zeroes everything."""
+        for copy in self._copies.values():
+            copy.fill(0)
+        self._copies.clear()
+        self._follower.close()
+
+
+def _parse_copy(bgr: Picture, side: int) -> Picture:
+    height, width = bgr.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    if scale == 1:
+        return bgr.copy()
+    size_wh = max(1, round(width * scale)), max(1, round(height * scale))
+    return np.asarray(cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)

@@ -1,0 +1,191 @@
+"""A sink that cannot hold up the picture: fed from a small queue, made again when it fails."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from typing import Final, final
+
+from ..core.errors import M2FPStreamError, PromiseError, SinkError
+from ..core.redact import redact
+from ..core.safe import SafeFrame
+from ..sinks.base import Sink
+
+__all__ = ["MakeSink", "Outlet"]
+
+_log = logging.getLogger(__name__)
+
+MakeSink = Callable[[tuple[int, int]], Sink[SafeFrame]]
+"""Opens a sink for frames of that (width, height)."""
+
+_FIRST_WAIT_S: Final = 1.0
+_LONGEST_WAIT_S: Final = 30.0
+_HEALTHY_FRAMES: Final = 250
+"""Frames written after which the next wait is the first again."""
+
+_JOIN_S: Final = 5.0
+"""What a sink gets to complete its output at the end; every sink bounds its own waits."""
+
+
+@final
+class Outlet:
+    """Feeds one sink with composed frames.
+
+    Frames wait in a queue of `keep`; the oldest is dropped for a newer one, and counted. A sink
+    that fails is made again after a growing wait; the other outlets do not notice. A sink that
+    refuses what it is given (`PromiseError`) ends the run.
+
+    Args:
+        name: for messages and statistics.
+        make: opens the sink.
+        keep: frames that may wait.
+        own_thread: False: `pump` must be called instead, from the thread that called `open`.
+        idle: called by `pump` with the sink while no frame waits.
+        on_notice: gets sentences for the user.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        make: MakeSink,
+        *,
+        keep: int,
+        own_thread: bool = True,
+        idle: Callable[[Sink[SafeFrame]], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
+    ) -> None:
+        self.name = name
+        self.own_thread = own_thread
+        self._make = make
+        self._idle = idle or (lambda _: None)
+        self._keep = keep
+        self._notice = on_notice or (lambda _: None)
+        self._sink: Sink[SafeFrame] | None = None
+        self._size_wh = (0, 0)
+        self._waiting: deque[SafeFrame] = deque()
+        self._changed = threading.Condition()
+        self._ended = False
+        self._thread: threading.Thread | None = None
+        self._retry_at_s = 0.0
+        self._wait_s = _FIRST_WAIT_S
+        self._since = 0
+        self.error: BaseException | None = None
+        """What ends the run."""
+        self.written = 0
+        self.dropped = 0
+        self.failures = 0
+
+    @property
+    def up(self) -> bool:
+        """True while a sink is open."""
+        return self._sink is not None
+
+    def open(self, size_wh: tuple[int, int]) -> None:
+        """Opens the sink for the first time.
+
+        Raises:
+            SinkError, UsageError: it cannot be opened.
+        """
+        self._size_wh = size_wh
+        self._sink = self._make(size_wh)
+        if self.own_thread:
+            self._thread = threading.Thread(
+                target=self._work, name=f"outlet-{self.name}", daemon=True
+            )
+            self._thread.start()
+
+    def offer(self, frame: SafeFrame) -> None:
+        """Queues a frame; never waits."""
+        with self._changed:
+            if self._ended:
+                return
+            if len(self._waiting) >= self._keep:
+                self._waiting.popleft()
+                self.dropped += 1
+            self._waiting.append(frame)
+            self._changed.notify_all()
+
+    def pump(self) -> bool:
+        """Writes what waits, from the calling thread; returns whether there was anything."""
+        with self._changed:
+            frame = self._waiting.popleft() if self._waiting else None
+        if frame is not None:
+            self._write(frame)
+        elif self._sink is not None:
+            try:
+                self._idle(self._sink)
+            except SinkError as error:
+                self._failed(error)
+        return frame is not None
+
+    def close(self, *, complete: bool) -> None:
+        """Writes what waits and completes the output, or, where not `complete`, drops both."""
+        with self._changed:
+            self._ended = True
+            if not complete:
+                self._waiting.clear()
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(_JOIN_S)
+            if self._thread.is_alive():
+                self.failures += 1
+                _log.warning("%s does not end; it is left behind", self.name)
+                return
+        else:
+            while complete and self.pump():
+                pass
+        self._end(complete=complete)
+
+    def _work(self) -> None:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._ended)
+                if not self._waiting:
+                    return
+                frame = self._waiting.popleft()
+            self._write(frame)
+
+    def _write(self, frame: SafeFrame) -> None:
+        try:
+            if self._sink is None:
+                if time.monotonic() < self._retry_at_s or self._ended:
+                    self.dropped += 1
+                    return
+                self._sink = self._make(self._size_wh)
+                self._since = self.written
+                self._notice(f"{self.name}: works again")
+            self._sink.write(frame)
+            self.written += 1
+            if self.written - self._since > _HEALTHY_FRAMES:
+                self._wait_s = _FIRST_WAIT_S
+        except PromiseError as error:
+            self.error = error
+        except (M2FPStreamError, OSError) as error:
+            self._failed(error)
+        except BaseException as error:  # whoever watches raises it
+            self.error = error
+
+    def _failed(self, error: BaseException) -> None:
+        sink, self._sink = self._sink, None
+        if sink is not None:
+            sink.abort()
+        self.failures += 1
+        self._retry_at_s = time.monotonic() + self._wait_s
+        self._notice(f"{self.name}: {redact(str(error))}; trying again in {self._wait_s:g} s")
+        self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2)
+
+    def _end(self, *, complete: bool) -> None:
+        sink, self._sink = self._sink, None
+        if sink is None:
+            return
+        if not complete or self.written == 0:
+            sink.abort()
+            return
+        try:
+            sink.finish()
+        except SinkError as error:
+            self.failures += 1
+            self._notice(f"{self.name}: {redact(str(error))}")

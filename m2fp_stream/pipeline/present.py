@@ -1,0 +1,316 @@
+"""Turns judged frames into composed ones, in order and in time; nobody to judge: the card.
+
+One thread composes once for all sinks. It waits for nobody longer than the frame's deadline, so
+that a parser, a tracker or a source that stands still shows as the card, not as an old picture.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Final, Protocol, final
+
+import numpy as np
+
+from ..core.labels import Label
+from ..core.plan import CoverState, Parsed, Propagated, Unknown, Why
+from ..core.raw import RawFrame
+from ..core.ring import BufferPool
+from ..core.safe import CoverLevel, SafeFrame
+from ..policy import Policy
+from .control import PrivacyDial
+from .follow import Verdict
+from .outlet import Outlet
+from .stats import LiveStats
+
+__all__ = ["Ages", "Composer", "FrameStates", "Presenter"]
+
+_log = logging.getLogger(__name__)
+
+_MOST_HELD: Final = 64
+"""Frames that may wait for their verdict; two seconds at 30 frames a second."""
+
+_READY_SHARE: Final = 0.9
+"""The delay is such that so many of the last frames were judged within it."""
+
+_READY_FRAMES: Final = 90
+_SLOWER_A_FRAME: Final = 0.02
+"""Share by which the delay moves towards its aim with each frame, when it shrinks."""
+
+
+class Composer(Protocol):
+    """The one thing that may turn a raw frame into a safe one."""
+
+    def compose(self, raw: RawFrame, state: CoverState) -> SafeFrame:
+        """Returns the composed frame; total."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Ages:
+    """From which age of the last parse more is covered, in seconds (P3)."""
+
+    person_s: float
+    frame_s: float
+
+
+@final
+class FrameStates:
+    """Turns verdicts into cover states, and covers more the older they are (P3)."""
+
+    def __init__(self, policy: Policy, ages: Ages) -> None:
+        self._policy, self._ages = policy, ages
+
+    def of(
+        self,
+        raw: RawFrame,
+        verdict: Verdict | None,
+        level: CoverLevel = CoverLevel.PARTS,
+        why: Why = Why.PARSER_SILENT,
+    ) -> CoverState:
+        """Returns the state of a frame.
+
+        Args:
+            raw: the frame.
+            verdict: None where it was not judged in time.
+            level: what is hidden at least.
+            why: the reason, where there is no verdict.
+        """
+        if level is CoverLevel.FRAME:
+            return Unknown(Why.ON_REQUEST)
+        if verdict is None:
+            return Unknown(why)
+        if verdict.covered is None:
+            return Unknown(verdict.why)
+        if verdict.age_s >= self._ages.frame_s:
+            return Unknown(Why.STALE)
+        parts = verdict.covered.parts
+        if level is CoverLevel.PERSON or verdict.age_s >= self._ages.person_s:
+            anybody = parts > 0
+            if verdict.people is not None:
+                anybody |= verdict.people > 0
+            parts = np.where(anybody, np.uint8(Label.HUMAN), np.uint8(0))
+        plan = self._policy.plan(
+            frame_id=raw.frame_id,
+            size_wh=raw.size_wh,
+            parts=parts,
+            tracks=verdict.covered.tracks,
+        )
+        return Parsed(plan) if verdict.parsed else Propagated(plan, verdict.age_s, 1.0)
+
+
+@dataclass(slots=True, eq=False)
+class _Held:
+    raw: RawFrame
+    captured_s: float
+    verdict: Verdict | None = None
+
+
+@final
+class Presenter:
+    """Composes frames and hands them to the outlets.
+
+    Args:
+        composer: makes the frames.
+        policy: makes plans.
+        outlets: who gets the frames.
+        dial: how much is hidden.
+        stats: what was shown is counted there.
+        ages: see there.
+        deadline_s: a frame not judged so long after its capture is shown as the card.
+        away_s: after so long without a frame the card is shown, and again every half of it.
+        steady: frames are delayed evenly (aligned), not shown as soon as they are judged.
+        size_wh: (width, height) of every frame.
+        why_away: says why no frames come.
+    """
+
+    def __init__(
+        self,
+        *,
+        composer: Composer,
+        policy: Policy,
+        outlets: Sequence[Outlet],
+        dial: PrivacyDial,
+        stats: LiveStats,
+        ages: Ages,
+        deadline_s: float,
+        away_s: float,
+        steady: bool,
+        size_wh: tuple[int, int],
+        why_away: Callable[[], Why | None],
+    ) -> None:
+        self._composer, self._outlets = composer, outlets
+        self._dial, self._stats = dial, stats
+        self._states = FrameStates(policy, ages)
+        self._deadline_s, self._away_s = deadline_s, away_s
+        self._steady, self._size_wh, self._why_away = steady, size_wh, why_away
+        self._held: deque[_Held] = deque()
+        self._by_id: dict[int, _Held] = {}
+        self._changed = threading.Condition()
+        self._ended = False
+        self._ready: deque[float] = deque(maxlen=_READY_FRAMES)
+        self._delay_s = 0.0
+        self._pool = BufferPool(keep=1)
+        self._last_pts: int | None = None
+        self._last_captured_s = self._last_shown_s = time.monotonic()
+        self._thread = threading.Thread(target=self._work, name="presenter", daemon=True)
+        self.error: BaseException | None = None
+
+    def start(self) -> None:
+        """Starts composing."""
+        self._last_captured_s = self._last_shown_s = time.monotonic()
+        self._thread.start()
+
+    def expect(self, raw: RawFrame) -> None:
+        """Takes a frame; in order. The presenter releases it."""
+        held = _Held(raw, raw.captured_ns / 1e9)
+        with self._changed:
+            if self._ended:
+                raw.release()
+                return
+            self._held.append(held)
+            self._by_id[raw.frame_id] = held
+            self._changed.notify_all()
+
+    def judge(self, verdicts: Sequence[Verdict]) -> None:
+        """Says what is known about frames that were expected; too late is no error."""
+        now_s = time.monotonic()
+        with self._changed:
+            for verdict in verdicts:
+                held = self._by_id.get(verdict.frame_id)
+                if held is not None and held.verdict is None:
+                    held.verdict = verdict
+                    self._ready.append(now_s - held.captured_s)
+            self._changed.notify_all()
+
+    def close(self, *, show_rest: bool) -> None:
+        """Ends composing; with `show_rest`, the frames held are shown first, each when due."""
+        with self._changed:
+            self._ended = True
+            if not show_rest:
+                self._drop()
+            self._changed.notify_all()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._drop()
+
+    def _drop(self) -> None:
+        while self._held:
+            self._held.popleft().raw.release()
+        self._by_id.clear()
+
+    # --- the composing thread ---
+
+    def _work(self) -> None:
+        try:
+            while True:
+                held, card = self._next()
+                if held is not None:
+                    try:
+                        self._show(held)
+                    finally:
+                        held.raw.release()
+                elif card is not None:
+                    self._show_card(card)
+                else:
+                    return
+        except BaseException as error:  # whoever watches raises it
+            self.error = error
+
+    def _next(self) -> tuple[_Held | None, Why | None]:
+        """Waits for what is to be shown next: a frame, or the card; neither at the end."""
+        with self._changed:
+            while True:
+                now_s = time.monotonic()
+                if self._held:
+                    at_s = self._due_s(self._held[0])
+                    if at_s <= now_s or len(self._held) > _MOST_HELD:
+                        held = self._held.popleft()
+                        self._by_id.pop(held.raw.frame_id, None)
+                        return held, None
+                elif self._ended:
+                    return None, None
+                else:
+                    at_s = float("inf")
+                # No picture stands longer than this after its capture.
+                card_s = self._last_captured_s + self._away_s
+                card_s = max(card_s, self._last_shown_s + self._away_s / 2)
+                if card_s <= now_s and not self._ended:
+                    return None, self._why_now()
+                self._changed.wait(max(0.0, min(at_s, card_s) - now_s) if not self._ended else 0.01)
+
+    def _due_s(self, held: _Held) -> float:
+        if held.verdict is None:
+            return held.captured_s + self._deadline_s
+        if not self._steady or self._ended:
+            return 0.0
+        return held.captured_s + min(self._delay_s, self._deadline_s)
+
+    def _why_now(self) -> Why:
+        return self._why_away() or (Why.PARSER_SILENT if self._held else Why.SOURCE_AWAY)
+
+    def _pace(self) -> None:
+        """Moves the steady delay: up at once, down slowly."""
+        if not self._ready:
+            return
+        aim_s = float(np.quantile(np.fromiter(self._ready, float), _READY_SHARE))
+        if aim_s > self._delay_s:
+            self._delay_s = aim_s
+        else:
+            self._delay_s += (aim_s - self._delay_s) * _SLOWER_A_FRAME
+
+    def _show(self, held: _Held) -> None:
+        if self._steady:
+            with self._changed:
+                self._pace()
+        self._last_captured_s = held.captured_s
+        raw = held.raw
+        why = self._why_away() or Why.PARSER_SILENT
+        state = self._states.of(raw, held.verdict, self._dial.level, why)
+        raw.pts = self._rising(raw.pts)
+        safe = self._composer.compose(raw, state)
+        now_s = time.monotonic()
+        covered = 1.0
+        if not isinstance(state, Unknown):
+            covered = float(np.count_nonzero(state.plan.cover)) / state.plan.cover.size
+        self._hand_out(safe, now_s - held.captured_s, covered)
+
+    def _show_card(self, why: Why) -> None:
+        """Shows the card where there is no frame."""
+        now_s = time.monotonic()
+        width, height = self._size_wh
+        pts = round(now_s * 1e6)
+        if self._last_pts is not None:  # frames are shown late, and go on from where they were
+            pts = self._last_pts + round((now_s - self._last_shown_s) * 1e6)
+        pts = self._rising(pts)
+        raw = RawFrame(
+            self._pool.take(height, width),
+            frame_id=-1,
+            pts=pts,
+            time_base=Fraction(1, 1_000_000),
+            captured_ns=time.monotonic_ns(),
+            give_back=self._pool.give_back,
+        )
+        try:
+            safe = self._composer.compose(raw, Unknown(why))
+        finally:
+            raw.release()
+        self._hand_out(safe, 0.0, 1.0)
+
+    def _hand_out(self, safe: SafeFrame, latency_s: float, covered: float) -> None:
+        for outlet in self._outlets:
+            outlet.offer(safe)
+        self._last_shown_s = time.monotonic()
+        self._stats.frame(safe.cover, latency_s, covered)
+
+    def _rising(self, pts: int) -> int:
+        if self._last_pts is not None:
+            pts = max(pts, self._last_pts + 1)
+        self._last_pts = pts
+        return pts

@@ -1,0 +1,85 @@
+"""How often and how finely a live picture is parsed, so that it keeps its frame rate.
+
+The picture comes first: where frames are dropped, parses become rarer, then smaller. Where none
+are, they become closer again, one step at a time, so that the two do not chase each other.
+"""
+
+from __future__ import annotations
+
+from typing import Final, final
+
+__all__ = ["Schedule"]
+
+_SIDES: Final = (1.0, 0.8, 0.65, 0.5)
+"""Parse sizes as shares of the configured one; half of it finds heads of twice the size."""
+
+_CALM_S: Final = 5.0
+"""Seconds without a dropped frame before parses become closer again."""
+
+_DROPPED_SHARE: Final = 0.02
+"""Dropped frames of those captured, from which the machine counts as overloaded."""
+
+
+@final
+class Schedule:
+    """Says when the next parse is due. Not thread-safe.
+
+    Args:
+        shortest_s, longest_s: bounds of the time between the starts of two parses.
+        side: longer side of the parse copy in pixels, at most.
+        late_s: a parse that takes longer than this is too slow for the cover's age.
+    """
+
+    def __init__(self, *, shortest_s: float, longest_s: float, side: int, late_s: float) -> None:
+        self._shortest_s, self._longest_s = shortest_s, max(shortest_s, longest_s)
+        self._full_side = side
+        self._late_s = late_s
+        self._interval_s = shortest_s
+        self._step = 0
+        self._last_s = float("-inf")
+        self._calm_since: float | None = None
+
+    @property
+    def interval_s(self) -> float:
+        """Least time between the starts of two parses."""
+        return self._interval_s
+
+    @property
+    def side(self) -> int:
+        """Longer side of the parse copy, in pixels."""
+        return max(1, round(self._full_side * _SIDES[self._step]))
+
+    def due(self, now_s: float) -> bool:
+        """Says whether a parse may start now."""
+        return now_s - self._last_s >= self._interval_s
+
+    def started(self, now_s: float) -> None:
+        """Says that one did."""
+        self._last_s = now_s
+
+    def observe(self, now_s: float, *, captured: int, dropped: int, parse_s: float | None) -> None:
+        """Takes what happened in the last second or so.
+
+        Args:
+            now_s: monotonic.
+            captured: frames that came.
+            dropped: of them, frames that nobody had time for.
+            parse_s: how long a parse took lately; None: none was answered.
+        """
+        overloaded = dropped > _DROPPED_SHARE * max(1, captured)
+        if overloaded or (parse_s is not None and parse_s > self._late_s):
+            self._calm_since = None
+            at_end = self._interval_s >= self._longest_s
+            if overloaded and not at_end:
+                self._interval_s = min(self._longest_s, max(0.04, self._interval_s * 1.5))
+            else:
+                self._step = min(len(_SIDES) - 1, self._step + 1)
+            return
+        if self._calm_since is None:
+            self._calm_since = now_s
+        elif now_s - self._calm_since >= _CALM_S:
+            self._calm_since = now_s
+            if self._step and (parse_s is None or parse_s < 0.5 * self._late_s):
+                self._step -= 1
+            elif self._interval_s > self._shortest_s:
+                self._interval_s = max(self._shortest_s, self._interval_s / 1.25)

@@ -1,0 +1,392 @@
+"""A stage for live runs: footage at its own pace that breaks on cue, and what the sinks saw of it.
+
+    python -m tests.chaos.live_stage [FAULT ...]
+
+runs every fault once in each alignment and prints how long it took until all was covered and until
+the picture was back: the table in docs/threat-model.md.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from m2fp_stream.compositor.compose import Compositor
+from m2fp_stream.core.errors import SinkError, SourceError
+from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.safe import CoverLevel, SafeFrame
+from m2fp_stream.pipeline.capture import Capture, CaptureOptions
+from m2fp_stream.pipeline.control import PrivacyDial
+from m2fp_stream.pipeline.live import LiveOptions, LiveRun
+from m2fp_stream.pipeline.outlet import Outlet
+from m2fp_stream.pipeline.stats import LiveStats
+from m2fp_stream.pipeline.workers import ParserQueue, ParserWorker, SyncParser, WorkerSpec
+from m2fp_stream.policy import Policy, PolicyOptions
+from m2fp_stream.sinks.base import Sink
+from m2fp_stream.sources.base import Captured, Source, SourceInfo
+from m2fp_stream.tracking.options import TrackingOptions
+from tests.texture import contains_marker, marker
+
+from . import faulty
+from .stage import HEIGHT, WIDTH, Picture, backdrop
+
+RATE = 25
+TIME_BASE = Fraction(1, 1_000_000)
+TEXTURE = marker(77, 64, 48)
+ROOM = backdrop(0)
+PATIENCE_S = 30.0
+"""How long a test waits for what must come; no measure of speed."""
+
+
+def scene(frame_id: int) -> Picture:
+    """The room with the marked person in it."""
+    left, top, right, bottom = faulty.person_box(frame_id)
+    picture = ROOM.copy()
+    picture[top:bottom, left:right] = TEXTURE
+    return picture
+
+
+def shows_marker(pixels: Picture, frame_id: int) -> bool:
+    """Whether the marker is to be seen where the person stands in that frame, or anywhere."""
+    if frame_id < 0:  # a card without a frame: look everywhere
+        return contains_marker(pixels, TEXTURE[:16, :16])
+    left, top, right, bottom = faulty.person_box(frame_id)
+    return contains_marker(pixels[top:bottom, left:right], TEXTURE)
+
+
+@dataclass
+class Cues:
+    """What is to go wrong with the source, set while it runs."""
+
+    lost: threading.Event = field(default_factory=threading.Event)
+    silent: threading.Event = field(default_factory=threading.Event)
+    frozen: threading.Event = field(default_factory=threading.Event)
+    refuse: threading.Event = field(default_factory=threading.Event)
+    end: threading.Event = field(default_factory=threading.Event)
+    picture: Callable[[int], Picture] = scene
+    kept: Picture | None = None
+
+
+class LiveFootage(Source):
+    """Gives drawn pictures at a camera's pace."""
+
+    def __init__(
+        self, cues: Cues, first_frame_id: int, size_wh: tuple[int, int] | None, rate: int = RATE
+    ) -> None:
+        super().__init__()
+        if cues.refuse.is_set():
+            raise SourceError("the drawn camera is not there; plug it in")
+        self._cues, self._next, self._rate = cues, first_frame_id, rate
+        self._info = SourceInfo(size_wh=size_wh or (WIDTH, HEIGHT), time_base=TIME_BASE)
+        cues.lost.clear()
+
+    @property
+    def info(self) -> SourceInfo:
+        return self._info
+
+    def _capture(self) -> Iterator[Captured]:
+        due_s = time.monotonic()
+        while not self._cues.end.is_set():
+            due_s = max(due_s + 1 / self._rate, time.monotonic() - 1.0)
+            time.sleep(max(0.0, due_s - time.monotonic()))
+            while self._cues.silent.is_set():
+                if self._cues.end.wait(0.01):
+                    return
+            if self._cues.lost.is_set():
+                raise SourceError("the drawn camera was unplugged")
+            cues = self._cues
+            picture = cues.picture(self._next) if cues.kept is None else cues.kept
+            cues.kept = picture if cues.frozen.is_set() else None
+            now_ns = time.monotonic_ns()
+            yield Captured(
+                RawFrame(
+                    picture.copy(),
+                    frame_id=self._next,
+                    pts=now_ns // 1000,
+                    time_base=TIME_BASE,
+                    captured_ns=now_ns,
+                )
+            )
+            self._next += 1
+
+
+@dataclass(frozen=True)
+class Seen:
+    """One composed frame: when it came, and what it was."""
+
+    at_s: float
+    captured_s: float
+    frame_id: int
+    level: CoverLevel
+    reason: str
+    raw: bool
+
+
+class Watching(Sink[SafeFrame]):
+    """Looks for the marker in every frame and keeps what it saw, not the frame."""
+
+    accepts = SafeFrame
+
+    def __init__(self, seen: list[Seen], on_emit: Callable[[], None] | None = None) -> None:
+        super().__init__()
+        self._seen = seen
+        self._on_emit = on_emit
+
+    def _emit(self, item: SafeFrame) -> None:
+        if self._on_emit is not None:
+            self._on_emit()
+        self._seen.append(
+            Seen(
+                time.monotonic(),
+                item.captured_ns / 1e9,
+                item.frame_id,
+                item.cover.level,
+                item.cover.reason,
+                shows_marker(item.pixels, item.frame_id),
+            )
+        )
+
+    def _finish(self) -> None:
+        pass
+
+    def _abort(self) -> None:
+        pass
+
+
+class Performance:
+    """One live run in a thread of its own, which can be watched and broken while it goes."""
+
+    def __init__(
+        self,
+        parser: SyncParser | None = None,
+        *,
+        cues: Cues | None = None,
+        live: dict[str, Any] | None = None,
+        capture: dict[str, Any] | None = None,
+        on_emit: Callable[[], None] | None = None,
+        more_outlets: tuple[Outlet, ...] = (),
+        rate: int = RATE,
+    ) -> None:
+        self.seen: list[Seen] = []
+        self.notices: list[str] = []
+        self.cues = cues or Cues()
+        self.dial = PrivacyDial()
+        self.stats = LiveStats()
+        self.worker = parser or worker()
+        self.queue = ParserQueue(self.worker, attempts=1)
+        quick = {"backoff_s": 0.05, "max_backoff_s": 0.2, "healthy_s": 0.0, "frozen_s": 0.5}
+        self.capture = Capture(
+            lambda first, size: LiveFootage(self.cues, first, size, rate),
+            CaptureOptions.model_validate({"input": "drawn", **quick, **(capture or {})}),
+            endless=True,
+            on_notice=self.notices.append,
+        )
+        self.outlet = Outlet("watching", lambda _: Watching(self.seen, on_emit), keep=8)
+        self.run = LiveRun(
+            capture=self.capture,
+            outlets=(self.outlet, *more_outlets),
+            composer=Compositor(),
+            parser=self.queue,
+            policy=Policy(PolicyOptions()),
+            tracking=TrackingOptions(),
+            options=LiveOptions.model_validate(live or {}),
+            dial=self.dial,
+            stats=self.stats,
+            on_notice=self.notices.append,
+        )
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, name="performance")
+
+    def __enter__(self) -> Performance:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.run.stop()
+        self.cues.end.set()
+        self._thread.join()
+        self.queue.close()
+
+    def _run(self) -> None:
+        try:
+            self.run.run()
+        except BaseException as error:
+            self.error = error
+
+    def wait_for(self, what: Callable[[Seen], bool], after_s: float = 0.0) -> Seen:
+        """Returns the first frame composed after a moment that is so."""
+        give_up_s = time.monotonic() + PATIENCE_S
+        while time.monotonic() < give_up_s:
+            for one in list(self.seen):
+                if one.at_s > after_s and what(one):
+                    return one
+            if self.error is not None:
+                raise self.error
+            time.sleep(0.02)
+        raise AssertionError(f"nothing of the kind came in {PATIENCE_S:g} s; {self.seen[-3:]}")
+
+    def picture(self, after_s: float = 0.0) -> Seen:
+        """Waits for a frame that shows something of the room."""
+        return self.wait_for(lambda one: one.level is not CoverLevel.FRAME, after_s)
+
+    def card(self, after_s: float = 0.0) -> Seen:
+        """Waits for a frame that is covered whole."""
+        return self.wait_for(lambda one: one.level is CoverLevel.FRAME, after_s)
+
+    def raw_frames(self) -> list[int]:
+        """Returns the frames in which the marker was to be seen."""
+        return [one.frame_id for one in list(self.seen) if one.raw]
+
+
+def worker(fault: str = "none", **options: Any) -> ParserWorker:
+    """Returns a parser in a process of its own."""
+    at: list[int] | None = options.pop("at", None)
+    return ParserWorker(
+        WorkerSpec("tests.chaos.faulty:Faulty", {"fault": fault, "at": at}, deadline_s=1.2)
+    )
+
+
+# --- the faults ---
+
+FAULT_FRAMES = range(40, 80)
+"""About which a faulty parser does not tell the truth; at 25 a second the camera reaches the first
+after less than two."""
+
+PARSER_FAULTS = ("raising", "hanging", "killed", "nan", "empty", "wrong_size", "slow", "memory")
+SOURCE_FAULTS = ("lost", "silent", "frozen", "swapped", "resized", "noisy")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What one fault did.
+
+    Attributes:
+        raw: frames that showed the marker.
+        covered_s: from the fault to the first whole cover; None where none was needed.
+        recovered_s: from the fault's end to the next frame that shows the room.
+    """
+
+    raw: int
+    covered_s: float | None
+    recovered_s: float
+
+
+def run_parser_fault(fault: str, alignment: str) -> Outcome:
+    """Breaks the parser for the frames of `FAULT_FRAMES`."""
+    parser = worker(fault, at=list(FAULT_FRAMES))
+    with Performance(parser, live={"alignment": alignment}) as stage:
+        began = stage.wait_for(lambda one: one.frame_id >= FAULT_FRAMES.start)
+        card = stage.card(began.at_s - 1e-6)
+        ended = stage.wait_for(lambda one: one.frame_id >= FAULT_FRAMES.stop)
+        back = stage.picture(max(card.at_s, ended.at_s))
+        time.sleep(0.3)
+        return Outcome(
+            len(stage.raw_frames()),
+            max(0.0, card.at_s - began.captured_s),
+            max(0.0, back.at_s - ended.captured_s),
+        )
+
+
+def other_camera(frame_id: int) -> Picture:
+    """The same person in another room."""
+    left, top, right, bottom = faulty.person_box(frame_id)
+    picture = OTHER_ROOM.copy()
+    picture[top:bottom, left:right] = TEXTURE
+    return picture
+
+
+def noisy(frame_id: int) -> Picture:
+    """What a broken stream decodes to: blocks of garbage, and still the person."""
+    picture = scene(frame_id)
+    rng = np.random.default_rng(frame_id)
+    for _ in range(12):
+        y, x = int(rng.integers(0, HEIGHT - 32)), int(rng.integers(0, WIDTH - 32))
+        picture[y : y + 32, x : x + 32] = rng.integers(0, 256, 3)
+    return picture
+
+
+OTHER_ROOM = backdrop(5)
+
+
+def run_source_fault(fault: str, alignment: str) -> Outcome:
+    """Breaks the source for about a second."""
+    cues = Cues()
+    with Performance(cues=cues, live={"alignment": alignment}) as stage:
+        stage.picture()
+        time.sleep(0.5)
+        began_s = time.monotonic()
+        match fault:
+            case "lost":
+                cues.refuse.set()
+                cues.lost.set()
+            case "silent":
+                cues.silent.set()
+            case "frozen":
+                cues.frozen.set()
+            case "swapped":
+                cues.picture = other_camera
+            case "resized":
+                cues.lost.set()
+                cues.picture = other_camera
+            case _:
+                cues.picture = noisy
+        covered_s: float | None = None
+        if fault in ("lost", "silent", "frozen"):
+            covered_s = stage.card(began_s).at_s - began_s
+        time.sleep(1.0)
+        ended_s = time.monotonic()
+        cues.refuse.clear()
+        cues.silent.clear()
+        cues.frozen.clear()
+        if fault == "noisy":
+            cues.picture = scene
+        back = stage.picture(ended_s)
+        time.sleep(0.5)
+        return Outcome(len(stage.raw_frames()), covered_s, max(0.0, back.at_s - ended_s))
+
+
+class Failing(Sink[SafeFrame]):
+    """A sink that fails, or blocks, after a few frames."""
+
+    accepts = SafeFrame
+
+    def __init__(self, how: str, release: threading.Event) -> None:
+        super().__init__()
+        self._how, self._release, self._count = how, release, 0
+
+    def _emit(self, item: SafeFrame) -> None:
+        self._count += 1
+        if self._count > 5:
+            if self._how == "full":
+                raise SinkError("no space left; free some")
+            self._release.wait(PATIENCE_S)
+
+    def _finish(self) -> None:
+        pass
+
+    def _abort(self) -> None:
+        pass
+
+
+def main(names: list[str]) -> None:
+    print(f"{'fault':14}{'alignment':14}{'raw':>5}{'covered s':>12}{'back s':>10}")
+    for fault in (*PARSER_FAULTS, *SOURCE_FAULTS):
+        if names and fault not in names:
+            continue
+        for alignment in ("aligned", "low_latency"):
+            run = run_parser_fault if fault in PARSER_FAULTS else run_source_fault
+            out = run(fault, alignment)
+            covered = "-" if out.covered_s is None else f"{out.covered_s:.2f}"
+            print(f"{fault:14}{alignment:14}{out.raw:5}{covered:>12}{out.recovered_s:10.2f}")
+            sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
