@@ -271,7 +271,8 @@ def _outlets(
             if not token:
                 token.append(sink.token)
                 query = "" if options.token else f"?token={sink.token}"
-                say(f"serving {sink.address}/live.ts{query} and {sink.address}/live.m3u8{query}")
+                place = f"http://{sink.address[0]}:{sink.address[1]}"
+                say(f"serving {place}/live.ts{query} and {place}/live.m3u8{query}")
             return sink
 
         add("server", serve, _KEEP_WRITTEN)

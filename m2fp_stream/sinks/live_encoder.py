@@ -132,17 +132,25 @@ class LiveEncoder:
         width, height = self._size_wh
         return width + width % 2, height + height % 2
 
-    def encode(self, frame: SafeFrame, *, key: bool = False) -> EncodedFrame:
-        """Returns `frame`, encoded; `key` makes it a key frame whenever the last one was.
+    def check(self, frame: SafeFrame) -> None:
+        """Refuses a frame that cannot be encoded.
 
         Raises:
-            SinkError: another size or time base than announced, or a `pts` that does not rise.
+            SinkError: it has another size or time base than announced.
         """
         if frame.size_wh != self._size_wh or frame.time_base != self._time_base:
             raise SinkError(
                 f"expected {self._size_wh} at {self._time_base} s a tick, "
                 f"got {frame.size_wh} at {frame.time_base}"
             )
+
+    def encode(self, frame: SafeFrame, *, key: bool = False) -> EncodedFrame:
+        """Returns `frame`, encoded; `key` makes it a key frame whenever the last one was.
+
+        Raises:
+            SinkError: another size or time base than announced, or a `pts` that does not rise.
+        """
+        self.check(frame)
         if self._first_pts is None:
             self._first_pts, key = frame.pts, True
         elif frame.pts <= self._last_pts:

@@ -164,6 +164,7 @@ class PushSink(Sink[SafeFrame]):
         return self._dropped
 
     def _emit(self, item: SafeFrame) -> None:
+        self._encoder.check(item)
         self._flush()
         if self._greeted and (not self._connected or self._behind()):
             if self._connected and not self._fresh:

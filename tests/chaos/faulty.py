@@ -150,6 +150,15 @@ class ReadsInput(Faulty):
         return self._with(result, label_map=label_map, evidence=(label_map > 0)[None] * np.uint8(9))
 
 
+class Standing(Faulty):
+    """Says that the person stands where it stood in the first frame."""
+
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
+    ) -> ParseResult:
+        return self._with(good_result(bgr.shape[0], bgr.shape[1], 0), frame_id=frame_id)
+
+
 def broken_factory() -> Faulty:
     """Cannot be made."""
     raise RuntimeError("secret text that must not be passed on")

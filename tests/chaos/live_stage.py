@@ -22,7 +22,7 @@ from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core.errors import SinkError, SourceError
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverLevel, SafeFrame
-from m2fp_stream.pipeline.capture import Capture, CaptureOptions
+from m2fp_stream.pipeline.capture import Capture, CaptureOptions, OpenSource
 from m2fp_stream.pipeline.control import PrivacyDial
 from m2fp_stream.pipeline.live import LiveOptions, LiveRun
 from m2fp_stream.pipeline.outlet import Outlet
@@ -134,8 +134,14 @@ class Watching(Sink[SafeFrame]):
 
     accepts = SafeFrame
 
-    def __init__(self, seen: list[Seen], on_emit: Callable[[], None] | None = None) -> None:
+    def __init__(
+        self,
+        seen: list[Seen],
+        on_emit: Callable[[], None] | None = None,
+        look: Callable[[Picture, int], bool] | None = None,
+    ) -> None:
         super().__init__()
+        self._look = look or shows_marker
         self._seen = seen
         self._on_emit = on_emit
 
@@ -149,7 +155,7 @@ class Watching(Sink[SafeFrame]):
                 item.frame_id,
                 item.cover.level,
                 item.cover.reason,
-                shows_marker(item.pixels, item.frame_id),
+                self._look(item.pixels, item.frame_id),
             )
         )
 
@@ -173,6 +179,8 @@ class Performance:
         on_emit: Callable[[], None] | None = None,
         more_outlets: tuple[Outlet, ...] = (),
         rate: int = RATE,
+        open_source: OpenSource | None = None,
+        look: Callable[[Picture, int], bool] | None = None,
     ) -> None:
         self.seen: list[Seen] = []
         self.notices: list[str] = []
@@ -183,12 +191,12 @@ class Performance:
         self.queue = ParserQueue(self.worker, attempts=1)
         quick = {"backoff_s": 0.05, "max_backoff_s": 0.2, "healthy_s": 0.0, "frozen_s": 0.5}
         self.capture = Capture(
-            lambda first, size: LiveFootage(self.cues, first, size, rate),
+            open_source or (lambda first, size: LiveFootage(self.cues, first, size, rate)),
             CaptureOptions.model_validate({"input": "drawn", **quick, **(capture or {})}),
             endless=True,
             on_notice=self.notices.append,
         )
-        self.outlet = Outlet("watching", lambda _: Watching(self.seen, on_emit), keep=8)
+        self.outlet = Outlet("watching", lambda _: Watching(self.seen, on_emit, look), keep=8)
         self.run = LiveRun(
             capture=self.capture,
             outlets=(self.outlet, *more_outlets),
@@ -255,9 +263,9 @@ def worker(fault: str = "none", **options: Any) -> ParserWorker:
 
 # --- the faults ---
 
-FAULT_FRAMES = range(40, 80)
+FAULT_FRAMES = range(25, 60)
 """About which a faulty parser does not tell the truth; at 25 a second the camera reaches the first
-after less than two."""
+after a second."""
 
 PARSER_FAULTS = ("raising", "hanging", "killed", "nan", "empty", "wrong_size", "slow", "memory")
 SOURCE_FAULTS = ("lost", "silent", "frozen", "swapped", "resized", "noisy")
