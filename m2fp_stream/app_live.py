@@ -106,7 +106,7 @@ def run_live(
     outlets = _outlets(config, composer, on_key, say, out)
     if not outlets:
         raise UsageError(
-            "nowhere to show or write the picture; switch a sink on, e.g. window.on: true"
+            "nowhere to show or write the picture; switch a sink on, e.g. window.enabled: true"
         )
     try:
         size_wh = capture.connect().size_wh
@@ -224,7 +224,7 @@ def _outlets(
     def add(name: str, make: Callable[[tuple[int, int]], Sink[SafeFrame]], keep: int) -> None:
         outlets.append(Outlet(name, make, keep=keep, on_notice=say))
 
-    if config.window.on:
+    if config.window.enabled:
         outlets.append(
             Outlet(
                 "window",
@@ -235,7 +235,7 @@ def _outlets(
                 on_notice=say,
             )
         )
-    if config.virtual_camera.on:
+    if config.virtual_camera.enabled:
         add(
             "virtual camera",
             lambda size_wh: VirtualCameraSink(
@@ -243,7 +243,7 @@ def _outlets(
             ),
             _KEEP_SHOWN,
         )
-    if config.record.on:
+    if config.record.enabled:
         add(
             "recording",
             lambda size_wh: SegmentSink(
@@ -254,13 +254,13 @@ def _outlets(
             ),
             _KEEP_WRITTEN,
         )
-    if config.push.on:
+    if config.push.enabled:
         add(
             "push",
             lambda size_wh: PushSink(config.push, size_wh=size_wh, time_base=LIVE_TIME_BASE),
             _KEEP_WRITTEN,
         )
-    if config.serve.on:
+    if config.serve.enabled:
         token: list[str] = []  # of the first server; one made anew keeps it
 
         def serve(size_wh: tuple[int, int]) -> Sink[SafeFrame]:
@@ -276,7 +276,7 @@ def _outlets(
             return sink
 
         add("server", serve, _KEEP_WRITTEN)
-    if config.pipe.on:
+    if config.pipe.enabled:
         # A reader that leaves is an error of write(), not a signal that ends the program.
         signal.signal(signal.SIGPIPE, signal.SIG_IGN)
         target = out or sys.stdout.buffer

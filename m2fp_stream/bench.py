@@ -75,7 +75,7 @@ def _measure(
             "capture.input": source,
             "capture.loop": True,
             "live.alignment": mode,
-            "pipe.on": True,
+            "pipe.enabled": True,
         }
     )
     samples: list[tuple[float, dict[str, Any], float]] = []

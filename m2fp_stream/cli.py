@@ -230,15 +230,15 @@ def _parse(args: argparse.Namespace) -> None:
 
 
 def _preview(args: argparse.Namespace) -> None:
-    overrides: dict[str, object] = {"window.on": not args.no_window}
+    overrides: dict[str, object] = {"window.enabled": not args.no_window}
     if args.source is not None:
         overrides["capture.input"] = args.source
     elif args.camera is not None:
         overrides["capture.input"] = f"camera:{args.camera}"
     if args.virtual_camera:
-        overrides["virtual_camera.on"] = True
+        overrides["virtual_camera.enabled"] = True
     if args.record is not None:
-        overrides |= {"record.on": True, "record.folder": args.record}
+        overrides |= {"record.enabled": True, "record.folder": args.record}
     if args.full_screen:
         overrides["window.full_screen"] = True
     if args.mirror is not None:

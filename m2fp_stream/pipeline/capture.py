@@ -257,7 +257,7 @@ class Capture:
                 print_now, now = _checksum(frame), time.monotonic()
                 if print_now != checksum:
                     checksum, same_since, self._frozen = print_now, now, None
-                elif 0 < self._options.frozen_s <= now - same_since:
+                elif self._endless and 0 < self._options.frozen_s <= now - same_since:
                     frame.release()
                     self.away, self._frozen = Why.FROZEN, checksum
                     return SourceError(
@@ -276,9 +276,9 @@ class Capture:
                 inbox.put(captured)
             return SourceError("the source ended") if self._endless else None
         except SourceError as error:
-            if not self._endless:
-                raise
-            return error
+            if self._endless or self._stopping.is_set():
+                return error
+            raise
         finally:
             source.close()
             self._source = None

@@ -157,6 +157,7 @@ class Follower:
     def unknown(self, frame_id: int, why: Why) -> None:
         """Takes a frame that cannot be followed; the next one starts a shot."""
         self._end_shot()
+        self._shot += 1
         self._broken = Why.NO_PARSE
         self._verdicts.append(Verdict(frame_id, None, why=why))
 
@@ -176,7 +177,7 @@ class Follower:
             return None
         due = moment.time_s - self._full_s >= self._full_interval_s
         look = Look.FULL if self._suspicious or due else Look.GLANCE
-        if self._anchor is None:
+        if self._anchor is None or (not self._aligned and moment.state is None):
             look = Look.FRESH
         self._flying = moment.frame_id
         if not self._aligned:
@@ -191,13 +192,13 @@ class Follower:
         if not found:
             return  # too late, or the shot ended before
         moment = found[0]
-        if findings is None:
-            self._failed = True
-            if moment.shot != self._shot:
-                self._give_up(m for m in self._moments if m.shot == moment.shot)
-            return
         try:
-            self._correct(moment, findings)
+            if findings is not None:
+                self._correct(moment, findings)
+            elif moment.shot == self._shot:
+                self._failed = True
+            else:
+                self._settle_tail(moment.shot)
         except _TRACKING_ERRORS as error:
             _log.warning("tracking failed: %s", type(error).__name__)
             self._forget(Why.TRACKING_FAILED)
@@ -219,10 +220,18 @@ class Follower:
     # --- states ---
 
     def _correct(self, moment: _Moment, findings: Findings) -> None:
-        anchor = self._anchor if self._anchor and self._anchor.shot == moment.shot else None
         if self._aligned:
             self._advance(moment)
         state = moment.state
+        if state is None and not findings.thorough:
+            # What was known is lost, and a glance does not tell who else is there.
+            if moment.shot == self._shot:
+                self._forget(Why.TRACKING_FAILED)
+            else:
+                self._settle_tail(moment.shot)
+            return
+        same_shot = (one for one in self._moments if one.shot == moment.shot)
+        anchor = next((one for one in same_shot if one.parse_s == one.time_s), None)
         lost = state is not None and self._tracker.loses(state, findings)
         corrected = self._tracker.correct(
             state or self._tracker.blank(moment.small),
@@ -247,12 +256,17 @@ class Follower:
             self._anchor = moment
         self._drop_before(moment)
         if self._aligned:
-            self._advance(None)
             if moment.shot != self._shot:
                 self._settle_tail(moment.shot)
+            else:
+                self._advance(None)
         else:
             for earlier, later in zip(self._moments, list(self._moments)[1:], strict=False):
-                if later.shot == moment.shot:
+                if later.shot != moment.shot:
+                    continue
+                if earlier.state is None:
+                    later.state, later.why = None, earlier.why
+                else:
                     self._step(earlier, later)
         self._note_suspicion()
 
@@ -336,6 +350,7 @@ class Follower:
 
     def _settle_tail(self, shot: int) -> None:
         """Judges what follows a shot's last parse from that side alone, and forgets the shot."""
+        self._advance(None)
         for moment in self._moments:
             if moment.shot == shot and not moment.judged:
                 self._judge(moment, self._forward_verdict(moment))
@@ -358,7 +373,6 @@ class Follower:
         if self._aligned and flying:
             return  # the frames up to it are judged when it is answered
         if self._aligned and anchor is not None:
-            self._advance(None)
             self._settle_tail(self._shot)
         self._clear()
 
@@ -371,6 +385,7 @@ class Follower:
         self._shot += 1
         newest.shot, newest.why = self._shot, why
         newest.state = newest.back = newest.ahead = None
+        newest.parse_s = -1.0
         self._moments.append(newest)
 
     def _drop_before(self, moment: _Moment) -> None:

@@ -33,7 +33,7 @@ class PipeOptions(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    on: bool = Field(
+    enabled: bool = Field(
         default=False,
         title="Pipe",
         description="Write the covered picture to standard output as YUV4MPEG2.",

@@ -59,7 +59,7 @@ class PushOptions(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    on: bool = Field(default=False, title="Push", description="Send the covered picture.")
+    enabled: bool = Field(default=False, title="Push", description="Send the covered picture.")
     url: str = Field(
         default="",
         repr=False,

@@ -32,7 +32,7 @@ class RecordOptions(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    on: bool = Field(default=False, title="Record", description="Write the covered picture.")
+    enabled: bool = Field(default=False, title="Record", description="Write the covered picture.")
     folder: str = Field(
         default=".",
         min_length=1,

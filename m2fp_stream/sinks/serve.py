@@ -26,7 +26,7 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any, ClassVar, Final, Self, cast, final
 from urllib.parse import parse_qs, quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from ..core.errors import SinkError
 from ..core.safe import SafeFrame
@@ -72,7 +72,7 @@ class ServeOptions(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    on: bool = Field(
+    enabled: bool = Field(
         default=False,
         title="Serve",
         description="Offer the covered picture at http://HOST:PORT/live.m3u8 (HLS) and /live.ts.",
@@ -125,13 +125,18 @@ class ServeOptions(BaseModel):
         description="x264's preset: slower ones need less bandwidth for the same quality.",
     )
 
+    @field_validator("host")
+    @classmethod
+    def _an_address(cls, host: str) -> str:
+        try:
+            _address(host)
+        except ValueError:
+            raise ValueError("expected an IP address or localhost") from None
+        return host
+
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:
-        try:
-            address = _address(self.host)
-        except ValueError:
-            raise ValueError("host must be an IP address or localhost") from None
-        if not address.is_loopback:
+        if not _address(self.host).is_loopback:
             if not self.allow_remote:
                 raise ValueError(
                     "host is open to other computers; set allow_remote: true or use 127.0.0.1"

@@ -44,7 +44,7 @@ class VirtualCameraOptions(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    on: bool = Field(
+    enabled: bool = Field(
         default=False,
         title="Feed a virtual camera",
         description="Whether composed frames go to a camera that other programs can choose.",

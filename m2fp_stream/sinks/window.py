@@ -50,7 +50,7 @@ class WindowOptions(BaseModel):
 
     model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
-    on: bool = Field(
+    enabled: bool = Field(
         default=False,
         title="Show a window",
         description="Whether composed frames are shown on the screen.",

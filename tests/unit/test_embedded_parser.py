@@ -266,12 +266,31 @@ PERSON_CONFIDENCE = 0.734
 PERSON_XYXY = (15, 14, 364, 508)
 
 
+class Persons:
+    """Answers both looks of the person detector; what is far is asked for as often as it is."""
+
+    def __init__(self, scene: Scene) -> None:
+        self._scene = scene
+        self.far_looks = 0
+
+    def __call__(self, _: Picture, far: list[Box] | None = None) -> list[Box]:
+        found = self.far(_) if far is None else far
+        return [*self._scene.persons, *found]
+
+    def far(self, _: Picture) -> list[Box]:
+        self.far_looks += 1
+        self._scene.far_looks = self.far_looks
+        return list(self._scene.far)
+
+
 class Scene:
     """A parser whose networks answer what a test put in."""
 
     def __init__(self, parser: EmbeddedParser, monkeypatch: pytest.MonkeyPatch) -> None:
         self.faces: list[Box] = []
         self.persons: list[Box] = []
+        self.far: list[Box] = []
+        self.far_looks = 0
         self.mask: Box | None = None
         self.presence = 1.0
         self.regions: list[Region] = []
@@ -280,7 +299,7 @@ class Scene:
         self.faint: dict[PartClass, Box] = {}
         self._parser = parser
         monkeypatch.setattr(parser, "_faces", lambda _: self.faces)
-        monkeypatch.setattr(parser, "_persons", lambda _: self.persons)
+        monkeypatch.setattr(parser, "_persons", Persons(self))
         monkeypatch.setattr(parser, "_glance_faces", lambda _: self.faces)
         monkeypatch.setattr(parser, "_body", self._body)
         monkeypatch.setattr(parser, "_parts", self._see_parts)
@@ -634,3 +653,54 @@ def test_a_network_that_answers_nan_has_failed(name: str) -> None:
     assert all(np.isfinite(output).all() for output in network.run(blob))
     with pytest.raises(ParserError, match="not finite"):
         network.run(blob + np.float32(np.nan))
+
+
+# --- people far away ---
+
+FAR = Box(200, 40, 220, 80, 0.9)  # two fifteenths of the picture's long side
+
+
+@pytest.fixture
+def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
+    """A parser that looks for people far away in every other full parse only."""
+    with EmbeddedParser(EmbeddedOptions(far_every=2)) as parser:
+        yield Scene(parser, monkeypatch)
+
+
+def hides_any_of(result: ParseResult, box: Box) -> bool:
+    return bool(head(result)[box.slices(SIZE_HW)].any() or result.must_cover.any())
+
+
+def test_people_far_away_stay_where_they_were_until_the_next_far_look(patient: Scene) -> None:
+    patient.far = [FAR]
+    assert hides_any_of(patient.parse(Look.FRESH), FAR)
+    patient.far = []
+    assert hides_any_of(patient.parse(), FAR)
+    assert patient.far_looks == 1
+    assert not hides_any_of(patient.parse(), FAR)
+    assert patient.far_looks == 2
+
+
+def test_larger_people_are_not_remembered_where_they_were(patient: Scene) -> None:
+    near = Box(200, 40, 240, 140, 0.9)
+    patient.far = [near]
+    assert hides_any_of(patient.parse(Look.FRESH), near)
+    patient.far = []
+    assert not hides_any_of(patient.parse(), near)
+
+
+def test_a_fresh_look_forgets_who_was_far_away(patient: Scene) -> None:
+    patient.far = [FAR]
+    patient.parse(Look.FRESH)
+    patient.far = []
+    assert not hides_any_of(patient.parse(Look.FRESH), FAR)
+    assert patient.far_looks == 2
+
+
+def test_a_look_aside_always_looks_far_and_changes_no_turn(patient: Scene) -> None:
+    patient.parse(Look.FRESH)
+    patient.far = [FAR]
+    assert hides_any_of(patient.parse(Look.ASIDE), FAR)
+    assert patient.far_looks == 2
+    assert not hides_any_of(patient.parse(), FAR)  # its turn is the next
+    assert hides_any_of(patient.parse(), FAR)

@@ -27,7 +27,9 @@ _EXACT = ("-sws_flags", "accurate_rnd+full_chroma_int+bilinear")
 
 
 def sink(file: BinaryIO, size_wh: tuple[int, int] = SIZE, **options: Any) -> PipeSink:
-    return PipeSink(file, PipeOptions(on=True, **options), size_wh=size_wh, time_base=MICROSECOND)
+    return PipeSink(
+        file, PipeOptions(enabled=True, **options), size_wh=size_wh, time_base=MICROSECOND
+    )
 
 
 def frame(number: int, pts: int, size_wh: tuple[int, int] = SIZE) -> Any:

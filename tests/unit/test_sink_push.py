@@ -51,7 +51,7 @@ GLib.MainLoop().run()
 
 
 def sink(url: str, size_wh: tuple[int, int] = SIZE, **options: Any) -> PushSink:
-    settings = {"on": True, "url": url, "preset": "ultrafast", **options}
+    settings = {"enabled": True, "url": url, "preset": "ultrafast", **options}
     return PushSink(PushOptions(**settings), size_wh=size_wh, time_base=MICROSECOND)
 
 

@@ -30,7 +30,7 @@ NAME = re.compile(r"m2fp-stream-\d{8}-\d{6}(-\d+)?\.mp4")
 
 
 def sink(folder: Path, **options: Any) -> SegmentSink:
-    settings = {"on": True, "preset": "ultrafast", "segment_s": 1.0, **options}
+    settings = {"enabled": True, "preset": "ultrafast", "segment_s": 1.0, **options}
     return SegmentSink(folder, RecordOptions(**settings), size_wh=SIZE, time_base=MICROSECOND)
 
 

@@ -30,7 +30,7 @@ TOKEN = "t0ken-for_tests.~0123456789"
 
 
 def sink(size_wh: tuple[int, int] = SIZE, **options: Any) -> ServeSink:
-    settings = {"on": True, "port": 0, "token": TOKEN, **options}
+    settings = {"enabled": True, "port": 0, "token": TOKEN, **options}
     return ServeSink(ServeOptions(**settings), size_wh=size_wh, time_base=MICROSECOND)
 
 

@@ -99,7 +99,7 @@ def opened(notes: Path) -> Iterator[Open]:
         options = {"backend": BACKEND, "stale_s": 5.0, **options}
         sinks.append(
             VirtualCameraSink(
-                VirtualCameraOptions(on=True, **options),
+                VirtualCameraOptions(enabled=True, **options),
                 size_wh=size_wh,
                 card=card or media.composed(flat(40, size_wh), time_base=TIME_BASE),
                 rate=rate,
@@ -237,7 +237,7 @@ while True:
 def test_simulated_after_the_parents_death_the_card_is_shown_for_a_while(
     notes: Path, linger_s: float
 ) -> None:
-    options = VirtualCameraOptions(on=True, backend=BACKEND, stale_s=5.0, linger_s=linger_s)
+    options = VirtualCameraOptions(enabled=True, backend=BACKEND, stale_s=5.0, linger_s=linger_s)
     with subprocess.Popen(
         [sys.executable, "-P", "-c", PARENT, options.model_dump_json()],
         env={**os.environ, "PYTHONPATH": str(ROOT)},

@@ -242,7 +242,7 @@ def opened(display: str) -> Iterator[Callable[..., Driven]]:
     programs: list[Driven] = []
 
     def start(**options: Any) -> Driven:
-        programs.append(Driven(display, WindowOptions(on=True, **options)))
+        programs.append(Driven(display, WindowOptions(enabled=True, **options)))
         assert programs[-1].line() == "made"
         return programs[-1]
 

@@ -1,0 +1,174 @@
+"""Parses give way to the picture, and come back when there is time for both."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m2fp_stream.pipeline.schedule import Schedule
+
+LATE_S = 0.4
+
+
+def schedule(
+    shortest_s: float = 0.0, longest_s: float = 0.25, side: int = 640, late_s: float = LATE_S
+) -> Schedule:
+    return Schedule(shortest_s=shortest_s, longest_s=longest_s, side=side, late_s=late_s)
+
+
+class Clock:
+    """Observes once a second."""
+
+    def __init__(self, one: Schedule) -> None:
+        self._one, self._now_s = one, 100.0
+
+    def tell(self, *, dropped: int = 0, parse_s: float | None = 0.1, times: int = 1) -> None:
+        for _ in range(times):
+            self._now_s += 1.0
+            self._one.observe(self._now_s, captured=30, dropped=dropped, parse_s=parse_s)
+
+    def overload_to_the_end(self) -> None:
+        self.tell(dropped=10, times=20)
+
+
+def test_the_first_parse_is_due_at_once_and_the_next_after_the_interval() -> None:
+    one = schedule(shortest_s=0.1)
+    assert one.due(0.0)
+    one.started(5.0)
+    assert not one.due(5.05)
+    assert one.due(5.1001)
+
+
+def test_without_an_interval_a_parse_follows_at_once() -> None:
+    one = schedule()
+    one.started(5.0)
+    assert one.due(5.0)
+
+
+def test_overload_makes_parses_rarer_and_only_then_smaller() -> None:
+    one = schedule()
+    clock = Clock(one)
+    seen = []
+    for _ in range(12):
+        clock.tell(dropped=3)
+        seen.append((one.interval_s, one.side))
+    intervals = [interval_s for interval_s, _ in seen]
+    assert intervals == sorted(intervals)
+    assert intervals[0] > 0
+    assert intervals[-1] == 0.25
+    assert {side for interval_s, side in seen[: intervals.index(0.25) + 1]} == {640}
+    assert seen[-1][1] == 320
+
+
+def test_a_dropped_frame_among_many_is_no_overload() -> None:
+    one = schedule(shortest_s=0.1)
+    one.observe(1.0, captured=100, dropped=2, parse_s=0.1)
+    assert one.interval_s == 0.1
+    one.observe(2.0, captured=100, dropped=3, parse_s=0.1)
+    assert one.interval_s > 0.1
+
+
+def test_a_slow_parse_becomes_smaller_not_rarer() -> None:
+    one = schedule(shortest_s=0.1)
+    Clock(one).tell(parse_s=LATE_S + 0.01)
+    assert (one.interval_s, one.side) == (0.1, 512)
+
+
+def test_calm_brings_size_back_first_and_then_frequency() -> None:
+    one = schedule(shortest_s=0.1)
+    clock = Clock(one)
+    clock.overload_to_the_end()
+    assert (one.interval_s, one.side) == (0.25, 320)
+    seen = []
+    for _ in range(80):
+        clock.tell()
+        seen.append((one.interval_s, one.side))
+    full = [side for _, side in seen].index(640)
+    assert {interval_s for interval_s, _ in seen[: full + 1]} == {0.25}
+    assert seen[-1] == (0.1, 640)
+
+
+def test_calm_is_waited_for_before_each_step_back() -> None:
+    one = schedule(shortest_s=0.1)
+    clock = Clock(one)
+    clock.tell(dropped=10)
+    rarer_s = one.interval_s
+    clock.tell(times=5)
+    assert one.interval_s == rarer_s
+    clock.tell(dropped=10)  # the calm starts anew
+    rarer_s = one.interval_s
+    clock.tell(times=5)
+    assert one.interval_s == rarer_s
+    clock.tell()
+    assert one.interval_s < rarer_s
+
+
+def test_a_size_that_takes_half_the_limit_is_not_raised_again() -> None:
+    one = schedule(shortest_s=0.1)
+    clock = Clock(one)
+    clock.tell(parse_s=0.5)
+    clock.tell(parse_s=0.3, times=30)
+    assert one.side == 512
+
+
+def test_without_an_answer_calm_still_brings_parses_back() -> None:
+    one = schedule(shortest_s=0.1)
+    clock = Clock(one)
+    clock.overload_to_the_end()
+    clock.tell(parse_s=None, times=120)
+    assert (one.interval_s, one.side) == (0.1, 640)
+
+
+def test_a_second_without_frames_is_no_overload() -> None:
+    one = schedule(shortest_s=0.1)
+    one.observe(1.0, captured=0, dropped=0, parse_s=None)
+    assert (one.interval_s, one.side) == (0.1, 640)
+
+
+def test_a_longest_interval_below_the_shortest_gives_way() -> None:
+    one = schedule(shortest_s=0.5, longest_s=0.1)
+    Clock(one).overload_to_the_end()
+    assert one.interval_s == 0.5
+
+
+@given(
+    shortest_s=st.floats(0, 1),
+    longest_s=st.floats(0.001, 1),
+    side=st.integers(1, 1280),
+    told=st.lists(
+        st.tuples(
+            st.floats(0, 10),
+            st.integers(0, 60),
+            st.integers(0, 60),
+            st.none() | st.floats(0, 5),
+        ),
+        max_size=60,
+    ),
+)
+def test_whatever_happens_interval_and_size_stay_within_their_bounds(
+    shortest_s: float,
+    longest_s: float,
+    side: int,
+    told: list[tuple[float, int, int, float | None]],
+) -> None:
+    one = schedule(shortest_s=shortest_s, longest_s=longest_s, side=side)
+    now_s = 0.0
+    for seconds, captured, dropped, parse_s in told:
+        now_s += seconds
+        before = one.interval_s, one.side
+        one.observe(now_s, captured=captured, dropped=dropped, parse_s=parse_s)
+        assert shortest_s <= one.interval_s <= max(shortest_s, longest_s)
+        assert max(1, round(side / 2)) <= one.side <= side
+        if dropped > captured:
+            assert one.interval_s >= before[0]
+            assert one.side <= before[1]
+        one.started(now_s)
+        assert one.due(now_s + one.interval_s + 1e-9)
+
+
+@pytest.mark.parametrize("side", [160, 640, 1280])
+def test_the_smallest_size_is_half_of_the_configured_one(side: int) -> None:
+    one = schedule(side=side)
+    Clock(one).tell(parse_s=9.0, times=10)
+    assert one.side == side // 2

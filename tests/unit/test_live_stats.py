@@ -1,0 +1,126 @@
+"""What a live run says about itself is counted, recent, and numbers only."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m2fp_stream.core.plan import Why
+from m2fp_stream.core.safe import CoverInfo, CoverLevel
+from m2fp_stream.pipeline import stats as module
+from m2fp_stream.pipeline.stats import LiveStats
+
+PARSED = CoverInfo(0.0, CoverLevel.PARTS, "parsed")
+
+
+def card(why: Why) -> CoverInfo:
+    return CoverInfo(None, CoverLevel.FRAME, why.value)
+
+
+def test_before_the_first_frame_there_are_no_distributions() -> None:
+    summary = LiveStats().summary()
+    assert summary["frames"] == summary["parses"] == summary["frames_wholly_covered"] == 0
+    assert summary["latency_ms"] is summary["cover_age_ms"] is summary["parse_ms"] is None
+    assert summary["covered_fraction"] is None
+    assert summary["fps"] == 0
+
+
+def test_distributions_have_the_middle_the_high_end_and_the_highest() -> None:
+    stats = LiveStats()
+    for number in range(101):
+        stats.frame(CoverInfo(number / 1000, CoverLevel.PARTS, "propagated"), number / 100, 0.5)
+        stats.parse(number / 10, failed=False)
+    summary = stats.summary()
+    assert summary["latency_ms"] == {"p50": 500.0, "p95": 950.0, "max": 1000.0}
+    assert summary["cover_age_ms"] == {"p50": 50.0, "p95": 95.0, "max": 100.0}
+    assert summary["parse_ms"] == {"p50": 5000.0, "p95": 9500.0, "max": 10000.0}
+    assert summary["covered_fraction"] == 0.5
+
+
+@given(values=st.lists(st.floats(0, 5), min_size=1, max_size=30))
+def test_a_distribution_is_ordered_and_within_what_was_measured(values: list[float]) -> None:
+    stats = LiveStats()
+    for value in values:
+        stats.frame(PARSED, value, 0.0)
+    spread = stats.summary()["latency_ms"]
+    assert spread["p50"] <= spread["p95"] <= spread["max"]
+    assert spread["max"] == round(max(values) * 1e3, 1)
+    assert spread["p50"] >= round(min(values) * 1e3, 1)
+
+
+def test_cards_are_counted_by_their_reason() -> None:
+    stats = LiveStats()
+    for why in (Why.STALE, Why.SOURCE_AWAY, Why.STALE):
+        stats.frame(card(why), 0.1, 1.0)
+    stats.frame(PARSED, 0.1, 0.0)
+    summary = stats.summary()
+    assert summary["frames"] == 4
+    assert summary["frames_wholly_covered"] == 3
+    assert summary["reasons"] == {Why.STALE.value: 2, Why.SOURCE_AWAY.value: 1}
+    assert summary["covered_fraction"] == 0.75
+    assert summary["cover_age_ms"]["max"] == 0  # a card has no age
+
+
+def test_failed_parses_are_counted_among_the_parses() -> None:
+    stats = LiveStats()
+    stats.parse(0.1, failed=False)
+    stats.parse(5.0, failed=True)
+    assert (stats.summary()["parses"], stats.summary()["parses_failed"]) == (2, 1)
+
+
+def test_distributions_forget_and_counts_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WINDOW_S", 0.05)
+    stats = LiveStats()
+    stats.frame(PARSED, 9.0, 1.0)
+    stats.parse(9.0, failed=False)
+    time.sleep(0.1)
+    summary = stats.summary()
+    assert summary["frames"] == summary["parses"] == 1
+    assert summary["latency_ms"] is summary["parse_ms"] is summary["covered_fraction"] is None
+    assert summary["fps"] == 0
+    stats.frame(PARSED, 1.0, 0.0)
+    assert stats.summary()["frames"] == 2
+
+
+def test_the_rate_is_that_of_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_WINDOW_S", 2.0)
+    began_s = time.monotonic()
+    stats = LiveStats()
+    for _ in range(50):
+        stats.frame(PARSED, 0.1, 0.0)
+    time.sleep(0.2)
+    summary = stats.summary()
+    took_s = time.monotonic() - began_s
+    assert 50 / max(2.0, took_s) <= summary["fps"] <= 50 / 0.2
+
+
+def test_a_summary_holds_what_others_counted_and_goes_into_json() -> None:
+    stats = LiveStats()
+    stats.frame(PARSED, 0.1, 0.2)
+    summary = stats.summary(captured=7, sinks={"window": {"up": True}})
+    assert summary["captured"] == 7
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_many_threads_may_add_and_ask() -> None:
+    stats = LiveStats()
+
+    def add() -> None:
+        for _ in range(300):
+            stats.frame(card(Why.CUT), 0.1, 1.0)
+            stats.parse(0.1, failed=True)
+            stats.summary()
+
+    threads = [threading.Thread(target=add) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    summary = stats.summary()
+    assert summary["frames"] == summary["parses"] == summary["parses_failed"] == 900
+    assert summary["reasons"] == {Why.CUT.value: 900}
