@@ -161,6 +161,8 @@ def write_facts(path: Path, facts: dict[str, Any]) -> None:
 def _worker(config: Settings, size_wh: tuple[int, int]) -> ParserWorker:
     options = worker_options(config, size_wh, config.live.parse_side)
     options["far_every"] = max(_FAR_EVERY, config.parser.far_every)
+    enlargement = max(1.0, config.live.parse_side / max(size_wh))
+    options["enlargement"] = min(config.parser.enlargement, enlargement)
     return ParserWorker(
         WorkerSpec(
             "m2fp_stream.parsers.embedded.parser:from_options",

@@ -287,10 +287,13 @@ class LiveRun:
             self._inbox.end(drop=not ended)
             if follower is not None:
                 follower.join()
+            self._inbox.end(drop=True)  # what a follower that failed left there
             if presenter is not None:
                 presenter.close(show_rest=complete and ended)
+                complete = complete and presenter.error is None
             for outlet in opened:
                 outlet.close(complete=complete)
+        self._raise_error(presenter)
 
     def facts(self) -> dict[str, Any]:
         """Returns what was measured so far, as JSON values."""
@@ -339,21 +342,25 @@ class LiveRun:
             busy = False
             for outlet in pumped:
                 busy |= outlet.pump()
-            for error in (
-                self._error,
-                presenter.error,
-                self._capture.error,
-                *(outlet.error for outlet in self._outlets),
-            ):
-                if error is not None:
-                    raise error
-            if not follower.is_alive():
+            alive = follower.is_alive()
+            self._raise_error(presenter)
+            if not alive:
                 return  # the source ended, and every frame was judged
             if time.monotonic() - second_s >= _OBSERVE_S:
                 second_s = time.monotonic()
                 self._on_second()
             if not busy:
                 self._stopping.wait(_TICK_S)
+
+    def _raise_error(self, presenter: Presenter) -> None:
+        for error in (
+            self._error,
+            presenter.error,
+            self._capture.error,
+            *(outlet.error for outlet in self._outlets),
+        ):
+            if error is not None:
+                raise error
 
     # --- the follower's thread ---
 
@@ -374,8 +381,10 @@ class LiveRun:
                 for frame_id, began_s, future in answers:
                     self._answer(follower, frame_id, began_s, future)
                 if captured is not None:
-                    presenter.expect(captured.frame)
-                    worker.take(captured, self._schedule.side)
+                    try:
+                        worker.take(captured, self._schedule.side)
+                    finally:  # who shows it releases it, perhaps at once
+                        presenter.expect(captured.frame)
                 presenter.judge(follower.take())
                 now_s = time.monotonic()
                 self._order(follower, worker, now_s)
@@ -389,6 +398,7 @@ class LiveRun:
                         parse_s=self._last_parse_s,
                     )
                     captured_before, dropped_before = frames, dropped
+                    self._last_parse_s = None
                 if captured is None and not answers and self._is_over(follower):
                     follower.finish()
                     presenter.judge(follower.take())

@@ -140,15 +140,21 @@ class Outlet:
         self._end(complete=complete)
 
     def _work(self) -> None:
-        while True:
-            with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._ended)
-                if not self._waiting:
-                    return
-                frame = self._waiting.popleft()
-            self._write(frame)
+        try:
+            while True:
+                with self._changed:
+                    self._changed.wait_for(lambda: self._waiting or self._ended)
+                    if not self._waiting:
+                        return
+                    frame = self._waiting.popleft()
+                self._write(frame)
+        except BaseException as error:  # whoever watches raises it
+            self.error = error
 
     def _write(self, frame: SafeFrame) -> None:
+        if self.error is not None:  # the run is ending: nothing more leaves here
+            self.dropped += 1
+            return
         try:
             if self._sink is None:
                 if time.monotonic() < self._retry_at_s or self._ended:
@@ -181,11 +187,15 @@ class Outlet:
         sink, self._sink = self._sink, None
         if sink is None:
             return
-        if not complete or self.written == 0:
-            sink.abort()
-            return
         try:
-            sink.finish()
-        except SinkError as error:
+            if complete and self.written > 0 and self.error is None:
+                sink.finish()
+            else:
+                sink.abort()
+        except PromiseError as error:
+            self.error = error
+        except (M2FPStreamError, OSError) as error:
             self.failures += 1
             self._notice(f"{self.name}: {redact(str(error))}")
+        except Exception as error:  # the other outlets are closed all the same
+            self.error = error

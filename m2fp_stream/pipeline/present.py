@@ -288,6 +288,9 @@ class Presenter:
         pts = round(now_s * 1e6)
         if self._last_pts is not None:  # frames are shown late, and go on from where they were
             pts = self._last_pts + round((now_s - self._last_shown_s) * 1e6)
+        with self._changed:
+            if self._held:  # a frame that is shown later than usual keeps its own time
+                pts = min(pts, self._held[0].raw.pts - 1)
         pts = self._rising(pts)
         raw = RawFrame(
             self._pool.take(height, width),

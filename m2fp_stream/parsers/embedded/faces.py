@@ -37,8 +37,17 @@ class FaceDetector:
         threshold: smallest confidence that is reported.
     """
 
-    def __init__(self, *, size: int, threshold: float, threads: int, runtime: str | None) -> None:
+    def __init__(
+        self,
+        *,
+        size: int,
+        threshold: float,
+        threads: int,
+        runtime: str | None,
+        enlargement: float = LARGEST_ENLARGEMENT,
+    ) -> None:
         self._network = open_network("centerface", threads=threads, runtime=runtime)
+        self._enlargement = enlargement
         self._size = size
         self._threshold = threshold
 
@@ -51,7 +60,7 @@ class FaceDetector:
     def __call__(self, bgr: NDArray[np.uint8]) -> list[Box]:
         """Returns the faces, most certain first, in pixels of `bgr` ((h, w, 3) uint8)."""
         height, width = bgr.shape[:2]
-        scale = min(self._size / max(height, width), LARGEST_ENLARGEMENT)
+        scale = min(self._size / max(height, width), self._enlargement)
         network_wh = (_network_side(width * scale), _network_side(height * scale))
         filter_kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         resized = cv2.resize(bgr, network_wh, interpolation=filter_kind)

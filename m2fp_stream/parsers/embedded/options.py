@@ -62,6 +62,14 @@ class EmbeddedOptions(BaseModel):
         description="Long side, in pixels, at which people far away are looked for, besides; "
         "not above person_size switches it off, which saves time and misses small people.",
     )
+    enlargement: float = Field(
+        2.0,
+        ge=1,
+        le=4,
+        title="Enlargement",
+        description="Small pictures are enlarged for the detectors at most so much. Live, no more "
+        "than the parse size asks for, so that smaller parses are cheaper.",
+    )
     far_every: int = Field(
         1,
         ge=1,

@@ -105,6 +105,7 @@ class EmbeddedParser(Parser):
         threads, runtime = self._options.threads, self._options.runtime
         self._faces = FaceDetector(
             size=self._options.face_size,
+            enlargement=self._options.enlargement,
             threshold=self._options.face_threshold,
             threads=threads,
             runtime=runtime,
@@ -112,6 +113,7 @@ class EmbeddedParser(Parser):
         self._glance_faces = self._faces.at(self._options.glance_size)
         self._persons = PersonDetector(
             size=self._options.person_size,
+            enlargement=self._options.enlargement,
             far_size=self._options.far_person_size,
             threshold=min(
                 self._options.evidence_threshold,

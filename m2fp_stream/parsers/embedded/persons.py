@@ -47,12 +47,21 @@ class PersonDetector:
     Args:
         size: long side of the network input in pixels.
         far_size: the same for people far away; no second look where it is not larger.
+        enlargement: a small picture is enlarged to the network's size at most so much.
         threshold: smallest confidence that is reported.
     """
 
     def __init__(
-        self, *, size: int, far_size: int, threshold: float, threads: int, runtime: str | None
+        self,
+        *,
+        size: int,
+        far_size: int,
+        threshold: float,
+        threads: int,
+        runtime: str | None,
+        enlargement: float = LARGEST_ENLARGEMENT,
     ) -> None:
+        self._enlargement = enlargement
         self._network = open_network("nanodet_person", threads=threads, runtime=runtime)
         self._size, self._far_size = size, far_size
         self._threshold = threshold
@@ -74,10 +83,11 @@ class PersonDetector:
         return [Box.from_row(xyxy[i], scores[i]) for i in kept]
 
     def far(self, bgr: NDArray[np.uint8]) -> list[Box]:
-        """Returns the small boxes of the finer look; none where it is switched off."""
-        if self._far_size <= self._size:
+        """Returns the small boxes of the finer look; none where it would be no finer."""
+        side = max(bgr.shape[:2])
+        if min(self._far_size, self._enlargement * side) <= self._size:
             return []
-        largest = FAR_SHARE * max(bgr.shape[:2])
+        largest = FAR_SHARE * side
         xyxy, scores = self._look(bgr, self._far_size)
         small = (xyxy[:, 2:] - xyxy[:, :2]).max(axis=1, initial=0) <= largest
         return [Box.from_row(xyxy[i], scores[i]) for i in np.flatnonzero(small)]
@@ -87,7 +97,7 @@ class PersonDetector:
     ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         """Returns (n, 4) corners in pixels of `bgr` and (n,) confidences at one network size."""
         height, width = bgr.shape[:2]
-        scale = min(size / max(height, width), LARGEST_ENLARGEMENT)
+        scale = min(size / max(height, width), self._enlargement)
         inner_w, inner_h = max(1, round(width * scale)), max(1, round(height * scale))
         filter_kind = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
         canvas = np.zeros((_network_side(inner_h), _network_side(inner_w), 3), np.float32)

@@ -1,0 +1,344 @@
+"""Live commands from end to end: the real program, a film of a person as if it were a camera."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from fractions import Fraction
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+Bgr = NDArray[np.uint8]
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+PATIENT = {"max_delay_s": 3.0, "person_after_s": 3.0, "frame_after_s": 3.0}
+"""A slow machine shows something, too."""
+PATIENCE_S = 60.0
+FACE_XYXY = (175, 70, 275, 190)  # Eileen Collins, NASA, public domain; by hand
+LOOKS_LIKE_HER = 0.6
+"""Correlation of the face with itself in the film: above .95; under frost: below .4 (measured)."""
+
+
+@pytest.fixture(scope="module")
+def portrait() -> Bgr:
+    folder = Path(str(import_module("skimage").__file__)).parent
+    picture = cv2.imread(str(folder / "data" / "astronaut.png"))
+    assert picture is not None
+    return np.asarray(picture, np.uint8)
+
+
+@pytest.fixture(scope="module")
+def film(portrait: Bgr, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Four seconds at 15 frames a second; the picture sways."""
+    path = tmp_path_factory.mktemp("film") / "portrait.mp4"
+    with av.open(path, "w") as container:
+        stream = container.add_stream("libx264", rate=15, options={"crf": "12", "preset": "fast"})
+        stream.width, stream.height, stream.pix_fmt = 400, 360, "yuv420p"
+        stream.time_base = stream.codec_context.time_base = Fraction(1, 15)
+        for number in range(60):
+            left = 24 + round(20 * np.sin(number * 2 * np.pi / 60))
+            view = np.ascontiguousarray(portrait[:360, left : left + 400])
+            frame = av.VideoFrame.from_ndarray(view, "bgr24")
+            frame.pts, frame.time_base = number, Fraction(1, 15)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+def likeness(picture: Bgr, portrait: Bgr) -> float:
+    """How much the likest place of a picture looks like her face."""
+    left, top, right, bottom = FACE_XYXY
+    face = portrait[top:bottom, left:right]
+    return float(cv2.matchTemplate(picture, face, cv2.TM_CCOEFF_NORMED).max())
+
+
+def pictures(path: Path) -> Iterator[Bgr]:
+    with av.open(str(path), "r") as container:
+        for frame in container.decode(video=0):
+            yield np.asarray(frame.to_ndarray(format="bgr24"), np.uint8)
+
+
+def command(*arguments: object) -> list[str]:
+    return [sys.executable, "-P", "-m", "m2fp_stream", *map(str, arguments)]
+
+
+def environment(**more: str) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name not in ("DISPLAY",)}
+    return {**kept, "PYTHONPATH": str(ROOT), **more}
+
+
+def run(*arguments: object, cwd: Path, **more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(*arguments),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=cwd,
+        env=environment(**more),
+        timeout=120,
+    )
+
+
+def write_config(path: Path, **sections: Any) -> Path:
+    path.write_text(json.dumps(sections), encoding="utf-8")  # JSON is YAML
+    return path
+
+
+def until(condition: Callable[[], object]) -> None:
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up_s, "waited in vain"
+        time.sleep(0.05)
+
+
+def test_the_film_itself_shows_her(film: Path, portrait: Bgr) -> None:
+    """The control of the tests below."""
+    assert min(likeness(picture, portrait) for picture in pictures(film)) > 0.9
+
+
+@pytest.mark.parametrize("alignment", ["aligned", "low_latency"])
+def test_a_run_records_pipes_and_measures_and_shows_her_nowhere(
+    film: Path, portrait: Bgr, tmp_path: Path, alignment: str
+) -> None:
+    config = write_config(
+        tmp_path / "run.yaml",
+        capture={"input": str(film), "loop": True},
+        live={"alignment": alignment, **PATIENT},
+        record={"enabled": True, "folder": str(tmp_path), "segment_s": 3.0, "preset": "ultrafast"},
+        pipe={"enabled": True, "fps": 15},
+    )
+    with (tmp_path / "out.y4m").open("wb") as out:
+        done = subprocess.run(
+            command("run", config, "--seconds", "9", "--stats", tmp_path / "stats.json"),
+            stdout=out,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+            env=environment(),
+            timeout=120,
+        )
+    assert done.returncode == 0, done.stderr
+    segments = sorted(tmp_path.glob("m2fp-stream-*.mp4"))
+    assert len(segments) >= 2
+    assert not list(tmp_path.glob(".*.part"))
+    shown = [picture for path in segments for picture in pictures(path)]
+    shown += list(pictures(tmp_path / "out.y4m"))
+    assert len(shown) > 100
+    assert max(likeness(picture, portrait) for picture in shown) < LOOKS_LIKE_HER
+    facts = json.loads((tmp_path / "stats.json").read_text())
+    assert facts["frames"] > facts["frames_wholly_covered"] > 0  # the card until the first parse
+    assert facts["sinks"]["recording"]["written"] > 0
+    assert facts["cover_age_ms"]["p95"] <= 3000
+    for key in ("fps", "dropped", "parse_ms", "reconnects", "covered_fraction", "latency_ms"):
+        assert facts[key] is not None
+
+
+def test_frames_that_show_the_room_do_come(film: Path, portrait: Bgr, tmp_path: Path) -> None:
+    """Covering everything would pass the test above."""
+    config = write_config(
+        tmp_path / "run.yaml",
+        capture={"input": str(film), "loop": True},
+        live=PATIENT,
+        record={"enabled": True, "folder": str(tmp_path), "preset": "ultrafast"},
+    )
+    assert run("run", config, "--seconds", "8", cwd=tmp_path).returncode == 0
+    (segment,) = tmp_path.glob("*.mp4")
+    corner = portrait[250:330, 330:400]  # a shuttle model, far from her head
+    best = [
+        float(cv2.matchTemplate(picture, corner, cv2.TM_CCOEFF_NORMED).max())
+        for picture in pictures(segment)
+    ]
+    assert sum(one > 0.8 for one in best) > 10
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_run_and_completes_the_recording(
+    film: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    config = write_config(
+        tmp_path / "run.yaml",
+        capture={"input": str(film), "loop": True},
+        record={"enabled": True, "folder": str(tmp_path), "preset": "ultrafast"},
+    )
+    process = subprocess.Popen(
+        command("run", config, "--stats", tmp_path / "stats.json"),
+        stderr=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        # A shell that starts the tests in the background makes children ignore Ctrl-C.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    try:
+        until(lambda: (tmp_path / "stats.json").exists())
+        until(lambda: json.loads((tmp_path / "stats.json").read_text())["frames"] > 20)
+        process.send_signal(how)
+        _, errors = process.communicate(timeout=PATIENCE_S)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, errors
+    assert "Traceback" not in errors
+    (segment,) = tmp_path.glob("*.mp4")
+    assert len(list(pictures(segment))) > 5
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_what_is_served_by_http_shows_the_room_and_not_her(
+    film: Path, portrait: Bgr, tmp_path: Path
+) -> None:
+    config = write_config(
+        tmp_path / "run.yaml",
+        capture={"input": str(film), "loop": True},
+        serve={"enabled": True, "port": 0, "token": "a-token-of-my-own"},
+    )
+    process = subprocess.Popen(
+        command("run", config), stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    assert process.stderr is not None
+    try:
+        address = ""
+        for line in process.stderr:
+            if "serving http://" in line:
+                address = line.split("serving ")[1].split("/live.ts")[0]
+                break
+        url = f"{address}/live.ts?token=a-token-of-my-own"
+        with urllib.request.urlopen(url, timeout=30) as answer:
+            content = answer.read(300_000)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=PATIENCE_S)
+    (tmp_path / "got.ts").write_bytes(content)
+    shown = list(pictures(tmp_path / "got.ts"))
+    assert len(shown) > 10
+    assert max(likeness(picture, portrait) for picture in shown) < LOOKS_LIKE_HER
+
+
+@contextmanager
+def display() -> Iterator[str]:
+    if not (shutil.which("Xvfb") and shutil.which("import")):
+        pytest.skip("needs Xvfb and ImageMagick; apt-get install xvfb imagemagick")
+    reading, writing = os.pipe()
+    server = subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1024x768x24", "-nolisten", "tcp"],
+        pass_fds=[writing],
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(writing)
+    try:
+        with os.fdopen(reading) as number:
+            yield f":{number.readline().strip()}"
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def screenshot(name: str) -> Bgr:
+    done = subprocess.run(
+        ["import", "-display", name, "-window", "root", "png:-"], capture_output=True, check=True
+    )
+    picture = cv2.imdecode(np.frombuffer(done.stdout, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return np.asarray(picture, np.uint8)
+
+
+def test_the_preview_window_shows_the_room_and_not_her(
+    film: Path, portrait: Bgr, tmp_path: Path
+) -> None:
+    with display() as name:
+        process = subprocess.Popen(
+            command("preview", "--source", film, "--config", tmp_path / "loop.yaml"),
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(DISPLAY=name),
+            cwd=write_config(tmp_path / "loop.yaml", capture={"loop": True}, live=PATIENT).parent,
+        )
+        corner = portrait[250:330, 330:400]
+        seen: list[Bgr] = []
+
+        def shows_the_room() -> bool:
+            assert process.poll() is None
+            seen.append(screenshot(name))
+            return float(cv2.matchTemplate(seen[-1], corner, cv2.TM_CCOEFF_NORMED).max()) > 0.8
+
+        try:
+            until(shows_the_room)
+            for _ in range(10):
+                shows_the_room()
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=PATIENCE_S)
+    assert process.returncode == 130, errors
+    assert max(likeness(picture, portrait) for picture in seen) < LOOKS_LIKE_HER
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (("preview", "--source", "synthetic", "--no-window"), 2, "switch a sink on"),
+        (("preview", "--source", "synthetic"), 5, "DISPLAY"),
+        (("preview", "--source", "nowhere.mp4"), 3, "nowhere.mp4"),
+        (("preview", "--camera", "77"), 3, "camera 77"),
+        (("preview", "--source", "rtsp://me:secret@127.0.0.1:1/x", "--record", "."), 3, "127.0.0"),
+        (("preview", "--source", "srt://127.0.0.1:1"), 3, "SRT"),
+        (("preview", "--camera", "0", "--source", "synthetic"), 2, "not allowed with"),
+        (("preview", "--seconds", "0"), 2, "seconds above 0"),
+        (("run",), 2, "configuration file"),
+        (("run", "missing.yaml"), 2, "missing.yaml"),
+        (("run", "a.yaml", "b.yaml"), 2, "one configuration"),
+        (("bench", "sprint"), 2, "invalid choice"),
+    ],
+)
+def test_what_cannot_work_is_one_line_and_its_code(
+    tmp_path: Path, arguments: tuple[str, ...], code: int, says: str
+) -> None:
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == code, done.stderr
+    lines = [line for line in done.stderr.splitlines() if "error:" in line]
+    assert len(lines) == 1
+    assert says in lines[0]
+    assert "secret" not in done.stderr + done.stdout
+    assert "Traceback" not in done.stderr
+
+
+def test_devices_are_listed(tmp_path: Path) -> None:
+    done = run("devices", cwd=tmp_path)
+    assert done.returncode == 0
+    assert done.stdout.strip()
+
+
+def test_the_bench_prints_a_row_a_mode_and_writes_json(film: Path, tmp_path: Path) -> None:
+    done = run(
+        *("bench", "live", "--source", film, "--seconds", "4", "--json", "b.json"), cwd=tmp_path
+    )
+    assert done.returncode == 0, done.stderr
+    rows = json.loads((tmp_path / "b.json").read_text())["rows"]
+    assert [row["mode"] for row in rows] == ["low_latency", "aligned"]
+    for row in rows:
+        assert row["fps"] > 1
+        assert row["cover_age_ms_p95"] is not None
+        assert row["cpu_cores"] > 0
+    assert "aligned" in done.stdout
+
+
+CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
+def test_every_configuration_of_the_project_is_valid(path: Path, tmp_path: Path) -> None:
+    done = run("check-config", path, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
