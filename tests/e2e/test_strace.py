@@ -138,6 +138,23 @@ def parse_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call
     return folder, calls
 
 
+@pytest.fixture(scope="module")
+def live_run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call]]:
+    """A live run that records, serves and measures."""
+    folder = tmp_path_factory.mktemp("traced")
+    (folder / "run.yaml").write_text(
+        f"""
+        capture: {{input: synthetic}}
+        synthetic: {{width: 320, height: 180}}
+        record: {{enabled: true, folder: {folder}, preset: ultrafast}}
+        serve: {{enabled: true, port: 0}}
+        """
+    )
+    command = [sys.executable, "-m", "m2fp_stream", "run", str(folder / "run.yaml")]
+    calls = traced([*command, "--seconds", "5", "--stats", str(folder / "stats.json")], folder)
+    return folder, calls
+
+
 def opened_for_writing(calls: list[Call]) -> set[str]:
     opening = {"open", "openat", "openat2", "creat"}
     return {
@@ -163,6 +180,29 @@ def test_a_parse_opens_for_writing_the_part_file_and_byte_code_only(
     assert written - {"/dev/null"} == {str(folder / ".out.png.part")}
     sockets = [call for call in calls if call.name in {"socket", "connect", "bind"}]
     assert [call for call in sockets if not call.arguments.startswith("AF_UNIX")] == []
+
+
+def test_a_live_run_opens_for_writing_its_named_outputs_and_byte_code_only(
+    live_run: tuple[Path, list[Call]],
+) -> None:
+    folder, calls = live_run
+    written = {path for path in opened_for_writing(calls) if not is_byte_code(path)}
+    recordings = {str(path) for path in folder.glob("*.mp4")}
+    assert len(recordings) == 1
+    parts = {str(Path(path).with_name(f".{Path(path).name}.part")) for path in recordings}
+    assert written - {"/dev/null"} == parts | {str(folder / ".stats.json.part")}
+    assert sorted(path.suffix for path in folder.iterdir()) == [".json", ".log", ".mp4", ".yaml"]
+
+
+def test_a_live_run_listens_on_loopback_alone_and_connects_to_nobody(
+    live_run: tuple[Path, list[Call]],
+) -> None:
+    _, calls = live_run
+    bound = [call.arguments for call in calls if call.name == "bind"]
+    assert bound
+    assert all("127.0.0.1" in arguments for arguments in bound)
+    assert [call for call in calls if call.name == "connect"] == []
+    assert not [call for call in calls if call.name in {"shmget", "msgget"}]
 
 
 def test_a_run_gives_names_to_its_output_and_byte_code_only(run: tuple[Path, list[Call]]) -> None:
