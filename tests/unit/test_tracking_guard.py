@@ -241,3 +241,23 @@ def test_a_glance_teaches_no_background() -> None:
     glance(story.show(with_blob(35)), people=place(200))
     assert story.guard.background is not None
     assert np.array_equal(story.guard.background, before)
+
+
+BOARD = backdrop(11, 150, HEIGHT)
+
+
+def behind_a_board(board_left: int) -> Picture:
+    """Somebody stands in the room; a board of its height passes in front."""
+    picture = with_blob(150)
+    left, right = max(0, board_left), min(WIDTH, board_left + BOARD.shape[1])
+    picture[:, left:right] = BOARD[:, left - board_left : right - board_left]
+    return picture
+
+
+def test_who_comes_out_from_behind_something_explained_is_covered() -> None:
+    board = np.zeros((HEIGHT, WIDTH), np.uint8)
+    board[:, 110:260] = 1
+    story = Story(behind_a_board(110)).parse(people=board)
+    for left in range(113, 220, 3):  # 3 pixels a frame: no more than the edge of anything jitters
+        story.show(behind_a_board(left))
+    assert story.covers(place(150)) > 0.9
