@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import re
@@ -59,13 +60,13 @@ def examine() -> list[Fact]:
         Fact("memory", _memory()),
         *_packages(),
         *(Fact("hardening", line) for line in harden().describe()),
-        Fact("network", "not used"),
+        Fact("network", "not used, but for the live sources and sinks that you name"),
     ]
     if not any(fact.error for fact in facts):  # what follows imports those packages
         from .config import cache_folder
 
         facts += [Fact("cache folder", f"{cache_folder()} (nothing is kept in it yet)")]
-        facts += [*_weights(), _parser()]
+        facts += [*_weights(), _parser(), *_live()]
     return facts
 
 
@@ -136,6 +137,25 @@ def _weights() -> Iterator[Fact]:
             yield Fact("weights", f"{result.name}: SHA-256 verified")
         else:
             yield Fact("weights", result.problem, "reinstall m2fp-stream", ModelError)
+
+
+def _live() -> Iterator[Fact]:
+    """What live runs may use; that it is missing is no error of `anonymize`."""
+    from .sources.camera import OpenCvCameras
+
+    cameras = OpenCvCameras().list()
+    yield Fact("cameras", ", ".join(map(str, cameras)) or "none is connected")
+    graphical = any(os.environ.get(name) for name in ("DISPLAY", "WAYLAND_DISPLAY"))
+    text = "a graphical session is there" if graphical else "no graphical session"
+    yield Fact("window", text, "" if graphical else "run `preview` in one, or with --no-window")
+    if importlib.util.find_spec("pyvirtualcam") is None:
+        remedy = 'pip install "m2fp-stream[virtual-camera]" (GPL-2.0)'
+        yield Fact("virtual camera", "pyvirtualcam is not installed", remedy)
+    elif not Path("/sys/module/v4l2loopback").exists() and platform.system() == "Linux":
+        remedy = "as root: modprobe v4l2loopback exclusive_caps=1"
+        yield Fact("virtual camera", "pyvirtualcam is installed, v4l2loopback not loaded", remedy)
+    else:
+        yield Fact("virtual camera", "can be fed")
 
 
 def _parser() -> Fact:
