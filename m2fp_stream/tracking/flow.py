@@ -22,6 +22,7 @@ __all__ = ["Analyser", "Link", "Mask", "Small", "small_size"]
 Mask = NDArray[np.uint8]
 """(h, w) uint8, 0 or 1."""
 
+_ALL: Final = slice(None)
 _CELL: Final = np.ones((3, 3), np.uint8)
 _MOVED_LEVELS: Final = 14.0
 _MOVED_LEVELS_DARK: Final = 6.0
@@ -101,10 +102,24 @@ class Link:
         """(h, w) float32 length of the flow in pixels a frame."""
         return np.asarray(cv2.magnitude(self.flow[..., 0], self.flow[..., 1]), np.float32)
 
-    def carry(self, mask: Mask) -> Mask:
-        """Returns `mask` (any uint8 values) of "there" as it lies "here"; outside comes 0."""
+    @cached_property
+    def farthest(self) -> int:
+        """Pixels that nothing moves beyond."""
+        return int(np.ceil(float(np.abs(self.flow).max()))) if self.flow.size else 0
+
+    def carry(self, mask: Mask, rows: slice = _ALL, columns: slice = _ALL) -> Mask:
+        """Returns `mask` (any uint8 values) of "there" as it lies "here"; outside comes 0.
+
+        Only the given rows and columns of the result are computed and returned.
+        """
+        x, y = self._maps
         carried = cv2.remap(
-            mask, *self._maps, cv2.INTER_NEAREST, borderMode=cv2.BORDER_CONSTANT, borderValue=0
+            mask,
+            x[rows, columns],
+            y[rows, columns],
+            cv2.INTER_NEAREST,
+            borderMode=cv2.BORDER_CONSTANT,
+            borderValue=0,
         )
         return np.asarray(carried, np.uint8)
 

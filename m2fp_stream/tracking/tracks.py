@@ -81,27 +81,31 @@ class Track:
         The region is the union of what flow carries and of a shift by the median flow: flow alone
         tears at edges, a shift alone does not follow a turn.
         """
-        carried = link.carry(self.parts)
+        rows, columns = self._reach(link)
+        carried = link.carry(self.parts, rows, columns)
         inside = carried > 0
         if np.count_nonzero(inside) >= 6:
-            dx = -float(np.median(link.flow[..., 0][inside]))
-            dy = -float(np.median(link.flow[..., 1][inside]))
+            flow = link.flow[rows, columns][inside]
+            dx, dy = -float(np.median(flow[:, 0])), -float(np.median(flow[:, 1]))
         else:
             dx, dy = self.velocity
-        height, width = carried.shape
+            rows, columns = slice(0, self.parts.shape[0]), slice(0, self.parts.shape[1])
+            carried = link.carry(self.parts)
         shifted = cv2.warpAffine(
             self.parts,
-            np.asarray([[1, 0, dx], [0, 1, dy]], np.float32),
-            (width, height),
+            np.asarray([[1, 0, dx - columns.start], [0, 1, dy - rows.start]], np.float32),
+            carried.shape[::-1],
             flags=cv2.INTER_NEAREST,
         )
-        parts = np.asarray(cv2.max(carried, shifted), np.uint8)
-        area = int(np.count_nonzero(parts))
+        reached = np.asarray(cv2.max(carried, shifted), np.uint8)
+        area = int(np.count_nonzero(reached))
         if area > _LARGEST * self.confirmed_area:  # smeared over many frames: keep its size
-            parts = np.asarray(shifted, np.uint8)
-            area = int(np.count_nonzero(parts))
+            reached = np.asarray(shifted, np.uint8)
+            area = int(np.count_nonzero(reached))
         if area < 3:
             return None
+        parts = np.zeros_like(self.parts)
+        parts[rows, columns] = reached
         growth, grown = self.growth, self.grown
         if grown < max(2.0, 0.5 * float(np.sqrt(area / np.pi))):
             growth += options.growth_px + options.growth_per_speed * float(np.hypot(dx, dy))
@@ -109,6 +113,16 @@ class Track:
             if whole:
                 parts, growth, grown = grow(parts, whole), growth - whole, grown + whole
         return replace(self, parts=parts, velocity=(dx, dy), growth=growth, grown=grown)
+
+    def _reach(self, link: Link) -> tuple[slice, slice]:
+        """Returns rows and columns beyond which the next step cannot get."""
+        height, width = self.parts.shape
+        x, y, across, along = cv2.boundingRect(self.parts)
+        spare = link.farthest + 2
+        return (
+            slice(max(0, y - spare), min(height, y + along + spare)),
+            slice(max(0, x - spare), min(width, x + across + spare)),
+        )
 
     def followed(self, link: Link) -> float:
         """Returns the share (0..1) of the region in which flow reproduces the picture."""
