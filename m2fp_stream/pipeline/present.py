@@ -18,11 +18,12 @@ from typing import Final, Protocol, final
 import numpy as np
 
 from ..core.labels import Label
-from ..core.plan import CoverState, Parsed, Propagated, Unknown, Why
+from ..core.plan import CoverPlan, CoverState, Parsed, Propagated, Unknown, Why
 from ..core.raw import RawFrame
 from ..core.ring import BufferPool
 from ..core.safe import CoverLevel, SafeFrame
 from ..policy import Policy
+from ..tracking.propagate import Covered
 from .control import PrivacyDial
 from .follow import Verdict
 from .outlet import Outlet
@@ -90,19 +91,25 @@ class FrameStates:
             return Unknown(verdict.why)
         if verdict.age_s >= self._ages.frame_s:
             return Unknown(Why.STALE)
-        parts = verdict.covered.parts
+        try:
+            plan = self._plan(raw, verdict, verdict.covered, level)
+        except Exception as error:  # total, as composing is: the frame is covered
+            _log.warning("frame %d: no plan (%s)", raw.frame_id, type(error).__name__)
+            return Unknown(Why.TRACKING_FAILED)
+        return Parsed(plan) if verdict.parsed else Propagated(plan, verdict.age_s, 1.0)
+
+    def _plan(
+        self, raw: RawFrame, verdict: Verdict, covered: Covered, level: CoverLevel
+    ) -> CoverPlan:
+        parts = covered.parts
         if level is CoverLevel.PERSON or verdict.age_s >= self._ages.person_s:
             anybody = parts > 0
             if verdict.people is not None:
                 anybody |= verdict.people > 0
             parts = np.where(anybody, np.uint8(Label.HUMAN), np.uint8(0))
-        plan = self._policy.plan(
-            frame_id=raw.frame_id,
-            size_wh=raw.size_wh,
-            parts=parts,
-            tracks=verdict.covered.tracks,
+        return self._policy.plan(
+            frame_id=raw.frame_id, size_wh=raw.size_wh, parts=parts, tracks=covered.tracks
         )
-        return Parsed(plan) if verdict.parsed else Propagated(plan, verdict.age_s, 1.0)
 
 
 @dataclass(slots=True, eq=False)

@@ -95,6 +95,9 @@ class Stand:
         self.follower.add(number, self.now_s, small, back, ahead, start=start)
         return number
 
+    def waits(self) -> bool:
+        return self.follower.in_flight
+
     def frames(self, count: int, picture: Picture | None = None) -> list[int]:
         return [self.add(picture) for _ in range(count)]
 
@@ -302,6 +305,35 @@ def test_aligned_meets_a_moving_person_from_both_sides() -> None:
         assert covers(stand.judged()[number], place(left)) > 0.97
 
 
+def test_aligned_covers_an_arrival_that_neither_parse_explains() -> None:
+    stand = Stand(aligned=True)
+    size = np.zeros((HEIGHT, WIDTH), np.uint8)
+    lefts = list(range(-60, -14, 4))
+    stand.add(with_blob(lefts[0]))
+    stand.parse(found(size=size))
+    for left in lefts[1:]:
+        stand.add(with_blob(left))
+    stand.parse(found(size=size))
+    for number, left in enumerate(lefts[:-1]):
+        if left > -30:
+            assert covers(stand.judged()[number], place(left)) > 0.9
+
+
+def test_the_outline_of_people_in_a_gap_is_that_of_either_side() -> None:
+    first, second = NOBODY.copy(), NOBODY.copy()
+    first[10:30, 4:14] = 1
+    second[10:30, 32:42] = 1
+    stand = Stand(aligned=True)
+    stand.frames(1)
+    stand.parse(Findings((), first))
+    stand.frames(3)
+    stand.parse(Findings((), second))
+    for number in range(3):
+        people = stand.judged()[number].people
+        assert people is not None
+        assert people[np.maximum(first, second) > 0].all()
+
+
 def test_the_first_frame_of_a_shot_is_parsed_first_and_afresh() -> None:
     stand = Stand(aligned=True)
     stand.frames(5)
@@ -347,7 +379,7 @@ def test_a_cut_while_a_parse_flies_leaves_the_gap_before_it_judged_from_both_sid
     stand.follower.answer(flying, tiny(LEFT, RIGHT))
     assert stand.known() == [0, 1, 2, 3, 4, 5]
     for number in range(6):
-        assert covers(stand.verdicts[number], LEFT | RIGHT) == 1.0
+        assert covers(stand.verdicts[number], np.maximum(LEFT, RIGHT)) == 1.0
     assert [stand.verdicts[n].age_s for n in range(6)] == pytest.approx(
         [0, FRAME_S, FRAME_S, 0, FRAME_S, 2 * FRAME_S]
     )
@@ -442,9 +474,9 @@ def test_what_was_known_is_forgotten_where_a_parse_takes_too_long(aligned: bool)
     flying, _ = stand.order()
     while stand.now_s < stand.time_s[flying] + 0.6:
         stand.add()
-    assert stand.follower.in_flight
+    assert stand.waits()
     stand.follower.answer(flying, tiny(LEFT))  # of no use any more
-    assert not stand.follower.in_flight
+    assert not stand.waits()
     now = stand.add()
     number, look = stand.order()
     assert look is Look.FRESH
@@ -518,6 +550,22 @@ def test_people_are_remembered_beside_what_is_hidden_of_them(aligned: bool) -> N
     assert verdict.people is not None
     assert verdict.people[body > 0].all()
     assert covers(verdict, body) < 0.9
+
+
+@ALIGNMENTS
+def test_a_glance_takes_nobody_from_the_outline_of_people(aligned: bool) -> None:
+    body = NOBODY.copy()
+    body[10:30, 4:14] = 1
+    stand = Stand(aligned=aligned)
+    stand.frames(1)
+    stand.parse(Findings((), body))
+    stand.frames(2)
+    stand.parse(tiny(thorough=False))
+    number = stand.add()
+    stand.follower.finish()
+    people = stand.judged()[number].people
+    assert people is not None
+    assert people[body > 0].all()
 
 
 @ALIGNMENTS
@@ -624,6 +672,8 @@ def test_in_any_sequence_every_frame_gets_one_verdict_of_its_own_shot(
                 parsed_s.setdefault(of, []).append(stand.time_s[number])
                 since_s = stand.time_s[number] if aligned else stand.now_s + 1e-9
                 known_since_s[of] = min(since_s, known_since_s.get(of, since_s))
+            case _:
+                pass
     stand.follower.finish()
     verdicts = stand.judged()
     assert stand.given == Counter(range(stand.next_id))
@@ -636,7 +686,7 @@ def test_in_any_sequence_every_frame_gets_one_verdict_of_its_own_shot(
         assert set(np.unique(verdict.covered.parts)) <= {0, label(of), GUARD}
         assert covers(verdict, LEFT) == 1.0
         assert any(verdict.age_s == pytest.approx(abs(time_s - at_s)) for at_s in parsed_s[of])
-        assert verdict.age_s <= 0.5 + 1e-6
+        assert verdict.age_s <= 0.5 + 1e-6 or not aligned  # low latency: `FrameStates` looks at it
         assert verdict.people is not None
     stand.follower.close()
     assert not any(small.colour.any() or small.grey.any() for small in stand.smalls)

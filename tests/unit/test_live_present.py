@@ -1,0 +1,590 @@
+"""What is not judged in time is the card, in order, and no raw frame is kept."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from fractions import Fraction
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from m2fp_stream.compositor.compose import Compositor
+from m2fp_stream.core.labels import Label
+from m2fp_stream.core.plan import CoverState, Parsed, Propagated, Unknown, Why
+from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.safe import CoverLevel, SafeFrame
+from m2fp_stream.pipeline import present as module
+from m2fp_stream.pipeline.control import PrivacyDial
+from m2fp_stream.pipeline.follow import Verdict
+from m2fp_stream.pipeline.outlet import Outlet
+from m2fp_stream.pipeline.present import Ages, FrameStates, Presenter
+from m2fp_stream.pipeline.stats import LiveStats
+from m2fp_stream.policy import Policy, PolicyOptions
+from m2fp_stream.sinks.base import Sink
+from m2fp_stream.tracking.propagate import Covered
+from tests.chaos.live_stage import Performance
+from tests.chaos.stage import backdrop
+
+Picture = NDArray[np.uint8]
+TIME_BASE = Fraction(1, 1_000_000)
+PATIENCE_S = 30.0
+SIZE_WH = 64, 36
+AGES = Ages(person_s=0.5, frame_s=1.0)
+
+HEAD, BODY = np.zeros(SIZE_WH[::-1], np.uint8), np.zeros(SIZE_WH[::-1], np.uint8)
+HEAD[4:12, 20:30] = 1
+BODY[4:34, 16:34] = 1
+
+
+def wait_until(what: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < give_up_s, "it did not come"
+        time.sleep(0.002)
+
+
+def verdict(
+    number: int,
+    age_s: float = 0.0,
+    *,
+    parsed: bool = False,
+    people: Picture | None = BODY,
+    parts: Picture = HEAD,
+) -> Verdict:
+    covered = Covered((parts * np.uint8(Label.FACE)).astype(np.uint8), parts)
+    return Verdict(number, covered, people, age_s, parsed)
+
+
+def raw_frame(number: int = 0, buffer: Picture | None = None) -> RawFrame:
+    now_ns = time.monotonic_ns()
+    return RawFrame(
+        backdrop(number, *SIZE_WH) if buffer is None else buffer,
+        frame_id=number,
+        pts=now_ns // 1000,
+        time_base=TIME_BASE,
+        captured_ns=now_ns,
+    )
+
+
+# --- states ---
+
+
+def state_of(one: Verdict | None, **more: Any) -> CoverState:
+    states = FrameStates(Policy(PolicyOptions()), AGES)
+    return states.of(raw_frame(), one, **more)
+
+
+def hidden(state: CoverState) -> Picture:
+    assert isinstance(state, Parsed | Propagated)
+    return (state.plan.cover > 0).astype(np.uint8)
+
+
+def parts_of(state: CoverState) -> set[Label]:
+    assert isinstance(state, Parsed | Propagated)
+    return {fill.part for fill in state.plan.fills}
+
+
+@pytest.mark.parametrize("age_s", [0.0, 0.2, 0.49, 0.4999])
+def test_parts_are_covered_while_the_parse_is_young(age_s: float) -> None:
+    state = state_of(verdict(0, age_s))
+    assert isinstance(state, Propagated)
+    assert state.age_s == age_s
+    assert np.array_equal(hidden(state), HEAD)
+    assert parts_of(state) == {Label.FACE}
+
+
+@pytest.mark.parametrize("age_s", [0.5, 0.7, 0.999])
+def test_the_whole_person_is_covered_from_half_a_second_on(age_s: float) -> None:
+    state = state_of(verdict(0, age_s))
+    assert np.array_equal(hidden(state), BODY | HEAD)
+    assert parts_of(state) == {Label.HUMAN}
+
+
+@pytest.mark.parametrize("age_s", [1.0, 1.001, 60.0, float("inf")])
+def test_the_whole_frame_is_covered_from_a_second_on(age_s: float) -> None:
+    assert state_of(verdict(0, age_s)) == Unknown(Why.STALE)
+    assert state_of(verdict(0, age_s), level=CoverLevel.PERSON) == Unknown(Why.STALE)
+
+
+def test_a_frame_that_was_parsed_says_so() -> None:
+    state = state_of(verdict(0, parsed=True))
+    assert isinstance(state, Parsed)
+    assert np.array_equal(hidden(state), HEAD)
+
+
+def test_on_request_people_are_covered_whole_at_any_age() -> None:
+    state = state_of(verdict(0), level=CoverLevel.PERSON)
+    assert np.array_equal(hidden(state), BODY | HEAD)
+    assert parts_of(state) == {Label.HUMAN}
+
+
+def test_without_an_outline_of_people_what_is_hidden_of_them_stays_hidden() -> None:
+    state = state_of(verdict(0, 0.6, people=None))
+    assert np.array_equal(hidden(state), HEAD)
+    assert parts_of(state) == {Label.HUMAN}
+
+
+def test_a_head_outside_the_outline_of_people_is_covered_too() -> None:
+    elsewhere = np.zeros_like(HEAD)
+    elsewhere[20:30, 50:60] = 1
+    state = state_of(verdict(0, 0.6, parts=elsewhere))
+    assert np.array_equal(hidden(state), BODY | elsewhere)
+
+
+def test_on_request_everything_is_covered_whatever_is_known() -> None:
+    for one in (verdict(0), None, Verdict(0, None, why=Why.CUT)):
+        assert state_of(one, level=CoverLevel.FRAME) == Unknown(Why.ON_REQUEST)
+
+
+def test_what_was_not_judged_is_unknown() -> None:
+    assert state_of(None) == Unknown(Why.PARSER_SILENT)
+    assert state_of(None, why=Why.FROZEN) == Unknown(Why.FROZEN)
+    assert state_of(None, level=CoverLevel.PERSON) == Unknown(Why.PARSER_SILENT)
+
+
+@pytest.mark.parametrize("level", [CoverLevel.PARTS, CoverLevel.PERSON])
+@pytest.mark.parametrize("why", [Why.CUT, Why.UNIFORM, Why.NO_PARSE, Why.RECONNECTED])
+def test_what_is_judged_unknown_is_unknown_for_its_reason(why: Why, level: CoverLevel) -> None:
+    assert state_of(Verdict(0, None, people=BODY, why=why), level=level) == Unknown(why)
+
+
+def test_nobody_is_a_positive_statement() -> None:
+    nobody = np.zeros_like(HEAD)
+    state = state_of(verdict(0, 0.7, people=nobody, parts=nobody))
+    assert not hidden(state).any()
+
+
+# --- the presenter ---
+
+
+class Kept(Sink[SafeFrame]):
+    accepts = SafeFrame
+
+    def __init__(self, frames: list[tuple[float, SafeFrame]]) -> None:
+        super().__init__()
+        self._frames = frames
+
+    def _emit(self, item: SafeFrame) -> None:
+        self._frames.append((time.monotonic(), item))
+
+    def _finish(self) -> None:
+        pass
+
+    def _abort(self) -> None:
+        pass
+
+
+class Witness:
+    """The real compositor; raises where it is told to."""
+
+    def __init__(self) -> None:
+        self._compositor = Compositor()
+        self.error: BaseException | None = None
+
+    def compose(self, raw: RawFrame, state: CoverState) -> SafeFrame:
+        if self.error is not None:
+            raise self.error
+        return self._compositor.compose(raw, state)
+
+
+class Show:
+    """A presenter with one sink that keeps what it is shown."""
+
+    def __init__(
+        self,
+        *,
+        deadline_s: float = PATIENCE_S,
+        away_s: float = PATIENCE_S,
+        steady: bool = False,
+        why_away: Why | None = None,
+    ) -> None:
+        self.shown: list[tuple[float, SafeFrame]] = []
+        self.why_away = why_away
+        self.dial, self.stats, self.witness = PrivacyDial(), LiveStats(), Witness()
+        self.outlet = Outlet("kept", lambda _: Kept(self.shown), keep=10_000)
+        self.presenter = Presenter(
+            composer=self.witness,
+            policy=Policy(PolicyOptions()),
+            outlets=[self.outlet],
+            dial=self.dial,
+            stats=self.stats,
+            ages=AGES,
+            deadline_s=deadline_s,
+            away_s=away_s,
+            steady=steady,
+            size_wh=SIZE_WH,
+            why_away=lambda: self.why_away,
+        )
+        self.raws: list[RawFrame] = []
+        self.buffers: list[Picture] = []
+        self.pts: list[int] = []
+        self.show_rest = False
+
+    def __enter__(self) -> Show:
+        self.outlet.open(SIZE_WH)
+        self.presenter.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.presenter.close(show_rest=self.show_rest)
+        self.outlet.close(complete=True)
+        self.all_gone()
+        pts = [one.pts for _, one in self.shown]
+        assert all(earlier < later for earlier, later in pairwise(pts))
+
+    def all_gone(self) -> None:
+        assert all(raw.released for raw in self.raws)
+        assert not any(buffer.any() for buffer in self.buffers)
+
+    def expect(self, count: int = 1) -> list[int]:
+        numbers = []
+        for _ in range(count):
+            number = len(self.raws)
+            buffer = backdrop(number % 5, *SIZE_WH)
+            raw = raw_frame(number, buffer)
+            self.raws.append(raw)
+            self.buffers.append(buffer)
+            self.pts.append(raw.pts)
+            self.presenter.expect(raw)
+            numbers.append(number)
+            time.sleep(0.001)
+        return numbers
+
+    def judge(self, *numbers: int, **more: Any) -> None:
+        self.presenter.judge([verdict(number, **more) for number in numbers])
+
+    def frames(self) -> list[SafeFrame]:
+        """What was shown but cards without a frame."""
+        return [one for _, one in list(self.shown) if one.frame_id >= 0]
+
+    def ids(self) -> list[int]:
+        return [one.frame_id for one in self.frames()]
+
+    def cards(self) -> list[tuple[float, SafeFrame]]:
+        return [(at_s, one) for at_s, one in list(self.shown) if one.frame_id < 0]
+
+    def wait_shown(self, count: int) -> None:
+        wait_until(lambda: len(self.ids()) >= count)
+
+
+def test_frames_are_shown_as_soon_as_they_are_judged() -> None:
+    with Show() as show:
+        for number in show.expect(3):
+            show.judge(number, parsed=True)
+            show.wait_shown(number + 1)
+        assert [one.cover.level for one in show.frames()] == [CoverLevel.PARTS] * 3
+        assert [one.pts for one in show.frames()] == show.pts
+        assert show.cards() == []
+
+
+def test_outside_the_cover_a_shown_frame_is_the_source_and_inside_it_is_not() -> None:
+    with Show() as show:
+        before = backdrop(0, *SIZE_WH)
+        show.expect()
+        show.judge(0, parsed=True)
+        show.wait_shown(1)
+        pixels = show.frames()[0].pixels
+        assert (pixels[30:, 40:] == before[30:, 40:]).all()
+        assert (pixels[5:11, 21:29] != before[5:11, 21:29]).any()
+
+
+def test_frames_are_shown_in_order_whatever_is_judged_first() -> None:
+    with Show() as show:
+        show.expect(4)
+        show.judge(3, 2, 1)
+        time.sleep(0.05)
+        assert show.ids() == []
+        show.judge(0)
+        show.wait_shown(4)
+        assert show.ids() == [0, 1, 2, 3]
+
+
+def test_a_frame_that_is_not_judged_in_time_is_the_card() -> None:
+    with Show(deadline_s=0.1) as show:
+        show.expect(2)
+        show.judge(1)
+        show.wait_shown(2)
+        first, second = show.frames()
+        assert (first.cover.level, first.cover.reason) == (
+            CoverLevel.FRAME,
+            Why.PARSER_SILENT.value,
+        )
+        assert second.cover.level is CoverLevel.PARTS
+        assert show.shown[0][0] >= first.captured_ns / 1e9 + 0.1
+        show.judge(0)  # too late is no error, and changes nothing
+        time.sleep(0.02)
+        assert show.ids() == [0, 1]
+
+
+def test_the_card_of_a_late_frame_tells_why_the_source_is_away() -> None:
+    with Show(deadline_s=0.05, why_away=Why.FROZEN) as show:
+        show.expect(1)
+        show.wait_shown(1)
+        assert show.frames()[0].cover.reason == Why.FROZEN.value
+
+
+def test_a_frame_is_judged_once() -> None:
+    with Show(steady=True) as show:
+        show.expect(2)
+        show.judge(1)
+        show.presenter.judge([Verdict(1, None, why=Why.CUT)])
+        show.judge(0)
+        show.wait_shown(2)
+        assert [one.cover.level for one in show.frames()] == [CoverLevel.PARTS] * 2
+
+
+def test_what_is_judged_unknown_is_the_card_at_once() -> None:
+    with Show() as show:
+        show.expect(1)
+        show.presenter.judge([Verdict(0, None, why=Why.CUT)])
+        show.wait_shown(1)
+        assert show.frames()[0].cover.reason == Why.CUT.value
+
+
+def test_a_turn_of_the_dial_holds_for_the_next_frame() -> None:
+    with Show() as show:
+        for number, level in enumerate(
+            [CoverLevel.PARTS, CoverLevel.PERSON, CoverLevel.FRAME, CoverLevel.PARTS]
+        ):
+            show.expect()
+            show.dial.turn(level)
+            show.judge(number)
+            show.wait_shown(number + 1)
+            assert show.frames()[-1].cover.level is level
+        assert show.frames()[2].cover.reason == Why.ON_REQUEST.value
+
+
+def test_no_more_frames_are_held_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_MOST_HELD", 5)
+    with Show() as show:
+        show.expect(12)
+        show.wait_shown(7)
+        time.sleep(0.02)
+        assert show.ids() == list(range(7))
+        assert {one.cover.level for one in show.frames()} == {CoverLevel.FRAME}
+        assert sum(not raw.released for raw in show.raws) <= 5
+
+
+# --- nobody there ---
+
+
+def test_without_frames_the_card_is_shown_again_and_again() -> None:
+    began_s = time.monotonic()
+    with Show(away_s=0.1) as show:
+        wait_until(lambda: len(show.cards()) >= 4)
+        first_s = show.cards()[0][0]
+        assert first_s >= began_s + 0.1
+        pauses = [
+            (later.captured_ns - earlier.captured_ns) / 1e9
+            for (_, earlier), (_, later) in pairwise(show.cards())
+        ]
+        assert min(pauses) > 0.045
+        assert {one.cover.reason for _, one in show.cards()} == {Why.SOURCE_AWAY.value}
+        assert {one.size_wh for _, one in show.cards()} == {SIZE_WH}
+
+
+def test_the_card_comes_when_the_last_frame_is_as_old_as_may_be() -> None:
+    with Show(away_s=0.2) as show:
+        time.sleep(0.05)
+        show.expect()
+        show.judge(0)
+        wait_until(lambda: bool(show.cards()))
+        assert show.shown[0][1].frame_id == 0
+        at_s, _ = show.cards()[0]
+        assert at_s >= show.frames()[0].captured_ns / 1e9 + 0.2
+
+
+@pytest.mark.parametrize("why", [Why.FROZEN, Why.OTHER_CAMERA, Why.SOURCE_AWAY])
+def test_the_card_tells_why_no_frames_come(why: Why) -> None:
+    with Show(away_s=0.05, why_away=why) as show:
+        wait_until(lambda: bool(show.cards()))
+        assert show.cards()[0][1].cover.reason == why.value
+
+
+def test_the_card_tells_that_frames_wait_for_the_parser() -> None:
+    with Show(away_s=0.1) as show:
+        show.expect()
+        wait_until(lambda: bool(show.cards()))
+        assert show.cards()[0][1].cover.reason == Why.PARSER_SILENT.value
+        assert show.ids() == []
+
+
+def test_frames_keep_their_own_times_after_the_card_was_shown() -> None:
+    with Show(away_s=0.1) as show:
+        wait_until(lambda: len(show.cards()) >= 2)
+        numbers = show.expect(5)
+        before = len(show.cards())
+        wait_until(lambda: len(show.cards()) >= before + 2)  # while frames wait
+        show.judge(*numbers)
+        show.wait_shown(5)
+        before = len(show.cards())
+        wait_until(lambda: len(show.cards()) >= before + 2)
+        more = show.expect(5)
+        show.judge(*more)
+        show.wait_shown(10)
+        for one, pts in zip(show.frames(), show.pts, strict=True):
+            assert pts <= one.pts <= pts + 10  # microseconds
+
+
+def test_a_card_in_between_does_not_hide_the_next_frame() -> None:
+    with Show(away_s=0.05) as show:
+        for round_ in range(3):
+            before = len(show.cards())
+            wait_until(lambda before=before: len(show.cards()) > before)  # type: ignore[misc]
+            show.expect()
+            show.judge(round_)
+            show.wait_shown(round_ + 1)
+        assert show.ids() == [0, 1, 2]
+
+
+# --- an even pace ---
+
+
+def test_with_verdicts_in_bursts_every_frame_is_shown_once_and_in_order() -> None:
+    with Show(steady=True, deadline_s=5.0) as show:
+        show.show_rest = True
+        for first in range(0, 60, 6):
+            for _ in range(6):
+                show.expect()
+                time.sleep(0.005)
+            show.judge(*range(first + 5, first - 1, -1))
+        show.wait_shown(60)
+        assert show.ids() == list(range(60))
+        assert {one.cover.level for one in show.frames()} == {CoverLevel.PARTS}
+
+
+def test_a_steady_picture_is_delayed_by_what_most_verdicts_take() -> None:
+    """Frames judged at once wait as long as those that were not."""
+    with Show(steady=True, deadline_s=5.0) as show:
+        for first in range(0, 30, 3):
+            show.expect(3)
+            time.sleep(0.08)
+            show.judge(first, first + 1, first + 2)
+        show.wait_shown(29)
+        show.expect()
+        show.judge(30)
+        show.wait_shown(31)
+        at_s, last = show.shown[-1]
+        assert last.frame_id == 30
+        assert at_s - last.captured_ns / 1e9 > 0.05
+
+
+def test_a_steady_picture_is_delayed_no_longer_than_the_deadline() -> None:
+    with Show(steady=True, deadline_s=0.2) as show:
+        show.expect(3)
+        wait_until(lambda: len(show.ids()) == 3)  # cards
+        show.judge(0, 1, 2)
+        number = show.expect()[0]
+        show.judge(number)
+        show.wait_shown(4)
+
+
+# --- the end, and faults ---
+
+
+def test_at_the_end_the_frames_held_are_shown() -> None:
+    with Show(steady=True) as show:
+        show.show_rest = True
+        show.expect(5)
+        show.judge(0, 1, 2, 3, 4)
+    assert show.ids() == [0, 1, 2, 3, 4]
+    assert {one.cover.level for one in show.frames()} == {CoverLevel.PARTS}
+
+
+def test_at_the_end_a_frame_that_nobody_judged_is_the_card() -> None:
+    with Show(deadline_s=0.1) as show:
+        show.show_rest = True
+        show.expect(2)
+        show.judge(0)
+    assert [one.cover.level for one in show.frames()] == [CoverLevel.PARTS, CoverLevel.FRAME]
+
+
+def test_an_end_without_the_rest_shows_and_keeps_nothing() -> None:
+    with Show() as show:
+        show.expect(5)
+    assert show.ids() == []
+
+
+def test_frames_after_the_end_are_released() -> None:
+    with Show() as show:
+        show.expect(1)
+    show.expect(2)
+    show.all_gone()
+
+
+def test_a_presenter_that_never_started_releases_what_it_holds() -> None:
+    show = Show()
+    show.expect(3)
+    show.presenter.close(show_rest=True)
+    show.all_gone()
+
+
+@pytest.mark.parametrize("error", [RuntimeError("a fault"), MemoryError()])
+def test_a_fault_in_composing_ends_it_and_keeps_nothing(error: Exception) -> None:
+    with Show() as show:
+        show.witness.error = error
+        show.expect(5)
+        show.judge(0, 1)
+        wait_until(lambda: show.presenter.error is not None)
+        assert show.raws[0].released
+        show.expect(2)
+    assert show.presenter.error is error
+    assert show.shown == []
+
+
+def test_a_fault_in_composing_the_card_ends_it() -> None:
+    show = Show(away_s=0.02)
+    show.witness.error = RuntimeError("a fault")
+    with show:
+        wait_until(lambda: show.presenter.error is not None)
+    assert show.shown == []
+
+
+def test_what_was_shown_is_counted() -> None:
+    with Show() as show:
+        show.expect(3)
+        show.judge(0, age_s=0.25)
+        show.presenter.judge([Verdict(1, None, why=Why.CUT)])
+        show.judge(2, parsed=True)
+        show.wait_shown(3)
+    summary = show.stats.summary()
+    assert summary["frames"] == 3
+    assert summary["reasons"] == {Why.CUT.value: 1}
+    assert summary["cover_age_ms"]["max"] == 250
+    share = float(HEAD.mean())
+    assert summary["covered_fraction"] == pytest.approx((1 + 2 * share) / 3, abs=1e-3)
+    assert summary["latency_ms"]["max"] > 0
+
+
+@pytest.mark.parametrize("alignment", ["aligned", "low_latency"])
+def test_frames_that_are_due_at_once_are_cards_and_end_nothing(alignment: str) -> None:
+    """The presenter may release a frame before the follower has looked at it."""
+    live = {"alignment": alignment, "max_delay_s": 1e-6}
+    interval_s = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with Performance(live=live, rate=200) as stage:
+            stage.wait_for(lambda one: one.frame_id > 200)
+    finally:
+        sys.setswitchinterval(interval_s)
+    assert stage.error is None
+    assert stage.raw_frames() == []
+
+
+def test_a_plan_that_cannot_be_made_is_an_unknown_frame() -> None:
+    raw = RawFrame(
+        np.zeros((90, 160, 3), np.uint8),
+        frame_id=1,
+        pts=1,
+        time_base=Fraction(1, 1_000_000),
+        captured_ns=0,
+    )
+    broken = Covered(np.full((45, 80), 200, np.uint8), np.zeros((45, 80), np.uint8))  # no label 200
+    states = FrameStates(Policy(PolicyOptions()), Ages(0.5, 1.0))
+    assert states.of(raw, Verdict(1, broken)) == Unknown(Why.TRACKING_FAILED)
+    raw.release()
