@@ -12,9 +12,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, cast
@@ -132,6 +135,56 @@ def save(name: str, picture: U8) -> None:
         sys.exit(f"readme_pictures: {name} is larger than {LARGEST_BYTES} bytes")
 
 
+def sway(photo: U8, path: Path) -> None:
+    """Writes a film of six seconds in which the camera sways a little."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=15, options={"crf": "12"})
+        stream.width, stream.height, stream.pix_fmt = 640, 480, "yuv420p"
+        for number in range(90):
+            left = 40 + round(30 * np.sin(number * 2 * np.pi / 90))
+            view = cv2.resize(photo[10:340, left : left + 440], (640, 480))
+            frame = av.VideoFrame.from_ndarray(np.asarray(view, np.uint8), format="bgr24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def windows(film: Path, work: Path) -> list[U8]:
+    """Returns screenshots of the preview: at the start, as configured, and after the key p."""
+    for tool in ("Xvfb", "import", "xdotool"):
+        if shutil.which(tool) is None:
+            sys.exit("readme_pictures: needs Xvfb, ImageMagick and xdotool")
+    reading, writing = os.pipe()
+    with subprocess.Popen(
+        ["Xvfb", "-displayfd", str(writing), "-screen", "0", "640x480x24", "-nolisten", "tcp"],
+        pass_fds=[writing],
+        stderr=subprocess.DEVNULL,
+    ) as screen:
+        os.close(writing)
+        with os.fdopen(reading) as number:
+            display = f":{number.readline().strip()}"
+        (work / "loop.yaml").write_text("capture: {loop: true}\n")
+        line = [sys.executable, "-m", "m2fp_stream", "preview", "--source", str(film)]
+        line += ["--config", str(work / "loop.yaml")]
+        environment = {**os.environ, "DISPLAY": display}
+        with subprocess.Popen(line, env=environment, stderr=subprocess.DEVNULL) as preview:
+            shots = []
+            for wait_s, key in ((2.5, ""), (7.0, ""), (2.5, "p")):
+                if key:
+                    subprocess.run(["xdotool", "key", key], env=environment, check=True)
+                time.sleep(wait_s)
+                shot = subprocess.run(
+                    ["import", "-display", display, "-window", "root", "png:-"],
+                    capture_output=True,
+                    check=True,
+                )
+                shots.append(
+                    cast(U8, cv2.imdecode(np.frombuffer(shot.stdout, np.uint8), cv2.IMREAD_COLOR))
+                )
+            preview.terminate()
+        screen.terminate()
+    return shots
+
+
 def main() -> int:
     """Makes every picture; returns the exit code."""
     FOLDER.mkdir(parents=True, exist_ok=True)
@@ -168,6 +221,9 @@ def main() -> int:
         save("effects.jpg", tiles(effects))
         presets = [anonymized("--hide", preset)[1] for preset in PRESETS]
         save("presets.jpg", tiles([camera, *presets]))
+
+        sway(astronaut, work / "film.mp4")
+        save("window.jpg", tiles(windows(work / "film.mp4", work)))
     return 0
 
 
