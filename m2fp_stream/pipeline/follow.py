@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, final
 
@@ -86,12 +86,20 @@ class Follower:
         full_interval_s: seconds after which a parse has to look everywhere again.
         history_s: how long a parse may take, in capture time; one that is later is of no use, and
             everything known is forgotten.
+        reverse: turns a link round, e.g. `tracking.flow.Analyser.reverse`; used where `aligned`.
     """
 
     def __init__(
-        self, tracker: Tracker, *, aligned: bool, full_interval_s: float, history_s: float
+        self,
+        tracker: Tracker,
+        *,
+        aligned: bool,
+        full_interval_s: float,
+        history_s: float,
+        reverse: Callable[[Link], Link],
     ) -> None:
         self._tracker = tracker
+        self._reverse = reverse
         self._aligned = aligned
         self._full_interval_s = full_interval_s
         self._history_s = history_s
@@ -105,6 +113,16 @@ class Follower:
         self._suspicious = False
         self._failed = False
         self._verdicts: list[Verdict] = []
+
+    @property
+    def wants_ahead(self) -> bool:
+        """True where the next frames' links will be needed both ways: there is something to carry.
+
+        Measured with the frame they cost the same, but do not hold up an answer.
+        """
+        anchor = self._anchor
+        known = anchor is not None and anchor.state is not None and bool(anchor.state.tracks)
+        return self._aligned and (known or self._suspicious)
 
     @property
     def in_flight(self) -> bool:
@@ -133,7 +151,8 @@ class Follower:
             time_s: when it was captured.
             small: its small copies; the follower wipes them when it needs them no more.
             back: from this frame to the one before; None where it starts a shot.
-            ahead: from the one before to this one, needed where `aligned`.
+            ahead: from the one before to this one; where `aligned` it is measured when it is
+                needed and missing.
             start: why it starts a shot.
         """
         if self._broken is not None or start is not None or back is None:
@@ -249,7 +268,8 @@ class Follower:
             self._settle(anchor, moment, corrected, people)
         moment.state, moment.people, moment.parse_s = corrected, people, moment.time_s
         self._failed = False
-        self._suspicious = lost
+        # What a glance left open, or a full parse saw once: only full ones clear it.
+        self._suspicious = lost or bool(corrected.guard.unexplained.any())
         if findings.thorough:
             self._full_s = moment.time_s
         if moment.shot == self._shot:
@@ -268,7 +288,6 @@ class Follower:
                     later.state, later.why = None, earlier.why
                 else:
                     self._step(earlier, later)
-        self._note_suspicion()
 
     def _step(self, earlier: _Moment, later: _Moment) -> None:
         """Carries what is known from one moment to the next of the same shot."""
@@ -282,9 +301,7 @@ class Follower:
         except _TRACKING_ERRORS as error:
             _log.warning("tracking failed: %s", type(error).__name__)
             later.state, later.why = None, Why.TRACKING_FAILED
-        self._suspicious = self._suspicious or (
-            later.state is not None and bool(later.state.guard.unexplained.any())
-        )
+        self._note_suspicion(later)
 
     def _advance(self, until: _Moment | None) -> None:
         """Carries states forwards to `until`, or as far as there are frames."""
@@ -295,10 +312,13 @@ class Follower:
             if known and later.state is None:
                 self._step(earlier, later)
 
-    def _note_suspicion(self) -> None:
-        newest = self._moments[-1]
-        if newest.state is not None and newest.state.guard.unexplained.any():
-            self._suspicious = True
+    def _note_suspicion(self, moment: _Moment) -> None:
+        """Calls for a full parse where something moves apart from the people who are known.
+
+        What moves beside them (a hand) is first looked at with them: a glance explains it, or not.
+        """
+        if not self._suspicious and moment.state is not None:
+            self._suspicious = moment.state.guard.strays(moment.people)
 
     # --- verdicts ---
 
@@ -329,24 +349,35 @@ class Follower:
         if anchor is None:
             self._give_up(gap)  # nothing is shown of before the first parse (P4)
             gap = []
+        # The guard's view from behind counts only where the one from before covers something.
+        open_questions = [bool(m.state and m.state.guard.unexplained.any()) for m in gap]
+        first_open = open_questions.index(True) if True in open_questions else len(gap)
         state, outline, later = corrected, people, parsed
-        for moment in reversed(gap):
-            assert later.ahead is not None  # of one shot
-            state = self._tracker.step(state, later.ahead)
-            outline = _carried(outline, later.ahead)
+        for index in reversed(range(len(gap))):
+            moment = gap[index]
             ahead = moment.state
             if ahead is None or anchor is None:
                 verdict = Verdict(moment.frame_id, None, why=Why.TRACKING_FAILED)
             else:
-                both = ahead.guard.cover() & state.guard.cover()
-                covered = (ahead.covered() | state.covered()).narrowed().add_guard(both)
+                guarded = index >= first_open
+                link = self._ahead(later)
+                state = self._tracker.step(state, link, guarded=guarded)
+                outline = _carried(outline, link)
+                covered = (ahead.covered() | state.covered()).narrowed()
+                if open_questions[index]:
+                    covered = covered.add_guard(ahead.guard.cover() & state.guard.cover())
                 age_s = min(moment.time_s - anchor.time_s, parsed.time_s - moment.time_s)
                 anybody = outline if moment.people is None else outline | moment.people
                 verdict = Verdict(
                     moment.frame_id, covered, anybody, max(0.0, age_s), moment is anchor
                 )
             self._judge(moment, verdict)
-            later.ahead, later = None, moment
+            later = moment
+
+    def _ahead(self, moment: _Moment) -> Link:
+        """Returns the link to a moment from the one before, measured now where it was not."""
+        assert moment.back is not None  # of one shot
+        return moment.ahead or self._reverse(moment.back)
 
     def _settle_tail(self, shot: int) -> None:
         """Judges what follows a shot's last parse from that side alone, and forgets the shot."""

@@ -47,7 +47,9 @@ __all__ = ["LiveOptions", "LiveRun"]
 _log = logging.getLogger(__name__)
 
 _INBOX: Final = 4
-"""Frames that wait for the follower: what it may be behind while it works on a parse's answer."""
+_INBOX_ALIGNED: Final = 12
+"""Frames that wait for the follower: what it may be behind while it works on a parse's answer. In
+aligned the work on an answer comes in one piece, and the delay hides it."""
 
 _TICK_S: Final = 0.02
 _OBSERVE_S: Final = 1.0
@@ -131,7 +133,7 @@ class LiveOptions(BaseModel):
             ge=0,
             le=1,
         ),
-    ] = 0.0
+    ] = 0.1
     max_interval_s: Annotated[
         float,
         Field(
@@ -227,7 +229,7 @@ class LiveRun:
         self._notice = on_notice or (lambda _: None)
         self._aligned = options.alignment == "aligned"
         self._stopping = threading.Event()
-        self._inbox = Inbox(_INBOX)
+        self._inbox = Inbox(_INBOX_ALIGNED if self._aligned else _INBOX)
         self._answers: deque[tuple[int, float, Future[ParseResult]]] = deque()
         self._failures = 0
         self._warm = False
@@ -366,13 +368,15 @@ class LiveRun:
 
     def _follow_all(self, presenter: Presenter, size_wh: tuple[int, int]) -> None:
         options = self._options
+        analyser = Analyser()
         follower = Follower(
             Tracker(self._tracking),
             aligned=self._aligned,
             full_interval_s=options.full_interval_s,
             history_s=max(options.frame_after_s, options.max_delay_s) + _HISTORY_SPARE_S,
+            reverse=analyser.reverse,
         )
-        worker = _Following(follower, small_size(size_wh, self._tracking.area), self._aligned)
+        worker = _Following(follower, analyser, small_size(size_wh, self._tracking.area))
         try:
             captured_before = dropped_before = 0
             observed_s = time.monotonic()
@@ -478,9 +482,8 @@ class LiveRun:
 class _Following:
     """Feeds the follower: small copies, flow, and the copies that the parser may get."""
 
-    def __init__(self, follower: Follower, small_wh: tuple[int, int], aligned: bool) -> None:
-        self._follower, self._small_wh, self._aligned = follower, small_wh, aligned
-        self._analyser = Analyser()
+    def __init__(self, follower: Follower, analyser: Analyser, small_wh: tuple[int, int]) -> None:
+        self._follower, self._analyser, self._small_wh = follower, analyser, small_wh
         self._copies: dict[int, Picture] = {}
         self._first = True
         self._seen = 0
@@ -501,8 +504,10 @@ class _Following:
     def _take(self, frame: RawFrame, restart: bool, side: int) -> bool:
         """Returns whether the frame starts a shot."""
         with frame.analysis() as bgr:
-            small = Small.of(bgr, self._small_wh)
-            self._copies[frame.frame_id] = _parse_copy(bgr, side)
+            copy = self._copies[frame.frame_id] = _parse_copy(bgr, side)
+            # Of the copy where that is no coarser: a quarter of the pixels to look at.
+            enough = copy.shape[1] >= 1.5 * self._small_wh[0]
+            small = Small.of(copy if enough else bgr, self._small_wh)
         if small.uniform:
             self._analyser.restart()
             self._follower.unknown(frame.frame_id, Why.UNIFORM)
@@ -516,7 +521,7 @@ class _Following:
         ahead = None
         if back is None:
             why = why or (Why.NO_PARSE if self._seen == 1 else Why.CUT)
-        elif self._aligned:
+        elif self._follower.wants_ahead:
             ahead = self._analyser.reverse(back)
         self._follower.add(frame.frame_id, frame.captured_ns / 1e9, small, back, ahead, start=why)
         return back is None

@@ -32,6 +32,7 @@ _BACKGROUND_REACH: Final = 8
 _SMALLEST: Final = 24  # of the small picture; smaller specks are compression noise that moves
 _CLOSE: Final = np.ones((19, 19), np.uint8)
 _OPEN: Final = np.ones((2, 2), np.uint8)
+_THIN: Final = np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (5, 5)), np.uint8)
 _THICK: Final = np.asarray(cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (9, 9)), np.uint8)
 _COVER_REACH: Final = 4
 _PERSON_SHARE: Final = 0.25
@@ -131,15 +132,22 @@ class Guard:
         cleared = np.zeros_like(people)
         if self.unexplained.any():
             lost = None if link is None else grow(link.moved & (1 - link.consistent), 2)
+            near = grow(people, _BACKGROUND_REACH)
             count, components = cv2.connectedComponents(self.unexplained)
             for number in range(1, count):
                 component = components == number
-                if float((explained[component] > 0).mean()) > _PERSON_SHARE:
+                labelled = float((explained[component] > 0).mean()) > _PERSON_SHARE
+                if labelled and thorough:
                     explained[component] = 1  # the parse labels it
                     continue
                 if not thorough:
-                    keep[component] = 1
-                    cleared[component] = self.cleared[component]
+                    # Nobody knows who is in what a glance did not label, thin edges apart.
+                    rest = component & (near == 0) if labelled else component
+                    if labelled:
+                        rest = cv2.morphologyEx(rest.astype(np.uint8), cv2.MORPH_OPEN, _THIN) > 0
+                    explained[component & ~rest] = 1
+                    keep[rest] = 1
+                    cleared[rest] = self.cleared[rest]
                     continue
                 found_nobody = int(self.cleared[component].max()) + 1
                 astray = lost is not None and float(lost[component].mean()) > _LOST_SHARE
@@ -160,6 +168,17 @@ class Guard:
             background = np.where(free[..., None] > 0, picture, self.background)
             known = self.background_known | free
         return Guard(explained, keep, cleared, background, known, np.zeros_like(people))
+
+    def strays(self, people: Mask | None) -> bool:
+        """Says whether anything unexplained lies apart from the people known, (h, w) uint8."""
+        if not self.unexplained.any():
+            return False
+        if people is None or not people.any():
+            return True
+        near = grow(people, _PERSON_REACH)
+        count, components = cv2.connectedComponents(self.unexplained)
+        touching = np.unique(components[near > 0])
+        return int(np.count_nonzero(touching)) < count - 1
 
     def cover(self) -> Mask:
         """1 where the guard covers: the unexplained, with reach."""

@@ -72,10 +72,13 @@ class State:
     def covered(self) -> Covered:
         """What the tracks cover."""
         height, width = self.guard.explained.shape
-        result = Covered(np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8))
+        parts, tracks = np.zeros((height, width), np.uint8), np.zeros((height, width), np.uint8)
         for track in self.tracks:
-            result = result.add(track)
-        return result
+            box = track.box
+            new = (track.parts[box] > 0) & (parts[box] == 0)
+            np.copyto(parts[box], track.parts[box], where=new)
+            np.copyto(tracks[box], np.uint8(track.track_id % 255 + 1), where=new)
+        return Covered(parts, tracks)
 
 
 @final
@@ -93,10 +96,14 @@ class Tracker:
         """Returns the state at the start of a shot: nothing is known (so all is covered)."""
         return State((), Guard.blank(*small.grey.shape))
 
-    def step(self, state: State, link: Link) -> State:
-        """Returns `state` carried from `link.there` to `link.here`."""
+    def step(self, state: State, link: Link, *, guarded: bool = True) -> State:
+        """Returns `state` carried from `link.there` to `link.here`.
+
+        Where not `guarded` the guard stays behind: its masks no longer fit the frame.
+        """
         stepped = (track.step(link, self.options) for track in state.tracks)
-        return State(tuple(track for track in stepped if track is not None), state.guard.step(link))
+        tracks = tuple(track for track in stepped if track is not None)
+        return State(tracks, state.guard.step(link) if guarded else state.guard)
 
     def correct(
         self, state: State, findings: Findings, small: Small, link: Link | None, now_s: float

@@ -287,17 +287,18 @@ def run_live(
     """Runs the live follower over a scene in simulated time."""
     live = settings.live
     aligned = live.alignment == "aligned"
+    analyser = Analyser()
     follower = Follower(
         Tracker(settings.tracking),
+        reverse=analyser.reverse,
         aligned=aligned,
         full_interval_s=live.full_interval_s,
         history_s=max(live.frame_after_s, live.max_delay_s) + 0.5,
     )
-    analyser = Analyser()
     small_wh = small_size(SIZE_WH, settings.tracking.area)
     judged = Judge(truths, settings, look)
     policy = Policy(settings.policy)
-    fulls = 0
+    fulls, started_s = 0, -1e9
     states = FrameStates(policy, Ages(live.person_after_s, live.frame_after_s))
     known: dict[int, LiveVerdict] = {}
     flying: tuple[float, int, Look] | None = None
@@ -307,7 +308,7 @@ def run_live(
 
     def work(until_s: float) -> None:
         """Answers and orders parses up to a moment."""
-        nonlocal flying, parses, fulls
+        nonlocal flying, parses, fulls, started_s
         while True:
             if flying is not None:
                 at_s, number, how = flying
@@ -320,6 +321,8 @@ def run_live(
                 flying, parses, free_s = None, parses + 1, at_s
             else:
                 free_s = until_s
+            if until_s < min(1e9, started_s + live.min_interval_s - 1e-6):
+                return
             ordered = follower.order()
             if ordered is None:
                 return
@@ -331,7 +334,8 @@ def run_live(
                 fulls += 1
                 if fulls % settings.parser.far_every:
                     took_s -= parse_s[Look.ASIDE]
-            flying = max(free_s, number / RATE) + took_s, number, how
+            started_s = max(free_s, number / RATE)
+            flying = started_s + took_s, number, how
 
     for index in range(-WARM_UP_FRAMES, len(truths)):
         truth = truths[max(0, index)]
@@ -339,8 +343,7 @@ def run_live(
         work(now_s - 1e-9)
         small = Small.of(truth.bgr, small_wh)
         back = analyser.feed_back(small)
-        ahead = None if back is None or not aligned else analyser.reverse(back)
-        follower.add(index, now_s, small, back, ahead, start=None if back else Why.CUT)
+        follower.add(index, now_s, small, back, start=None if back else Why.CUT)
         work(now_s)
         known.update((one.frame_id, one) for one in follower.take())
     work(float("inf"))

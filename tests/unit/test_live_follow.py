@@ -55,14 +55,15 @@ class Stand:
     """A follower that is shown pictures as the live pipeline shows them."""
 
     def __init__(self, *, aligned: bool, full_interval_s: float = 2.0, history_s: float = 1.5):
+        self._analyser = Analyser()
         self.follower = Follower(
             Tracker(TrackingOptions()),
+            reverse=self._analyser.reverse,
             aligned=aligned,
             full_interval_s=full_interval_s,
             history_s=history_s,
         )
         self._aligned = aligned
-        self._analyser = Analyser()
         self.smalls: list[Small] = []
         self.time_s: dict[int, float] = {}
         self.now_s = 0.0
@@ -88,7 +89,9 @@ class Stand:
         if start is not None:
             self._analyser.restart()
         back = self._analyser.feed_back(small)
-        ahead = self._analyser.reverse(back) if back is not None and self._aligned else None
+        ahead = None
+        if back is not None and self._aligned and number % 2:  # others are measured when needed
+            ahead = self._analyser.reverse(back)
         if broken:
             assert back is not None
             back.flow = back.flow[:-1]
