@@ -84,6 +84,8 @@ class Follower:
         tracker: steps and corrects states.
         aligned: see the module.
         full_interval_s: seconds after which a parse has to look everywhere again.
+        full_spacing_s: seconds for which quick parses follow one that looked everywhere, whatever
+            moves; until then it stays covered.
         history_s: how long a parse may take, in capture time; one that is later is of no use, and
             everything known is forgotten.
         reverse: turns a link round, e.g. `tracking.flow.Analyser.reverse`; used where `aligned`.
@@ -95,13 +97,14 @@ class Follower:
         *,
         aligned: bool,
         full_interval_s: float,
+        full_spacing_s: float,
         history_s: float,
         reverse: Callable[[Link], Link],
     ) -> None:
         self._tracker = tracker
         self._reverse = reverse
         self._aligned = aligned
-        self._full_interval_s = full_interval_s
+        self._full_interval_s, self._full_spacing_s = full_interval_s, full_spacing_s
         self._history_s = history_s
         self._moments: deque[_Moment] = deque()
         self._before: Small | None = None  # of the frame before the oldest moment; links show it
@@ -109,6 +112,7 @@ class Follower:
         self._shot = 0
         self._broken: Why | None = Why.NO_PARSE  # the next frame starts a shot, for this reason
         self._flying: int | None = None
+        self._arrived: int | None = None  # answered, but not yet worked on
         self._full_s = -1e9
         self._suspicious = False
         self._failed = False
@@ -194,19 +198,33 @@ class Follower:
         moment = current[0] if first else current[-1]
         if moment is self._anchor:
             return None
-        due = moment.time_s - self._full_s >= self._full_interval_s
-        look = Look.FULL if self._suspicious or due else Look.GLANCE
+        since_s = moment.time_s - self._full_s
+        asked = self._suspicious and since_s >= self._full_spacing_s
+        look = Look.FULL if asked or since_s >= self._full_interval_s else Look.GLANCE
         if self._anchor is None or (not self._aligned and moment.state is None):
             look = Look.FRESH
         self._flying = moment.frame_id
-        if not self._aligned:
+        if not self._aligned and self._arrived is None:
             self._drop_before(moment)
         return moment.frame_id, look
+
+    def arrived(self, frame_id: int) -> bool:
+        """Says that an answer is there, to be given next; returns whether `order` may go first.
+
+        So the next parse runs while this one's answer is worked on. How it looks is decided by
+        what was known before.
+        """
+        same = any(m.frame_id == frame_id and m.shot == self._shot for m in self._moments)
+        if frame_id != self._flying or not same or self._anchor is None:
+            return False
+        self._flying, self._arrived = None, frame_id
+        return True
 
     def answer(self, frame_id: int, findings: Findings | None) -> None:
         """Takes the answer to what `order` asked for; None: the parse failed."""
         if frame_id == self._flying:
             self._flying = None
+        self._arrived = None
         found = [moment for moment in self._moments if moment.frame_id == frame_id]
         if not found:
             return  # too late, or the shot ended before

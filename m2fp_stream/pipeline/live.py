@@ -155,6 +155,19 @@ class LiveOptions(BaseModel):
             le=10,
         ),
     ] = 2.0
+    full_spacing_s: Annotated[
+        float,
+        Field(
+            title="Full parse spacing",
+            description=(
+                "Least seconds between parses that look everywhere. They take longest, and covers "
+                "grow old meanwhile; what moves unexplained stays covered until they have cleared "
+                "it."
+            ),
+            ge=0,
+            le=2,
+        ),
+    ] = 0.4
     parse_side: Annotated[
         int,
         Field(
@@ -373,6 +386,7 @@ class LiveRun:
             Tracker(self._tracking),
             aligned=self._aligned,
             full_interval_s=options.full_interval_s,
+            full_spacing_s=options.full_spacing_s,
             history_s=max(options.frame_after_s, options.max_delay_s) + _HISTORY_SPARE_S,
             reverse=analyser.reverse,
         )
@@ -383,6 +397,8 @@ class LiveRun:
             while True:
                 captured, answers = self._wait()
                 for frame_id, began_s, future in answers:
+                    if not _failed(future) and follower.arrived(frame_id):
+                        self._order(follower, worker, time.monotonic())
                     self._answer(follower, frame_id, began_s, future)
                 if captured is not None:
                     try:
@@ -544,6 +560,10 @@ class _Following:
             copy.fill(0)
         self._copies.clear()
         self._follower.close()
+
+
+def _failed(future: Future[ParseResult]) -> bool:
+    return future.cancelled() or future.exception() is not None
 
 
 def _parse_copy(bgr: Picture, side: int) -> Picture:

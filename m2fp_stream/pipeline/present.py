@@ -36,7 +36,7 @@ _log = logging.getLogger(__name__)
 _MOST_HELD: Final = 64
 """Frames that may wait for their verdict; two seconds at 30 frames a second."""
 
-_READY_SHARE: Final = 0.9
+_READY_SHARE: Final = 0.75
 """The delay is such that so many of the last frames were judged within it."""
 
 _READY_FRAMES: Final = 90

@@ -293,6 +293,7 @@ def run_live(
         reverse=analyser.reverse,
         aligned=aligned,
         full_interval_s=live.full_interval_s,
+        full_spacing_s=live.full_spacing_s,
         history_s=max(live.frame_after_s, live.max_delay_s) + 0.5,
     )
     small_wh = small_size(SIZE_WH, settings.tracking.area)
@@ -440,10 +441,10 @@ def main() -> None:
         "--parse-ms",
         type=float,
         nargs=3,
-        default=(260.0, 90.0, 80.0),
+        default=(240.0, 90.0, 80.0),
         metavar=("FULL", "FAR", "GLANCE"),
         help="how long a live parse takes, from order to answer; FAR is the part of a full one "
-        "that parser.far_every saves (default: 260 90 80)",
+        "that parser.far_every saves (default: 240 90 80)",
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--look", type=Path, metavar="DIR", help="pictures of frames that show")

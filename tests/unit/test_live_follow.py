@@ -61,6 +61,7 @@ class Stand:
             reverse=self._analyser.reverse,
             aligned=aligned,
             full_interval_s=full_interval_s,
+            full_spacing_s=0.0,
             history_s=history_s,
         )
         self._aligned = aligned
