@@ -167,7 +167,7 @@ class LiveOptions(BaseModel):
             ge=0,
             le=2,
         ),
-    ] = 0.4
+    ] = 0.2
     parse_side: Annotated[
         int,
         Field(

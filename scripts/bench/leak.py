@@ -82,7 +82,7 @@ MODES: Final[dict[str, dict[str, object]]] = {
     "aligned-noguard": {"live.alignment": "aligned", **LIVE},
     "low-noguard": {"live.alignment": "low_latency", **LIVE},
 }
-LIVE_MODES: Final = ("aligned", "low", "aligned-noguard", "low-noguard", "a-far1")
+LIVE_MODES: Final = ("aligned", "low", "aligned-noguard", "low-noguard")
 
 
 @dataclass(frozen=True)
