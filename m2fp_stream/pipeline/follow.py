@@ -283,7 +283,7 @@ class Follower:
         if not findings.thorough and moment.people is not None:
             people |= moment.people  # a glance does not say that somebody left
         if self._aligned:
-            self._settle(anchor, moment, corrected, people)
+            self._settle(anchor, moment, corrected, people, thorough=findings.thorough)
         moment.state, moment.people, moment.parse_s = corrected, people, moment.time_s
         self._failed = False
         # What a glance left open, or a full parse saw once: only full ones clear it.
@@ -357,7 +357,13 @@ class Follower:
         )
 
     def _settle(
-        self, anchor: _Moment | None, parsed: _Moment, corrected: State, people: Mask
+        self,
+        anchor: _Moment | None,
+        parsed: _Moment,
+        corrected: State,
+        people: Mask,
+        *,
+        thorough: bool,
     ) -> None:
         """Judges the frames from one parse up to the next from both sides.
 
@@ -368,8 +374,11 @@ class Follower:
             self._give_up(gap)  # nothing is shown of before the first parse (P4)
             gap = []
         # The guard's view from behind counts only where the one from before covers something.
+        # A glance behind clears nothing before it: it does not know who else was there.
         open_questions = [bool(m.state and m.state.guard.unexplained.any()) for m in gap]
-        first_open = open_questions.index(True) if True in open_questions else len(gap)
+        first_open = len(gap)
+        if thorough and True in open_questions:
+            first_open = open_questions.index(True)
         state, outline, later = corrected, people, parsed
         for index in reversed(range(len(gap))):
             moment = gap[index]
@@ -383,7 +392,10 @@ class Follower:
                 outline = _carried(outline, link)
                 covered = (ahead.covered() | state.covered()).narrowed()
                 if open_questions[index]:
-                    covered = covered.add_guard(ahead.guard.cover() & state.guard.cover())
+                    unexplained = ahead.guard.cover()
+                    if thorough:
+                        unexplained = unexplained & state.guard.cover()
+                    covered = covered.add_guard(unexplained)
                 age_s = min(moment.time_s - anchor.time_s, parsed.time_s - moment.time_s)
                 anybody = outline if moment.people is None else outline | moment.people
                 verdict = Verdict(
