@@ -6,6 +6,7 @@ same picture over and over, is lost.
 
 from __future__ import annotations
 
+import gc
 import logging
 import random
 import threading
@@ -285,6 +286,7 @@ class Capture:
 
     def _reopen(self, wait_s: float) -> float:
         """Opens the source again, waiting longer each time; returns the next waiting time."""
+        gc.collect()  # what the lost source's decoder holds; see `sources.live.RealtimeSource`
         while True:
             self._stopping.wait(wait_s * random.uniform(1 - _JITTER, 1 + _JITTER))
             wait_s = min(wait_s * 2, self._options.max_backoff_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import threading
 import time
 from abc import abstractmethod
@@ -228,6 +229,9 @@ class RealtimeSource(LiveSource):
         assert self._reopen is not None
         self._source.close()
         self._source = self._reopen()
+        # Containers and their streams refer to each other: what decoders hold (150 MB of a 720p
+        # film) would stay until Python's collector happens to look at the oldest objects.
+        gc.collect()
 
     def _duration_s(self, captured: Captured) -> float:
         if captured.duration:
