@@ -260,7 +260,10 @@ class Presenter:
         return held.captured_s + min(self._delay_s, self._deadline_s)
 
     def _why_now(self) -> Why:
-        return self._why_away() or (Why.PARSER_SILENT if self._held else Why.SOURCE_AWAY)
+        return self._why_away() or (self._why_unjudged() if self._held else Why.SOURCE_AWAY)
+
+    def _why_unjudged(self) -> Why:
+        return Why.PARSER_SILENT if self._ready else Why.NO_PARSE
 
     def _pace(self) -> None:
         """Moves the steady delay: up at once, down slowly."""
@@ -278,7 +281,7 @@ class Presenter:
                 self._pace()
         self._last_captured_s = held.captured_s
         raw = held.raw
-        why = self._why_away() or Why.PARSER_SILENT
+        why = self._why_away() or self._why_unjudged()
         state = self._states.of(raw, held.verdict, self._dial.level, why)
         raw.pts = self._rising(raw.pts)
         safe = self._composer.compose(raw, state)

@@ -407,11 +407,11 @@ def test_the_card_tells_why_no_frames_come(why: Why) -> None:
         assert show.cards()[0][1].cover.reason == why.value
 
 
-def test_the_card_tells_that_frames_wait_for_the_parser() -> None:
+def test_the_card_tells_that_frames_wait_for_the_first_parse() -> None:
     with Show(away_s=0.1) as show:
         show.expect()
         wait_until(lambda: bool(show.cards()))
-        assert show.cards()[0][1].cover.reason == Why.PARSER_SILENT.value
+        assert show.cards()[0][1].cover.reason == Why.NO_PARSE.value
         assert show.ids() == []
 
 
