@@ -95,7 +95,18 @@ def served(options: tuple[str, ...] = ()) -> Iterator[str]:
     screen = f"{SCREEN_WH[0]}x{SCREEN_WH[1]}x24"
     reading, writing = os.pipe()
     with subprocess.Popen(
-        ["Xvfb", "-displayfd", str(writing), "-screen", "0", screen, "-nolisten", "tcp", *options],
+        [
+            "Xvfb",
+            "-displayfd",
+            str(writing),
+            "-screen",
+            "0",
+            screen,
+            "-nolisten",
+            "tcp",
+            "-noreset",
+            *options,
+        ],
         pass_fds=(writing,),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
