@@ -74,7 +74,7 @@ class LiveOptions(BaseModel):
         Field(
             title="Alignment",
             description=(
-                "aligned delays the picture (about a third of a second) until the next parse has "
+                "aligned delays the picture (about half a second) until the next parse has "
                 "come and covers from both sides; low_latency shows now, covers more, and may show "
                 "a head that comes out from behind something for a frame or two."
             ),
