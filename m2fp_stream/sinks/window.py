@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from typing import ClassVar, Final, final
@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import SinkError, UsageError
 from ..core.safe import SafeFrame
+from . import x11
 from .base import Sink
 
 __all__ = ["Key", "WindowOptions", "WindowSink"]
@@ -27,6 +28,10 @@ _USUAL_SCREEN_WH: Final = (1600, 900)
 
 _MOST_EVENTS: Final = 32
 """Key events handled at once: a stuck key must not keep the next frame waiting."""
+
+_REMIND_AFTER_S: Final = (0.3, 2.0)
+"""When X windows are told once more that they are seen, after they opened; see `x11.remind`. By the
+first the burst of a quick machine is over, by the second that of a slow one."""
 
 _ESCAPE: Final = "\x1b"
 
@@ -113,6 +118,7 @@ class WindowSink(Sink[SafeFrame]):
         self._closed = False
         self._thread = threading.get_ident()
         self._screen_wh = _screen_wh()
+        self._remind_at: list[float] = []
 
     def poll(self) -> None:
         """Handles keys and redraws without a new frame; call it some 30 times a second.
@@ -147,6 +153,8 @@ class WindowSink(Sink[SafeFrame]):
             self._title, cv2.WINDOW_NORMAL | cv2.WINDOW_KEEPRATIO | cv2.WINDOW_GUI_NORMAL
         )
         self._shown = True
+        if _is_on_x11():
+            self._remind_at = [time.monotonic() + after for after in _REMIND_AFTER_S]
         cv2.resizeWindow(self._title, *_fitted(size_wh, self._screen_wh))
         if self._full_screen:
             self._set_full_screen()
@@ -156,6 +164,9 @@ class WindowSink(Sink[SafeFrame]):
         cv2.setWindowProperty(self._title, cv2.WND_PROP_FULLSCREEN, state)
 
     def _handle_events(self) -> None:
+        if self._remind_at and time.monotonic() >= self._remind_at[0]:
+            del self._remind_at[0]
+            x11.remind()
         for _ in range(_MOST_EVENTS):
             code = cv2.waitKeyEx(1)  # a whole millisecond at most; pollKey() is the same on X11
             if not self._is_visible():
@@ -238,14 +249,14 @@ def _screen_wh() -> tuple[int, int]:
             "this OpenCV cannot open windows (expected opencv-python, got a headless build); "
             "uninstall opencv-python-headless, install opencv-python"
         )
-    if not sys.platform.startswith("linux") or not framework.startswith("QT"):
+    if not _is_on_x11():
         return _USUAL_SCREEN_WH
     if not os.environ.get("DISPLAY"):
         raise SinkError(
             "a window needs a graphical session, but DISPLAY is not set; run it in one (under "
             "Wayland with XWayland), or run without a window"
         )
-    found = _x11_screen_wh()
+    found = x11.find_screen_wh()
     if found is None:
         raise SinkError(
             f"a window needs an X display, but {os.environ['DISPLAY']} (DISPLAY) does not answer; "
@@ -258,46 +269,5 @@ def _screen_wh() -> tuple[int, int]:
     return found
 
 
-class _Screens(ctypes.Structure):
-    """xcb_screen_iterator_t."""
-
-    _fields_ = (
-        ("data", ctypes.c_void_p),
-        ("remaining", ctypes.c_int),
-        ("index", ctypes.c_int),
-    )
-
-
-_SCREEN_SIZE_OFFSET: Final = 20
-"""Bytes before width and height (CARD16 each) in a SCREEN. Source: X Window System Protocol,
-appendix B, connection setup: five CARD32 come first."""
-
-
-def _x11_screen_wh() -> tuple[int, int] | None:
-    """Connects as Qt does, with the user's cookie, and hangs up; None where that fails.
-
-    Source: xcb.h and xproto.h of libxcb, which Qt's plugin itself needs.
-    """
-    try:
-        xcb = ctypes.CDLL("libxcb.so.1")
-    except OSError:
-        return None
-    xcb.xcb_connect.restype = ctypes.c_void_p
-    xcb.xcb_connect.argtypes = (ctypes.c_char_p, ctypes.c_void_p)
-    xcb.xcb_connection_has_error.argtypes = (ctypes.c_void_p,)
-    xcb.xcb_disconnect.argtypes = (ctypes.c_void_p,)
-    xcb.xcb_get_setup.restype = ctypes.c_void_p
-    xcb.xcb_get_setup.argtypes = (ctypes.c_void_p,)
-    xcb.xcb_setup_roots_iterator.restype = _Screens
-    xcb.xcb_setup_roots_iterator.argtypes = (ctypes.c_void_p,)
-    connection = xcb.xcb_connect(None, None)
-    try:
-        if xcb.xcb_connection_has_error(connection):
-            return None
-        screens = xcb.xcb_setup_roots_iterator(xcb.xcb_get_setup(connection))
-        if screens.remaining < 1 or not screens.data:
-            return None
-        size = (ctypes.c_uint16 * 2).from_address(screens.data + _SCREEN_SIZE_OFFSET)
-        return int(size[0]), int(size[1])
-    finally:
-        xcb.xcb_disconnect(connection)
+def _is_on_x11() -> bool:
+    return sys.platform.startswith("linux") and cv2.currentUIFramework().startswith("QT")
