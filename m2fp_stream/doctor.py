@@ -7,6 +7,7 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
+import sys
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -27,7 +28,7 @@ _PACKAGES: Final = {
     "pydantic": "pydantic",
     "pyyaml": "yaml",
     "rich": "rich",
-}
+} | ({"python-xlib": "Xlib"} if sys.platform == "linux" else {})
 """The distributions of pyproject.toml and the module each one brings."""
 
 _LIBRARIES: Final = "as root: apt-get install libxcb1 libgl1 libglib2.0-0 (Debian, Ubuntu)"
