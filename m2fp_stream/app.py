@@ -149,6 +149,7 @@ def anonymize(
         covered_fraction=outcome.covered_fraction,
         unknown_frames=outcome.unknown_frames,
         elapsed_s=time.monotonic() - began,
+        doubts=outcome.doubts,
         dropped=info.dropped_streams,
         warnings=tuple(warnings),
     )

@@ -614,9 +614,12 @@ def _print_stack(error: BaseException) -> None:
 def _summary(job: _Job, report: RunReport) -> str:
     rate = report.frames / report.elapsed_s if report.elapsed_s > 0 else 0.0
     unknown = f", {report.unknown_frames} wholly covered" if report.unknown_frames else ""
+    doubts = ", ".join(f"{name} {count}" for name, count in report.doubts.items())
+    doubted = f" (covered in doubt: {doubts})" if doubts else ""
     return (
         f"{job.path_in} -> {report.path_out}: {report.frames} frames{unknown}, {report.parses} "
-        f"parses, {report.covered_fraction:.1%} covered on average, {report.elapsed_s:.1f} s "
+        f"parses{doubted}, {report.covered_fraction:.1%} covered on average, "
+        f"{report.elapsed_s:.1f} s "
         f"({rate:.1f} fps)"
     )
 

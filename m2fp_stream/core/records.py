@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from enum import StrEnum, unique
 from typing import final
 
@@ -52,6 +53,8 @@ class ParseResult:
         instances: (h, w) uint8 or None; 0 = nobody, k = person k of this frame.
         parser_id: name and version of parser and weights.
         thorough: False after a glance: what is not in it may be there all the same.
+        doubts: names of the checks that this result did not pass; what they are about is in
+            `must_cover` (see `parsers.plausibility`).
 
     The arrays are made read-only.
 
@@ -68,6 +71,7 @@ class ParseResult:
     instances: NDArray[np.uint8] | None
     parser_id: str
     thorough: bool = True
+    doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         shape = self.label_map.shape
@@ -131,6 +135,7 @@ class RunReport:
         covered_fraction: mean share (0..1) of the picture that was covered.
         unknown_frames: frames that were covered whole because nothing was known about them.
         elapsed_s: wall-clock seconds.
+        doubts: how often each check of plausibility failed, by name; what failed was covered.
         dropped: what the container held and the output does not (audio, subtitles, ...).
         warnings: what the user should know.
     """
@@ -141,5 +146,6 @@ class RunReport:
     covered_fraction: float
     unknown_frames: int
     elapsed_s: float
+    doubts: Mapping[str, int] = field(default_factory=dict[str, int])
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

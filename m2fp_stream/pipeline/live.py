@@ -30,7 +30,7 @@ from ..core.raw import RawFrame
 from ..core.records import ParseResult
 from ..policy import Findings, Policy
 from ..sources.base import Captured
-from ..tracking.flow import Analyser, Small, small_size
+from ..tracking.flow import Analyser, Link, Small, small_size
 from ..tracking.options import TrackingOptions
 from ..tracking.propagate import Tracker
 from .capture import Capture, Inbox
@@ -38,6 +38,7 @@ from .control import PrivacyDial
 from .follow import Follower
 from .outlet import Outlet
 from .present import Ages, Composer, Presenter
+from .refine import Refiner
 from .schedule import Schedule
 from .stats import LiveStats
 from .workers import ParserQueue
@@ -213,7 +214,8 @@ class LiveRun:
     Args:
         capture: not yet connected.
         outlets: not yet open.
-        composer, parser, policy, tracking, options: see there.
+        composer, parser, policy, tracking, options: see there. `parser` is the guard.
+        refiner: a slow fine parser that adds to what the guard finds.
         dial: how much is hidden; others may turn it.
         stats: filled while it runs.
         on_second: called about once a second from the thread of `run()`.
@@ -232,12 +234,14 @@ class LiveRun:
         options: LiveOptions,
         dial: PrivacyDial,
         stats: LiveStats,
+        refiner: Refiner | None = None,
         on_second: Callable[[], None] | None = None,
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
         self._capture, self._outlets, self._composer = capture, outlets, composer
         self._parser, self._policy, self._options = parser, policy, options
         self._tracking, self._dial, self._stats = tracking, dial, stats
+        self._refiner = refiner
         self._on_second = on_second or (lambda: None)
         self._notice = on_notice or (lambda _: None)
         self._aligned = options.alignment == "aligned"
@@ -313,6 +317,7 @@ class LiveRun:
     def facts(self) -> dict[str, Any]:
         """Returns what was measured so far, as JSON values."""
         return self._stats.summary(
+            fine=None if self._refiner is None else self._refiner.facts(),
             captured=self._capture.frames,
             dropped=self._inbox.dropped,
             reconnects=self._capture.reconnects,
@@ -390,7 +395,8 @@ class LiveRun:
             history_s=max(options.frame_after_s, options.max_delay_s) + _HISTORY_SPARE_S,
             reverse=analyser.reverse,
         )
-        worker = _Following(follower, analyser, small_size(size_wh, self._tracking.area))
+        small_wh = small_size(size_wh, self._tracking.area)
+        worker = _Following(follower, analyser, small_wh, self._refiner)
         try:
             captured_before = dropped_before = 0
             observed_s = time.monotonic()
@@ -458,6 +464,8 @@ class LiveRun:
         if copy is None:
             follower.answer(frame_id, None)
             return
+        if self._refiner is not None:
+            self._refiner.remember(frame_id)
         future = self._parser.submit(copy, frame_id=frame_id, look=look)
 
         def done(answered: Future[ParseResult]) -> None:
@@ -472,7 +480,11 @@ class LiveRun:
     ) -> None:
         findings: Findings | None = None
         try:
-            findings = self._policy.findings(future.result())
+            result = future.result()
+            findings = self._policy.findings(result)
+            if self._refiner is not None:
+                findings = self._refiner.merged(frame_id, findings)
+            self._stats.doubt(result.doubts)
             self._failures = 0
         except ModelError:
             raise
@@ -498,8 +510,15 @@ class LiveRun:
 class _Following:
     """Feeds the follower: small copies, flow, and the copies that the parser may get."""
 
-    def __init__(self, follower: Follower, analyser: Analyser, small_wh: tuple[int, int]) -> None:
+    def __init__(
+        self,
+        follower: Follower,
+        analyser: Analyser,
+        small_wh: tuple[int, int],
+        refiner: Refiner | None,
+    ) -> None:
         self._follower, self._analyser, self._small_wh = follower, analyser, small_wh
+        self._refiner = refiner
         self._copies: dict[int, Picture] = {}
         self._first = True
         self._seen = 0
@@ -515,6 +534,8 @@ class _Following:
             self._analyser.restart()
             self._follower.unknown(frame.frame_id, Why.TRACKING_FAILED)
             start = True
+            if self._refiner is not None:
+                self._refiner.restart(frame.frame_id)
         self._keep_copies(frame.frame_id, start)
 
     def _take(self, frame: RawFrame, restart: bool, side: int) -> bool:
@@ -539,8 +560,22 @@ class _Following:
             why = why or (Why.NO_PARSE if self._seen == 1 else Why.CUT)
         elif self._follower.wants_ahead:
             ahead = self._analyser.reverse(back)
-        self._follower.add(frame.frame_id, frame.captured_ns / 1e9, small, back, ahead, start=why)
+        time_s = frame.captured_ns / 1e9
+        self._follower.add(frame.frame_id, time_s, small, back, ahead, start=why)
+        if self._refiner is not None:
+            self._refine(self._refiner, frame.frame_id, time_s, copy, back)
         return back is None
+
+    def _refine(
+        self, refiner: Refiner, frame_id: int, time_s: float, copy: Picture, back: Link | None
+    ) -> None:
+        if back is None:
+            refiner.restart(frame_id)
+        else:
+            refiner.step(frame_id, back, time_s)
+        refiner.collect(time_s)
+        if refiner.wants:
+            refiner.order(copy.copy(), frame_id=frame_id, time_s=time_s, size_wh=self._small_wh)
 
     def _keep_copies(self, newest: int, start: bool) -> None:
         """Keeps the copies that a parse may be ordered of: the newest, and a shot's first."""

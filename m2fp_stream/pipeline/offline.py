@@ -17,10 +17,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated, Final, Protocol, final
 
 import cv2
@@ -160,6 +160,7 @@ class Outcome:
     parses: int
     covered_fraction: float
     unknown_frames: int
+    doubts: Mapping[str, int]
 
 
 @final
@@ -187,6 +188,7 @@ class _Counts:
     parses: int = 0
     covered: float = 0.0
     unknown: int = 0
+    doubts: Counter[str] = field(default_factory=Counter[str])
 
 
 @final
@@ -298,6 +300,7 @@ class OfflineRun:
             parses=counts.parses,
             covered_fraction=counts.covered / max(1, counts.frames),
             unknown_frames=counts.unknown,
+            doubts=dict(sorted(counts.doubts.items())),
         )
         try:
             if self._on_frames is not None:
@@ -612,6 +615,7 @@ class OfflineRun:
             return None
         if not item.parsed:  # a gap that is cut in two asks again about its end
             self._counts.parses += 1
+            self._counts.doubts.update(result.doubts)
             self._failures = 0
         return result
 

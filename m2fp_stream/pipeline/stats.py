@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable
 from typing import Any, Final, final
 
@@ -44,6 +44,7 @@ class LiveStats:
         self._covered = _Window()
         self._frames = self._cards = self._parses = self._failed = 0
         self._reasons: dict[str, int] = {}
+        self._doubts: Counter[str] = Counter()
 
     def frame(self, cover: CoverInfo, latency_s: float, covered: float) -> None:
         """Counts one composed frame.
@@ -71,6 +72,11 @@ class LiveStats:
             self._failed += failed
             self._parse.add(seconds, time.monotonic())
 
+    def doubt(self, names: Iterable[str]) -> None:
+        """Counts checks of plausibility that a parse did not pass."""
+        with self._lock:
+            self._doubts.update(names)
+
     def summary(self, **more: Any) -> dict[str, Any]:
         """Returns everything as JSON values; distributions are of the last ten seconds.
 
@@ -93,6 +99,7 @@ class LiveStats:
                 "parse_ms": _spread(self._parse.recent(now_s), 1e3),
                 "parses": self._parses,
                 "parses_failed": self._failed,
+                "doubts": dict(sorted(self._doubts.items())),
                 "covered_fraction": round(float(np.mean(covered)), 4) if covered else None,
                 **more,
             }

@@ -99,6 +99,7 @@ def write_result(memory: memoryview, result: ParseResult) -> Message:
         "instances": result.instances is not None,
         "parser_id": result.parser_id,
         "thorough": result.thorough,
+        "doubts": list(result.doubts),
     }
 
 
@@ -110,10 +111,11 @@ def read_result(memory: memoryview, message: Message, labels: LabelSet) -> Parse
     """
     height, width = message["height"], message["width"]
     groups, frame_id = message["groups"], message["frame_id"]
+    doubts = message["doubts"]
     if not (isinstance(height, int) and isinstance(width, int) and isinstance(frame_id, int)):
         raise TypeError("sizes and frame id are integers")
-    if not isinstance(groups, list):
-        raise TypeError("groups is a list")
+    if not (isinstance(groups, list) and isinstance(doubts, list)):
+        raise TypeError("groups and doubts are lists")
     with_instances = message["instances"] is True
     planes = _planes(memory, 2 + len(groups) + with_instances, height, width).copy()
     return ParseResult(
@@ -126,4 +128,5 @@ def read_result(memory: memoryview, message: Message, labels: LabelSet) -> Parse
         instances=planes[-1] if with_instances else None,
         parser_id=str(message["parser_id"]),
         thorough=message["thorough"] is True,
+        doubts=tuple(str(doubt) for doubt in doubts),
     )

@@ -81,14 +81,15 @@ class Link:
 
     Attributes:
         here, there: the two small pictures; a link does not own them.
-        flow: (h, w, 2) float32, at each pixel of `here` the (dx, dy) to its place in `there`.
+        flow: (h, w, 2) float32 (float16 in one `without_pixels`), at each pixel of `here` the
+            (dx, dy) to its place in `there`.
         camera: 2x3 float32 similarity from `here` to `there` coordinates; None = camera at rest.
         noise: median grey-level difference after removing the camera's motion.
     """
 
     here: Small
     there: Small
-    flow: NDArray[np.float32]
+    flow: NDArray[np.float32] | NDArray[np.float16]
     camera: NDArray[np.float32] | None
     noise: float
     _grid: tuple[NDArray[np.float32], NDArray[np.float32]] = field(repr=False)
@@ -122,6 +123,11 @@ class Link:
             borderValue=0,
         )
         return np.asarray(carried, np.uint8)
+
+    def without_pixels(self) -> Link:
+        """Returns a link that can only carry: it holds the flow, in half the memory, no picture."""
+        nothing = Small(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), True)
+        return Link(nothing, nothing, self.flow.astype(np.float16), None, self.noise, self._grid)
 
     def compensate(self, picture: NDArray[np.uint8], *, outside: int | None) -> NDArray[np.uint8]:
         """Returns a picture or mask of "there" moved by the camera's motion only.
