@@ -7,8 +7,8 @@ import importlib.metadata
 import importlib.util
 import os
 import platform
-import sys
 import re
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
