@@ -2,7 +2,7 @@
 
 Started by `pipeline.workers` as ``python -m m2fp_stream.pipeline.parser_worker SOCKET MEMORY
 SPEC`` with two inherited descriptors; SPEC is JSON: {"parser": "module:factory", "options": {...},
-"threads": n}. It opens no file for writing and no network connection.
+"threads": n, "niceness": n}. It opens no file for writing and no network connection.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import importlib
 import json
 import mmap
+import os
 import signal
 import socket
 import sys
@@ -32,6 +33,7 @@ def main(arguments: list[str]) -> int:
     from . import wire
 
     spec = json.loads(arguments[2])
+    os.nice(int(spec["niceness"]))
     cv2.setNumThreads(int(spec["threads"]))
     with socket.socket(fileno=int(arguments[0])) as channel:
 

@@ -19,6 +19,7 @@ from ..core.records import ParseResult
 
 __all__ = [
     "INPUT_BYTES",
+    "MAX_INPUT_SIDE",
     "MAX_SIDE",
     "MESSAGE_BYTES",
     "TOTAL_BYTES",
@@ -29,9 +30,12 @@ __all__ = [
     "write_result",
 ]
 
+MAX_INPUT_SIDE: Final = 4096
+"""Of a parse copy; only what is used takes memory."""
 MAX_SIDE: Final = 1280
+"""Of a map."""
 _MAX_PLANES: Final = 3 + 24  # label map, must_cover, instances and the evidence groups
-INPUT_BYTES: Final = MAX_SIDE * MAX_SIDE * 3
+INPUT_BYTES: Final = MAX_INPUT_SIDE * MAX_INPUT_SIDE * 3
 TOTAL_BYTES: Final = INPUT_BYTES + MAX_SIDE * MAX_SIDE * _MAX_PLANES
 MESSAGE_BYTES: Final = 16_384
 
@@ -42,10 +46,10 @@ def input_view(memory: memoryview, height: int, width: int) -> NDArray[np.uint8]
     """Returns the (height, width, 3) uint8 view of the input part of `memory`.
 
     Raises:
-        ValueError: a side is not in 1..MAX_SIDE.
+        ValueError: a side is not in 1..MAX_INPUT_SIDE.
     """
-    if not (0 < height <= MAX_SIDE and 0 < width <= MAX_SIDE):
-        raise ValueError(f"a parse copy has sides of 1 to {MAX_SIDE}, got {width}x{height}")
+    if not (0 < height <= MAX_INPUT_SIDE and 0 < width <= MAX_INPUT_SIDE):
+        raise ValueError(f"a parse copy has sides of 1 to {MAX_INPUT_SIDE}, got {width}x{height}")
     count = height * width * 3
     return np.frombuffer(memory, np.uint8, count).reshape(height, width, 3)
 

@@ -43,6 +43,7 @@ class WorkerSpec:
         parser: ``module:factory``; the factory returns a `parsers.base.Parser`.
         options: the factory's keyword arguments, JSON values only.
         threads: threads the parser may use.
+        niceness: how much its processes give way to others, 0 to 19.
         deadline_s: a parse that takes longer is a hang: the worker is killed.
         start_deadline_s: the same for starting up.
     """
@@ -50,6 +51,7 @@ class WorkerSpec:
     parser: str
     options: Mapping[str, object] = field(default_factory=dict)
     threads: int = 1
+    niceness: int = 0
     deadline_s: float = 20.0
     start_deadline_s: float = 60.0
 
@@ -95,7 +97,9 @@ class ParserWorker:
     def parse(
         self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
     ) -> ParseResult:
-        """Returns the worker's findings on `bgr`, (h, w, 3) uint8, sides up to `wire.MAX_SIDE`.
+        """Returns the worker's findings on `bgr`, an (h, w, 3) uint8 picture.
+
+        Its sides are at most `wire.MAX_INPUT_SIDE`.
 
         Raises:
             ParserError: it raised, died, hung or answered nonsense. After the last three it has
@@ -179,6 +183,7 @@ class ParserWorker:
             "parser": self._spec.parser,
             "options": dict(self._spec.options),
             "threads": self._spec.threads,
+            "niceness": self._spec.niceness,
         }
         # The child finds modules where we do; without -P it would look in the working folder
         # first, where somebody's `json.py` may lie.

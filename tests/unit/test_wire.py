@@ -31,6 +31,7 @@ def a_result(height: int, width: int, groups: tuple[str, ...], instances: bool) 
         must_cover=random.integers(0, 2, (height, width)) > 0,
         instances=random.integers(0, 9, (height, width), dtype=np.uint8) if instances else None,
         parser_id="wired 1",
+        doubts=("no-head", "entropy"),
     )
 
 
@@ -77,6 +78,7 @@ def test_results_do_not_touch_the_input(memory: memoryview) -> None:
         {"frame_id": "41"},
         {"groups": "face"},
         {"groups": ["x"] * 26},
+        {"doubts": "no-head"},
     ],
     ids=str,
 )
@@ -87,7 +89,8 @@ def test_a_message_of_another_form_is_refused(memory: memoryview, change: dict[s
 
 
 @pytest.mark.parametrize(
-    "missing", ["height", "width", "groups", "frame_id", "instances", "parser_id", "thorough"]
+    "missing",
+    ["height", "width", "groups", "frame_id", "instances", "parser_id", "thorough", "doubts"],
 )
 def test_a_message_that_lacks_something_is_refused(memory: memoryview, missing: str) -> None:
     message = sent(memory, a_result(8, 8, (), False))
@@ -103,7 +106,7 @@ def test_an_unknown_label_id_is_refused(memory: memoryview) -> None:
         wire.read_result(memory, message, CIHP)
 
 
-@pytest.mark.parametrize("size", [(0, 5), (5, 0), (-1, 5), (wire.MAX_SIDE + 1, 5)])
+@pytest.mark.parametrize("size", [(0, 5), (5, 0), (-1, 5), (wire.MAX_INPUT_SIDE + 1, 5)])
 def test_an_input_that_does_not_fit_is_refused(memory: memoryview, size: tuple[int, int]) -> None:
     with pytest.raises(ValueError, match="a parse copy has sides of 1 to"):
         wire.input_view(memory, *size)

@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,10 +178,25 @@ def test_a_process_that_cannot_even_be_started_leaves_nothing(
     assert worker.parse(picture(), frame_id=0).frame_id == 0
 
 
+def test_a_worker_gives_way_to_others_as_told(worker_of: Open) -> None:
+    worker = worker_of()
+    worker.parse(picture(), frame_id=0)
+    assert worker.pid is not None
+    usual = psutil.Process(worker.pid).nice()
+    worker.close()
+    worker = ParserWorker(replace(worker._spec, niceness=7))
+    try:
+        worker.parse(picture(), frame_id=0)
+        assert worker.pid is not None
+        assert psutil.Process(worker.pid).nice() == min(19, usual + 7)
+    finally:
+        worker.close()
+
+
 def test_a_picture_too_large_for_the_memory_is_refused(worker_of: Open) -> None:
     worker = worker_of()
-    with pytest.raises(ValueError, match="a parse copy has sides of 1 to 1280"):
-        worker.parse(np.zeros((8, wire.MAX_SIDE + 1, 3), np.uint8), frame_id=0)
+    with pytest.raises(ValueError, match="a parse copy has sides of 1 to 4096"):
+        worker.parse(np.zeros((8, wire.MAX_INPUT_SIDE + 1, 3), np.uint8), frame_id=0)
 
 
 def test_nothing_is_left_of_a_closed_worker(worker_of: Open) -> None:
