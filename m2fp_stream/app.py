@@ -11,6 +11,7 @@ from typing import Literal, final
 
 import cv2
 
+from .app_models import fine_deadline_s, fine_parser, fine_side
 from .compositor.compose import Compositor
 from .config import Settings
 from .core.errors import UsageError
@@ -19,8 +20,8 @@ from .core.records import Progress, RunReport
 from .core.safe import LabelImage, SafeFrame
 from .naming import IMAGE_SUFFIXES, output_path
 from .parsers.base import Parser
-from .parsers.embedded.options import EmbeddedOptions
-from .pipeline.offline import OfflineRun, Outcome
+from .pipeline.offline import OfflineOptions, OfflineRun, Outcome
+from .pipeline.wire import MAX_INPUT_SIDE
 from .pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from .policy import Policy
 from .privacy.hardening import harden
@@ -45,18 +46,36 @@ __all__ = [
 ]
 
 
-def load_parser(name: str = "embedded", options: EmbeddedOptions | None = None) -> Parser:
+def load_parser(
+    name: str = "embedded",
+    config: Settings | None = None,
+    *,
+    size_wh: tuple[int, int] = (1920, 1080),
+    on_notice: Callable[[str], None] | None = None,
+) -> Parser:
     """Returns a parser that runs in this process.
+
+    Args:
+        name: ``embedded`` or ``m2fp``.
+        config: all options; defaults where None.
+        size_wh: (width, height) of the pictures to come, or of others of that aspect; M2FP's
+            network is made for one aspect.
+        on_notice: see `app_models.fine_parser`.
 
     Raises:
         UsageError: no parser has that name.
         ModelError: its weights are missing or changed.
     """
-    if name != "embedded":
-        raise UsageError(f"unknown parser {name!r}; there is: embedded")
-    from .parsers.embedded.parser import EmbeddedParser
+    settings = config or Settings()
+    if name == "embedded":
+        from .parsers.embedded.parser import EmbeddedParser
 
-    return EmbeddedParser(options or EmbeddedOptions())
+        return EmbeddedParser(settings.parser)
+    if name == "m2fp":
+        from .parsers.m2fp.parser import from_options
+
+        return from_options(**fine_parser(settings.m2fp, size_wh, on_notice=on_notice))  # type: ignore[arg-type]  # JSON
+    raise UsageError(f"unknown parser {name!r}; there are: embedded, m2fp")
 
 
 def anonymize(
@@ -67,6 +86,7 @@ def anonymize(
     overwrite: bool = False,
     progress: Callable[[Progress], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
 ) -> RunReport:
     """Writes a copy of a video, GIF or picture in which what the policy hides is covered.
 
@@ -83,6 +103,7 @@ def anonymize(
         progress: called now and then from the calling thread.
         on_warning: called with each warning before the output is completed; what it raises ends
             the run without one.
+        on_notice: gets a sentence for the user before something that takes long.
 
     Raises:
         UsageError: output equals input, exists already, or has no known format.
@@ -119,15 +140,8 @@ def anonymize(
                 for warning in warnings:
                     on_warning(warning)
 
-        queue = ParserQueue(
-            ParserWorker(
-                WorkerSpec(
-                    "m2fp_stream.parsers.embedded.parser:from_options",
-                    worker_options(settings, source.info.size_wh, settings.file.parse_side),
-                    deadline_s=settings.file.parse_deadline_s,
-                )
-            )
-        )
+        worker, options = _parser_worker(settings, source.info.size_wh, on_notice)
+        queue = ParserQueue(worker)
         try:
             outcome = OfflineRun(
                 source=source,
@@ -136,7 +150,7 @@ def anonymize(
                 parser=queue,
                 policy=Policy(settings.policy),
                 tracking=settings.tracking,
-                options=settings.file,
+                options=options,
                 on_frames=on_frames,
                 before_finish=before_finish,
             ).run()
@@ -178,6 +192,7 @@ def parse_image(
     *,
     format: Literal["index", "palette"] = "index",  # noqa: A002  (the command line's word)
     overwrite: bool = False,
+    on_notice: Callable[[str], None] | None = None,
 ) -> ParseSummary:
     """Writes the label map of a picture as a PNG of its size.
 
@@ -190,7 +205,8 @@ def parse_image(
     _check_target(Path(path_in), target, overwrite=overwrite)
     with ImageSource(Path(path_in), settings.source) as source:
         size_wh = source.info.size_wh
-        parser = load_parser("embedded", settings.parser)
+        name = "m2fp" if settings.m2fp.enabled else "embedded"
+        parser = load_parser(name, settings, size_wh=size_wh, on_notice=on_notice)
         try:
             for captured in source.frames():
                 try:
@@ -210,6 +226,25 @@ def parse_image(
         if (image.labels == label).any()
     }
     return ParseSummary(os.fspath(target), counts, size_wh)
+
+
+def _parser_worker(
+    settings: Settings, size_wh: tuple[int, int], on_notice: Callable[[str], None] | None
+) -> tuple[ParserWorker, OfflineOptions]:
+    """Returns what parses a file's frames, and the pipeline's options for it."""
+    options = settings.file
+    parsers: dict[str, object] = {"guard": worker_options(settings, size_wh, options.parse_side)}
+    if settings.m2fp.enabled:
+        parsers["fine"] = fine_parser(settings.m2fp, size_wh, on_notice=on_notice)
+        side = max(options.parse_side, fine_side(settings.m2fp, size_wh))
+        deadline_s = options.parse_deadline_s + fine_deadline_s(settings.m2fp)
+        options = options.model_copy(
+            update={"parse_side": min(side, MAX_INPUT_SIDE), "parse_deadline_s": deadline_s}
+        )
+    spec = WorkerSpec(
+        "m2fp_stream.parsers.guarded:from_options", parsers, deadline_s=options.parse_deadline_s
+    )
+    return ParserWorker(spec), options
 
 
 def worker_options(

@@ -16,6 +16,7 @@ import cv2
 import numpy as np
 
 from .app import worker_options
+from .app_models import fine_deadline_s, fine_parser
 from .compositor.compose import Compositor
 from .config import Settings
 from .core.errors import UsageError
@@ -26,6 +27,7 @@ from .pipeline.capture import Capture, OpenSource
 from .pipeline.control import PrivacyDial
 from .pipeline.live import LiveRun
 from .pipeline.outlet import Outlet
+from .pipeline.refine import Refiner
 from .pipeline.stats import LiveStats
 from .pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from .policy import Policy
@@ -48,6 +50,13 @@ __all__ = ["run_live", "write_facts"]
 
 _FAR_EVERY: Final = 2
 """Full parses that share a look for people far away: it is two fifths of a full parse's time."""
+
+_FINE_NICENESS: Final = 10
+"""The fine parser has what the picture and the guard leave of the machine."""
+
+_FINE_LONGEST_S: Final = 12.0
+"""How old the fine parser's findings may get: on two busy cores a parse takes five seconds, and
+what it found serves until the next is there."""
 
 _SWITCH_S: Final = 0.0002
 """How long one thread may keep the interpreter from another that came back from OpenCV. With
@@ -115,6 +124,7 @@ def run_live(
     try:
         size_wh = capture.connect().size_wh
         queue = ParserQueue(_worker(config, size_wh), attempts=1)
+        fine = _fine_queue(config, size_wh, say)
     except BaseException:
         capture.stop()
         raise
@@ -136,6 +146,7 @@ def run_live(
         options=config.live,
         dial=dial,
         stats=LiveStats(),
+        refiner=None if fine is None else _refiner(config, fine),
         on_second=on_second,
         on_notice=say,
     )
@@ -146,6 +157,8 @@ def run_live(
     finally:
         sys.setswitchinterval(switch_s)
         queue.close()
+        if fine is not None:
+            fine.close()
     return run.facts()
 
 
@@ -172,11 +185,37 @@ def _worker(config: Settings, size_wh: tuple[int, int]) -> ParserWorker:
     options["enlargement"] = min(config.parser.enlargement, enlargement)
     return ParserWorker(
         WorkerSpec(
-            "m2fp_stream.parsers.embedded.parser:from_options",
-            options,
+            "m2fp_stream.parsers.guarded:from_options",
+            {"guard": options},
             deadline_s=config.live.parse_deadline_s,
         )
     )
+
+
+def _fine_queue(
+    config: Settings, size_wh: tuple[int, int], say: Callable[[str], None]
+) -> ParserQueue | None:
+    """Returns the queue of the slow fine parser, where there is to be one."""
+    if not config.m2fp.enabled:
+        return None
+    options = fine_parser(config.m2fp, size_wh, on_notice=say)
+    # One look a picture: tiles and second looks would take half a minute.
+    options |= {"tiles": 1, "agreement": False, "threads": 1}
+    return ParserQueue(
+        ParserWorker(
+            WorkerSpec(
+                "m2fp_stream.parsers.guarded:fine_from_options",
+                options,
+                niceness=_FINE_NICENESS,
+                deadline_s=fine_deadline_s(config.m2fp),
+            )
+        ),
+        attempts=1,
+    )
+
+
+def _refiner(config: Settings, fine: ParserQueue) -> Refiner:
+    return Refiner(fine, Policy(config.policy), config.tracking, longest_s=_FINE_LONGEST_S)
 
 
 def _source(config: Settings) -> tuple[OpenSource, bool]:

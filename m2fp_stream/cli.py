@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -91,6 +91,17 @@ examples:
   {PROGRAM} bench live
   {PROGRAM} bench live --source clip.mp4 --mode aligned --seconds 60 --json bench.json
 """
+_MODELS_EXAMPLES: Final = f"""\
+M2FP's weights are under CC BY-NC 4.0: not for commercial use. They come from ModelScope (needs the
+m2fp extra), are trusted the first time, and compared with that ever after.
+
+examples:
+  {PROGRAM} models pull m2fp
+  {PROGRAM} models pull m2fp --key ~/.m2fp.key      stored encrypted
+  {PROGRAM} models export m2fp --model-dir weights/ --size 1280x720
+  {PROGRAM} anonymize clip.mp4 --parser m2fp
+"""
+_HUB_NAMES: Final = ("m2fp", "m2fp-lip")
 _PARSE_EXAMPLES: Final = f"""\
 examples:
   {PROGRAM} parse photo.jpg -o labels.png
@@ -184,6 +195,7 @@ def _anonymize(args: argparse.Namespace) -> None:
                 overwrite=args.overwrite,
                 progress=display.update,
                 on_warning=warn,
+                on_notice=display.say,
             )
         # Metadata never passes and nearly every file has some: that is no news.
         if dropped := [item for item in report.dropped if not item.startswith("metadata")]:
@@ -213,7 +225,12 @@ def _parse(args: argparse.Namespace) -> None:
         from .app import parse_image
 
         done = parse_image(
-            job.path_in, job.path_out, settings, format=args.format, overwrite=args.overwrite
+            job.path_in,
+            job.path_out,
+            settings,
+            format=args.format,
+            overwrite=args.overwrite,
+            on_notice=_say,
         )
         ids = {label.title: int(label) for label in Label}
         width, height = done.size_wh
@@ -307,25 +324,114 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _models(args: argparse.Namespace) -> None:
-    from .models.store import read_manifest, verify_all
+    if args.action in ("pull", "export") and args.name not in _HUB_NAMES:
+        names = " or ".join(_HUB_NAMES)
+        raise UsageError(f"models {args.action}: name what to {args.action}: {names}")
+    if args.action not in ("pull", "export") and args.name is not None:
+        raise UsageError(f"models {args.action}: unexpected argument {args.name!r}")
+    actions = {"list": _list_models, "verify": _verify_models}
+    if args.action == "pull":
+        _pull_model(args)
+    elif args.action == "export":
+        _export_model(args)
+    else:
+        actions[args.action]()
 
-    if args.action == "list":
-        rows = [("NAME", "LICENCE", "ORIGIN", "SIZE", "RUNTIME")]
-        for entry in read_manifest():
-            origin = f"{entry.origin.registry}: {entry.origin.package} {entry.origin.version}"
-            size = f"{entry.bytes / 1e6:.1f} MB"
-            rows.append((entry.name, entry.licence, origin, size, entry.runtime))
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        for row in rows:
-            _print("  ".join(map(str.ljust, row, widths)).rstrip())
-        return
-    results = verify_all()
+
+def _list_models() -> None:
+    from .models.pull import hub_models, pulled_folder, store_folder
+    from .models.store import read_manifest
+
+    rows = [("NAME", "LICENCE", "ORIGIN", "SIZE", "RUNTIME")]
+    for entry in read_manifest():
+        origin = f"{entry.origin.registry}: {entry.origin.package} {entry.origin.version}"
+        size = f"{entry.bytes / 1e6:.1f} MB"
+        rows.append((entry.name, entry.licence, origin, size, entry.runtime))
+    for model in hub_models():
+        try:
+            folder, _ = pulled_folder(model.name, store_folder(os.environ))
+            size = f"{(folder / 'pytorch_model.pt').stat().st_size / 1e6:.1f} MB"
+        except ModelError:
+            size = "not pulled"
+        rows.append((model.name, model.licence, f"modelscope: {model.model_id}", size, ""))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        _print("  ".join(map(str.ljust, row, widths)).rstrip())
+
+
+def _verify_models() -> None:
+    from .models.pull import store_folder, verify_pulled
+    from .models.store import verify_all
+
+    results = verify_all() + verify_pulled(store_folder(os.environ))
     for result in results:
         _print(f"{result.name}: {'ok' if result.ok else result.problem}")
     bad = [result.name for result in results if not result.ok]
     if bad:
         names = ", ".join(bad)
-        raise ModelError(f"{len(bad)} of {len(results)} models are not as shipped: {names}")
+        raise ModelError(f"{len(bad)} of {len(results)} models are not as they were: {names}")
+
+
+def _pull_model(args: argparse.Namespace) -> None:
+    from .models.pull import HubModel, pull, store_folder
+    from .models.vault import Key, key_from_file, key_from_keyring, new_key_file, seal
+
+    def accept(model: HubModel) -> bool:
+        for line in (
+            f"{model.name}: {model.model_id}, revision {args.revision or model.revision}",
+            f"licence: {model.licence}, {model.licence_url}",
+            model.licence_note,
+        ):
+            _say(line)
+        if args.accept_licence:
+            return True
+        if not sys.stdin.isatty():
+            raise UsageError(
+                f"models pull: the licence has to be accepted once: read {model.licence_url}, "
+                "then add --accept-licence"
+            )
+        print("Do you accept it? [y/N] ", end="", file=sys.stderr, flush=True)
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    key: Key | None = None
+    if args.key == "keyring":
+        key = key_from_keyring(create=True)
+    elif args.key is not None:
+        path = Path(args.key)
+        key = key_from_file(path) if path.exists() else new_key_file(path)
+    with _PullDisplay() as display:
+        pulled = pull(
+            args.name,
+            store_folder(os.environ),
+            accept=accept,
+            progress=display.update,
+            revision=args.revision,
+            seal=None if key is None else lambda data, name: seal(data, key, name),
+        )
+    for name, digest in pulled.files.items():
+        _print(f"{pulled.folder / name}: SHA-256 {digest}")
+    if pulled.first_time:
+        _say("trusted on first use: from now on these hashes must hold")
+
+
+def _export_model(args: argparse.Namespace) -> None:
+    from .app_models import HUB_NAMES, export_network
+    from .config import load_settings
+
+    width, _, height = args.size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise UsageError(f"models export: --size: expected WIDTHxHEIGHT, got {args.size!r}")
+    kind = next(kind for kind, name in HUB_NAMES.items() if name == args.name)
+    overrides: dict[str, object] = {"m2fp.kind": kind.value}
+    if args.model_dir is not None:
+        overrides["m2fp.model_dir"] = args.model_dir
+    if args.short_side is not None:
+        overrides["m2fp.short_side"] = args.short_side
+    if args.key is not None:
+        overrides["m2fp.key"] = args.key
+    settings = load_settings(None, overrides=overrides)
+    path, digest = export_network(settings.m2fp, (int(width), int(height)), on_notice=_say)
+    _print(f"{path}: {path.stat().st_size / 1e6:.0f} MB, SHA-256 {digest}")
 
 
 def _doctor(_: argparse.Namespace) -> None:
@@ -624,6 +730,38 @@ def _summary(job: _Job, report: RunReport) -> str:
     )
 
 
+class _PullDisplay:
+    """How much of a file has come: a bar on a terminal, else a line now and then."""
+
+    def __init__(self) -> None:
+        self._on_terminal = sys.stderr.isatty()
+        self._said_s = float("-inf")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._on_terminal and self._said_s > 0:
+            print(file=sys.stderr)
+
+    def update(self, name: str, done: int, total: int | None) -> None:
+        """Shows progress; see `models.pull.Progress`."""
+        now_s = time.monotonic()
+        is_last = total is not None and done >= total
+        if now_s - self._said_s < (0.1 if self._on_terminal else _LINE_EVERY_S) and not is_last:
+            return
+        self._said_s = now_s
+        text = f"{name}: {done / 1e6:.1f} MB"
+        if total:
+            bars = round(20 * done / total)
+            bar = f" [{'#' * bars}{'.' * (20 - bars)}]" if self._on_terminal else ""
+            text += f" of {total / 1e6:.1f} MB ({done / total:.0%}){bar}"
+        if self._on_terminal:
+            print(f"\r{_shown(text)}  ", end="", file=sys.stderr, flush=True)
+        else:
+            _say(text)
+
+
 class _StatusLine:
     """What a live run is doing, on stderr: one line renewed on a terminal, else now and then."""
 
@@ -838,6 +976,12 @@ def _seconds(text: str) -> float:
     return int(hours) * 3600 + int(minutes) * 60 + value
 
 
+def _parser_choice(text: str) -> bool:
+    if text not in ("embedded", "m2fp"):
+        raise ValueError(f"expected embedded or m2fp, got {text!r}")
+    return text == "m2fp"
+
+
 def _whole(text: str) -> int:
     try:
         return int(text)
@@ -896,7 +1040,32 @@ _OPTIONS: Final = (
         None,
         "of a truncated or damaged input, write what can be decoded (default: refuse)",
     ),
+    _Option(
+        "--parser",
+        ("m2fp.enabled",),
+        _parser_choice,
+        "NAME",
+        "embedded: the shipped weights; m2fp: the reference parser beside them, slower and finer "
+        f"(`{PROGRAM} models pull m2fp`, or --model-dir) (default: embedded)",
+    ),
+    _Option(
+        "--model-dir",
+        ("m2fp.model_dir",),
+        str,
+        "FOLDER",
+        "M2FP's configuration.json and pytorch_model.pt (default: what was pulled)",
+    ),
+    _Option(
+        "--tiles",
+        ("m2fp.tiles",),
+        _whole,
+        "N",
+        "M2FP also looks at N x N overlapping tiles, for small people in large pictures "
+        "(default: 1)",
+    ),
 )
+_PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
+_PREVIEW_OPTIONS: Final = ("--hide", "--parser", "--model-dir")
 
 
 def _read(option: Callable[[str], object]) -> Callable[[str], _Given]:
@@ -978,15 +1147,7 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
         "beside each input; pictures and GIFs keep their format)",
     )
     _add_effect(command)
-    for option in _OPTIONS:
-        if option.metavar is None:
-            command.add_argument(
-                option.flag, action="store_const", const=_Given("", True), help=option.help
-            )
-        else:
-            command.add_argument(
-                option.flag, type=_read(option.read), metavar=option.metavar, help=option.help
-            )
+    _add_options(command, [option.flag for option in _OPTIONS])
     _add_common(command)
     command.add_argument(
         "--quality",
@@ -1037,6 +1198,7 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
         help="index: each pixel's value is its label's id; palette: the same in colours, with "
         "the legend in the file (default: index)",
     )
+    _add_options(command, _PARSE_OPTIONS)
     _add_common(command)
 
     command = add(
@@ -1073,11 +1235,7 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
     )
     command.add_argument("--full-screen", action="store_true", help="fill the screen")
     _add_live(command)
-    for option in _OPTIONS:
-        if option.flag == "--hide":
-            command.add_argument(
-                option.flag, type=_read(option.read), metavar=option.metavar, help=option.help
-            )
+    _add_options(command, _PREVIEW_OPTIONS)
     _add_effect(command)
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration")
 
@@ -1102,11 +1260,45 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
     command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
     _add_live(command)
 
-    command = add("models", _models, "list the shipped weights, or verify them")
+    command = add(
+        "models",
+        _models,
+        "list the weights, verify them, fetch M2FP's",
+        f"{_MODELS_EXAMPLES}\n{_EXIT_CODES}",
+    )
     command.add_argument(
         "action",
-        choices=["list", "verify"],
-        help="list: name, licence, origin, size, runtime; verify: compare with their SHA-256",
+        choices=["list", "verify", "pull", "export"],
+        help="list: name, licence, origin, size, runtime; verify: compare with their SHA-256; "
+        "pull: fetch from ModelScope; export: write the network for a shape now, not on first use",
+    )
+    command.add_argument(
+        "name", nargs="?", help=f"what to pull or export: {' or '.join(_HUB_NAMES)}"
+    )
+    command.add_argument(
+        "--accept-licence", action="store_true", help="pull: accept the licence without asking"
+    )
+    command.add_argument("--revision", metavar="NAME", help="pull: another branch or tag")
+    command.add_argument(
+        "--key",
+        metavar="FILE",
+        help="pull: store the weights encrypted with the key in this file (made where there is "
+        "none), or `keyring`; export: what they are encrypted with",
+    )
+    command.add_argument(
+        "--model-dir", metavar="FOLDER", help="export: an offline copy (default: what was pulled)"
+    )
+    command.add_argument(
+        "--short-side",
+        type=int,
+        metavar="PIXELS",
+        help="export: the network's shorter side, a multiple of 32 (default: 320)",
+    )
+    command.add_argument(
+        "--size",
+        default="1920x1080",
+        metavar="WxH",
+        help="export: a picture size of the aspect to come (default: 1920x1080)",
     )
     add("doctor", _doctor, "say what this machine has, and what is missing")
     command = add("check-config", _check_config, "check a configuration file, run nothing")
@@ -1118,6 +1310,20 @@ def _add_inputs(command: _Command, text: str, kind: str) -> None:
     command.wants_paths = kind
     # "*": argparse would miss inputs after an option; `_run` collects those and counts.
     command.add_argument("paths", nargs="*", metavar="IN", help=text)
+
+
+def _add_options(command: _Command, flags: Collection[str]) -> None:
+    for option in _OPTIONS:
+        if option.flag not in flags:
+            continue
+        if option.metavar is None:
+            command.add_argument(
+                option.flag, action="store_const", const=_Given("", True), help=option.help
+            )
+        else:
+            command.add_argument(
+                option.flag, type=_read(option.read), metavar=option.metavar, help=option.help
+            )
 
 
 def _add_effect(command: _Command) -> None:
@@ -1159,12 +1365,6 @@ def _duration(text: str) -> float:
 
 
 def _add_common(command: _Command) -> None:
-    command.add_argument(
-        "--parser",
-        choices=["embedded"],
-        default="embedded",
-        help="who finds people (default: embedded, the shipped weights; more in later versions)",
-    )
     command.add_argument(
         "--overwrite", action="store_true", help="replace existing outputs (default: refuse)"
     )

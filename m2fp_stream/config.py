@@ -24,6 +24,7 @@ from .compositor.compose import ComposeOptions
 from .core.errors import ConfigError
 from .core.labels import nearest
 from .parsers.embedded.options import EmbeddedOptions
+from .parsers.m2fp.options import M2FPOptions
 from .pipeline.capture import CaptureOptions
 from .pipeline.live import LiveOptions
 from .pipeline.offline import OfflineOptions
@@ -67,6 +68,9 @@ class Settings(BaseModel):
     )
     compose: ComposeOptions = Field(default_factory=ComposeOptions, title="How covers are drawn")
     source: FileOptions = Field(default_factory=FileOptions, title="Reading the input")
+    m2fp: M2FPOptions = Field(
+        default_factory=M2FPOptions, title="M2FP, the reference parser, beside the embedded one"
+    )
     output: VideoFileOptions = Field(
         default_factory=VideoFileOptions, title="Writing the output video"
     )

@@ -9,7 +9,7 @@ not be; what the guard covers never depends on them.
 from __future__ import annotations
 
 import logging
-from collections import deque
+from collections import Counter, deque
 from concurrent.futures import CancelledError, Future
 from dataclasses import dataclass, field
 from typing import Final, final
@@ -97,6 +97,7 @@ class Refiner:
         self._pause_until_s = -1e9
         self._in_a_row = 0
         self._parses = self._failures = 0
+        self._doubts: Counter[str] = Counter()
         self._parse_s: float | None = None
         self._age_s: float | None = None
 
@@ -162,7 +163,8 @@ class Refiner:
             return
         self._asked = None
         try:
-            findings = self._policy.findings(asked.future.result())
+            result = asked.future.result()
+            findings = self._policy.findings(result)
         except ModelError:
             raise
         except CancelledError:
@@ -175,6 +177,7 @@ class Refiner:
             _log.warning("the fine parser failed: %s", error)
             return
         self._parses += 1
+        self._doubts.update(result.doubts)
         self._in_a_row = 0
         self._parse_s = time_s - asked.time_s
         if asked.links is not None:
@@ -186,6 +189,7 @@ class Refiner:
         return {
             "parses": self._parses,
             "failures": self._failures,
+            "doubts": dict(sorted(self._doubts.items())),
             "parse_s": None if self._parse_s is None else round(self._parse_s, 2),
             "age_s": None if self._age_s is None else round(self._age_s, 2),
         }

@@ -33,7 +33,6 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from m2fp_stream.app import load_parser
 from m2fp_stream.compositor import Compositor
 from m2fp_stream.compositor.effects import find_regions
 from m2fp_stream.config import Settings, load_settings
@@ -43,6 +42,7 @@ from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.parsers.embedded.options import EmbeddedOptions
+from m2fp_stream.parsers.guarded import from_options
 from m2fp_stream.pipeline.follow import Follower
 from m2fp_stream.pipeline.follow import Verdict as LiveVerdict
 from m2fp_stream.pipeline.offline import OfflineRun
@@ -230,7 +230,8 @@ class Direct:
     def __init__(self, options: EmbeddedOptions) -> None:
         # As in a file run, where the parser draws at the size at which people are tracked.
         small = max(small_size(SIZE_WH, TrackingOptions().area))
-        self._parser = load_parser("embedded", options.model_copy(update={"map_size": small}))
+        chosen = options.model_copy(update={"map_size": small})
+        self._parser = from_options(guard=chosen.model_dump(mode="json"))
 
     def parse(
         self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL

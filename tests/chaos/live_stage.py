@@ -26,6 +26,7 @@ from m2fp_stream.pipeline.capture import Capture, CaptureOptions, OpenSource
 from m2fp_stream.pipeline.control import PrivacyDial
 from m2fp_stream.pipeline.live import LiveOptions, LiveRun
 from m2fp_stream.pipeline.outlet import Outlet
+from m2fp_stream.pipeline.refine import Refiner
 from m2fp_stream.pipeline.stats import LiveStats
 from m2fp_stream.pipeline.workers import ParserQueue, ParserWorker, SyncParser, WorkerSpec
 from m2fp_stream.policy import Policy, PolicyOptions
@@ -181,6 +182,7 @@ class Performance:
         rate: int = RATE,
         open_source: OpenSource | None = None,
         look: Callable[[Picture, int], bool] | None = None,
+        fine: SyncParser | None = None,
     ) -> None:
         self.seen: list[Seen] = []
         self.notices: list[str] = []
@@ -189,6 +191,11 @@ class Performance:
         self.stats = LiveStats()
         self.worker = parser or worker()
         self.queue = ParserQueue(self.worker, attempts=1)
+        self.fine_queue = None if fine is None else ParserQueue(fine, attempts=1)
+        policy, tracking = Policy(PolicyOptions()), TrackingOptions()
+        self.refiner = (
+            Refiner(self.fine_queue, policy, tracking, longest_s=12.0) if self.fine_queue else None
+        )
         quick = {"backoff_s": 0.05, "max_backoff_s": 0.2, "healthy_s": 0.0, "frozen_s": 0.5}
         self.capture = Capture(
             open_source or (lambda first, size: LiveFootage(self.cues, first, size, rate)),
@@ -202,11 +209,12 @@ class Performance:
             outlets=(self.outlet, *more_outlets),
             composer=Compositor(),
             parser=self.queue,
-            policy=Policy(PolicyOptions()),
-            tracking=TrackingOptions(),
+            policy=policy,
+            tracking=tracking,
             options=LiveOptions.model_validate(live or {}),
             dial=self.dial,
             stats=self.stats,
+            refiner=self.refiner,
             on_notice=self.notices.append,
         )
         self.error: BaseException | None = None
@@ -221,6 +229,8 @@ class Performance:
         self.cues.end.set()
         self._thread.join()
         self.queue.close()
+        if self.fine_queue is not None:
+            self.fine_queue.close()
 
     def _run(self) -> None:
         try:

@@ -49,6 +49,7 @@ class FakeApp:
         overwrite: bool,
         progress: Callable[[Progress], None],
         on_warning: Callable[[str], None],
+        on_notice: Callable[[str], None],
     ) -> RunReport:
         self.calls.append((path_in, path_out, config, overwrite))
         if path_in.name in self.failing:
@@ -87,7 +88,8 @@ def app(monkeypatch: Patch) -> FakeApp:
 
 
 @pytest.fixture(autouse=True)
-def _plain_environment(monkeypatch: Patch) -> None:
+def _plain_environment(monkeypatch: Patch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
     for name in list(os.environ):
         if name.startswith("M2FP_STREAM_") and not name.startswith("M2FP_STREAM_TEST_"):
             monkeypatch.delenv(name)
@@ -151,7 +153,8 @@ def one_error(capsys: Capture) -> str:
         ("anonymize a.mp4 --end a:00", "--end: expected seconds"),
         ("anonymize a.mp4 --quality high", "--quality: invalid choice: 'high'"),
         ("anonymize a.mp4 --audio keep", "--audio: invalid choice: 'keep'"),
-        ("anonymize a.mp4 --parser m2fp", "--parser: invalid choice: 'm2fp'"),
+        ("anonymize a.mp4 --parser m3fp", "--parser: expected embedded or m2fp, got 'm3fp'"),
+        ("anonymize a.mp4 --parser m2fp --tiles 9", "--tiles: expected less than or equal to 8"),
         ("anonymize a.mp4 --config nope.yaml", "nope.yaml: cannot read the configuration"),
         ("anonymize a.mp4 -o", "-o/--output: expected one argument"),
         ("anonymize a.mp4 -o a.mp4", "a.mp4: the output is the input"),
@@ -160,8 +163,12 @@ def one_error(capsys: Capture) -> str:
         ("parse d.jpg", "the following arguments are required: -o/--output"),
         ("parse d.jpg -o x.png --format colour", "--format: invalid choice: 'colour'"),
         ("models", "the following arguments are required: action"),
-        ("models pull", "action: invalid choice: 'pull'"),
-        ("models list x", "models: unexpected argument 'x'"),
+        ("models push", "action: invalid choice: 'push'"),
+        ("models pull", "models pull: name what to pull: m2fp or m2fp-lip"),
+        ("models pull m3fp", "models pull: name what to pull: m2fp or m2fp-lip"),
+        ("models export m2fp --size 5", "models export: --size: expected WIDTHxHEIGHT, got '5'"),
+        ("models export m2fp --short-side 5", "command line: m2fp.short_side: expected"),
+        ("models list x", "models list: unexpected argument 'x'"),
         ("doctor x", "doctor: unexpected argument 'x'"),
         ("check-config", "check-config: name at least one file"),
     ],
@@ -192,7 +199,10 @@ def test_help_states_the_real_defaults_and_names(capsys: Capture) -> None:
         values = {str(given[key.split(".")[0]][key.split(".")[1]]) for key in option.keys}
         assert len(values) == 1, f"{option.flag}: {option.keys} differ by default"
         stated = option.help.rpartition("(default: ")[2].rstrip(")")
-        unset = {"None": {"from the beginning", "to the end"}, "False": {"refuse"}}
+        unset = {
+            "None": {"from the beginning", "to the end", "what was pulled"},
+            "False": {"refuse", "embedded"},
+        }
         assert stated in {*values, *unset.get(values.pop(), set())}
     assert f"(default: {given['policy']['effect']})" in text
     for word in (*(effect.value for effect in Effect), *(label.title for label in Label if label)):
@@ -560,7 +570,8 @@ def test_jobs_run_in_processes_of_this_program(
 def test_a_child_process_understands_what_it_is_given(here: Path, app: FakeApp) -> None:
     """Options survive the way through `_as_arguments`."""
     _, commands = cli._parsers()
-    options = "--hide face,hair --effect solid --effect hair=mosaic --crf 3 --end 1:00 --salvage"
+    options = "--hide face,hair --effect solid --effect hair=mosaic --crf 3 --end 1:00 --salvage "
+    options += "--parser m2fp --model-dir weights --tiles 2"
     words = ["a.mp4", *options.split()]
     again = cli._as_arguments(commands["anonymize"].parse_args(words))
     assert run("anonymize", *words, "-o", "1.mp4") == 0
@@ -629,7 +640,12 @@ def test_models_list_names_licence_and_origin(capsys: Capture) -> None:
     assert run("models", "list") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].split() == ["NAME", "LICENCE", "ORIGIN", "SIZE", "RUNTIME"]
-    for entry, line in zip(store.read_manifest(), lines[1:], strict=True):
+    entries = store.read_manifest()
+    for name, line in zip(("m2fp", "m2fp-lip"), lines[1 + len(entries) :], strict=True):
+        assert line.split()[0] == name
+        assert "CC BY-NC 4.0" in line
+        assert line.endswith("not pulled")
+    for entry, line in zip(entries, lines[1:], strict=False):
         for word in (entry.name, entry.licence, entry.origin.package, entry.runtime):
             assert word in line
 
@@ -645,7 +661,7 @@ def test_models_verify_is_4_where_a_hash_differs(capsys: Capture, monkeypatch: P
     assert run("models", "verify") == 4
     out, err = capsys.readouterr()
     assert out == "one: ok\ntwo: model two: another hash\n"
-    assert err == "m2fp-stream: error: 1 of 2 models are not as shipped: two\n"
+    assert err == "m2fp-stream: error: 1 of 2 models are not as they were: two\n"
 
 
 def test_parse_writes_png_and_prints_the_labels(
@@ -800,7 +816,7 @@ def test_doctor_is_4_where_weights_are_not_as_shipped(capsys: Capture, monkeypat
 
 
 def test_doctor_is_4_where_the_parser_does_not_run(capsys: Capture, monkeypatch: Patch) -> None:
-    def load_parser(name: str) -> object:
+    def load_parser(name: str, *_: object) -> object:
         raise errors.ParserError("no runtime")
 
     monkeypatch.setattr("m2fp_stream.app.load_parser", load_parser)

@@ -214,7 +214,8 @@ def test_a_parser_that_fails_costs_nothing_and_is_asked_again_later(stand: Stand
     stand.show(1)
     stand.answer()
     stand.show(2)
-    assert stand.refiner.facts() == {"parses": 0, "failures": 1, "parse_s": None, "age_s": None}
+    facts = stand.refiner.facts()
+    assert (facts["parses"], facts["failures"]) == (0, 1)
     assert bool(stand.refiner.wants)  # not yet: it rests
     stand.slow.error = None
     stand.time_s += 5

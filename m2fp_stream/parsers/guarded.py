@@ -1,0 +1,64 @@
+"""The parser of the pipelines: the embedded guard, reviewed, beside a fine one where wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from m2fp_stream.core.records import Look, ParseResult
+
+from .base import Parser
+from .embedded.parser import from_options as embedded
+from .m2fp.parser import from_options as m2fp
+from .plausibility import Plausibility
+from .union import UnionParser
+
+__all__ = ["ReviewedParser", "fine_from_options", "from_options"]
+
+
+class ReviewedParser(Parser):
+    """A parser whose results are reviewed: what is not plausible is covered and named.
+
+    Args:
+        parser: closed with this one.
+    """
+
+    def __init__(self, parser: Parser) -> None:
+        self.name, self.labels = parser.name, parser.labels
+        self._parser, self._plausibility = parser, Plausibility()
+
+    def _parse(self, bgr: NDArray[np.uint8], frame_id: int, look: Look) -> ParseResult:
+        result = self._parser.parse(bgr, frame_id=frame_id, look=look)
+        return self._plausibility.review(result, look=look)
+
+    def _close(self) -> None:
+        self._parser.close()
+
+
+def from_options(*, guard: Mapping[str, Any], fine: Mapping[str, Any] | None = None) -> Parser:
+    """Makes the parser from JSON values; what a parser process calls.
+
+    Args:
+        guard: those of `embedded.parser.from_options`.
+        fine: those of `m2fp.parser.from_options`; None for the guard alone.
+
+    Raises:
+        pydantic.ValidationError: an option is unknown or out of bounds.
+        ModelError: weights are missing or changed.
+    """
+    reviewed = ReviewedParser(embedded(**guard))
+    if fine is None:
+        return reviewed
+    return UnionParser(reviewed, m2fp(**fine), Plausibility())
+
+
+def fine_from_options(**fine: Any) -> Parser:
+    """Makes the fine parser alone, reviewed; what the process that refines a live picture calls.
+
+    Raises:
+        pydantic.ValidationError, ModelError: see `from_options`.
+    """
+    return ReviewedParser(m2fp(**fine))

@@ -1,0 +1,107 @@
+"""A slow fine parser that dies, hangs or lies beside the guard: the cover stays, it comes back."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+
+import pytest
+
+from m2fp_stream.core.errors import ModelError
+from m2fp_stream.core.safe import CoverLevel
+from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
+
+from .live_stage import PATIENCE_S, Performance, worker
+
+ALIGNMENTS = pytest.mark.parametrize("alignment", ["aligned", "low_latency"])
+
+
+def refined(stage: Performance, parses: int) -> None:
+    """Waits for so many answers of the fine parser."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < give_up_s:
+        assert stage.refiner is not None
+        done = stage.refiner.facts()["parses"]
+        assert isinstance(done, int)
+        if done >= parses:
+            return
+        assert stage.error is None
+        time.sleep(0.02)
+    raise AssertionError(f"not so many refinements came in {PATIENCE_S:g} s")
+
+
+def running(fine: ParserWorker, other_than: int | None = None) -> int:
+    """Waits for a process of the fine parser; returns its id."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < give_up_s:
+        pid = fine.pid
+        if pid not in (None, other_than):
+            assert pid is not None
+            return pid
+        time.sleep(0.01)
+    raise AssertionError(f"no process came in {PATIENCE_S:g} s")
+
+
+def wholly_covered(stage: Performance, after_s: float) -> float:
+    """The share of frames since a moment that show nothing."""
+    seen = [one for one in list(stage.seen) if one.at_s > after_s]
+    return sum(one.level is CoverLevel.FRAME for one in seen) / len(seen)
+
+
+@ALIGNMENTS
+def test_a_killed_fine_parser_is_replaced_and_nothing_is_covered_for_it(alignment: str) -> None:
+    fine = worker()
+    with Performance(fine=fine, live={"alignment": alignment}) as stage:
+        stage.picture()
+        refined(stage, 2)
+        for _ in range(3):
+            pid = running(fine)
+            os.kill(pid, signal.SIGKILL)
+            stage.picture(time.monotonic())
+            assert running(fine, other_than=pid)
+            assert stage.refiner is not None
+            done = stage.refiner.facts()["parses"]
+            assert isinstance(done, int)
+            refined(stage, done + 1)
+    assert stage.raw_frames() == []
+    assert fine.starts >= 4
+
+
+@ALIGNMENTS
+@pytest.mark.parametrize("fault", ["raising", "hanging", "nan", "wrong_size"])
+def test_a_faulty_fine_parser_costs_the_refinement_alone(fault: str, alignment: str) -> None:
+    fine = worker(fault, at=list(range(30, 60)))
+    with Performance(fine=fine, live={"alignment": alignment}) as stage:
+        stage.picture()
+        began = stage.wait_for(lambda one: one.frame_id >= 30)
+        stage.wait_for(lambda one: one.frame_id >= 60)
+        stage.picture(began.at_s)
+        assert stage.refiner is not None
+        done = stage.refiner.facts()["parses"]
+        assert isinstance(done, int)
+        refined(stage, done + 1)
+        assert stage.stats.summary()["parses_failed"] == 0  # those of the guard
+    assert stage.raw_frames() == []
+
+
+def test_a_fine_parser_never_sets_the_age_of_the_cover() -> None:
+    """The guard hangs for good; the fine parser answers all the time."""
+    guard = worker("hanging", at=list(range(30, 4000)))
+    live = {"alignment": "low_latency", "parse_deadline_s": 60.0}
+    with Performance(guard, fine=worker(), live=live) as stage:
+        began = stage.wait_for(lambda one: one.frame_id >= 30)
+        refined(stage, 2)
+        stage.card(began.at_s)
+        time.sleep(1.0)
+        assert wholly_covered(stage, time.monotonic() - 0.5) == 1
+    assert stage.raw_frames() == []
+
+
+def test_a_fine_parser_that_cannot_start_ends_the_run_with_its_error() -> None:
+    fine = ParserWorker(WorkerSpec("tests.chaos.faulty:broken_factory"))
+    with Performance(fine=fine) as stage:
+        give_up_s = time.monotonic() + PATIENCE_S
+        while stage.error is None and time.monotonic() < give_up_s:
+            time.sleep(0.02)
+    assert isinstance(stage.error, ModelError)
