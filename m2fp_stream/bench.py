@@ -63,6 +63,8 @@ def bench_live(
         row = _measure(source, mode, seconds, stats_path, say)
         rows.append(row)
         show(_line(row))
+        if (fine := row["fine"]) is not None:
+            show(f"  fine parser: {fine['parses']} parses, one in {fine['interval_s']} s")
     if json_path is not None:
         write_facts(json_path, {"machine": machine, "source": source, "rows": rows})
 
@@ -121,6 +123,22 @@ def _measure(
         "memory_mb_per_min": slope,
         "memory_mb_per_min_bound": bound,
         "reasons": last[1]["reasons"],
+        "fine": _fine(first[1]["fine"], last[1]["fine"], span_s),
+    }
+
+
+def _fine(
+    first: dict[str, Any] | None, last: dict[str, Any] | None, span_s: float
+) -> dict[str, Any] | None:
+    """Returns what the fine parser did, where there is one."""
+    if first is None or last is None:
+        return None
+    parses = last["parses"] - first["parses"]
+    return {
+        "parses": parses,
+        "interval_s": round(span_s / parses, 2) if parses else None,
+        "parse_s": last["parse_s"],
+        "failures": last["failures"] - first["failures"],
     }
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Final, final
+from typing import Final, cast, final
 
 import cv2
 import numpy as np
@@ -89,7 +89,7 @@ class Link:
 
     here: Small
     there: Small
-    flow: NDArray[np.float32] | NDArray[np.float16]
+    flow: NDArray[np.float32]
     camera: NDArray[np.float32] | None
     noise: float
     _grid: tuple[NDArray[np.float32], NDArray[np.float32]] = field(repr=False)
@@ -127,7 +127,9 @@ class Link:
     def without_pixels(self) -> Link:
         """Returns a link that can only carry: it holds the flow, in half the memory, no picture."""
         nothing = Small(np.zeros((1, 1, 3), np.uint8), np.zeros((1, 1), np.uint8), True)
-        return Link(nothing, nothing, self.flow.astype(np.float16), None, self.noise, self._grid)
+        # Whatever reads the flow takes either width; float32 is what all other links have.
+        half = cast("NDArray[np.float32]", self.flow.astype(np.float16))
+        return Link(nothing, nothing, half, None, self.noise, self._grid)
 
     def compensate(self, picture: NDArray[np.uint8], *, outside: int | None) -> NDArray[np.uint8]:
         """Returns a picture or mask of "there" moved by the camera's motion only.

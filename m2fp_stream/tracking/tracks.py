@@ -145,7 +145,7 @@ class Track:
         return float(np.count_nonzero(mask[self.box][inside])) / area if area else 0.0
 
 
-def _median(values: NDArray[np.float32] | NDArray[np.float16]) -> float:
+def _median(values: NDArray[np.float32]) -> float:
     """What `numpy.median` returns, without its checks, which cost more than the work."""
     middle = len(values) // 2
     if len(values) % 2:
