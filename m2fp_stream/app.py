@@ -163,7 +163,7 @@ def anonymize(
         covered_fraction=outcome.covered_fraction,
         unknown_frames=outcome.unknown_frames,
         elapsed_s=time.monotonic() - began,
-        doubts=outcome.doubts,
+        doubts=dict(outcome.doubts),
         dropped=info.dropped_streams,
         warnings=tuple(warnings),
     )

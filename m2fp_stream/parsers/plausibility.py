@@ -185,14 +185,14 @@ class Plausibility:
         for body in bodies:
             known = max(before, key=lambda one: one.overlap(body), default=None)
             if known is None or known.overlap(body) == 0:
-                arrived.append(_Known(body, (0.0, 0.0), int(thorough)))
+                arrived.append(_Known(body, (0.0, 0.0), 1))
                 continue
             before = [one for one in before if one is not known]
             x, y = known.body.center
             there = body.center
             now.append(_Known(body, (there[0] - x, there[1] - y), known.sightings + thorough))
         if not thorough:
-            self._known = [*before, *now, *arrived]  # a glance does not say that somebody left
+            self._known = [*before, *now]  # a glance does not say that somebody left
             return []
         anybody = sight.people if beside is None else sight.people | beside.people
         lost = []

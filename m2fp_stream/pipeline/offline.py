@@ -18,7 +18,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Protocol, final
@@ -160,7 +160,7 @@ class Outcome:
     parses: int
     covered_fraction: float
     unknown_frames: int
-    doubts: Mapping[str, int]
+    doubts: tuple[tuple[str, int], ...]
 
 
 @final
@@ -300,7 +300,7 @@ class OfflineRun:
             parses=counts.parses,
             covered_fraction=counts.covered / max(1, counts.frames),
             unknown_frames=counts.unknown,
-            doubts=dict(sorted(counts.doubts.items())),
+            doubts=tuple(sorted(counts.doubts.items())),
         )
         try:
             if self._on_frames is not None:
@@ -371,14 +371,15 @@ class OfflineRun:
             due = item.time_s - parsed_s >= self._options.interval_s * 0.999
             if item.unknown is None and (item.starts_shot or due or since >= self._options.max_gap):
                 full_due = item.time_s - full_s >= self._options.full_interval_s * 0.999
-                look = Look.FULL if item.starts_shot or full_due else Look.GLANCE
+                full = Look.FRESH if item.starts_shot else Look.FULL
+                look = full if item.starts_shot or full_due else Look.GLANCE
                 try:
                     item.parse = self._order(item, look)
                 except BaseException:
                     _drop(item)
                     raise
                 parsed_s, since = item.time_s, 0
-                if look is Look.FULL:
+                if look is not Look.GLANCE:
                     full_s = item.time_s
             yield item
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import importlib.util
 import io
 import json
 import os
@@ -787,7 +788,8 @@ BIG = checkpoint(3, 6_000_000)  # the client writes pieces of 1 MiB
 
 @pytest.fixture
 def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[HubServer]:
-    pytest.importorskip("modelscope")
+    if importlib.util.find_spec("modelscope") is None:  # to import it would load torch
+        pytest.skip("modelscope is not installed: its client cannot be tested")
     extra = {"README.md": b"# Model", "samples/pytorch_model.pt": b"another"}
     with HubServer({"configuration.json": CONFIGURATION, "pytorch_model.pt": BIG, **extra}) as hub:
         home = tmp_path / "home"
