@@ -7,9 +7,9 @@ FOLDER is what `scripts.golden.make_model` wrote, PATH the Python of the environ
 the network) and runs at short sides 640, as the reference does, 320 and 256.
 
 Every line is a process of its own, so that its peak memory is its own. `rest` is everything but the
-network: resizing, masks, label map, and what of it the pipeline uses. CPU seconds are those of all
-threads; seconds are medians over the repeats, after one look to warm up (the reference: a single
-look, which is what a pipeline for photographs gives).
+network: resizing, masks and label map. The reference enlarges a hundred masks to the picture; ours
+makes what our pipeline uses, maps of the masks' own size. CPU seconds are those of all threads;
+ours are medians over the repeats, after one look to warm up, the reference's are of a single look.
 """
 
 from __future__ import annotations
