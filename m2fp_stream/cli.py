@@ -101,6 +101,9 @@ examples:
   {PROGRAM} models export m2fp --model-dir weights/ --size 1280x720
   {PROGRAM} anonymize clip.mp4 --parser m2fp
 """
+_CALLED_BACK: Final = ("PartFile.write", "PartFile.seek", "PartFile.tell")
+_AGAIN_S: Final = 0.005
+"""When a signal that came at a bad moment is sent again."""
 _HUB_NAMES: Final = ("m2fp", "m2fp-lip")
 _PARSE_EXAMPLES: Final = f"""\
 examples:
@@ -893,6 +896,16 @@ def _numbers(progress: Progress) -> str:
     return text
 
 
+def _is_called_back(frame: FrameType | None) -> bool:
+    """Says whether a library is writing through one of our files: it would swallow an exception."""
+    while frame is not None:
+        ours = frame.f_globals.get("__name__") == f"{__package__}.sinks.base"
+        if ours and frame.f_code.co_qualname in _CALLED_BACK:
+            return True
+        frame = frame.f_back
+    return False
+
+
 @contextmanager
 def _interruptible() -> Iterator[None]:
     """Makes SIGINT, SIGTERM and SIGHUP one `KeyboardInterrupt`; what follows it is not disturbed.
@@ -907,7 +920,12 @@ def _interruptible() -> Iterator[None]:
     wanted += [signal.SIGHUP] if hasattr(signal, "SIGHUP") else []
     before = {number: signal.getsignal(number) for number in wanted}
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
+    def interrupt(signal_number: int, frame: FrameType | None) -> None:
+        if _is_called_back(frame):
+            again = threading.Timer(_AGAIN_S, os.kill, (os.getpid(), signal_number))
+            again.daemon = True
+            again.start()
+            return
         for number in before:
             signal.signal(number, signal.SIG_IGN)
         raise KeyboardInterrupt

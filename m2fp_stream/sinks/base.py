@@ -159,6 +159,7 @@ class PartFile:
         self._overwrite = overwrite
         self._part = path.with_name(f".{path.name}.part")
         self._error: OSError | None = None
+        self._broken: BaseException | None = None
         if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises where the folder is closed
             raise SinkError(f"{path}: is a folder, expected a file name; add one")
         if os.path.lexists(path) and not overwrite:
@@ -211,6 +212,9 @@ class PartFile:
         except OSError as error:
             self._error = error
             raise
+        except BaseException as error:  # the library that calls this may swallow it
+            self._broken = error
+            raise
         return len(data)
 
     def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
@@ -235,6 +239,8 @@ class PartFile:
         try:
             if self._error is not None:
                 raise self._error
+            if self._broken is not None:
+                raise self._broken
             if not self._is_ours():
                 raise SinkError(f"{self._path}: its part file was replaced; run again")
             mask = os.umask(0o077)

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -840,3 +841,32 @@ def test_logging_uses_the_root_logger_once(here: Path, app: FakeApp) -> None:
     before = list(logging.getLogger().handlers)
     run("anonymize", "a.mp4")
     assert logging.getLogger().handlers == before
+
+
+def test_a_signal_in_the_middle_of_a_write_comes_after_it(here: Path, app: FakeApp) -> None:
+    """A library that writes through our file would swallow the exception."""
+    from m2fp_stream.sinks.base import PartFile
+
+    written: list[int] = []
+    real = os.write
+
+    def write(fd: int, data: memoryview) -> int:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.02)  # the handler ran, and runs again
+        written.append(real(fd, data))
+        return written[-1]
+
+    def during() -> None:
+        part = PartFile(here / "part", overwrite=False)
+        try:
+            os.write = write  # type: ignore[assignment]  # given back below
+            part.write(b"header")
+            os.write = real
+            time.sleep(5)
+        finally:
+            os.write = real
+            part.discard()
+
+    app.during = during
+    assert run("anonymize", "a.mp4") == 130
+    assert written == [6]

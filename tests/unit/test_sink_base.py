@@ -193,3 +193,23 @@ def test_refuse_names_an_error_without_a_number_by_its_kind(tmp_path: Path) -> N
     with pytest.raises(SinkError, match=r"cannot be written \(ValueError\); check the folder"):
         part.refuse(ValueError("what it says is not shown"))
     part.discard()
+
+
+def test_an_interrupt_in_the_middle_of_a_write_is_not_forgotten(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PyAV prints what its callbacks raise, and goes on."""
+    part = PartFile(tmp_path / "out.mp4", overwrite=False)
+
+    def interrupted(fd: int, data: memoryview) -> int:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            part.write(b"header")
+    part.write(b"the rest")
+    with pytest.raises(KeyboardInterrupt):
+        part.publish()
+    part.discard()
+    assert list(tmp_path.iterdir()) == []
