@@ -55,8 +55,8 @@ _FINE_NICENESS: Final = 10
 """The fine parser has what the picture and the guard leave of the machine."""
 
 _FINE_LONGEST_S: Final = 12.0
-"""How old the fine parser's findings may get: on two busy cores a parse takes five seconds, and
-what it found serves until the next is there."""
+"""How old the fine parser's findings may get: a parse takes seconds, and what it found serves until
+the next is there. Chosen, not measured."""
 
 _SWITCH_S: Final = 0.0002
 """How long one thread may keep the interpreter from another that came back from OpenCV. With

@@ -93,7 +93,7 @@ def fine_side(options: M2FPOptions, picture_wh: tuple[int, int]) -> int:
 
 
 def fine_deadline_s(options: M2FPOptions) -> float:
-    """Returns the seconds after which a parse counts as a hang: ten times what it takes here."""
+    """Returns the seconds after which a parse counts as a hang; generous, for busy machines."""
     looks = (1 + options.tiles**2 if options.tiles > 1 else 1) * (2 if options.agreement else 1)
     return 20.0 + 20.0 * looks * (options.short_side / 320) ** 2
 

@@ -563,7 +563,11 @@ class _Following:
         time_s = frame.captured_ns / 1e9
         self._follower.add(frame.frame_id, time_s, small, back, ahead, start=why)
         if self._refiner is not None:
-            self._refine(self._refiner, frame.frame_id, time_s, copy, back)
+            try:
+                self._refine(self._refiner, frame.frame_id, time_s, copy, back)
+            except _FOLLOW_ERRORS as error:  # the guard does not depend on it
+                _log.warning("refining failed: %s", type(error).__name__)
+                self._refiner.restart(frame.frame_id)
         return back is None
 
     def _refine(

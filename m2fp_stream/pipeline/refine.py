@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 _LONGEST_PAUSE_S: Final = 30.0
 
 _CATCH_UP: Final = 6
-"""Frames by which old findings are carried while one is captured: about two milliseconds a person.
+"""Frames by which old findings are carried while one is captured, so that no frame waits long.
 After a parse of three seconds they have caught up in another half."""
 
 _PARSES_AT_ONCE: Final = 2
