@@ -154,6 +154,10 @@ class Policy:
         self._effects = dict.fromkeys(Label, default)
         for name, effect in options.effects.items():
             self._effects[parse_label_name(name)] = Effect(effect)
+        self._flat = {
+            label: effect if effect is Effect.SOLID else Effect.SILHOUETTE
+            for label, effect in self._effects.items()
+        }
 
     def findings(self, result: ParseResult) -> Findings:
         """Returns what `result` hides; `must_cover` is hidden under every policy."""
@@ -197,6 +201,7 @@ class Policy:
         size_wh: tuple[int, int],
         parts: NDArray[np.uint8],
         tracks: NDArray[np.uint8],
+        silhouette: bool = False,
     ) -> CoverPlan:
         """Returns the plan that covers every non-zero pixel of `parts`.
 
@@ -205,7 +210,9 @@ class Policy:
             size_wh: that frame's (width, height).
             parts: (h, w) uint8 `Label` of what is hidden, 0 = clear.
             tracks: (h, w) uint8 track numbers; they only tell fills apart.
+            silhouette: flat colours in place of frost and mosaic. Solid stays: it tells less.
         """
+        effects = self._flat if silhouette else self._effects
         pairs = np.where(parts > 0, tracks, 0).astype(np.uint16)
         pairs |= parts.astype(np.uint16) << np.uint16(8)
         legend = _values(pairs)
@@ -217,7 +224,7 @@ class Policy:
         for number, pair in enumerate(legend, start=1):
             cover[pairs == pair] = number
             part = Label(pair >> 8)
-            fills.append(Fill(self._effects[part], part, pair & 0xFF))
+            fills.append(Fill(effects[part], part, pair & 0xFF))
         return CoverPlan(frame_id=frame_id, size_wh=size_wh, cover=cover, fills=tuple(fills))
 
     def _with_margin(self, region: NDArray[np.uint8]) -> NDArray[np.uint8]:

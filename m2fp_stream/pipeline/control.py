@@ -1,15 +1,30 @@
-"""How much is hidden right now: as configured, or more."""
+"""How much is hidden right now, and how it looks: as configured, or more."""
 
 from __future__ import annotations
 
 import threading
+from dataclasses import dataclass
 from typing import Final, final
 
 from ..core.safe import CoverLevel
 
-__all__ = ["PrivacyDial"]
+__all__ = ["PrivacyDial", "Wish"]
 
 _ORDER: Final = (CoverLevel.PARTS, CoverLevel.PERSON, CoverLevel.FRAME)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What people chose while the picture runs.
+
+    Attributes:
+        level: what is hidden: the configured parts, whole people, or the whole picture.
+        silhouette: whether what is hidden is a flat colour; see `Policy.plan`.
+    """
+
+    level: CoverLevel = CoverLevel.PARTS
+    silhouette: bool = False
 
 
 @final
@@ -21,25 +36,36 @@ class PrivacyDial:
 
     def __init__(self, floor: CoverLevel = CoverLevel.PARTS) -> None:
         self._lock = threading.Lock()
-        self._floor = self._level = floor
+        self._floor = floor
+        self._wish = Wish(floor)
+
+    @property
+    def floor(self) -> CoverLevel:
+        """What is hidden at least."""
+        return self._floor
+
+    @property
+    def wish(self) -> Wish:
+        """What holds now."""
+        return self._wish
 
     @property
     def level(self) -> CoverLevel:
         """What is hidden: the configured parts, whole people, or the whole picture."""
-        return self._level
+        return self._wish.level
 
-    def turn(self, level: CoverLevel) -> CoverLevel:
+    def turn(self, level: CoverLevel, *, silhouette: bool = False) -> CoverLevel:
         """Sets `level`, or the floor where that hides more; returns what holds now."""
         with self._lock:
-            self._level = max(level, self._floor, key=_ORDER.index)
-            return self._level
+            self._wish = Wish(max(level, self._floor, key=_ORDER.index), silhouette)
+            return self._wish.level
 
     def stronger(self) -> CoverLevel:
         """Hides one step more; returns what holds now."""
         with self._lock:
-            step = min(len(_ORDER) - 1, _ORDER.index(self._level) + 1)
-            self._level = _ORDER[step]
-            return self._level
+            step = min(len(_ORDER) - 1, _ORDER.index(self._wish.level) + 1)
+            self._wish = Wish(_ORDER[step], self._wish.silhouette)
+            return self._wish.level
 
     def configured(self) -> CoverLevel:
         """Goes back to what was configured; returns it."""

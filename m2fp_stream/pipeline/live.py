@@ -485,6 +485,8 @@ class LiveRun:
             if self._refiner is not None:
                 findings = self._refiner.merged(frame_id, findings)
             self._stats.doubt(result.doubts)
+            if findings.people.any():
+                self._stats.presence()
             self._failures = 0
         except ModelError:
             raise

@@ -24,7 +24,7 @@ from ..core.ring import BufferPool
 from ..core.safe import CoverLevel, SafeFrame
 from ..policy import Policy
 from ..tracking.propagate import Covered
-from .control import PrivacyDial
+from .control import PrivacyDial, Wish
 from .follow import Verdict
 from .outlet import Outlet
 from .stats import LiveStats
@@ -40,6 +40,7 @@ _READY_SHARE: Final = 0.75
 """The delay is such that so many of the last frames were judged within it."""
 
 _READY_FRAMES: Final = 90
+_AS_CONFIGURED: Final = Wish()
 _SLOWER_A_FRAME: Final = 0.02
 """Share by which the delay moves towards its aim with each frame, when it shrinks."""
 
@@ -72,7 +73,7 @@ class FrameStates:
         self,
         raw: RawFrame,
         verdict: Verdict | None,
-        level: CoverLevel = CoverLevel.PARTS,
+        wish: Wish = _AS_CONFIGURED,
         why: Why = Why.PARSER_SILENT,
     ) -> CoverState:
         """Returns the state of a frame.
@@ -80,10 +81,10 @@ class FrameStates:
         Args:
             raw: the frame.
             verdict: None where it was not judged in time.
-            level: what is hidden at least.
+            wish: what people chose to hide, beyond what is configured.
             why: the reason, where there is no verdict.
         """
-        if level is CoverLevel.FRAME:
+        if wish.level is CoverLevel.FRAME:
             return Unknown(Why.ON_REQUEST)
         if verdict is None:
             return Unknown(why)
@@ -92,23 +93,25 @@ class FrameStates:
         if verdict.age_s >= self._ages.frame_s:
             return Unknown(Why.STALE)
         try:
-            plan = self._plan(raw, verdict, verdict.covered, level)
+            plan = self._plan(raw, verdict, verdict.covered, wish)
         except Exception as error:  # total, as composing is: the frame is covered
             _log.warning("frame %d: no plan (%s)", raw.frame_id, type(error).__name__)
             return Unknown(Why.TRACKING_FAILED)
         return Parsed(plan) if verdict.parsed else Propagated(plan, verdict.age_s, 1.0)
 
-    def _plan(
-        self, raw: RawFrame, verdict: Verdict, covered: Covered, level: CoverLevel
-    ) -> CoverPlan:
+    def _plan(self, raw: RawFrame, verdict: Verdict, covered: Covered, wish: Wish) -> CoverPlan:
         parts = covered.parts
-        if level is CoverLevel.PERSON or verdict.age_s >= self._ages.person_s:
+        if wish.level is CoverLevel.PERSON or verdict.age_s >= self._ages.person_s:
             anybody = parts > 0
             if verdict.people is not None:
                 anybody |= verdict.people > 0
             parts = np.where(anybody, np.uint8(Label.HUMAN), np.uint8(0))
         return self._policy.plan(
-            frame_id=raw.frame_id, size_wh=raw.size_wh, parts=parts, tracks=covered.tracks
+            frame_id=raw.frame_id,
+            size_wh=raw.size_wh,
+            parts=parts,
+            tracks=covered.tracks,
+            silhouette=wish.silhouette,
         )
 
 
@@ -282,7 +285,7 @@ class Presenter:
         self._last_captured_s = held.captured_s
         raw = held.raw
         why = self._why_away() or self._why_unjudged()
-        state = self._states.of(raw, held.verdict, self._dial.level, why)
+        state = self._states.of(raw, held.verdict, self._dial.wish, why)
         raw.pts = self._rising(raw.pts)
         safe = self._composer.compose(raw, state)
         now_s = time.monotonic()

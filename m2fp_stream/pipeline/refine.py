@@ -32,9 +32,13 @@ _log = logging.getLogger(__name__)
 
 _LONGEST_PAUSE_S: Final = 30.0
 
-_CATCH_UP: Final = 6
-"""Frames by which old findings are carried while one is captured, so that no frame waits long.
-After a parse of three seconds they have caught up in another half."""
+_CATCH_UP: Final = (6, 4, 3)
+"""Frames by which one, two or three regions are carried while one frame is captured, so that no
+frame waits long. After a parse of three seconds one has caught up in another half second."""
+
+_MOST_REGIONS: Final = len(_CATCH_UP)
+"""Regions that are carried for themselves; the smallest beyond it move as one. Carrying a dozen
+took more of a frame's time than all the rest of following it."""
 
 _PARSES_AT_ONCE: Final = 2
 """Of the guard: one under way, one whose answer is about to be worked on."""
@@ -48,8 +52,9 @@ class _Carried:
     time_s: float
     links: deque[Link] = field(default_factory=deque[Link])
 
-    def advance(self, most: int, options: TrackingOptions) -> None:
-        """Carries them by up to `most` frames."""
+    def advance(self, options: TrackingOptions) -> None:
+        """Carries them by a few frames."""
+        most = _CATCH_UP[max(1, len(self.tracks)) - 1]
         for _ in range(min(most, len(self.links))):
             link = self.links.popleft()
             stepped = (track.step(link, options) for track in self.tracks)
@@ -125,7 +130,7 @@ class Refiner:
         for carried in (self._coming, self._found):
             if carried is not None:
                 carried.links.append(link)
-                carried.advance(_CATCH_UP, self._tracking)
+                carried.advance(self._tracking)
         if self._coming is not None and not self._coming.links:
             self._found, self._coming = self._coming, None
         self._age_s = None
@@ -223,10 +228,11 @@ class Refiner:
 
 
 def _tracks(findings: Findings, size_wh: tuple[int, int], time_s: float) -> list[Track]:
-    tracks = []
-    for number, region in enumerate(findings.regions):
-        parts = shrink_map(region, size_wh)
-        area = int(np.count_nonzero(parts))
-        if area:
-            tracks.append(Track(number, parts, (0.0, 0.0), 0.0, 0, 0, time_s, area))
-    return tracks
+    maps = [shrink_map(region, size_wh) for region in findings.regions]
+    maps = sorted((one for one in maps if one.any()), key=np.count_nonzero, reverse=True)
+    if len(maps) > _MOST_REGIONS:
+        maps[_MOST_REGIONS - 1 :] = [np.maximum.reduce(maps[_MOST_REGIONS - 1 :])]
+    return [
+        Track(number, parts, (0.0, 0.0), 0.0, 0, 0, time_s, int(np.count_nonzero(parts)))
+        for number, parts in enumerate(maps)
+    ]

@@ -45,6 +45,7 @@ class LiveStats:
         self._frames = self._cards = self._parses = self._failed = 0
         self._reasons: dict[str, int] = {}
         self._doubts: Counter[str] = Counter()
+        self._person_at_s: float | None = None
 
     def frame(self, cover: CoverInfo, latency_s: float, covered: float) -> None:
         """Counts one composed frame.
@@ -77,6 +78,11 @@ class LiveStats:
         with self._lock:
             self._doubts.update(names)
 
+    def presence(self) -> None:
+        """Says that a parse has just found somebody."""
+        with self._lock:
+            self._person_at_s = time.monotonic()
+
     def summary(self, **more: Any) -> dict[str, Any]:
         """Returns everything as JSON values; distributions are of the last ten seconds.
 
@@ -101,6 +107,9 @@ class LiveStats:
                 "parses_failed": self._failed,
                 "doubts": dict(sorted(self._doubts.items())),
                 "covered_fraction": round(float(np.mean(covered)), 4) if covered else None,
+                "person_s_ago": None
+                if self._person_at_s is None
+                else round(now_s - self._person_at_s, 1),
                 **more,
             }
 

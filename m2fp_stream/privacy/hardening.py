@@ -28,7 +28,7 @@ from typing import Final, final
 
 from ..core.redact import redact
 
-__all__ = ["HardeningReport", "Measure", "harden", "silence_libraries"]
+__all__ = ["HardeningReport", "Measure", "few_heaps", "harden", "silence_libraries"]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -41,6 +41,10 @@ _MCL_ARCHITECTURES: Final = frozenset(
     {"x86_64", "i686", "aarch64", "armv7l", "riscv64", "loongarch64", "s390x"}
 )
 """Machines with the numbers above; others (alpha, powerpc, sparc) have their own."""
+
+_M_ARENA_MAX: Final = -8
+"""Source: glibc's malloc.h."""
+_HEAPS: Final = 2
 
 _CAP_IPC_LOCK: Final = 14
 _WHOLE_SYSTEM: Final = ("0", "0", "4294967295")
@@ -114,6 +118,21 @@ def silence_libraries() -> None:
     request 27379; seen here with strace, held by `tests/e2e/test_strace.py`.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+def few_heaps() -> bool:
+    """Has the threads of this process share two heaps; call it before they start.
+
+    glibc gives each thread a heap, up to eight a core. Pictures and flow are passed from thread to
+    thread, so each heap keeps the memory of its busiest moment, and locked pages (`harden`) are
+    not given back. Returns whether the system could be told so.
+
+    Source: mallopt(3), M_ARENA_MAX.
+    """
+    try:
+        return bool(_libc().mallopt(_M_ARENA_MAX, _HEAPS) == 1)
+    except (OSError, AttributeError):  # another C library
+        return False
 
 
 def _no_core_files() -> Measure:

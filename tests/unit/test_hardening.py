@@ -117,6 +117,29 @@ def test_under_a_finite_limit_nothing_is_locked_and_later_mappings_succeed() -> 
 
 
 @linux
+def test_threads_share_two_heaps_where_asked() -> None:
+    script = """
+    from m2fp_stream.privacy.hardening import few_heaps
+    {ask}
+    gate = threading.Barrier(12)
+    def work():
+        kept = [libc.malloc(ctypes.c_size_t(size)) for size in range(1000, 2000)]
+        gate.wait()
+    threads = [threading.Thread(target=work) for _ in range(11)]
+    for one in threads: one.start()
+    libc.fopen.restype = ctypes.c_void_p
+    libc.fflush(None)
+    gate.wait()
+    for one in threads: one.join()
+    stream = ctypes.c_void_p.in_dll(libc, 'stdout')
+    libc.malloc_info(0, stream)
+    libc.fflush(None)
+    """
+    heaps = [output(script.format(ask=ask)).count("<heap nr") for ask in ("few_heaps()", "")]
+    assert heaps[0] <= 2 < heaps[1]
+
+
+@linux
 @pytest.mark.parametrize("asked", [True, False])
 def test_a_worker_ends_with_its_parent_where_asked(asked: bool) -> None:
     worker = PRELUDE + textwrap.dedent(f"""

@@ -15,11 +15,11 @@ from numpy.typing import NDArray
 
 from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core.labels import Label
-from m2fp_stream.core.plan import CoverState, Parsed, Propagated, Unknown, Why
+from m2fp_stream.core.plan import CoverState, Effect, Parsed, Propagated, Unknown, Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverLevel, SafeFrame
 from m2fp_stream.pipeline import present as module
-from m2fp_stream.pipeline.control import PrivacyDial
+from m2fp_stream.pipeline.control import PrivacyDial, Wish
 from m2fp_stream.pipeline.follow import Verdict
 from m2fp_stream.pipeline.outlet import Outlet
 from m2fp_stream.pipeline.present import Ages, FrameStates, Presenter
@@ -109,7 +109,7 @@ def test_the_whole_person_is_covered_from_half_a_second_on(age_s: float) -> None
 @pytest.mark.parametrize("age_s", [1.0, 1.001, 60.0, float("inf")])
 def test_the_whole_frame_is_covered_from_a_second_on(age_s: float) -> None:
     assert state_of(verdict(0, age_s)) == Unknown(Why.STALE)
-    assert state_of(verdict(0, age_s), level=CoverLevel.PERSON) == Unknown(Why.STALE)
+    assert state_of(verdict(0, age_s), wish=Wish(CoverLevel.PERSON)) == Unknown(Why.STALE)
 
 
 def test_a_frame_that_was_parsed_says_so() -> None:
@@ -119,9 +119,16 @@ def test_a_frame_that_was_parsed_says_so() -> None:
 
 
 def test_on_request_people_are_covered_whole_at_any_age() -> None:
-    state = state_of(verdict(0), level=CoverLevel.PERSON)
+    state = state_of(verdict(0), wish=Wish(CoverLevel.PERSON))
     assert np.array_equal(hidden(state), BODY | HEAD)
     assert parts_of(state) == {Label.HUMAN}
+
+
+def test_on_request_what_is_hidden_is_a_silhouette() -> None:
+    state = state_of(verdict(0), wish=Wish(CoverLevel.PERSON, silhouette=True))
+    assert np.array_equal(hidden(state), BODY | HEAD)
+    assert isinstance(state, Parsed | Propagated)
+    assert {fill.effect for fill in state.plan.fills} == {Effect.SILHOUETTE}
 
 
 def test_without_an_outline_of_people_what_is_hidden_of_them_stays_hidden() -> None:
@@ -139,19 +146,19 @@ def test_a_head_outside_the_outline_of_people_is_covered_too() -> None:
 
 def test_on_request_everything_is_covered_whatever_is_known() -> None:
     for one in (verdict(0), None, Verdict(0, None, why=Why.CUT)):
-        assert state_of(one, level=CoverLevel.FRAME) == Unknown(Why.ON_REQUEST)
+        assert state_of(one, wish=Wish(CoverLevel.FRAME)) == Unknown(Why.ON_REQUEST)
 
 
 def test_what_was_not_judged_is_unknown() -> None:
     assert state_of(None) == Unknown(Why.PARSER_SILENT)
     assert state_of(None, why=Why.FROZEN) == Unknown(Why.FROZEN)
-    assert state_of(None, level=CoverLevel.PERSON) == Unknown(Why.PARSER_SILENT)
+    assert state_of(None, wish=Wish(CoverLevel.PERSON)) == Unknown(Why.PARSER_SILENT)
 
 
 @pytest.mark.parametrize("level", [CoverLevel.PARTS, CoverLevel.PERSON])
 @pytest.mark.parametrize("why", [Why.CUT, Why.UNIFORM, Why.NO_PARSE, Why.RECONNECTED])
 def test_what_is_judged_unknown_is_unknown_for_its_reason(why: Why, level: CoverLevel) -> None:
-    assert state_of(Verdict(0, None, people=BODY, why=why), level=level) == Unknown(why)
+    assert state_of(Verdict(0, None, people=BODY, why=why), wish=Wish(level)) == Unknown(why)
 
 
 def test_nobody_is_a_positive_statement() -> None:

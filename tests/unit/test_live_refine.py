@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -75,6 +76,17 @@ class SlowParser:
 
     def close(self) -> None:
         pass
+
+
+class CrowdParser(SlowParser):
+    """Finds many small regions beside the square, smallest last."""
+
+    def parse(self, bgr: Picture, *, frame_id: int, look: Look = Look.FULL) -> ParseResult:
+        result = super().parse(bgr, frame_id=frame_id, look=look)
+        labels = result.label_map.copy()
+        for number in range(12):
+            labels[150:172, 24 * number : 24 * number + 14 - number] = Label.FACE
+        return replace(result, label_map=labels)
 
 
 class Stand:
@@ -240,3 +252,23 @@ def test_copies_are_zeroed(stand: Stand) -> None:
     stand.answer()
     stand.show(1)
     assert not stand.slow.given[0].any()
+
+
+def test_many_regions_are_few_to_carry_and_all_are_covered() -> None:
+    crowd = CrowdParser()
+    queue = ParserQueue(crowd, attempts=1)
+    try:
+        stand = Stand(crowd, queue)
+        stand.show(1)
+        stand.answer()
+        stand.show(8)
+        found = stand.refiner._found
+        assert found is not None
+        assert len(found.tracks) == 3
+        covered = hidden(stand.merged()) > 0
+        now = square(8) > 0
+        assert (covered & now).sum() >= 0.95 * now.sum()
+        for number in range(12):
+            assert covered[160, 24 * number + 1]
+    finally:
+        queue.close()

@@ -256,6 +256,25 @@ def test_a_plan_covers_every_pixel_with_its_own_part_track_and_effect() -> None:
     np.testing.assert_array_equal(plan.cover > 0, parts > 0)
 
 
+def test_a_silhouette_replaces_what_shows_texture_and_never_what_shows_less() -> None:
+    parts = square(Label.FACE, left=4) + square(Label.HAIR, left=20) + square(Label.COAT, left=30)
+    chosen = policy(effect="frost", effects={"hair": "solid", "coat": "mosaic"})
+    plan = chosen.plan(
+        frame_id=3,
+        size_wh=(80, 80),
+        parts=parts,
+        tracks=(parts > 0).astype(np.uint8),
+        silhouette=True,
+    )
+    effects = {fill.part: fill.effect for fill in plan.fills}
+    assert effects == {
+        Label.FACE: Effect.SILHOUETTE,
+        Label.HAIR: Effect.SOLID,
+        Label.COAT: Effect.SILHOUETTE,
+    }
+    np.testing.assert_array_equal(plan.cover > 0, parts > 0)
+
+
 def test_a_track_number_outside_the_parts_means_nothing() -> None:
     plan = plan_of(blank(), square(7))
     assert plan.fills == ()

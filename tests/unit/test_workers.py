@@ -193,6 +193,17 @@ def test_a_worker_gives_way_to_others_as_told(worker_of: Open) -> None:
         worker.close()
 
 
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux has such a class")
+def test_the_nicest_worker_runs_only_where_nobody_else_wants_to(worker_of: Open) -> None:
+    worker = ParserWorker(replace(worker_of()._spec, niceness=19))
+    try:
+        worker.parse(picture(), frame_id=0)
+        assert worker.pid is not None
+        assert os.sched_getscheduler(worker.pid) == os.SCHED_IDLE
+    finally:
+        worker.close()
+
+
 def test_a_picture_too_large_for_the_memory_is_refused(worker_of: Open) -> None:
     worker = worker_of()
     with pytest.raises(ValueError, match="a parse copy has sides of 1 to 4096"):
