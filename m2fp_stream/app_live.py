@@ -20,9 +20,10 @@ from .app_models import fine_deadline_s, fine_parser
 from .compositor.compose import Compositor
 from .config import Settings
 from .core.errors import UsageError
+from .core.labels import BODY_PARTS, Label
 from .core.plan import Unknown, Why
 from .core.raw import RawFrame
-from .core.safe import SafeFrame
+from .core.safe import CoverLevel, SafeFrame
 from .pipeline.capture import Capture, OpenSource
 from .pipeline.control import PrivacyDial
 from .pipeline.live import LiveRun
@@ -31,8 +32,9 @@ from .pipeline.refine import Refiner
 from .pipeline.stats import LiveStats
 from .pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from .policy import Policy
-from .privacy.hardening import harden
+from .privacy.hardening import few_heaps, harden
 from .sinks.base import PartFile, Sink
+from .sinks.page import PageEnd, PageHello, PageSink, PageState
 from .sinks.pipe import PipeSink
 from .sinks.push import PushSink
 from .sinks.segments import SegmentSink
@@ -51,7 +53,7 @@ __all__ = ["run_live", "write_facts"]
 _FAR_EVERY: Final = 2
 """Full parses that share a look for people far away: it is two fifths of a full parse's time."""
 
-_FINE_NICENESS: Final = 10
+_FINE_NICENESS: Final = 19
 """The fine parser has what the picture and the guard leave of the machine."""
 
 _FINE_LONGEST_S: Final = 12.0
@@ -76,13 +78,14 @@ def run_live(
     on_facts: Callable[[dict[str, Any]], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
     out: BinaryIO | None = None,
+    page: PageEnd | None = None,
 ) -> dict[str, Any]:
     """Runs one live source into every sink that the configuration switches on.
 
-    It ends with the source (a file), when the window is closed, after `seconds`, or by
-    KeyboardInterrupt; what sinks got is completed each time. The calling process is hardened for
-    good, OpenCV's own threads are switched off in it. Call it from the main thread: a window wants
-    that.
+    It ends with the source (a file), when the window is closed, after `seconds`, by `page.stop()`
+    or by KeyboardInterrupt; what sinks got is completed each time. The calling process is hardened
+    for good, OpenCV's own threads are switched off in it. Call it from the main thread: a window
+    wants that.
 
     Args:
         config: all options.
@@ -90,6 +93,8 @@ def run_live(
         on_facts: gets what was measured, as JSON values, about once a second.
         on_notice: gets sentences for the user, from any thread.
         out: where `pipe` writes to; standard output by default.
+        page: the way to the page's server; what viewers wish there holds at once, but never below
+            what is configured.
 
     Returns:
         What was measured in the end.
@@ -100,11 +105,12 @@ def run_live(
         ModelError, PromiseError: see `core.errors`.
     """
     harden()
+    few_heaps()
     cv2.setNumThreads(1)  # capture, follower, presenter, sinks and parser share the cores
     say = on_notice or (lambda _: None)
     open_source, endless = _source(config)
     capture = Capture(open_source, config.capture, endless=endless, on_notice=say)
-    dial = PrivacyDial()
+    dial = PrivacyDial() if page is None else PrivacyDial(_floor(config))
     composer = Compositor(config.compose)
     stop = threading.Event()
 
@@ -117,6 +123,10 @@ def run_live(
             say(f"covered now: {level.value}")
 
     outlets = _outlets(config, composer, on_key, say, out)
+    if page is not None:
+        outlets.append(
+            _page_outlet(page, config, composer, dial, lambda: page.tell(run.facts()), say)
+        )
     if not outlets:
         raise UsageError(
             "nowhere to show or write the picture; switch a sink on, e.g. window.enabled: true"
@@ -131,8 +141,11 @@ def run_live(
     began_s = time.monotonic()
 
     def on_second() -> None:
+        facts = run.facts()
+        if page is not None:
+            page.tell(facts)
         if on_facts is not None:
-            on_facts(run.facts())
+            on_facts(facts)
         if seconds is not None and time.monotonic() - began_s >= seconds:
             run.stop()
 
@@ -150,6 +163,8 @@ def run_live(
         on_second=on_second,
         on_notice=say,
     )
+    if page is not None:
+        page.attach(run.stop)
     switch_s = sys.getswitchinterval()
     sys.setswitchinterval(_SWITCH_S)
     try:
@@ -336,6 +351,51 @@ def _outlets(
             _KEEP_SHOWN,
         )
     return outlets
+
+
+def _floor(config: Settings) -> CoverLevel:
+    """Returns what viewers of the page cannot go below: what is configured."""
+    hidden = BODY_PARTS.covering(config.policy.hidden_labels())
+    return CoverLevel.PERSON if Label.HUMAN in hidden else CoverLevel.PARTS
+
+
+def _page_outlet(
+    page: PageEnd,
+    config: Settings,
+    composer: Compositor,
+    dial: PrivacyDial,
+    on_turn: Callable[[], None],
+    say: Callable[[str], None],
+) -> Outlet:
+    """Returns the outlet to the page, whose viewers turn the dial."""
+    if page.wish is not None:
+        dial.turn(page.wish.level, silhouette=page.wish.silhouette)
+    stored = config.record.enabled or config.push.enabled or config.serve.enabled
+    hello = PageHello(config.policy.hide, dial.floor, stored)
+
+    def state() -> PageState:
+        wish = dial.wish
+        return PageState(wish.level, wish.silhouette)
+
+    def turn(wish: PageState) -> None:
+        dial.turn(wish.level, silhouette=wish.silhouette)
+        on_turn()
+
+    return Outlet(
+        "page",
+        lambda size_wh: PageSink(
+            page,
+            size_wh=size_wh,
+            card=_card(composer, size_wh),
+            hello=hello,
+            state=state,
+            turn=turn,
+            max_side=config.page.max_side,
+            quality=config.page.quality,
+        ),
+        keep=_KEEP_SHOWN,
+        on_notice=say,
+    )
 
 
 def _card(composer: Compositor, size_wh: tuple[int, int]) -> SafeFrame:

@@ -81,6 +81,17 @@ examples:
   {PROGRAM} preview --virtual-camera --no-window      for calls (needs the virtual-camera extra)
   {PROGRAM} preview --source rtsp://192.0.2.7/stream --record recordings/
 """
+_KIOSK_EXAMPLES: Final = f"""\
+It prints the page's address once; whoever has it may look. Where Chromium and a display are found,
+the page opens by itself. docs/kiosk.md says how to start it at login, turn the display and switch
+it off.
+
+examples:
+  {PROGRAM} kiosk                                     the first camera, heads covered, full screen
+  {PROGRAM} kiosk --hide person --rotate 90 --language zh
+  {PROGRAM} kiosk --source rtsp://192.0.2.7/stream --no-browser
+  {PROGRAM} kiosk --host 192.0.2.5 --certificate mirror.pem --key mirror.key
+"""
 _RUN_EXAMPLES: Final = f"""\
 examples:
   {PROGRAM} run configs/rtsp_relay.yaml --stats relay.json
@@ -267,6 +278,49 @@ def _preview(args: argparse.Namespace) -> None:
     if args.mirror is None and settings.capture.input.startswith("camera"):
         settings = _live_settings(args, args.config, {"window.mirror": True, **overrides})
     _live(settings, args)
+
+
+def _kiosk(args: argparse.Namespace) -> None:
+    overrides: dict[str, object] = {}
+    if args.source is not None:
+        overrides["capture.input"] = args.source
+    elif args.camera is not None:
+        overrides["capture.input"] = f"camera:{args.camera}"
+    if args.uploads:
+        overrides["page.uploads"] = True
+    if args.no_browser:
+        overrides["kiosk.browser"] = "none"
+    settings = _live_settings(args, args.config, overrides)
+    from .app_live import write_facts
+    from .kiosk.supervisor import run_kiosk
+
+    line = _StatusLine()
+
+    def on_facts(facts: dict[str, Any]) -> None:
+        if args.stats is not None:
+            write_facts(args.stats, facts)
+        if sys.stderr.isatty():  # a journal would get millions of lines
+            line.show(facts)
+
+    def on_address(address: str) -> None:
+        line.say("the page is at the address below; keep it to yourself, it is the way in")
+        # Not by _say(), which takes out what makes it work.
+        print(f"{PROGRAM}: {address}", file=sys.stderr, flush=True)
+
+    try:
+        facts = run_kiosk(
+            settings,
+            seconds=args.seconds,
+            on_facts=on_facts,
+            on_notice=line.say,
+            on_address=on_address,
+        )
+    finally:
+        line.end()
+    if facts:
+        if args.stats is not None:
+            write_facts(args.stats, facts)
+        _say(_live_summary(facts))
 
 
 def _run_config(args: argparse.Namespace) -> None:
@@ -658,7 +712,7 @@ def _as_arguments(args: argparse.Namespace) -> list[str]:
     words = [f"--progress={'off' if args.progress == 'off' else 'lines'}"]
     words += [f"--effect={given.text}" for given in args.effect or ()]
     for option in _OPTIONS:
-        given: _Given | None = getattr(args, option.name)
+        given: _Given | None = getattr(args, option.name, None)
         if given is not None:
             words.append(f"{option.flag}={given.text}" if option.metavar else option.flag)
     words += [f"--config={args.config}"] if args.config is not None else []
@@ -1081,9 +1135,59 @@ _OPTIONS: Final = (
         "M2FP also looks at N x N overlapping tiles, for small people in large pictures "
         "(default: 1)",
     ),
+    _Option(
+        "--host",
+        ("page.host",),
+        str,
+        "ADDRESS",
+        "the IP address to listen at; any but this computer's own needs --certificate and --key "
+        "(default: 127.0.0.1)",
+    ),
+    _Option("--port", ("page.port",), _whole, "N", "0 takes any free one (default: 8765)"),
+    _Option(
+        "--certificate",
+        ("page.certificate",),
+        str,
+        "FILE",
+        "TLS certificate, a PEM file (default: none)",
+    ),
+    _Option(
+        "--key",
+        ("page.key",),
+        str,
+        "FILE",
+        "its key, a PEM file readable by you alone (default: none)",
+    ),
+    _Option(
+        "--rotate",
+        ("kiosk.rotation",),
+        _whole,
+        "DEGREES",
+        "turn the page clockwise: 0, 90, 180 or 270 (default: 0)",
+    ),
+    _Option(
+        "--language",
+        ("kiosk.language",),
+        str,
+        "NAME",
+        "auto (the browser's), en or zh (default: auto)",
+    ),
+)
+_ANONYMIZE_OPTIONS: Final = (
+    *("--hide", "--crf", "--preset", "--threads", "--start", "--end", "--salvage"),
+    *("--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
 _PREVIEW_OPTIONS: Final = ("--hide", "--parser", "--model-dir")
+_KIOSK_OPTIONS: Final = (
+    "--hide",
+    "--host",
+    "--port",
+    "--certificate",
+    "--key",
+    "--rotate",
+    "--language",
+)
 
 
 def _read(option: Callable[[str], object]) -> Callable[[str], _Given]:
@@ -1165,7 +1269,7 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
         "beside each input; pictures and GIFs keep their format)",
     )
     _add_effect(command)
-    _add_options(command, [option.flag for option in _OPTIONS])
+    _add_options(command, _ANONYMIZE_OPTIONS)
     _add_common(command)
     command.add_argument(
         "--quality",
@@ -1225,19 +1329,7 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
         "show a camera with people covered, in a window or as a virtual camera",
         f"{_PREVIEW_EXAMPLES}\n{_EXIT_CODES}",
     )
-    source = command.add_mutually_exclusive_group()
-    source.add_argument(
-        "--camera",
-        metavar="ID",
-        help=f"which camera: a number, a device file or a name from `{PROGRAM} devices` (default: "
-        "0). It is found again when it is plugged in again",
-    )
-    source.add_argument(
-        "--source",
-        metavar="INPUT",
-        help="instead of a camera: an rtsp://, rtmp:// or http(s):// address, a video file, or "
-        "synthetic",
-    )
+    _add_source(command)
     command.add_argument(
         "--virtual-camera", action="store_true", help="also feed a virtual camera, for calls"
     )
@@ -1255,6 +1347,26 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
     _add_live(command)
     _add_options(command, _PREVIEW_OPTIONS)
     _add_effect(command)
+    command.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration")
+
+    command = add(
+        "kiosk",
+        _kiosk,
+        "show a camera on a wall, people covered: a full-screen mirror in a browser",
+        f"{_KIOSK_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    _add_source(command)
+    _add_live(command)
+    _add_options(command, _KIOSK_OPTIONS)
+    _add_effect(command)
+    command.add_argument(
+        "--uploads",
+        action="store_true",
+        help="also take single pictures, to parse or cover them (default: refuse)",
+    )
+    command.add_argument(
+        "--no-browser", action="store_true", help="open no browser; only print the address"
+    )
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration")
 
     command = add(
@@ -1322,6 +1434,22 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
     command = add("check-config", _check_config, "check a configuration file, run nothing")
     _add_inputs(command, "YAML file; configs/anonymize.yaml documents every option", "file")
     return parser, commands
+
+
+def _add_source(command: _Command) -> None:
+    source = command.add_mutually_exclusive_group()
+    source.add_argument(
+        "--camera",
+        metavar="ID",
+        help=f"which camera: a number, a device file or a name from `{PROGRAM} devices` (default: "
+        "0). It is found again when it is plugged in again",
+    )
+    source.add_argument(
+        "--source",
+        metavar="INPUT",
+        help="instead of a camera: an rtsp://, rtmp:// or http(s):// address, a video file, or "
+        "synthetic",
+    )
 
 
 def _add_inputs(command: _Command, text: str, kind: str) -> None:

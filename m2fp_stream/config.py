@@ -41,6 +41,7 @@ from .sources.file import FileOptions
 from .sources.stream import StreamOptions
 from .sources.synthetic import SyntheticOptions
 from .tracking.options import TrackingOptions
+from .web.options import KioskOptions, PageOptions
 
 __all__ = ["ENVIRONMENT_PREFIX", "Settings", "cache_folder", "load_settings", "sample_yaml"]
 
@@ -100,6 +101,12 @@ class Settings(BaseModel):
         default_factory=ServeOptions, title="Live sink: a server that players pull from"
     )
     pipe: PipeOptions = Field(default_factory=PipeOptions, title="Live sink: standard output")
+    page: PageOptions = Field(
+        default_factory=PageOptions, title="The kiosk's page, and who sees it"
+    )
+    kiosk: KioskOptions = Field(
+        default_factory=KioskOptions, title="The kiosk: what the mirror shows"
+    )
 
 
 def load_settings(

@@ -52,7 +52,7 @@ is_ready() {
         [ "$(<"$venv/ready$1")" = "$(fingerprint "$1")" ]
 }
 
-# prepare EXTRAS ("" or "[dev]"): afterwards .venv holds the package, installed in place.
+# prepare EXTRAS ("", "[web]" or "[dev]"): afterwards .venv holds the package, installed in place.
 # The file `ready` is written last, so an interrupted set-up is done again, and a lock (on a file
 # that is only read) lets one set-up run at a time.
 prepare() {
@@ -69,7 +69,7 @@ prepare() {
                 fail "needs Python 3.11 or later with venv (on Debian: apt-get install python3-venv)"
             quietly "$python" -m venv --clear "$venv"
         fi
-        rm -f "$venv/ready" "$venv/ready[dev]"
+        rm -f "$venv/ready$extras"
         quietly "$venv/bin/python" -m pip install --editable "$root$extras"
         if ! "$venv/bin/python" -c 'import cv2' 2>/dev/null; then
             install_system "${opencv_libraries[@]}"

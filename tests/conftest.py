@@ -31,6 +31,40 @@ settings.register_profile("ci", deadline=None, derandomize=True, database=None, 
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+_ALONE = (
+    "chaos/",
+    "contract/test_live_",
+    "e2e/test_kiosk",
+    "e2e/test_live",
+    "e2e/test_magicmirror",
+    "e2e/test_page",
+    "e2e/test_strace",
+    "unit/test_kiosk_",
+    "unit/test_live_",
+    "unit/test_sink_push",
+    "unit/test_sink_serve",
+    "unit/test_sink_virtual_camera",
+    "unit/test_sink_window",
+    "unit/test_source_camera",
+    "unit/test_source_live",
+    "unit/test_source_stream",
+    "unit/test_stills",
+    "unit/test_web_",
+    "unit/test_workers",
+)
+"""Tests in which time matters: they get the machine to themselves (marker `alone`)."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks tests by the file they stand in."""
+    folder = Path(__file__).parent
+    for item in items:
+        if item.path.is_relative_to(folder):
+            place = item.path.relative_to(folder).as_posix()
+            if place.startswith(_ALONE):
+                item.add_marker("alone")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _two_threads() -> None:
     """The default of the program, so that tests see its results."""

@@ -21,7 +21,7 @@ from ..core.safe import SafeFrame
 from ..core.timing import rescale
 from .base import PartFile, Sink
 
-__all__ = ["GifSink", "ImageSink"]
+__all__ = ["GifSink", "ImageSink", "MemoryImageSink"]
 
 _JPEG_QUALITY: Final = 95
 """OpenCV's own default for JPEG; also used for WebP, which would be lossless without it."""
@@ -70,13 +70,8 @@ class ImageSink(Sink[SafeFrame]):
         if self._written:
             raise SinkError(f"{self._path}: takes one frame only; use a video for more")
         self._written = True
-        width, height = item.size_wh
-        limit = _MAX_SIDE.get(self._suffix)
-        if limit is not None and max(width, height) > limit:
-            raise SinkError(f"{self._path}: {width}x{height} does not fit this kind of picture")
         try:
-            _, data = cv2.imencode(self._suffix, item.pixels, _PARAMETERS[self._suffix])
-            self._part.write(data.tobytes())
+            self._part.write(_encoded(item, self._suffix, str(self._path)))
         except (cv2.error, OSError) as error:
             self._part.refuse(error)
 
@@ -87,6 +82,70 @@ class ImageSink(Sink[SafeFrame]):
 
     def _abort(self) -> None:
         self._part.discard()
+
+
+@final
+class MemoryImageSink(Sink[SafeFrame]):
+    """Encodes exactly one frame as `ImageSink` does, into `data` instead of a file.
+
+    Args:
+        suffix: the kind of picture, such as .png; see `ImageSink`.
+
+    Raises:
+        SinkError: another kind; the frame does not fit it, or there is no memory for it.
+    """
+
+    accepts: ClassVar[type] = SafeFrame
+
+    def __init__(self, suffix: str) -> None:
+        super().__init__()
+        self._suffix = suffix
+        if suffix not in _PARAMETERS:
+            raise SinkError(f"unknown kind of picture {suffix}; use {', '.join(_PARAMETERS)}")
+        self._encoded: bytes | None = None
+        self._finished = False
+
+    @property
+    def data(self) -> bytes:
+        """The picture.
+
+        Raises:
+            SinkError: `finish` has not succeeded.
+        """
+        if not self._finished or self._encoded is None:
+            raise SinkError("the picture is not complete; call finish() first")
+        return self._encoded
+
+    def _emit(self, item: SafeFrame) -> None:
+        if self._encoded is not None:
+            raise SinkError("the picture takes one frame only; use a video for more")
+        try:
+            self._encoded = _encoded(item, self._suffix, "the picture")
+        except cv2.error:
+            raise SinkError("the picture cannot be encoded; make it smaller") from None
+
+    def _finish(self) -> None:
+        if self._encoded is None:
+            raise SinkError("no frame was written, so there is no picture")
+        self._finished = True
+
+    def _abort(self) -> None:
+        self._encoded = None
+
+
+def _encoded(item: SafeFrame, suffix: str, name: str) -> bytes:
+    """Returns `item` as a picture of that kind.
+
+    Raises:
+        SinkError: it does not fit.
+        cv2.error: there is not enough memory.
+    """
+    width, height = item.size_wh
+    limit = _MAX_SIDE.get(suffix)
+    if limit is not None and max(width, height) > limit:
+        raise SinkError(f"{name}: {width}x{height} does not fit this kind of picture")
+    _, data = cv2.imencode(suffix, item.pixels, _PARAMETERS[suffix])
+    return data.tobytes()
 
 
 @final

@@ -14,7 +14,7 @@ from ..core.labels import PALETTE_RGB, Label
 from ..core.safe import LabelImage
 from .base import PartFile, Sink
 
-__all__ = ["LabelPngSink", "legend"]
+__all__ = ["LabelPngSink", "MemoryLabelSink", "legend"]
 
 _SIGNATURE: Final = b"\x89PNG\r\n\x1a\n"
 _GRAY, _INDEXED = 0, 3
@@ -61,19 +61,8 @@ class LabelPngSink(Sink[LabelImage]):
         if self._written:
             raise SinkError(f"{self._path}: takes one label image only")
         self._written = True
-        width, height = item.size_wh
-        # Each row starts with its filter: 0, none.
-        rows = np.pad(item.labels, ((0, 0), (1, 0)))
-        chunks = [
-            _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, self._color_type, 0, 0, 0)),
-            _chunk(b"tEXt", b"Comment\0" + legend().encode("latin-1")),
-            _chunk(b"IDAT", zlib.compress(rows.tobytes(), 6)),
-            _chunk(b"IEND", b""),
-        ]
-        if self._color_type == _INDEXED:
-            chunks.insert(1, _chunk(b"PLTE", b"".join(bytes(rgb) for rgb in PALETTE_RGB)))
         try:
-            self._part.write(_SIGNATURE + b"".join(chunks))
+            self._part.write(_encoded(item, self._color_type))
         except OSError as error:
             self._part.refuse(error)
 
@@ -84,6 +73,65 @@ class LabelPngSink(Sink[LabelImage]):
 
     def _abort(self) -> None:
         self._part.discard()
+
+
+@final
+class MemoryLabelSink(Sink[LabelImage]):
+    """Encodes exactly one label image as `LabelPngSink` does, into `data` instead of a file.
+
+    Args:
+        style: see `LabelPngSink`.
+
+    Raises:
+        SinkError: a second image; see also `data`.
+    """
+
+    accepts: ClassVar[type] = LabelImage
+
+    def __init__(self, style: Literal["index", "palette"] = "index") -> None:
+        super().__init__()
+        self._color_type = _INDEXED if style == "palette" else _GRAY
+        self._encoded: bytes | None = None
+        self._finished = False
+
+    @property
+    def data(self) -> bytes:
+        """The PNG.
+
+        Raises:
+            SinkError: `finish` has not succeeded.
+        """
+        if not self._finished or self._encoded is None:
+            raise SinkError("the label image is not complete; call finish() first")
+        return self._encoded
+
+    def _emit(self, item: LabelImage) -> None:
+        if self._encoded is not None:
+            raise SinkError("a PNG takes one label image only")
+        self._encoded = _encoded(item, self._color_type)
+
+    def _finish(self) -> None:
+        if self._encoded is None:
+            raise SinkError("no label image was written")
+        self._finished = True
+
+    def _abort(self) -> None:
+        self._encoded = None
+
+
+def _encoded(item: LabelImage, color_type: int) -> bytes:
+    width, height = item.size_wh
+    # Each row starts with its filter: 0, none.
+    rows = np.pad(item.labels, ((0, 0), (1, 0)))
+    chunks = [
+        _chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, color_type, 0, 0, 0)),
+        _chunk(b"tEXt", b"Comment\0" + legend().encode("latin-1")),
+        _chunk(b"IDAT", zlib.compress(rows.tobytes(), 6)),
+        _chunk(b"IEND", b""),
+    ]
+    if color_type == _INDEXED:
+        chunks.insert(1, _chunk(b"PLTE", b"".join(bytes(rgb) for rgb in PALETTE_RGB)))
+    return _SIGNATURE + b"".join(chunks)
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

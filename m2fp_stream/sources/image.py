@@ -42,22 +42,22 @@ class ImageSource(Source):
     pages or frames the first. Its `pts` is 0 and `time_base` one second.
 
     Args:
-        path: the file.
+        path: the file, or, where `data` is given, what messages call the picture.
         options: only `max_pixels` matters.
+        data: the contents of a picture that is no file.
 
     Raises:
         SourceError: not such a picture, too large, damaged.
         TruncatedSourceError: cut short.
     """
 
-    def __init__(self, path: Path, options: FileOptions | None = None) -> None:
+    def __init__(
+        self, path: Path, options: FileOptions | None = None, *, data: bytes | None = None
+    ) -> None:
         super().__init__()
         options = options or FileOptions()
-        with open_regular(path) as file:
-            try:
-                data = file.read()
-            except OSError as error:
-                raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
+        if data is None:
+            data = _read(path)
         try:
             width, height = _size_of(data)
             whole = _is_whole(data)
@@ -109,6 +109,14 @@ class ImageSource(Source):
             give_back=pool.give_back,
         )
         yield Captured(raw)
+
+
+def _read(path: Path) -> bytes:
+    with open_regular(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
 
 
 def _decode(data: bytes, path: Path) -> NDArray[np.uint8]:

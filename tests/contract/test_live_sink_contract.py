@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import os
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ import pytest
 from m2fp_stream.core.errors import SealError, SinkError
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.sinks.base import Sink
+from m2fp_stream.sinks.page import PageEnd, PageHello, PageSink, PageState
+from m2fp_stream.sinks.page_link import PageMemory, make_memory
 from m2fp_stream.sinks.pipe import PipeOptions, PipeSink
 from m2fp_stream.sinks.push import PushOptions, PushSink
 from m2fp_stream.sinks.segments import RecordOptions, SegmentSink
@@ -36,6 +39,7 @@ LIVE_SINKS: set[type[Sink[Any]]] = {
     PushSink,
     ServeSink,
     PipeSink,
+    PageSink,
 }
 SIZE_WH = (96, 64)
 TIME_BASE = Fraction(1, 1_000_000)
@@ -96,10 +100,34 @@ def _camera(folder: Path) -> Iterator[Sink[Any]]:
         yield sink
 
 
+@contextmanager
+def _page(folder: Path) -> Iterator[Sink[Any]]:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    descriptor = make_memory()
+    try:
+        with (
+            ours,
+            theirs,
+            PageSink(
+                PageEnd(ours, PageMemory(descriptor, writable=True)),
+                size_wh=SIZE_WH,
+                card=frame(0),
+                hello=PageHello("head"),
+                state=PageState,
+                turn=lambda _: None,
+            ) as sink,
+        ):
+            yield sink
+    finally:
+        os.close(descriptor)
+
+
 Open = Callable[[], Any]
 
+_SINKS = (_segments, _push, _serve, _pipe, _camera, _page)
 
-@pytest.fixture(params=(_segments, _push, _serve, _pipe, _camera), ids=lambda one: one.__name__)
+
+@pytest.fixture(params=_SINKS, ids=lambda one: one.__name__)
 def opened(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Open:
     monkeypatch.setenv(VARIABLE, str(tmp_path / "notes"))
     folder = tmp_path / "out"

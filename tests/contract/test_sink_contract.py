@@ -24,8 +24,8 @@ from m2fp_stream.core.labels import CIHP
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.core.safe import LabelImage, SafeFrame
 from m2fp_stream.sinks.base import Sink
-from m2fp_stream.sinks.image import GifSink, ImageSink
-from m2fp_stream.sinks.label_png import LabelPngSink
+from m2fp_stream.sinks.image import GifSink, ImageSink, MemoryImageSink
+from m2fp_stream.sinks.label_png import LabelPngSink, MemoryLabelSink
 from m2fp_stream.sinks.video_file import VideoFileOptions, VideoFileSink
 from tests import media
 from tests.contract.test_live_sink_contract import LIVE_SINKS
@@ -101,7 +101,7 @@ def test_every_sink_of_the_package_is_asked(tmp_path: Path) -> None:
     for one in CASES:
         with one.open(tmp_path / one.name) as sink:
             asked.add(type(sink))
-    assert asked | LIVE_SINKS == package
+    assert asked | LIVE_SINKS | {MemoryImageSink, MemoryLabelSink} == package
     for kind in package:
         assert getattr(kind, "__final__", False), f"{kind.__name__} is not marked @final"
 
@@ -328,3 +328,78 @@ def test_a_link_in_place_of_the_part_file_is_not_followed(case: Case, tmp_path: 
     with pytest.raises(SinkError, match="Too many levels of symbolic links"):
         case.open(tmp_path / case.name)
     assert victim.read_bytes() == b"precious"
+
+
+# -- sinks whose output is memory ------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class InMemory:
+    """A sink into memory, and the file sink whose bytes it has to make."""
+
+    open: Callable[[], MemoryImageSink | MemoryLabelSink]
+    file: Case
+
+
+IN_MEMORY = (
+    InMemory(lambda: MemoryImageSink(".png"), Case(ImageSink, "out.png", safe_frame)),
+    InMemory(lambda: MemoryImageSink(".jpg"), Case(ImageSink, "out.jpg", safe_frame)),
+    InMemory(MemoryLabelSink, Case(LabelPngSink, "labels.png", label_image)),
+    InMemory(
+        lambda: MemoryLabelSink("palette"),
+        Case(lambda path: LabelPngSink(path, "palette"), "labels.png", label_image),
+    ),
+)
+
+
+@pytest.fixture(params=IN_MEMORY, ids=["png", "jpg", "index", "palette"])
+def in_memory(request: pytest.FixtureRequest) -> InMemory:
+    found: InMemory = request.param
+    return found
+
+
+def _write(sink: Any, item: object) -> None:
+    sink.write(item)
+
+
+def test_memory_gets_what_a_file_would_and_only_at_finish(
+    in_memory: InMemory, tmp_path: Path
+) -> None:
+    path = tmp_path / in_memory.file.name
+    with in_memory.file.open(path) as file:
+        _write(file, in_memory.file.item())
+        file.finish()
+    with in_memory.open() as sink:
+        with pytest.raises(SinkError, match=r"finish\(\) first"):
+            _ = sink.data
+        _write(sink, in_memory.file.item())
+        with pytest.raises(SinkError, match=r"finish\(\) first"):
+            _ = sink.data
+        sink.finish()
+    assert sink.data == path.read_bytes()
+
+
+@pytest.mark.parametrize("wrong", [NOISE, b"bytes", None, object()], ids=type)
+def test_memory_is_sealed_too_and_keeps_nothing(in_memory: InMemory, wrong: Any) -> None:
+    sink = in_memory.open()
+    _write(sink, in_memory.file.item())
+    with pytest.raises(SealError, match="refused a"):
+        _write(sink, wrong)
+    with pytest.raises(SinkError, match=r"finish\(\) first"):
+        _ = sink.data
+
+
+def test_memory_takes_one_picture_and_wants_one(in_memory: InMemory) -> None:
+    with in_memory.open() as sink, pytest.raises(SinkError, match="was written"):
+        sink.finish()
+    with in_memory.open() as sink:
+        _write(sink, in_memory.file.item())
+        with pytest.raises(SinkError, match="only"):
+            _write(sink, in_memory.file.item())
+        with pytest.raises(SinkError, match=r"finish\(\) first"):
+            _ = sink.data
+
+
+def test_memory_knows_its_kinds_of_pictures() -> None:
+    with pytest.raises(SinkError, match="unknown kind"):
+        MemoryImageSink(".exe")

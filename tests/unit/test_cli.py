@@ -201,7 +201,7 @@ def test_help_states_the_real_defaults_and_names(capsys: Capture) -> None:
         assert len(values) == 1, f"{option.flag}: {option.keys} differ by default"
         stated = option.help.rpartition("(default: ")[2].rstrip(")")
         unset = {
-            "None": {"from the beginning", "to the end", "what was pulled"},
+            "None": {"from the beginning", "to the end", "what was pulled", "none"},
             "False": {"refuse", "embedded"},
         }
         assert stated in {*values, *unset.get(values.pop(), set())}

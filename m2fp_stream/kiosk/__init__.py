@@ -1,0 +1,1 @@
+"""The kiosk: capture, server and browser as processes that are looked after."""

@@ -1,0 +1,103 @@
+"""What the processes of a kiosk say to the one that looks after them, and how they begin.
+
+Each is started as ``python -P -m m2fp_stream.kiosk.NAME CONTROL ...`` with inherited descriptors
+and gets its job as JSON by standard input, which no list of processes shows. CONTROL is a socket
+(SOCK_SEQPACKET) of small JSON messages, each a dictionary with a ``kind``:
+
+    from a child    beat (every second, that it works), notice (a sentence for the user), error
+                    (text, exit_code), ended (nothing is left to do)
+    from media      wish (what viewers chose: level, silhouette); its beats have facts
+    from the server ready (host, port), coded (a one-time code is known); its beats have asleep
+    to the server   code (a one-time code to let in)
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import signal
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any, Final, final
+
+from ..core.errors import EXIT_INTERNAL, M2FPStreamError, UsageError
+from ..core.redact import install_redaction, redact
+from ..privacy.hardening import harden
+from ..sinks import page_link
+
+__all__ = ["Post", "begin", "explain", "read_job"]
+
+_MOST_TEXT: Final = 2000
+
+
+@final
+class Post:
+    """A child's end of the way to whoever looks after it; any thread may say something.
+
+    Args:
+        channel: the control socket.
+    """
+
+    def __init__(self, channel: socket.socket) -> None:
+        self._channel = channel
+        self.gone = False
+        """True once the other end is."""
+
+    def fileno(self) -> int:
+        """The socket's descriptor, to wait for messages."""
+        return self._channel.fileno()
+
+    def say(self, kind: str, **more: Any) -> None:
+        """Sends a message if that can be done at once."""
+        try:
+            page_link.send(self._channel, {"kind": kind, **more})
+        except OSError:
+            self.gone = True
+
+    def hear(self) -> list[dict[str, Any]]:
+        """Returns the messages that have come."""
+        messages, gone = page_link.receive(self._channel)
+        self.gone |= gone
+        return messages
+
+    def fail(self, error: BaseException) -> int:
+        """Says why this process ends; returns its exit code."""
+        text, code = explain(error)
+        self.say("error", text=text, exit_code=code)
+        return code
+
+
+def begin(name: str, control: str) -> Post:
+    """Hardens this process and returns its way to the one that looks after it.
+
+    It ends with that one. Ctrl-C and a closed terminal are left to it.
+    """
+    harden(parent_death_signal=True)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)
+    logging.basicConfig(
+        level=logging.WARNING, format=f"m2fp-stream {name}: %(levelname)s: %(name)s: %(message)s"
+    )
+    install_redaction()
+    return Post(socket.socket(fileno=int(control)))
+
+
+def read_job() -> dict[str, Any]:
+    """Returns what standard input says is to be done."""
+    job: dict[str, Any] = json.loads(sys.stdin.buffer.read())
+    return job
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Returns one line about an error, and the exit code it becomes."""
+    if isinstance(error, M2FPStreamError):
+        return redact(str(error))[:_MOST_TEXT], error.exit_code
+    if isinstance(error, ImportError) and not str(error.name).startswith("m2fp_stream"):
+        text = f"cannot import {error.name}; `m2fp-stream doctor` says what to do"
+        return text, UsageError.exit_code
+    # The message of an unforeseen exception may quote data.
+    last = traceback.extract_tb(error.__traceback__)[-1:]
+    place = f" at {Path(last[0].filename).name}:{last[0].lineno}" if last else ""
+    return f"internal error: {type(error).__name__}{place}", EXIT_INTERNAL

@@ -1,0 +1,89 @@
+"""The kiosk's media process: camera to composed pictures for the page.
+
+Started by `kiosk.supervisor` as ``python -P -m m2fp_stream.kiosk.media CONTROL LINK MEMORY``; see
+`kiosk.child` and `sinks.page_link`. Its job: ``settings`` (JSON of `config.Settings`) and ``wish``
+(what viewers chose before: level and silhouette, or null).
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import socket
+import sys
+import time
+from typing import TYPE_CHECKING, Any, Final
+
+from ..core.safe import CoverLevel
+from .child import Post, begin, read_job
+
+if TYPE_CHECKING:
+    from ..sinks.page import PageEnd, PageState
+
+__all__ = ["main"]
+
+_SHOWN_S: Final = 5.0
+"""The page's sink gets a frame or a card twice a second, whatever stands still; when it has got
+none for so long, this process does not work, even if its main thread does."""
+
+
+def main(arguments: list[str]) -> int:
+    """Runs the live pipeline until its source ends or it is told to; returns the exit code."""
+    post = begin("media", arguments[0])
+
+    def leave(*_: object) -> None:
+        raise SystemExit(0)  # nothing is open yet
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        with socket.socket(fileno=int(arguments[1])) as link:
+            _run(post, link, int(arguments[2]))
+    except Exception as error:
+        return post.fail(error)
+    post.say("ended")
+    return 0
+
+
+def _run(post: Post, link: socket.socket, memory: int) -> None:
+    job = read_job()
+    # Heavy imports come after hardening: no window in which a crash could dump pixels.
+    from ..app_live import run_live
+    from ..config import Settings
+    from ..sinks.page import PageEnd, PageState
+    from ..sinks.page_link import PageMemory
+
+    settings = Settings.model_validate_json(json.dumps(job["settings"]))
+    wish = job.get("wish")
+    page = PageEnd(
+        link,
+        PageMemory(memory, writable=True),
+        wish=None if wish is None else PageState(CoverLevel(wish["level"]), wish["silhouette"]),
+        on_wish=lambda wish: _say_wish(post, wish),
+    )
+    signal.signal(signal.SIGTERM, lambda *_: page.stop())
+
+    def on_facts(facts: dict[str, Any]) -> None:
+        post.hear()
+        if post.gone:
+            page.stop()
+        if _works(page):
+            post.say("beat", facts=facts)
+
+    run_live(
+        settings,
+        on_facts=on_facts,
+        on_notice=lambda text: post.say("notice", text=text),
+        page=page,
+    )
+
+
+def _say_wish(post: Post, wish: PageState) -> None:
+    post.say("wish", level=wish.level.value, silhouette=wish.silhouette)
+
+
+def _works(page: PageEnd) -> bool:
+    return page.shown_s is not None and time.monotonic() - page.shown_s < _SHOWN_S
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,99 @@
+"""The kiosk's server process: the page, and composed pictures for it; it never sees another.
+
+Started by `kiosk.supervisor` as ``python -P -m m2fp_stream.kiosk.server CONTROL LINK MEMORY``; see
+`kiosk.child` and `sinks.page_link`. Its job: ``page`` and ``kiosk`` (JSON of `web.options`),
+``token``, and ``stills`` (settings for the process that opens uploads, or null for none).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import socket
+import sys
+from typing import Any, Final
+
+from .child import Post, begin, read_job
+
+__all__ = ["main"]
+
+_BEAT_S: Final = 1.0
+
+
+def main(arguments: list[str]) -> int:
+    """Serves the page until it is told to end; returns the exit code."""
+    post = begin("server", arguments[0])
+
+    def leave(*_: object) -> None:
+        raise SystemExit(0)  # nothing is open yet
+
+    signal.signal(signal.SIGTERM, leave)
+    try:
+        with socket.socket(fileno=int(arguments[1])) as link:
+            asyncio.run(_serve(post, link, int(arguments[2]), read_job()))
+    except Exception as error:
+        return post.fail(error)
+    return 0
+
+
+async def _serve(post: Post, link: socket.socket, memory: int, job: dict[str, Any]) -> None:
+    # After hardening; and a missing library is an error that can be told.
+    from ..sinks.page_link import PageMemory
+    from ..web.app import make_app, need_extra
+    from ..web.doors import Doors
+    from ..web.hub import Hub
+    from ..web.options import KioskOptions, PageOptions
+    from ..web.server import serve
+    from .stills import StillService
+
+    need_extra()
+    options = PageOptions.model_validate_json(json.dumps(job["page"]))
+    kiosk = KioskOptions.model_validate_json(json.dumps(job["kiosk"]))
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGTERM, stop.set)
+    hub = Hub(link, PageMemory(memory, writable=False), options, kiosk)
+    doors = Doors.of(options, job["token"])
+    stills = None
+    if options.uploads:
+        stills = StillService(job["stills"], max_pixels=options.max_upload_pixels)
+
+    def on_control() -> None:
+        for message in post.hear():
+            match message:
+                case {"kind": "code", "code": str(code)}:
+                    doors.allow_code(code)
+                    post.say("coded", code=code)
+                case _:
+                    pass
+        if post.gone:
+            loop.remove_reader(post.fileno())
+            stop.set()
+
+    async def beat() -> None:
+        while True:
+            post.say("beat", asleep=hub.asleep, watching=hub.watching)
+            await asyncio.sleep(_BEAT_S)
+
+    beating: list[asyncio.Task[None]] = []
+
+    def on_ready(host: str, port: int) -> None:
+        post.say("ready", host=host, port=port)
+        beating.append(asyncio.create_task(beat()))
+
+    loop.add_reader(post.fileno(), on_control)
+    try:
+        app = make_app(options, kiosk, hub, doors, stills)
+        await serve(app, hub, options, on_ready, stop)
+    finally:
+        for task in beating:
+            task.cancel()
+        if stills is not None:
+            stills.close()
+        if not post.gone:
+            loop.remove_reader(post.fileno())
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

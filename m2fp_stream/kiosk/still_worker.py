@@ -1,0 +1,239 @@
+"""Opens uploaded pictures: parses or covers them, one after another, until its parent is gone.
+
+Started by `kiosk.stills` as ``python -P -m m2fp_stream.kiosk.still_worker CONTROL``. Its job by
+standard input: ``settings``, ``max_pixels`` and ``memory_bytes``. Each question is a small JSON
+message with the upload's memory as a descriptor beside it; the answer's bytes replace the upload's
+there. It opens no file for writing and no network connection, and has a limit on its memory.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, final
+
+from ..core.errors import M2FPStreamError, SourceError
+from ..core.records import Look, ParseResult
+from ..privacy.hardening import harden
+from .child import explain, read_job
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..parsers.base import Parser
+
+__all__ = ["main"]
+
+_MESSAGE_BYTES: Final = 16_384
+_MOST_UPLOAD_BYTES: Final = 256 << 20
+
+_MOST_ANSWER_BYTES: Final = 512 << 20
+
+_TOO_LARGE: Final = "the picture needs more memory than one may have; make it smaller"
+_THE_PICTURE: Final = Path("the picture")
+
+
+def main(arguments: list[str]) -> int:
+    """Answers questions until the socket closes; returns the exit code."""
+    harden(parent_death_signal=True)
+    for number in (signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_IGN)  # the parent's to handle
+    with socket.socket(fileno=int(arguments[0])) as channel:
+
+        def say(message: dict[str, Any]) -> None:
+            channel.send(json.dumps(message).encode())
+
+        try:
+            job = read_job()
+            for what, limit in (
+                (resource.RLIMIT_AS, job["memory_bytes"]),
+                (resource.RLIMIT_FSIZE, _MOST_ANSWER_BYTES),  # holds for the answer's memory, too
+            ):
+                resource.setrlimit(what, (limit, limit))
+            worker = _Worker(job)
+        except Exception as error:
+            say({"ready": False, "error": explain(error)[0]})
+            return 4
+        say({"ready": True})
+        while True:
+            data, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 1)
+            try:
+                if not data:
+                    return 0
+                say(worker.answer(json.loads(data), descriptors[0]))
+            finally:
+                for descriptor in descriptors:
+                    os.close(descriptor)
+
+
+@final
+class _Worker:
+    """Keeps what is loaded from one picture to the next.
+
+    Raises:
+        ModelError: the weights cannot be loaded.
+    """
+
+    def __init__(self, job: dict[str, Any]) -> None:
+        # Heavy imports come after hardening: no window in which a crash could dump pixels.
+        import cv2
+
+        from ..config import Settings
+
+        cv2.setNumThreads(1)
+        settings = Settings.model_validate_json(json.dumps(job["settings"]))
+        source = settings.source.model_copy(update={"max_pixels": job["max_pixels"]})
+        self._settings = settings.model_copy(update={"source": source})
+        self._max_pixels = job["max_pixels"]
+        self._guard = _Guard()
+        self._plain: Parser | None = None
+
+    def answer(self, question: dict[str, Any], memory: int) -> dict[str, Any]:
+        """Returns the answer to one question; its bytes are in `memory` afterwards."""
+        try:
+            upload = _read(memory)
+            os.ftruncate(memory, 0)
+            if question["what"] == "parse":
+                data, more = self._parse(upload, question["style"])
+            else:
+                data, more = self._anonymize(upload), {}
+            _write(memory, data)
+        except SourceError as error:
+            os.ftruncate(memory, 0)
+            return {"ok": False, "bad": True, "error": self._sentence(error)}
+        except MemoryError:
+            os.ftruncate(memory, 0)
+            return {"ok": False, "bad": True, "error": _TOO_LARGE}
+        except Exception as error:
+            os.ftruncate(memory, 0)
+            # Only our own messages may pass: a foreign one could quote data.
+            text = str(error) if isinstance(error, M2FPStreamError) else type(error).__name__
+            return {"ok": False, "error": text}
+        return {"ok": True, **more}
+
+    def _sentence(self, error: SourceError) -> str:
+        text = str(error).removeprefix(f"{_THE_PICTURE}: ")
+        if "exceeds the limit" in text:
+            return f"the picture has more than {self._max_pixels} pixels; make it smaller"
+        return f"the picture {text}"
+
+    def _parse(self, upload: bytes, style: str) -> tuple[bytes, dict[str, Any]]:
+        """Does what `app.parse_image` does with a file."""
+        from ..app import load_parser
+        from ..core.labels import Label
+        from ..core.safe import LabelImage
+        from ..sinks.label_png import MemoryLabelSink
+        from ..sources.image import ImageSource
+
+        with ImageSource(_THE_PICTURE, self._settings.source, data=upload) as source:
+            size_wh = source.info.size_wh
+            if self._plain is None:
+                self._plain = load_parser("embedded", self._settings)
+            for captured in source.frames():
+                try:
+                    with captured.frame.analysis() as bgr:
+                        result = self._plain.parse(bgr)
+                finally:
+                    captured.frame.release()
+        image = LabelImage(result, size_wh=size_wh)
+        with MemoryLabelSink("palette" if style == "palette" else "index") as sink:
+            sink.write(image)
+            sink.finish()
+        areas = {}
+        for label in Label:
+            if pixels := int((image.labels == label).sum()):
+                areas[label.title] = pixels
+        return sink.data, {"areas": areas, "size_wh": list(size_wh)}
+
+    def _anonymize(self, upload: bytes) -> bytes:
+        """Does what `app.anonymize` does with a picture file."""
+        from ..app import worker_options
+        from ..compositor.compose import Compositor
+        from ..pipeline.offline import OfflineRun
+        from ..pipeline.workers import ParserQueue
+        from ..policy import Policy
+        from ..sinks.image import MemoryImageSink
+        from ..sources.image import ImageSource
+
+        settings = self._settings
+        suffix = ".png" if upload.startswith(b"\x89PNG") else ".jpg"
+        with (
+            ImageSource(_THE_PICTURE, settings.source, data=upload) as source,
+            MemoryImageSink(suffix) as sink,
+        ):
+            self._guard.set(worker_options(settings, source.info.size_wh, settings.file.parse_side))
+            queue = ParserQueue(self._guard)
+            try:
+                OfflineRun(
+                    source=source,
+                    sink=sink,
+                    composer=Compositor(settings.compose),
+                    parser=queue,
+                    policy=Policy(settings.policy),
+                    tracking=settings.tracking,
+                    options=settings.file,
+                ).run()
+            finally:
+                queue.close()
+        return sink.data
+
+
+@final
+class _Guard:
+    """The reviewed parser in this process, made anew where its options change; see `SyncParser`."""
+
+    def __init__(self) -> None:
+        self._options: dict[str, object] | None = None
+        self._parser: Parser | None = None
+
+    def set(self, options: dict[str, object]) -> None:
+        """Sets the options of the parses to come.
+
+        Raises:
+            ModelError: the weights cannot be loaded.
+        """
+        from ..parsers.guarded import from_options
+
+        if options == self._options:
+            return
+        if self._parser is not None:
+            self._parser.close()
+        self._options, self._parser = None, None
+        self._parser = from_options(guard=options)
+        self._options = options
+
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
+    ) -> ParseResult:
+        """Returns the findings on one parse copy."""
+        assert self._parser is not None  # `set` comes first
+        return self._parser.parse(bgr, frame_id=frame_id, look=look)
+
+    def interrupt(self) -> None:
+        """Nothing to do: whoever waits kills this process."""
+
+    def close(self) -> None:
+        """The parser is kept for the next picture."""
+
+
+def _read(memory: int) -> bytes:
+    size = os.fstat(memory).st_size
+    if size > _MOST_UPLOAD_BYTES:
+        raise SourceError(f"{_THE_PICTURE}: is larger than {_MOST_UPLOAD_BYTES >> 20} MB")
+    return os.pread(memory, size, 0)
+
+
+def _write(memory: int, data: bytes) -> None:
+    at, view = 0, memoryview(data)
+    while at < len(view):
+        at += os.pwrite(memory, view[at:], at)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

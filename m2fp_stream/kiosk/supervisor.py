@@ -1,0 +1,304 @@
+"""The kiosk's own process: starts the others, watches them, replaces them. It sees no picture.
+
+It holds both ends of the link between media process and server, and what viewers chose last, so
+that either of the two may die and come back without the other's noticing more than a pause.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import select
+import socket
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final, final
+
+from ..config import Settings, cache_folder
+from ..core.errors import (
+    ConfigError,
+    M2FPStreamError,
+    ModelError,
+    PromiseError,
+    SinkError,
+    SourceError,
+)
+from ..core.safe import CoverLevel
+from ..sinks.page_link import make_memory
+from ..web.options import PageOptions, address_of
+from .browser import Browser, Screen, find_browser, pin_of
+from .keeper import Failure, Keeper, Patience
+
+__all__ = ["Supervisor", "address", "run_kiosk"]
+
+_STEP_S: Final = 0.2
+_END_S: Final = 8.0
+"""What recordings get to be completed; an outlet of the live pipeline takes 5 s at most."""
+
+_CODE_S: Final = 10.0
+"""After so long without an answer about a one-time code, another one is made."""
+
+_SERVER: Final = Patience(silent_s=10.0)
+_MEDIA: Final = Patience(silent_s=15.0)
+
+_ERRORS: Final[Mapping[int, type[M2FPStreamError]]] = {
+    2: ConfigError,
+    3: SourceError,
+    4: ModelError,
+    5: SinkError,
+    6: PromiseError,
+}
+_LASTING: Final = (2, 4, 5, 6)
+"""Exit codes of errors that another try does not mend: they end a kiosk that never worked. A
+source may come later, and until then the page says that the camera is away."""
+
+_FOR_STILLS: Final = ("policy", "parser", "tracking", "compose", "source", "file")
+
+
+def run_kiosk(
+    settings: Settings,
+    *,
+    seconds: float | None = None,
+    on_facts: Callable[[dict[str, Any]], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+    on_address: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Runs camera, page and browser until the source ends or KeyboardInterrupt.
+
+    Call it from the main thread of a process that has no others.
+
+    Args:
+        settings: all options.
+        seconds: ends it after so long; None: it does not.
+        on_facts: gets what the media process measured, about once a second.
+        on_notice: gets sentences for the user.
+        on_address: gets the page's address with its token, once; nothing may write it down.
+
+    Returns:
+        What the media process measured last; empty if nothing.
+
+    Raises:
+        ConfigError, ModelError, PromiseError: see `core.errors`; from the first start alone.
+        SinkError: the page cannot be served at that address.
+    """
+    supervisor = Supervisor(settings, on_facts=on_facts, on_notice=on_notice, on_address=on_address)
+    try:
+        supervisor.run(seconds)
+    finally:
+        supervisor.close()
+    return supervisor.facts
+
+
+@final
+class Supervisor:
+    """Looks after media process, server and browser; see `run_kiosk`.
+
+    Args:
+        settings, on_facts, on_notice, on_address: see there.
+        environ: where the display is looked for; None: of this process.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        on_facts: Callable[[dict[str, Any]], None] | None = None,
+        on_notice: Callable[[str], None] | None = None,
+        on_address: Callable[[str], None] | None = None,
+        environ: Mapping[str, str] | None = None,
+    ) -> None:
+        self._settings = settings
+        self._on_facts = on_facts or (lambda _: None)
+        self._notice = on_notice or (lambda _: None)
+        self._on_address = on_address or (lambda _: None)
+        self.facts: dict[str, Any] = {}
+        """What the media process measured last."""
+        self._wish: dict[str, Any] | None = None
+        self._token = settings.page.token or secrets.token_urlsafe(32)
+        self._port = settings.page.port
+        self._announced = False
+        self._code = ""
+        self._code_at_s = float("-inf")
+        program = find_browser(settings.kiosk.browser, os.environ if environ is None else environ)
+        if program is None and settings.kiosk.browser == "auto":
+            self._notice("no Chromium or no display: open the address in a browser")
+        self._program = program
+        self._browser: Browser | None = None
+        self._screen = Screen(
+            settings.kiosk.screen_off, settings.kiosk.screen_on, on_notice=self._notice
+        )
+        self._keepers: list[Keeper] = []
+        self._ends: list[socket.socket] = []
+        self._memory = -1
+        try:
+            self._memory = make_memory()
+            self._ends += socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        except OSError as error:
+            self.close()
+            raise SinkError(f"no memory for the page's pictures ({error.strerror})") from None
+        media_end, server_end = self._ends
+        self.server = Keeper(
+            "the page's server",
+            f"{__package__}.server",
+            descriptors=(server_end.fileno(), self._memory),
+            job=self._server_job,
+            patience=_SERVER,
+            on_notice=self._notice,
+        )
+        self.media = Keeper(
+            "the camera process",
+            f"{__package__}.media",
+            descriptors=(media_end.fileno(), self._memory),
+            job=self._media_job,
+            patience=_MEDIA,
+            on_notice=self._notice,
+        )
+        self._keepers += self.media, self.server
+
+    @property
+    def browser_pid(self) -> int | None:
+        """The browser's process id, or None where none runs."""
+        return None if self._browser is None else self._browser.pid
+
+    def run(self, seconds: float | None = None) -> None:
+        """Runs until the source has ended, or for so many seconds.
+
+        Raises:
+            ConfigError, ModelError, PromiseError, SinkError: see `run_kiosk`.
+        """
+        end_s = float("inf") if seconds is None else time.monotonic() + seconds
+        while time.monotonic() < end_s and not self.media.done:
+            self.step()
+            waiting = [end for end in (self.server.channel, self.media.channel) if end is not None]
+            select.select(waiting, [], [], _STEP_S)
+
+    def step(self) -> None:
+        """Does what is due now.
+
+        Raises:
+            ConfigError, ModelError, PromiseError, SinkError: see `run_kiosk`.
+        """
+        for message in self._tend(self.server):
+            self._from_server(message)
+        for message in self._tend(self.media):
+            self._from_media(message)
+        self._screen.tend()
+        self._tend_browser()
+
+    def close(self) -> None:
+        """Ends everything, whatever state it is in."""
+        deadline_s = time.monotonic() + _END_S
+        for keeper in self._keepers:
+            keeper.ask_to_end()
+        if self._browser is not None:
+            self._browser.end()
+        self._screen.end()
+        for keeper in self._keepers:
+            keeper.end(deadline_s)
+        for end in self._ends:
+            end.close()
+        self._ends.clear()
+        if self._memory >= 0:
+            os.close(self._memory)
+            self._memory = -1
+
+    # --- the processes ---
+
+    def _server_job(self) -> dict[str, Any]:
+        settings = self._settings
+        stills = None
+        if settings.page.uploads:
+            stills = settings.model_dump(mode="json", include=set(_FOR_STILLS))
+        # A restarted one comes back where the first one was.
+        page = settings.page.model_copy(update={"token": None, "port": self._port})
+        return {
+            "page": page.model_dump(mode="json"),
+            "kiosk": settings.kiosk.model_dump(mode="json"),
+            "token": self._token,
+            "stills": stills,
+        }
+
+    def _media_job(self) -> dict[str, Any]:
+        job = self._settings.model_dump(mode="json")
+        job["page"]["token"] = None  # is the server's alone
+        return {"settings": job, "wish": self._wish}
+
+    def _tend(self, keeper: Keeper) -> list[dict[str, Any]]:
+        before = keeper.failure
+        messages = keeper.tend()
+        failure = keeper.failure
+        if failure is not None and failure is not before and not keeper.was_up:
+            _raise_if_lasting(failure)
+        return messages
+
+    def _from_server(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"kind": "beat", "asleep": bool(asleep)}:
+                self._screen.turn(asleep=asleep)
+            case {"kind": "ready", "host": str(), "port": int(port)}:
+                self._port = port
+                if not self._announced:
+                    self._announced = True
+                    self._on_address(
+                        f"{address(self._settings.page, port)}/enter?key={self._token}"
+                    )
+            case {"kind": "coded", "code": str(code)} if code == self._code:
+                self._open_browser(code)
+            case _:
+                pass
+
+    def _from_media(self, message: dict[str, Any]) -> None:
+        match message:
+            case {"kind": "beat", "facts": dict(facts)}:
+                self.facts = facts
+                self._on_facts(facts)
+            case {"kind": "wish", "level": str(level), "silhouette": bool(silhouette)} if level in {
+                one.value for one in CoverLevel
+            }:
+                self._wish = {"level": level, "silhouette": silhouette}
+            case _:
+                pass
+
+    # --- the browser ---
+
+    def _tend_browser(self) -> None:
+        if self._program is None or not self.server.up or not self._announced:
+            return
+        if self._browser is None:
+            certificate = self._settings.page.certificate
+            self._browser = Browser(
+                self._program,
+                cache_folder() / f"kiosk-browser-{self._port}",
+                pin=None if certificate is None else pin_of(Path(certificate)),
+                on_notice=self._notice,
+            )
+        self._browser.tend()
+        now_s = time.monotonic()
+        if self._browser.due and now_s - self._code_at_s > _CODE_S:
+            self._code, self._code_at_s = secrets.token_urlsafe(32), now_s
+            self.server.send({"kind": "code", "code": self._code})
+
+    def _open_browser(self, code: str) -> None:
+        self._code, self._code_at_s = "", float("-inf")
+        if self._browser is not None and self._browser.due:
+            here = address(self._settings.page, self._port, here=True)
+            self._browser.open(f"{here}/enter?key={code}")
+
+
+def address(page: PageOptions, port: int, *, here: bool = False) -> str:
+    """Returns the page's address without a path; `here`: for a browser on this computer."""
+    scheme = "http" if page.certificate is None else "https"
+    ip = address_of(page.host)
+    host = f"[{page.host}]" if ":" in page.host else page.host
+    if ip.is_unspecified:
+        host = "localhost"
+    if page.names and not here and not ip.is_loopback:
+        host = page.names[0]
+    return f"{scheme}://{host}:{port}"
+
+
+def _raise_if_lasting(failure: Failure) -> None:
+    kind = _ERRORS.get(failure.exit_code)
+    if failure.exit_code in _LASTING and kind is not None:
+        raise kind(failure.text)

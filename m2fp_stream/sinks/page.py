@@ -1,0 +1,289 @@
+"""The page's sink: composed frames as JPEG into the memory that the page's server reads."""
+
+from __future__ import annotations
+
+import socket
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar, Final, final
+
+import cv2
+import numpy as np
+
+from ..core.errors import SealError, SinkError
+from ..core.plan import Why
+from ..core.safe import CoverLevel, SafeFrame
+from . import page_link
+from .base import Sink
+from .page_link import PageMemory
+
+__all__ = ["PageEnd", "PageHello", "PageSink", "PageState"]
+
+_IDLE_S: Final = 1.0
+"""While nobody watches, one picture in so long is made, so that a new viewer sees one at once."""
+
+_WATCHED_S: Final = 5.0
+"""How long the server's word that somebody watches holds; it is repeated every second."""
+
+_LOWEST_QUALITY: Final = 20
+_QUALITY_STEP: Final = 20
+
+_REASONS: Final = {why.value: why.name.lower() for why in Why}
+_EFFECTS: Final = {"configured": False, "silhouette": True}
+_LEVELS: Final = {level.value: level for level in CoverLevel}
+
+_GONE: Final = "the page's server is gone; start the kiosk again"
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PageState:
+    """How much is hidden now, beyond what is configured.
+
+    Attributes:
+        level: the configured parts, whole people, or the whole picture.
+        silhouette: whether it is hidden by a flat colour.
+    """
+
+    level: CoverLevel = CoverLevel.PARTS
+    silhouette: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PageHello:
+    """What viewers are told about the picture.
+
+    Attributes:
+        hide: a preset, or names of labels.
+        floor: no wish hides less than this.
+        stored: whether a recording is made or the picture passed on elsewhere.
+    """
+
+    hide: str | tuple[str, ...]
+    floor: CoverLevel = CoverLevel.PARTS
+    stored: bool = False
+
+
+@final
+class PageEnd:
+    """The media process's end of the way to the page's server; sinks come and go at it.
+
+    Args:
+        channel: see `page_link`; it stays the caller's.
+        memory: writable.
+        wish: what people chose before this process was started; None: nothing.
+        on_wish: is told what holds whenever people chose anew, from the sink's thread.
+    """
+
+    def __init__(
+        self,
+        channel: socket.socket,
+        memory: PageMemory,
+        *,
+        wish: PageState | None = None,
+        on_wish: Callable[[PageState], None] | None = None,
+    ) -> None:
+        self.channel, self.memory = channel, memory
+        self.wish, self.on_wish = wish, on_wish or _nobody
+        self.shown_s: float | None = None
+        """When a sink last took a frame (`time.monotonic`); None before the first."""
+        # Numbers must never repeat, whoever wrote before: milliseconds since the machine's start
+        # are more than any process can have counted.
+        self._number = time.monotonic_ns() // 1_000_000
+        self._slot = page_link.FRAMES[0]
+        self._stop: Callable[[], None] | None = None
+        self._stopped = False
+
+    def next_number(self) -> int:
+        """Returns a number that no picture in the memory ever had; the sink's thread only."""
+        self._number += 1
+        return self._number
+
+    def next_slot(self) -> int:
+        """Returns the slot of the frame that was not put last; the sink's thread only."""
+        first, second = page_link.FRAMES
+        self._slot = second if self._slot == first else first
+        return self._slot
+
+    def tell(self, facts: dict[str, Any]) -> None:
+        """Sends what a live run measured; any thread. What does not go through is left out."""
+        try:
+            page_link.send(self.channel, {"kind": "facts", "facts": facts})
+        except OSError:  # the sink says so, to whoever can do something about it
+            return
+
+    def stop(self) -> None:
+        """Ends the run that this end was given to, or will be; also from a signal handler."""
+        self._stopped = True
+        if self._stop is not None:
+            self._stop()
+
+    def attach(self, stop: Callable[[], None]) -> None:
+        """Says what `stop` is to call."""
+        self._stop = stop
+        if self._stopped:
+            stop()
+
+
+def _nobody(_: PageState) -> None:
+    """Is told, and does nothing."""
+
+
+@final
+class PageSink(Sink[SafeFrame]):
+    """Hands composed frames to the page's server, and what viewers wish to the pipeline.
+
+    `write` never waits. Frames larger than `max_side` are made smaller. While nobody watches, one
+    a second is encoded and the others are left out.
+
+    Args:
+        end: see `PageEnd`; it stays the caller's and outlives this sink.
+        size_wh: (width, height) of every frame.
+        card: what is shown where nothing comes, of the same size.
+        hello: see `PageHello`.
+        state: says how much is hidden now; any thread.
+        turn: is called with what viewers wish, from the thread of `write`.
+        max_side: longer side of what viewers get, in pixels.
+        quality: of the JPEG, 1 to 100.
+
+    Raises:
+        SinkError: the server's end is gone for good, or a frame has another size.
+        SealError: `card` is not a composed frame; nothing was sent.
+    """
+
+    accepts: ClassVar[type] = SafeFrame
+
+    def __init__(
+        self,
+        end: PageEnd,
+        *,
+        size_wh: tuple[int, int],
+        card: SafeFrame,
+        hello: PageHello,
+        state: Callable[[], PageState],
+        turn: Callable[[PageState], None],
+        max_side: int = 1280,
+        quality: int = 80,
+    ) -> None:
+        super().__init__()
+        if type(card) is not SafeFrame:
+            raise SealError(f"PageSink refused a {type(card).__name__} as its card")
+        if card.size_wh != size_wh:
+            raise SinkError(f"expected a card of {size_wh}, got {card.size_wh}")
+        self._end, self._size_wh, self._card = end, size_wh, card
+        self._hello, self._state, self._turn = hello, state, turn
+        self._quality = quality
+        scale = min(1.0, max_side / max(size_wh))
+        self._shown_wh = tuple(max(1, round(side * scale)) for side in size_wh)
+        self._watched_until_s = 0.0
+        self._encoded_s = float("-inf")
+        self._left_out = 0
+        self._greet()
+
+    @property
+    def left_out(self) -> int:
+        """Frames that no slot could hold, however low their quality."""
+        return self._left_out
+
+    def _greet(self) -> None:
+        state = self._state()
+        self._send(
+            {
+                "kind": "hello",
+                "size_wh": list(self._shown_wh),
+                "hide": self._hello.hide
+                if isinstance(self._hello.hide, str)
+                else list(self._hello.hide),
+                "floor": self._hello.floor.value,
+                "level": state.level.value,
+                "effect": "silhouette" if state.silhouette else "configured",
+                "stored": self._hello.stored,
+            }
+        )
+        data = self._encode(self._card)
+        if data is not None:
+            number = self._end.next_number()
+            self._end.memory.put(page_link.CARD, number, data)
+            self._send({"kind": "card", "number": number})
+
+    def _emit(self, item: SafeFrame) -> None:
+        handed_ns = time.monotonic_ns()
+        if item.size_wh != self._size_wh:
+            raise SinkError(f"expected frames of {self._size_wh}, got {item.size_wh}")
+        self._listen()
+        now_s = handed_ns / 1e9
+        self._end.shown_s = now_s
+        if self._state().level is CoverLevel.FRAME and item.cover.level is not CoverLevel.FRAME:
+            return  # composed before everything was to be hidden
+        if now_s >= self._watched_until_s and now_s - self._encoded_s < _IDLE_S:
+            return
+        self._encoded_s = now_s
+        data = self._encode(item)
+        if data is None:
+            self._left_out += 1
+            return
+        number = self._end.next_number()
+        slot = self._end.next_slot()
+        self._end.memory.put(slot, number, data)
+        self._send(
+            {
+                "kind": "frame",
+                "slot": slot,
+                "number": number,
+                "sent_ns": handed_ns,
+                "captured_ns": item.captured_ns,
+                "level": item.cover.level.value,
+                "why": _REASONS.get(item.cover.reason),
+            }
+        )
+
+    def _listen(self) -> None:
+        messages, gone = page_link.receive(self._end.channel)
+        if gone:
+            raise SinkError(_GONE)
+        greeted = False
+        for message in messages:
+            match message:
+                case {"kind": "greet"}:
+                    greeted = True
+                case {"kind": "privacy", "level": str(level), "effect": str(effect)} if (
+                    level in _LEVELS and effect in _EFFECTS
+                ):
+                    self._turn(PageState(_LEVELS[level], _EFFECTS[effect]))
+                    self._end.on_wish(self._state())
+                case {"kind": "watching", "count": int(count)}:
+                    until_s = time.monotonic() + _WATCHED_S
+                    self._watched_until_s = until_s if count > 0 else 0.0
+                case _:
+                    pass
+        if greeted:  # once, after the wishes, however many greetings waited
+            self._greet()
+
+    def _encode(self, item: SafeFrame) -> bytes | None:
+        """Returns a JPEG that fits a slot; None where none does."""
+        pixels = item.pixels
+        if self._shown_wh != item.size_wh:
+            small = cv2.resize(item.pixels, self._shown_wh, interpolation=cv2.INTER_AREA)
+            pixels = np.asarray(small, np.uint8)
+        quality = self._quality
+        while True:
+            _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
+            if data.size <= page_link.SLOT_BYTES:
+                return data.tobytes()
+            if quality <= _LOWEST_QUALITY:
+                return None
+            quality = max(_LOWEST_QUALITY, quality - _QUALITY_STEP)
+
+    def _send(self, message: dict[str, Any]) -> None:
+        try:
+            page_link.send(self._end.channel, message)
+        except OSError:
+            raise SinkError(_GONE) from None
+
+    def _finish(self) -> None:
+        """Nothing to complete: the server notices that nothing comes."""
+
+    def _abort(self) -> None:
+        """Nothing to remove: what lies in the memory is composed."""

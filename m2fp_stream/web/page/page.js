@@ -1,0 +1,480 @@
+// The mirror: what is shown is decided here, in `render`, from what is known.
+
+import { Picture } from "./picture.js";
+import { Stream } from "./stream.js";
+import { LANGUAGES, cardWords } from "./texts.js";
+
+const BAR_MS = 8000;
+const CURSOR_MS = 3000;
+const AWAKE_MS = 30_000;
+const SAY_AFTER_MS = 1200;
+
+/** A status older than this says nothing any more; the server sends one a second. */
+const STATUS_MS = 4000;
+
+/** After an answer, frames that were composed before it may still be under way. */
+const UNDER_WAY_MS = 400;
+
+const RETRY_MS = 1000;
+
+/** Burn-in: nothing stays on the same spot for longer. */
+const DRIFT_MS = 60_000;
+const DRIFT_PX = 14;
+
+const ORDER = ["parts", "person", "frame"];
+const MODES = {
+  parts: { level: "parts", silhouette: false },
+  person: { level: "person", silhouette: false },
+  silhouette: { level: "person", silhouette: true },
+  frame: { level: "frame", silhouette: false },
+};
+
+const at = (id) => document.getElementById(id);
+const mirror = at("mirror");
+const bar = at("bar");
+const modeButtons = [...bar.querySelectorAll("[data-mode]")];
+
+// --- what is known ---
+
+let status = null;
+let statusMs = 0;
+let line = "offline";
+let everOpen = false;
+
+/** What somebody chose here and the server has not confirmed yet: `{level, silhouette, stronger}`. */
+let wish = null;
+let wishNumber = 0;
+let failing = false;
+/** Until then nothing is shown: frames from before a stronger choice may still arrive. */
+let heldUntilMs = 0;
+
+let awakeUntilMs = 0;
+let consented = remembered("m2fp-consent") === "yes";
+let language = "en";
+let texts = LANGUAGES.en;
+let coveredMs = -Infinity; // when the last wholly covered frame came
+
+function remembered(name) {
+  try {
+    return localStorage.getItem(name);
+  } catch {
+    return null;
+  }
+}
+
+function remember(name, value) {
+  try {
+    localStorage.setItem(name, value);
+  } catch {
+    // Without storage it holds until the page is loaded again.
+  }
+}
+
+const options = () => status?.options ?? {};
+const rank = (level) => ORDER.indexOf(level);
+
+/** A level by name; whatever is none counts as the one that hides most. */
+const known = (level) => (ORDER.includes(level) ? level : "frame");
+
+/** What is hidden now, as far as this page knows: what was chosen, or what the server says. */
+function holds() {
+  if (wish !== null) return wish;
+  if (status === null) return { level: "frame", silhouette: false };
+  return { level: known(status.level), silhouette: status.silhouette === true };
+}
+
+const floor = () => (status === null ? "frame" : known(status.floor));
+const consentNeeded = () => options().consent !== false && !consented;
+const asks = () => status !== null && consentNeeded();
+const asleep = () => status?.asleep === true && performance.now() > awakeUntilMs;
+
+/** Why there must be no picture, as `texts.js` names it; null where there may be one. */
+function whyNot() {
+  if (line === "locked") return "locked";
+  if (line !== "open") return everOpen ? "offline" : "starting";
+  if (status === null || performance.now() - statusMs > STATUS_MS) return "starting";
+  if (wish !== null && wish.level === "frame" && failing) return "unconfirmed";
+  if (holds().level === "frame") return floor() === "frame" ? "on_request_floor" : "on_request";
+  if (status.state === "live") return wish?.stronger || held() || justCovered() ? "looking" : null;
+  if (status.state === "starting") return "starting";
+  if (typeof status.why === "string") {
+    // A change of what is hidden: the card's reason is about to go.
+    return status.why === "on_request" ? "looking" : status.why;
+  }
+  return status.state === "away" ? "source_away" : "unsure";
+}
+
+const held = () => performance.now() < heldUntilMs;
+
+/** A card has come and its reason not yet. */
+const justCovered = () => coveredMs > statusMs;
+
+// --- what is shown ---
+
+const picture = new Picture(at("picture"), () => render());
+
+function render() {
+  const why = whyNot();
+  picture.allow(why === null && !consentNeeded() && !asleep());
+  const shown = picture.visible;
+  mirror.dataset.view = asleep() ? "night" : asks() ? "consent" : shown ? "picture" : "card";
+  mirror.dataset.why = shown ? "" : (why ?? "stopped");
+  const [title, hint] = cardWords(texts, why ?? "stopped");
+  if (!shown) {
+    write(at("card-title"), title);
+    write(at("card-hint"), hint);
+  }
+  at("card").ariaHidden = String(shown);
+  at("picture").ariaHidden = String(!shown);
+  renderState(shown);
+  renderBar();
+  renderConsent();
+  say(asleep() || asks() ? "" : shown ? stateWords(true)[1] : title);
+}
+
+/** Returns [icon, words] for what is covered. */
+function stateWords(shown) {
+  const { level, silhouette } = holds();
+  if (!shown || level === "frame") return ["hidden", texts.covered.frame];
+  const hide = preset();
+  if (level === "person") {
+    if (silhouette) return ["silhouette", texts.covered.silhouette];
+    return ["frosted", frosts() ? texts.covered.frosted : texts.covered.person];
+  }
+  return [hide === "person" ? "frosted" : "heads", texts.covered[hide]];
+}
+
+/** Whether whole people are filled with frost; only a server that says another effect denies it. */
+const frosts = () => status?.effect === undefined || status.effect === "frost";
+
+function preset() {
+  const hide = status?.hide;
+  return ["face", "head", "skin", "person"].includes(hide) ? hide : "custom";
+}
+
+function renderState(shown) {
+  const [icon, words] = stateWords(shown);
+  const href = `#icon-${icon}`;
+  if (at("state-icon").getAttribute("href") !== href) at("state-icon").setAttribute("href", href);
+  write(at("state-cover"), words);
+  const facts = [];
+  if (status !== null) facts.push(status.stored === false ? texts.nothingStored : texts.stored);
+  if (status?.watching > 1) facts.push(texts.screens(status.watching));
+  write(at("state-stored"), facts.join(" · "));
+}
+
+function renderBar() {
+  const { level, silhouette } = holds();
+  const now = level === "person" && silhouette ? "silhouette" : level;
+  const names = {
+    parts: texts.modes[preset()],
+    person: frosts() ? texts.modes.frosted : texts.modes.people,
+    silhouette: texts.modes.silhouette,
+    frame: texts.modes.frame,
+  };
+  for (const button of modeButtons) {
+    const mode = button.dataset.mode;
+    const below = rank(MODES[mode].level) < rank(floor());
+    write(button.lastElementChild, names[mode]);
+    set(button, "aria-pressed", String(mode === now));
+    set(button, "aria-disabled", String(below));
+    if (below) set(button, "aria-label", `${names[mode]}, ${texts.belowFloor}`);
+    else button.removeAttribute("aria-label");
+  }
+  const alarms = Array.isArray(status?.alarms) ? status.alarms.filter((a) => typeof a === "string") : [];
+  at("notice").hidden = alarms.length === 0;
+  write(at("notice"), alarms.join(" · "));
+}
+
+function renderConsent() {
+  const wanted = asks();
+  const consent = at("consent");
+  if (wanted) {
+    const covered = floor() === "frame" ? "frame" : floor() === "person" ? "person" : preset();
+    write(at("consent-covered"), texts.consentCovered[covered] + texts.consentAutomatic);
+    const here = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
+    const kept = status.stored === false ? (here ? texts.consentHere : texts.consentLine) : texts.consentStored;
+    write(at("consent-stored"), kept);
+  }
+  if (consent.hidden === !wanted) return;
+  consent.hidden = !wanted;
+  for (const id of ["head", "foot", "card"]) at(id).inert = wanted;
+  if (wanted) at("consent-start").focus({ focusVisible: false });
+}
+
+function write(element, text) {
+  if (element.textContent !== text) element.textContent = text;
+}
+
+function set(element, name, value) {
+  if (element.getAttribute(name) !== value) element.setAttribute(name, value);
+}
+
+let saying = 0;
+let toSay = "";
+
+/** Tells screen readers, once it has been so for a moment. */
+function say(words) {
+  if (words === toSay) return;
+  toSay = words;
+  clearTimeout(saying);
+  saying = setTimeout(() => write(at("announce"), words), SAY_AFTER_MS);
+}
+
+// --- what people choose ---
+
+function choose(mode) {
+  const { level, silhouette } = MODES[mode];
+  if (rank(level) < rank(floor())) return;
+  const now = status === null ? "parts" : known(status.level);
+  const stronger = rank(level) > rank(now) || rank(level) > rank(holds().level);
+  wish = { level, silhouette, stronger };
+  wishNumber += 1;
+  failing = false;
+  heldUntilMs = 0;
+  render(); // what hides more hides at once
+  order(wishNumber);
+}
+
+/** Sends the wish. One for more is sent until it holds; one for less is given up when it fails. */
+async function order(number) {
+  let answer = null;
+  try {
+    const { level, silhouette } = wish;
+    const response = await fetch("/api/privacy", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ level, silhouette }),
+      cache: "no-store",
+      signal: AbortSignal.timeout(3000),
+    });
+    if (response.ok) answer = await response.json();
+  } catch {
+    // Not reached; the same as a refusal.
+  }
+  if (number !== wishNumber || wish === null) return;
+  if (answer !== null) wish.ordered = true;
+  failing = answer === null;
+  if (answer !== null && typeof answer.state === "string") take(answer);
+  if (number !== wishNumber || wish === null) return;
+  if (wish.stronger) {
+    setTimeout(() => number === wishNumber && wish !== null && order(number), RETRY_MS);
+  } else if (answer === null) {
+    wish = null;
+    say(texts.changeFailed);
+  } else {
+    // What the server answered holds, whatever was wished, as soon as it had time to tell.
+    setTimeout(() => number === wishNumber && settle(), RETRY_MS);
+  }
+  render();
+}
+
+function settle() {
+  if (wish?.stronger) heldUntilMs = performance.now() + UNDER_WAY_MS;
+  wish = null;
+  wishNumber += 1;
+  failing = false;
+  setTimeout(render, UNDER_WAY_MS + 1);
+  render();
+}
+
+/** Takes a status in. */
+function take(next) {
+  status = next;
+  statusMs = performance.now();
+  if (wish?.ordered) {
+    const level = known(status.level);
+    const done = wish.stronger ? rank(level) >= rank(wish.level) : level === wish.level;
+    if (done) settle();
+  }
+  const { rotation, mirror: mirrored, clock, stale_s: stillS } = options();
+  mirror.dataset.rotation = [90, 180, 270].includes(rotation) ? rotation : 0;
+  mirror.dataset.mirrored = mirrored !== false;
+  at("head").hidden = clock === false;
+  picture.stillS = stillS;
+  if (!languageSettled) {
+    languageSettled = true;
+    speak(firstLanguage());
+  }
+  render();
+}
+
+// --- language and clock ---
+
+let languageSettled = false; // by the server's options, or by somebody
+let shownMinute = null;
+
+function firstLanguage() {
+  const chosen = remembered("m2fp-language") ?? options().language;
+  if (Object.hasOwn(LANGUAGES, chosen ?? "")) return chosen;
+  return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
+}
+
+function speak(name) {
+  language = name;
+  texts = LANGUAGES[name];
+  document.documentElement.lang = name === "zh" ? "zh-CN" : "en";
+  document.title = texts.title;
+  for (const element of document.querySelectorAll("[data-text]")) {
+    write(element, texts[element.dataset.text]);
+  }
+  set(bar, "aria-label", texts.controls);
+  set(at("picture"), "aria-label", texts.picture);
+  for (const id of ["language", "consent-language"]) {
+    write(at(id), texts.other);
+    at(id).lang = name === "zh" ? "en" : "zh-CN";
+  }
+  shownMinute = null;
+  tick();
+  render();
+}
+
+function otherLanguage() {
+  languageSettled = true;
+  speak(language === "zh" ? "en" : "zh");
+  remember("m2fp-language", language);
+}
+
+/** English as the browser has it (12 or 24 hours); Chinese with 24 hours. */
+function tick() {
+  const now = new Date();
+  const minute = Math.floor(now / 60_000);
+  if (minute === shownMinute) return;
+  shownMinute = minute;
+  const mine = navigator.language.toLowerCase().startsWith("en") ? navigator.language : "en";
+  const locale = language === "zh" ? "zh-CN" : mine;
+  const hours = language === "zh" ? { hour: "2-digit", hourCycle: "h23" } : { hour: "numeric" };
+  const format = new Intl.DateTimeFormat(locale, { ...hours, minute: "2-digit" });
+  const parts = format.formatToParts(now);
+  const time = parts.filter(({ type }) => type !== "dayPeriod").map(({ value }) => value);
+  const half = parts.find(({ type }) => type === "dayPeriod")?.value ?? "";
+  const text = time.join("").trim();
+  const small = document.createElement("small");
+  small.textContent = half;
+  at("clock").replaceChildren(text, ...(half ? [small] : []));
+  at("clock").dateTime = now.toTimeString().slice(0, 5);
+  const { date } = texts;
+  const day = new Intl.DateTimeFormat(locale, date).format(now);
+  write(at("date"), language === "zh" ? day.replace(/(\S)(星期)/, "$1 $2") : day);
+}
+
+// --- hands, keys, time ---
+
+let barTimer = 0;
+let cursorTimer = 0;
+
+const barOpen = () => !bar.inert;
+
+function openBar() {
+  if (asks()) return;
+  bar.inert = false;
+  mirror.dataset.bar = "open";
+  clearTimeout(barTimer);
+  barTimer = setTimeout(closeBar, BAR_MS);
+}
+
+function closeBar() {
+  clearTimeout(barTimer);
+  if (bar.contains(document.activeElement)) document.activeElement.blur();
+  bar.inert = true;
+  delete mirror.dataset.bar;
+}
+
+/** Returns whether it slept. */
+function wake() {
+  const slept = asleep();
+  awakeUntilMs = performance.now() + AWAKE_MS;
+  if (slept) render();
+  return slept;
+}
+
+function showCursor() {
+  mirror.dataset.cursor = "shown";
+  clearTimeout(cursorTimer);
+  cursorTimer = setTimeout(() => delete mirror.dataset.cursor, CURSOR_MS);
+}
+
+addEventListener("pointermove", (event) => {
+  if (event.pointerType !== "touch") showCursor();
+});
+addEventListener("pointerdown", wake, true);
+addEventListener("click", (event) => {
+  if (bar.contains(event.target) || !barOpen()) openBar();
+  else closeBar();
+});
+
+/** The first key shows the controls, with the one that holds in focus. */
+addEventListener("keydown", (event) => {
+  if (["Shift", "Control", "Alt", "Meta"].includes(event.key)) return;
+  if (wake()) return event.preventDefault();
+  if (asks()) {
+    if (event.key === "Tab") stepFocus(event, [at("consent-start"), at("consent-language")]);
+    return;
+  }
+  if (event.key === "Escape") return closeBar();
+  const buttons = [...bar.querySelectorAll("button")];
+  if (!bar.contains(document.activeElement)) {
+    event.preventDefault();
+    openBar();
+    (buttons.find((one) => one.ariaPressed === "true") ?? buttons[0]).focus({ focusVisible: true });
+    return;
+  }
+  openBar();
+  stepFocus(event, buttons);
+});
+
+/** Tab and the arrows go round within `buttons`. */
+function stepFocus(event, buttons) {
+  const back = ["ArrowLeft", "ArrowUp"].includes(event.key) || (event.key === "Tab" && event.shiftKey);
+  if (!back && !["ArrowRight", "ArrowDown", "Tab"].includes(event.key)) return;
+  event.preventDefault();
+  const here = buttons.indexOf(document.activeElement);
+  const next = here < 0 ? 0 : (here + (back ? -1 : 1) + buttons.length) % buttons.length;
+  buttons[next].focus({ focusVisible: true });
+}
+
+for (const button of modeButtons) {
+  button.addEventListener("click", () => choose(button.dataset.mode));
+}
+at("language").addEventListener("click", otherLanguage);
+at("consent-language").addEventListener("click", otherLanguage);
+at("consent-start").addEventListener("click", (event) => {
+  event.stopPropagation();
+  consented = true;
+  remember("m2fp-consent", "yes");
+  render();
+});
+
+// A wall is no desktop: no menus, no dragging, no zoom.
+addEventListener("contextmenu", (event) => event.preventDefault());
+addEventListener("dragstart", (event) => event.preventDefault());
+addEventListener("wheel", (event) => event.ctrlKey && event.preventDefault(), { passive: false });
+
+/** Moves what stands still by a few pixels, on a path that does not repeat soon. */
+function drift() {
+  const step = Date.now() / DRIFT_MS;
+  mirror.style.setProperty("--drift-x", `${(DRIFT_PX * Math.sin(step * 0.7)).toFixed(1)}px`);
+  mirror.style.setProperty("--drift-y", `${(DRIFT_PX * Math.sin(step * 0.43)).toFixed(1)}px`);
+}
+
+speak(firstLanguage());
+drift();
+setInterval(drift, DRIFT_MS);
+setInterval(() => {
+  tick();
+  render(); // a status grows old, a wake ends
+}, 1000);
+
+new Stream({
+  onStatus: take,
+  onFrame: (frame) => {
+    if (!frame.covered) return picture.show(frame);
+    if (status?.state === "live") coveredMs = performance.now();
+    picture.clear();
+  },
+  onLine: (now) => {
+    line = now;
+    if (now === "open") everOpen = true;
+    render();
+  },
+});

@@ -1,0 +1,160 @@
+// The line to the server: one WebSocket, opened again whenever it ends.
+
+const HEAD_BYTES = 24;
+const VERSION = 1;
+const COVERED_BIT = 1;
+
+const FIRST_PAUSE_MS = 500;
+const LONGEST_PAUSE_MS = 5000;
+
+/** The server says something once a second at least. */
+const SILENT_MS = 5000;
+
+/** What the path of a frame may take longer than the quickest frame of this connection did. */
+const LATE_MS = 1000;
+
+/** Frames that are late for so long do not catch up: a new connection has no queue. */
+const LATE_FOR_MS = 3000;
+
+/**
+ * Reads one binary message.
+ *
+ * Returns null where it is none, else `{covered, sequence, ageMs, handedMs, jpeg}`: whether all is
+ * covered, the frame's number, milliseconds from capture to sending, Unix time in milliseconds when
+ * it was handed over, and its bytes.
+ */
+export function readFrame(buffer) {
+  if (!(buffer instanceof ArrayBuffer) || buffer.byteLength <= HEAD_BYTES) return null;
+  const head = new DataView(buffer, 0, HEAD_BYTES);
+  if (head.getUint8(0) !== VERSION) return null;
+  const ageMs = head.getFloat64(8, true) * 1000;
+  const handedMs = head.getFloat64(16, true);
+  if (!Number.isFinite(ageMs) || !Number.isFinite(handedMs)) return null;
+  return {
+    covered: (head.getUint8(1) & COVERED_BIT) !== 0,
+    sequence: head.getUint32(4, true),
+    ageMs,
+    handedMs,
+    jpeg: new Uint8Array(buffer, HEAD_BYTES),
+  };
+}
+
+/**
+ * Judges whether frames come late. The two computers' clocks may differ, and a delay is part of how
+ * the picture is made, so that each frame is compared with the quickest of its connection.
+ */
+export class Lateness {
+  #quickest = Infinity;
+  #youngest = Infinity;
+
+  /** Returns whether a frame took too long, or was too old when it was sent. */
+  late(frame, nowMs = Date.now()) {
+    const tookMs = nowMs - frame.handedMs;
+    this.#quickest = Math.min(this.#quickest, tookMs);
+    if (tookMs - this.#quickest > LATE_MS) return true;
+    if (frame.covered) return false; // a card needs no delay, so that it says nothing of others
+    this.#youngest = Math.min(this.#youngest, frame.ageMs);
+    return frame.ageMs - this.#youngest > LATE_MS;
+  }
+}
+
+/**
+ * Keeps a stream open for as long as the page lives.
+ *
+ * `onStatus(status)` gets every status, `onFrame(frame)` every frame in time, and
+ * `onLine("open" | "offline" | "locked")` what became of the connection.
+ */
+export class Stream {
+  #on;
+  #socket = null;
+  #pauseMs = FIRST_PAUSE_MS;
+  #heardMs = 0;
+
+  constructor({ onStatus, onFrame, onLine }) {
+    this.#on = { onStatus, onFrame, onLine };
+    this.#open();
+    setInterval(() => this.#watch(), 1000);
+  }
+
+  #open() {
+    const scheme = location.protocol === "https:" ? "wss" : "ws";
+    const socket = new WebSocket(`${scheme}://${location.host}/stream`);
+    socket.binaryType = "arraybuffer";
+    this.#socket = socket;
+    this.#heardMs = performance.now();
+    let opened = false;
+    let lateSinceMs = null;
+    const lateness = new Lateness();
+    socket.onopen = () => {
+      opened = true;
+      this.#on.onLine("open");
+    };
+    socket.onmessage = ({ data }) => {
+      if (socket !== this.#socket) return;
+      this.#heardMs = performance.now();
+      this.#pauseMs = FIRST_PAUSE_MS;
+      if (typeof data === "string") {
+        const status = parsed(data);
+        if (status !== null) this.#on.onStatus(status);
+        return;
+      }
+      const frame = readFrame(data);
+      if (frame === null) return;
+      if (!lateness.late(frame)) {
+        lateSinceMs = null;
+        this.#on.onFrame(frame);
+        return;
+      }
+      lateSinceMs ??= this.#heardMs;
+      if (this.#heardMs - lateSinceMs > LATE_FOR_MS) this.#again(socket);
+    };
+    socket.onclose = () => {
+      if (socket === this.#socket) this.#closed(opened);
+    };
+  }
+
+  async #closed(opened) {
+    this.#socket = null;
+    this.#on.onLine("offline");
+    const pauseMs = this.#pauseMs * (0.75 + 0.5 * Math.random());
+    this.#pauseMs = Math.min(2 * this.#pauseMs, LONGEST_PAUSE_MS);
+    // A WebSocket does not say why it was refused; a request does.
+    if (!opened && (await refused())) this.#on.onLine("locked");
+    setTimeout(() => this.#open(), pauseMs);
+  }
+
+  #watch() {
+    if (this.#socket !== null && performance.now() - this.#heardMs > SILENT_MS) {
+      this.#again(this.#socket);
+    }
+  }
+
+  #again(socket) {
+    socket.onopen = socket.onmessage = socket.onclose = null;
+    socket.close();
+    this.#closed(true);
+  }
+}
+
+function parsed(text) {
+  try {
+    const status = JSON.parse(text);
+    return typeof status === "object" && status !== null && typeof status.state === "string"
+      ? status
+      : null;
+  } catch {
+    return null;
+  }
+}
+
+async function refused() {
+  try {
+    const answer = await fetch("/api/status", {
+      cache: "no-store",
+      signal: AbortSignal.timeout(3000),
+    });
+    return answer.status === 401 || answer.status === 403;
+  } catch {
+    return false;
+  }
+}

@@ -1,0 +1,285 @@
+"""Uvicorn's protocols with limits: on heads that do not come, on answers that nobody takes.
+
+Uvicorn has no time-out for a request that is sent by halves, none for a client that does not read,
+and answers what is no HTTP in a form of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import struct
+from collections import OrderedDict
+from http import HTTPStatus
+from typing import Any, Final, final
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
+from websockets.http11 import Request, Response
+from websockets.server import ServerProtocol
+
+from .gate import SECURITY_HEADERS, problem
+
+__all__ = ["MOST_CONNECTIONS", "MOST_WAITING", "TimedHttp", "TimedWebSocket"]
+
+MOST_CONNECTIONS: Final = 512
+"""At a time, those that wait and the most viewers among them; who comes then is turned away."""
+
+MOST_WAITING: Final = 256
+"""Connections that have not sent a whole request; the oldest makes room for the newest, so that
+nobody can keep a browser out by connecting and saying nothing."""
+
+_HEAD_S: Final = 10.0
+_SEND_S: Final = 10.0
+_LAST_S: Final = 5.0
+"""How long what is left may take to go out when all is said."""
+
+_SEND_BUFFER_BYTES: Final = 256 << 10
+_UNSENT_BYTES: Final = 32 << 10
+"""The kernel's share of what waits for a client. Its own defaults hold seconds of pictures."""
+
+_HEARD_EACH_S: Final = 20
+_HEARD_BURST: Final = 100
+
+
+class _Writing:
+    """Ends a connection whose client takes nothing for `_SEND_S`."""
+
+    def __init__(self) -> None:
+        self._timer: asyncio.TimerHandle | None = None
+
+    def paused(self, transport: asyncio.Transport) -> None:
+        if self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(_SEND_S, _cut, transport)
+
+    def resumed(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+
+def _prepare(transport: asyncio.Transport) -> None:
+    # What waits is pictures: one that was handed over has to be gone before the next one is. With
+    # a limit of 0, asyncio's TLS would take an empty buffer for a full one.
+    transport.set_write_buffer_limits(high=1, low=0)
+    link = transport.get_extra_info("socket")
+    if link is not None:
+        with contextlib.suppress(OSError):
+            link.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
+            if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+                link.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
+
+
+def _cut(transport: asyncio.Transport) -> None:
+    """Ends a connection now; the kernel keeps nothing of what the client did not take."""
+    link = transport.get_extra_info("socket")
+    if link is None or link.fileno() < 0:
+        return  # it has ended
+    with contextlib.suppress(OSError):
+        link.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    transport.abort()
+
+
+@final
+class TimedHttp(H11Protocol):
+    """HTTP; see the module."""
+
+    def __init__(self, *, waiting: OrderedDict[TimedHttp, None], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._waiting = waiting
+        self._writing = _Writing()
+        self._head_timer: asyncio.TimerHandle | None = None
+
+    def connection_made(  # type: ignore[override]  # as inherited
+        self, transport: asyncio.Transport
+    ) -> None:
+        """Takes a connection, if there is room."""
+        super().connection_made(transport)
+        _prepare(transport)
+        if len(self.connections) > MOST_CONNECTIONS:
+            _cut(transport)
+            return
+        self._expect_head()
+        if len(self._waiting) > MOST_WAITING:
+            oldest, _ = self._waiting.popitem(last=False)
+            oldest.transport.abort()  # an answer on its way still arrives
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the connection."""
+        self._head_came()
+        self._writing.resumed()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Takes what came."""
+        super().data_received(data)
+        if self._answers():
+            self._head_came()
+
+    def handle_websocket_upgrade(self, event: h11.Request) -> None:
+        """Hands the connection over."""
+        self._head_came()
+        self._writing.resumed()
+        super().handle_websocket_upgrade(event)
+
+    def on_response_complete(self) -> None:
+        """Waits for the next request."""
+        self._expect_head()
+        super().on_response_complete()
+        if self.transport.is_closing():
+            self._head_came()
+            self.loop.call_later(_LAST_S, _cut, self.transport)
+        elif self._answers():
+            self._head_came()  # it had come already, behind the request before
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Ends a connection at rest."""
+        if self.transport.get_write_buffer_size():
+            _cut(self.transport)
+        else:
+            super().timeout_keep_alive_handler()
+
+    def shutdown(self) -> None:
+        """Ends the connection when the server ends."""
+        if not self.transport.is_closing():
+            super().shutdown()
+
+    def pause_writing(self) -> None:
+        """Begins to wait for the client to take what was sent."""
+        super().pause_writing()
+        self._writing.paused(self.transport)
+
+    def resume_writing(self) -> None:
+        """Ends that wait."""
+        super().resume_writing()
+        self._writing.resumed()
+
+    def send_400_response(self, msg: str) -> None:  # noqa: ARG002  # the inherited signature
+        """Answers what is no HTTP."""
+        body = problem("that is no HTTP request")
+        headers = [
+            *((b"content-type", b"application/json"), (b"connection", b"close")),
+            *((b"content-length", str(len(body)).encode()), *SECURITY_HEADERS),
+        ]
+        events = [
+            h11.Response(status_code=400, headers=headers, reason=b"Bad Request"),
+            h11.Data(data=body),
+            h11.EndOfMessage(),
+        ]
+        if self._answers():  # whoever reads the body is told that there will be no more of it
+            self.cycle.disconnected = True
+            self.cycle.message_event.set()
+        try:
+            for event in events:
+                self.transport.write(self.conn.send(event) or b"")
+        except h11.LocalProtocolError:  # an answer is under way; it ends here
+            _cut(self.transport)
+        else:
+            self.transport.close()
+            self.loop.call_later(_LAST_S, _cut, self.transport)
+
+    def _answers(self) -> bool:
+        cycle: RequestResponseCycle | None = getattr(self, "cycle", None)  # None at first
+        return cycle is not None and not cycle.response_complete
+
+    def _expect_head(self) -> None:
+        self._head_came()
+        self._waiting[self] = None
+        self._head_timer = self.loop.call_later(_HEAD_S, _cut, self.transport)
+
+    def _head_came(self) -> None:
+        self._waiting.pop(self, None)
+        if self._head_timer is not None:
+            self._head_timer.cancel()
+            self._head_timer = None
+
+
+@final
+class _Handshake(ServerProtocol):
+    """Says nothing about a handshake but that it was none; the library quotes it."""
+
+    def accept(self, request: Request) -> Response:
+        response = super().accept(request)
+        if response.status_code != HTTPStatus.SWITCHING_PROTOCOLS:
+            response = self.reject(HTTPStatus.BAD_REQUEST, problem("that is no handshake").decode())
+            del response.headers["Content-Type"]
+            response.headers["Content-Type"] = "application/json"
+            for name, value in SECURITY_HEADERS:
+                response.headers[name.decode()] = value.decode()
+        return response
+
+
+@final
+class TimedWebSocket(WebSocketsSansIOProtocol):
+    """WebSocket; whatever a client says is dropped here, and who says too much is sent away."""
+
+    def __init__(self, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self._writing = _Writing()
+        self.conn = _Handshake(max_size=self.config.ws_max_size, logger=self.logger)
+        self._may_say = float(_HEARD_BURST)
+        self._heard_s = self.loop.time()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Takes a connection, if there is room."""
+        super().connection_made(transport)
+        _prepare(self.transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forgets the connection."""
+        self._writing.resumed()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        """Begins to wait for the client to take what was sent."""
+        super().pause_writing()
+        self._writing.paused(self.transport)
+
+    def resume_writing(self) -> None:
+        """Ends that wait."""
+        super().resume_writing()
+        self._writing.resumed()
+
+    def handle_text(self, event: Frame) -> None:  # noqa: ARG002  # the inherited signature
+        """Drops what came."""
+        self._heard()
+
+    def handle_bytes(self, event: Frame) -> None:  # noqa: ARG002  # the inherited signature
+        """Drops what came."""
+        self._heard()
+
+    def handle_cont(self, event: Frame) -> None:  # noqa: ARG002  # the inherited signature
+        """Drops what came."""
+        self._heard()
+
+    def handle_ping(self) -> None:
+        """Answers."""
+        self._heard()
+        if not self.close_sent:
+            super().handle_ping()
+
+    async def send(self, message: Any) -> None:
+        """Sends an ASGI message."""
+        await super().send(message)
+        # Whoever sends chooses the next picture when this one is gone, not before.
+        await self.writable.wait()
+        if message["type"] == "websocket.http.response.body" and self.close_sent:
+            self.handshake_complete = True  # uvicorn logs an error for a refusal otherwise
+
+    def on_task_complete(self, task: asyncio.Task[None]) -> None:
+        """Ends the connection."""
+        super().on_task_complete(task)
+        self.loop.call_later(_LAST_S, _cut, self.transport)
+
+    def _heard(self) -> None:
+        now_s = self.loop.time()
+        filled = self._may_say + (now_s - self._heard_s) * _HEARD_EACH_S
+        self._may_say = min(float(_HEARD_BURST), filled) - 1
+        self._heard_s = now_s
+        if self._may_say < 0 and not self.close_sent:
+            self.conn.fail(1008)
+            self.handle_parser_exception()

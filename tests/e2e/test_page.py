@@ -1,0 +1,979 @@
+"""The mirror page in real Chromium, before the real server, fed with pictures really composed.
+
+The room is drawn, and a person stands in it whose pixels are the texture marker. What the browser
+shows is looked at in screenshots.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import re
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from m2fp_stream.compositor.compose import Compositor
+from m2fp_stream.core.plan import CoverState, Parsed, Unknown, Why
+from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.safe import CoverLevel, SafeFrame
+from m2fp_stream.pipeline.outlet import Outlet
+from m2fp_stream.policy import Policy, PolicyOptions
+from m2fp_stream.sinks.page import PageEnd, PageHello, PageSink, PageState
+from tests.browser import LANDSCAPE_WH, PORTRAIT_WH, Watch, chromium, decoded, opened, screenshot
+from tests.chaos import live_stage
+from tests.chaos.faulty import good_result, person_box
+from tests.chaos.live_stage import Performance
+from tests.chaos.stage import HEIGHT, WIDTH, backdrop
+from tests.texture import contains_marker, marker
+from tests.web import Media, PageServer, jpeg, wait_until
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, WebSocketRoute
+
+Picture = NDArray[np.uint8]
+
+TEXTURE = marker(77, 64, 48)
+ROOM = backdrop(3)
+SHOWS_ROOM = 0.8
+"""Correlation of a screenshot with the room it shows: above 0.9; with the card: below 0.3."""
+
+MODES = ("parts", "person", "silhouette", "frame")
+COUNTING = """
+window.drawn = [];
+addEventListener("m2fpframe", (event) => drawn.push({...event.detail, ms: performance.now()}));
+"""
+
+
+# --- what the camera process would make ---
+
+
+def scene(number: int) -> Picture:
+    """The room with the marked person in it."""
+    left, top, right, bottom = person_box(number)
+    picture = ROOM.copy()
+    picture[top:bottom, left:right] = TEXTURE
+    return picture
+
+
+@functools.cache
+def composed(number: int, mode: str = "parts") -> bytes:
+    """Returns a frame as the real compositor covers it, as JPEG."""
+    raw = RawFrame(
+        scene(number), frame_id=number, pts=number, time_base=Fraction(1, 25), captured_ns=1
+    )
+    state: CoverState = Unknown(Why.ON_REQUEST)
+    if mode != "frame":
+        policy = Policy(PolicyOptions())
+        parts = policy.findings(good_result(HEIGHT, WIDTH, number)).regions[0]
+        tracks = (parts > 0).astype(np.uint8)
+        plan = policy.plan(
+            frame_id=number,
+            size_wh=(WIDTH, HEIGHT),
+            parts=parts,
+            tracks=tracks,
+            silhouette=mode == "silhouette",
+        )
+        state = Parsed(plan)
+    safe = Compositor().compose(raw, state)
+    raw.release()
+    return jpeg(safe.pixels)
+
+
+@functools.cache
+def uncovered(number: int) -> bytes:
+    """What must never be sent: the control of the search."""
+    return jpeg(scene(number))
+
+
+class Camera:
+    """What the camera process says: a frame every 40 ms, facts four times a second.
+
+    It does as it is told: the wishes that the server passes on hold from the next frame on.
+
+    Attributes:
+        obeys: whether it does.
+        on: whether it gives frames.
+        why: given, every frame is covered whole for that reason.
+        picture: makes frame number n for a mode.
+        person_s_ago: see `LiveStats.summary`.
+        age_s: how old frames are when they are handed over.
+    """
+
+    def __init__(self, media: Media, **hello: Any) -> None:
+        self._media, self._hello = media, hello
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="test-camera")
+        self.obeys = self.on = True
+        self.why: str | None = None
+        self.picture: Callable[[int, str], bytes] = composed
+        self.person_s_ago: float | None = 0.2
+        self.age_s = 0.05
+        self.mode: str = hello.get("level", "parts")
+
+    def _run(self) -> None:
+        self._media.hello(**self._hello)
+        number = 0
+        while not self._ended.wait(0.04):
+            if self.obeys and self._media.wishes():
+                level, effect = self._media.wishes()[-1]
+                flat = effect == "silhouette" and level == "person"
+                self.mode = "silhouette" if flat else level
+            if number % 6 == 0:
+                level = "person" if self.mode == "silhouette" else self.mode
+                self._media.facts(person_s_ago=self.person_s_ago, level=level)
+            if self.on:
+                mode = "frame" if self.why else self.mode
+                why = self.why or ("on_request" if mode == "frame" else None)
+                level = "person" if mode == "silhouette" else mode
+                data = self.picture(number % 8, mode)
+                self._media.frame(data, level=level, why=why, age_s=self.age_s)
+            number += 1
+
+    def __enter__(self) -> Camera:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+        self._thread.join()
+
+
+# --- what the browser shows ---
+
+
+@dataclass
+class Mirror:
+    """A server, its camera and a browser that looks."""
+
+    server: PageServer
+    camera: Camera
+    page: Page
+    watch: Watch
+
+    def drawn(self) -> int:
+        """How many frames the page has drawn."""
+        return int(self.page.evaluate("drawn.length"))
+
+    def view(self, name: str) -> None:
+        """Waits until the page shows picture, card, consent or night."""
+        self.page.wait_for_selector(f"#mirror[data-view={name}]", state="attached")
+
+    def why(self, name: str) -> None:
+        """Waits for the card of a reason."""
+        self.page.wait_for_selector(f"#mirror[data-view=card][data-why={name}]", state="attached")
+
+    def settled(self) -> Picture:
+        """Returns a screenshot after everything that fades has faded."""
+        self.page.wait_for_timeout(900)
+        return screenshot(self.page)
+
+    def says(self, selector: str) -> str:
+        """Returns the text of an element."""
+        return self.page.locator(selector).inner_text()
+
+    def reads(self, selector: str, text: str) -> None:
+        """Waits until an element says just this."""
+        wait_until(lambda: self.says(selector) == text)
+
+    def obeyed(self, mode: str) -> None:
+        """Waits until the camera does what was chosen, and the controls say so."""
+        wait_until(lambda: self.camera.mode == mode and self.mode() == mode)
+
+    def mode(self) -> str:
+        """Returns which control is shown as chosen."""
+        pressed = self.page.locator("[data-mode][aria-pressed=true]")
+        return str(pressed.get_attribute("data-mode"))
+
+    def choose(self, mode: str) -> None:
+        """Opens the controls and touches one."""
+        if not self.page.locator("#mirror[data-bar]").count():
+            self.page.mouse.click(640, 200)
+        self.page.click(f"[data-mode={mode}]")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as running, PageServer() as server:
+        # Whatever Chromium starts once, it starts here.
+        with opened(running, server.enter_url) as page:
+            page.wait_for_selector("#mirror")
+        yield running
+
+
+Look = Callable[..., Mirror]
+
+
+@pytest.fixture
+def look(browser: Browser) -> Iterator[Look]:
+    """Opens the mirror; a page that complains or asks anybody else fails its test."""
+    with ExitStack() as stack:
+        mirrors: list[tuple[Mirror, bool]] = []
+
+        def opening(
+            *,
+            kiosk: dict[str, Any] | None = None,
+            hello: dict[str, Any] | None = None,
+            may_complain: bool = False,
+            setting: Callable[[Camera], None] | None = None,
+            script: str = "",
+            **more: Any,
+        ) -> Mirror:
+            settings = {"consent": False, "language": "en", **(kiosk or {})}
+            server = stack.enter_context(PageServer(kiosk=settings))
+            camera = Camera(server.media, **(hello or {}))
+            if setting is not None:
+                setting(camera)
+            stack.enter_context(camera)
+            watch = Watch()
+            page = stack.enter_context(
+                opened(browser, server.enter_url, watch=watch, script=COUNTING + script, **more)
+            )
+            mirror = Mirror(server, camera, page, watch)
+            mirrors.append((mirror, may_complain))
+            return mirror
+
+        yield opening
+        for mirror, may_complain in mirrors:
+            assert mirror.watch.origins() == {f"127.0.0.1:{mirror.server.port}"}
+            if not may_complain:
+                assert mirror.watch.complaints == []
+
+
+def small(shot: Picture) -> Picture:
+    """A screenshot at the size of the drawn room."""
+    return np.asarray(cv2.resize(shot, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
+
+
+def mirrored(picture: Picture) -> Picture:
+    return np.ascontiguousarray(picture[:, ::-1])
+
+
+IN_MIRROR = mirrored(ROOM)
+
+
+def likeness(shot: Picture, room: Picture = IN_MIRROR) -> float:
+    """How much a screenshot looks like the room, where neither words, shade nor person are."""
+    box = slice(78, 106), slice(228, 312)
+    ours = small(shot)[box].mean(axis=2).ravel()
+    if np.ptp(ours) < 2:
+        return 0.0
+    return float(np.corrcoef(ours, room[box].mean(axis=2).ravel())[0, 1])
+
+
+def dark(shot: Picture) -> bool:
+    """Whether nothing but black is to be seen."""
+    return int(shot.max()) <= 2
+
+
+# --- the picture ---
+
+
+def test_the_stream_is_seen_mirrored_and_changes(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    first = mirror.settled()
+    assert likeness(first) > SHOWS_ROOM
+    assert likeness(first, ROOM) < 0.5  # the room is not the same on both sides
+    begun = mirror.drawn()
+    wait_until(lambda: mirror.drawn() > begun + 5)
+    events = mirror.page.evaluate("drawn")
+    numbers = [event["sequence"] for event in events]
+    assert numbers == sorted(set(numbers))
+    assert all(0 <= event["drawnMs"] - event["handedMs"] < 2000 for event in events)
+    shots = [screenshot(mirror.page) for _ in range(3)]
+    assert any(np.abs(one.astype(int) - first).max() > 30 for one in shots)
+
+
+def test_without_the_option_left_stays_left(look: Look) -> None:
+    mirror = look(kiosk={"mirror": False})
+    mirror.view("picture")
+    assert likeness(mirror.settled(), ROOM) > SHOWS_ROOM
+
+
+def test_what_is_hidden_is_not_on_the_screen_and_the_search_would_find_it(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    covered = mirrored(small(mirror.settled()))
+    assert not contains_marker(covered, TEXTURE)
+    mirror.camera.picture = lambda number, _: uncovered(number)
+    mirror.page.wait_for_timeout(500)
+    bypassed = mirrored(small(screenshot(mirror.page)))
+    assert contains_marker(bypassed, TEXTURE)
+
+
+# --- never a frozen picture ---
+
+WATCHING_THE_CARD = """
+addEventListener("DOMContentLoaded", () => {
+  window.cards = [];
+  let last = mirror.dataset.view;
+  new MutationObserver(() => {
+    if (mirror.dataset.view === "card" && last !== "card") cards.push(performance.now());
+    last = mirror.dataset.view;
+  }).observe(mirror, {attributes: true, attributeFilter: ["data-view"]});
+});
+"""
+
+
+def stood_ms(mirror: Mirror) -> float:
+    """How long the last picture stood before the card came."""
+    return float(
+        mirror.page.evaluate("cards.at(-1) - drawn.filter(one => one.ms < cards.at(-1)).at(-1).ms")
+    )
+
+
+def test_frames_that_stop_give_way_to_the_card_and_come_back(look: Look) -> None:
+    mirror = look(script=WATCHING_THE_CARD)
+    mirror.view("picture")
+    mirror.camera.on = False
+    mirror.view("card")
+    assert likeness(mirror.settled()) < 0.3
+    assert stood_ms(mirror) < 2000
+    mirror.why("starting")
+    mirror.camera.on = True
+    mirror.view("picture")
+    assert likeness(mirror.settled()) > SHOWS_ROOM
+
+
+def test_a_server_that_hangs_with_the_line_open_gives_way_to_the_card(look: Look) -> None:
+    mirror = look(script=WATCHING_THE_CARD)
+    mirror.view("picture")
+    hung = threading.Thread(target=lambda: mirror.server.in_loop(lambda: time.sleep(3)))
+    hung.start()
+    mirror.why("stopped")
+    assert likeness(mirror.settled()) < 0.3
+    hung.join()
+    assert stood_ms(mirror) < 2000  # the card's other causes take four seconds and more
+    mirror.view("picture")
+
+
+def test_a_page_that_hangs_itself_does_not_leave_its_picture_standing(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    mirror.settled()
+    shots: list[bytes] = []
+    line = mirror.page.context.new_cdp_session(mirror.page)
+
+    def keep(event: dict[str, Any]) -> None:
+        shots.append(base64.b64decode(event["data"]))
+        line.send("Page.screencastFrameAck", {"sessionId": event["sessionId"]})
+
+    line.on("Page.screencastFrame", keep)
+    line.send("Page.startScreencast", {"format": "png"})
+    mirror.page.evaluate(
+        """setTimeout(() => {
+          const begun = performance.now();
+          while (performance.now() - begun < 3000);
+        }, 300)"""
+    )
+    mirror.page.wait_for_timeout(2500)
+    line.send("Page.stopScreencast")
+    looks = [likeness(decoded(shot)) for shot in shots]
+    assert max(looks) > SHOWS_ROOM
+    assert looks[-1] < 0.3
+    mirror.view("picture")
+
+
+def test_a_line_that_breaks_gives_way_to_the_card_and_is_made_anew(look: Look) -> None:
+    mirror = look(may_complain=True)
+    mirror.view("picture")
+    port = mirror.server.port
+    mirror.server.stop()
+    mirror.why("offline")
+    assert likeness(mirror.settled()) < 0.3
+    with PageServer(port=port, kiosk={"consent": False}) as again, Camera(again.media):
+        mirror.view("picture")
+    mirror.why("offline")
+
+
+def test_a_page_whose_key_is_no_longer_good_says_how_to_open_it(look: Look) -> None:
+    mirror = look(may_complain=True)
+    mirror.view("picture")
+    port = mirror.server.port
+    mirror.page.context.clear_cookies()
+    mirror.server.stop()
+    with PageServer(port=port):
+        mirror.why("locked")
+        assert mirror.says("#card-title") == "This page needs its key"
+        assert "terminal" in mirror.says("#card-hint")
+
+
+def test_a_page_that_is_looked_away_from_keeps_nothing_to_come_back_to(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    kept = mirror.page.evaluate(
+        """() => {
+          Object.defineProperty(document, "hidden", {get: () => true, configurable: true});
+          document.dispatchEvent(new Event("visibilitychange"));
+          return mirror.dataset.view;
+        }"""
+    )
+    assert kept == "card"
+    begun = mirror.drawn()
+    mirror.page.wait_for_timeout(400)
+    assert mirror.drawn() == begun
+    mirror.page.evaluate("delete document.hidden")
+    mirror.view("picture")
+
+
+def test_frames_that_come_late_or_make_no_sense_are_not_shown(look: Look) -> None:
+    mirror = look()
+    answers = mirror.page.evaluate(
+        """async () => {
+          const { Lateness, readFrame } = await import("/page/stream.js");
+          const frame = (tookMs, ageMs, covered = false) =>
+            [{handedMs: 50_000 - tookMs, ageMs, covered}, 50_000];
+          const judged = new Lateness();
+          const late = [
+            frame(7000, 300), // the clocks differ by seven seconds
+            frame(7900, 300),
+            frame(8100, 300), // 1.1 s longer than the quickest
+            frame(6000, 300),
+            frame(7100, 300),
+            frame(6000, 1250),
+            frame(6000, 1350), // 1.05 s older than the youngest
+            frame(6000, 10, true), // a card, which is made at once
+            frame(6000, 1250),
+          ].map((one) => judged.late(...one));
+          const bytes = new Uint8Array(30);
+          const view = new DataView(bytes.buffer);
+          bytes[0] = 1;
+          bytes[1] = 1;
+          view.setUint32(4, 70_000, true);
+          view.setFloat64(8, 0.25, true);
+          view.setFloat64(16, 1234.5, true);
+          const good = readFrame(bytes.buffer);
+          const changed = (offset, value) => {
+            const other = bytes.slice();
+            new DataView(other.buffer).setFloat64(offset, value, true);
+            return readFrame(other.buffer);
+          };
+          const version = bytes.slice();
+          version[0] = 2;
+          return [
+            late,
+            [good.covered, good.sequence, good.ageMs, good.handedMs, good.jpeg.length],
+            [changed(8, NaN), changed(16, Infinity), readFrame(version.buffer), readFrame("x"),
+              readFrame(bytes.slice(0, 24).buffer), readFrame(new ArrayBuffer(0))],
+          ];
+        }"""
+    )
+    late = [False, False, True, False, True, False, True, False, False]
+    assert answers == [late, [True, 70_000, 250, 1234.5, 6], [None] * 6]
+
+
+def test_frames_that_grow_old_on_their_way_give_way_to_the_card(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    mirror.camera.age_s = 1.5
+    mirror.why("stopped")
+    mirror.view("picture")  # on a new line, where they always were that old
+
+
+def test_a_covered_frame_is_not_drawn_even_if_the_status_calls_it_live(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+
+    def lie(socket: WebSocketRoute) -> None:
+        server = socket.connect_to_server()
+        server.on_message(lambda message: socket.send(_called_live(message)))
+
+    mirror.page.route_web_socket("**/stream", lie)
+    mirror.camera.why = "no_parse"
+    mirror.why("no_parse")
+    mirror.page.reload()
+    mirror.page.wait_for_timeout(1500)
+    assert mirror.drawn() == 0
+    mirror.camera.why = None
+    mirror.view("picture")
+
+
+def _called_live(message: str | bytes) -> str | bytes:
+    if isinstance(message, bytes):
+        return message
+    return message.replace('"state":"card"', '"state":"live"')
+
+
+def test_a_frame_that_is_no_picture_is_left_out(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    mirror.camera.picture = lambda number, mode: (
+        composed(number, mode) if number % 2 else b"\xff\xd8\xff no picture"
+    )
+    begun = mirror.drawn()
+    wait_until(lambda: mirror.drawn() > begun + 5)
+    mirror.camera.picture = lambda number, mode: b"\xff\xd8\xff no picture"
+    mirror.view("card")
+
+
+# --- the card ---
+
+
+def test_a_frame_that_is_covered_whole_is_a_calm_card_that_says_why(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    for why, title in (
+        ("source_away", "The camera is away"),
+        ("frozen", "The camera stands still"),
+        ("no_parse", "One moment"),
+        ("parser_silent", "Hidden for now"),
+        ("uniform", "Too dark or too plain to judge"),
+    ):
+        mirror.camera.why = why
+        mirror.why(why)
+        mirror.reads("#card-title", title)
+        assert mirror.says("#state-cover") == "Everything is hidden"
+        drawn = mirror.drawn()
+        mirror.page.wait_for_timeout(200)
+        assert mirror.drawn() == drawn
+    mirror.camera.why = None
+    mirror.view("picture")
+    assert mirror.says("#state-cover") == "Heads are covered"
+
+
+def test_every_reason_and_every_word_is_there_in_both_languages(look: Look) -> None:
+    mirror = look()
+    names = [why.name.lower() for why in Why]
+    wrong = mirror.page.evaluate(
+        """async (names) => {
+          const { LANGUAGES, cardWords } = await import("/page/texts.js");
+          const { en, zh } = LANGUAGES;
+          const keys = (part, path = "") => typeof part !== "object" ? [path] :
+            Object.entries(part).flatMap(([name, value]) => keys(value, `${path}.${name}`));
+          const wrong = keys(en).filter((key) => !keys(zh).includes(key));
+          const unsure = ["parser_failed", "parser_silent", "bad_result", "wrong_frame",
+            "tracking_failed", "compose_failed", "stale"];
+          for (const name of names) {
+            const fallback = cardWords(en, name) === en.cards.unsure;
+            if (fallback !== unsure.includes(name)) wrong.push(name);
+          }
+          for (const text of [...document.querySelectorAll("[data-text]")]) {
+            if (!(text.dataset.text in en)) wrong.push(text.dataset.text);
+          }
+          const chinese = /[\\u4e00-\\u9fff]/;
+          const texts = (part) => typeof part === "string" ? [part] :
+            typeof part === "object" ? Object.values(part).flatMap(texts) : [];
+          const { other, date, ...words } = zh;
+          wrong.push(...texts(words).filter((text) => !chinese.test(text)));
+          return [wrong, cardWords(en, "constructor") === en.cards.unsure];
+        }""",
+        names,
+    )
+    assert wrong == [[], True]
+
+
+# --- the controls ---
+
+STATES = {
+    "parts": "Heads are covered",
+    "person": "People are frosted",
+    "silhouette": "Silhouettes only",
+    "frame": "Everything is hidden",
+}
+
+
+def test_the_controls_change_what_is_hidden_and_say_so(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    assert mirror.says("#state-cover") == STATES["parts"]
+    assert mirror.says("#state-stored") == "Nothing is stored"
+    for mode in ("person", "silhouette", "frame", "parts"):
+        mirror.choose(mode)
+        mirror.obeyed(mode)
+        mirror.view("card" if mode == "frame" else "picture")
+        mirror.reads("#state-cover", STATES[mode])
+        mirror.reads("#announce", STATES[mode])
+
+
+BLOCKING = """
+const ask = window.fetch;
+window.blocked = false;
+window.fetch = (url, init) => !blocked ? ask(url, init) : new Promise((_, fail) =>
+  init.signal.addEventListener("abort", () => fail(init.signal.reason)));
+"""
+"""While `blocked` is true, nobody answers."""
+
+
+def test_to_hide_everything_takes_effect_before_anybody_answers(look: Look) -> None:
+    mirror = look(script=BLOCKING)
+    mirror.view("picture")
+    mirror.page.mouse.click(640, 200)
+    at_once = mirror.page.evaluate(
+        """() => {
+          blocked = true;
+          document.querySelector("[data-mode=frame]").click();
+          return [drawn.length, mirror.dataset.view];
+        }"""
+    )
+    assert at_once[1] == "card"
+    assert likeness(mirror.settled()) < 0.3
+    mirror.why("unconfirmed")
+    assert mirror.drawn() == at_once[0]  # the camera still gives pictures
+    assert mirror.camera.mode == "parts"
+    mirror.page.evaluate("blocked = false")
+    wait_until(lambda: mirror.camera.mode == "frame")  # it is said until it is heard
+    mirror.why("on_request")
+
+
+def test_no_frame_from_before_a_stronger_choice_is_drawn_after_it(look: Look) -> None:
+    mirror = look(script=BLOCKING)
+    mirror.view("picture")
+    mirror.page.evaluate("blocked = true")
+    mirror.choose("person")
+    mirror.why("looking")
+    begun = mirror.drawn()
+    mirror.page.wait_for_timeout(600)
+    assert mirror.drawn() == begun
+    mirror.page.evaluate("blocked = false")
+    mirror.view("picture")
+    assert mirror.camera.mode == "person"
+    assert likeness(mirror.settled()) > SHOWS_ROOM
+
+
+def test_less_than_the_floor_cannot_be_chosen(look: Look) -> None:
+    mirror = look(hello={"floor": "person", "level": "person"})
+    mirror.view("picture")
+    assert mirror.says("#state-cover") == STATES["person"]
+    disabled = "[data-mode=parts][aria-disabled=true]"
+    mirror.page.mouse.click(640, 200)
+    mirror.page.click(disabled, force=True)
+    mirror.page.wait_for_timeout(500)
+    assert [said for said in mirror.server.media.heard if said["kind"] == "privacy"] == []
+    mirror.choose("silhouette")
+    wait_until(lambda: mirror.camera.mode == "silhouette")
+    assert mirror.page.locator(disabled).count() == 1
+    assert mirror.page.locator("[data-mode=person][aria-disabled=false]").count() == 1
+    assert "not available" in str(mirror.page.locator(disabled).get_attribute("aria-label"))
+
+
+def test_what_is_kept_and_who_looks_on_is_said(look: Look) -> None:
+    mirror = look(hello={"stored": True, "hide": ["hair", "face"]})
+    mirror.view("picture")
+    with opened(mirror.page.context.browser, mirror.server.enter_url) as second:  # type: ignore[arg-type]  # it is there
+        second.wait_for_selector("#mirror[data-view=picture]")
+        wait_until(lambda: "2 screens" in mirror.says("#state-stored"))
+        assert "A covered recording is kept" in mirror.says("#state-stored")
+        assert mirror.says("#state-cover") == "Chosen parts are covered"
+
+
+def test_the_controls_come_with_a_touch_and_fade(look: Look) -> None:
+    mirror = look(has_touch=True)
+    mirror.view("picture")
+    bar = mirror.page.locator("#bar")
+    assert not bar.is_visible()
+    mirror.page.touchscreen.tap(640, 300)
+    mirror.page.locator("[data-mode=frame]").wait_for()
+    mirror.settled()
+    for button in bar.locator("button").all():
+        box = button.bounding_box()
+        assert box is not None
+        assert min(box["width"], box["height"]) >= 64
+    begun_s = time.monotonic()
+    bar.wait_for(state="hidden")
+    assert time.monotonic() - begun_s > 3
+
+
+def test_everything_can_be_done_with_a_keyboard(look: Look) -> None:
+    mirror = look(kiosk={"consent": True})
+    press = mirror.page.keyboard.press
+    mirror.view("consent")
+    press("Tab")
+    press("Enter")  # the other language
+    wait_until(lambda: mirror.says("#consent-start") == "开始")
+    press("Enter")
+    press("Tab")
+    press("Enter")
+    mirror.view("picture")
+    press("Tab")  # shows the controls, with the one that holds in focus
+    focused = "document.activeElement.dataset.mode"
+    assert mirror.page.evaluate(focused) == "parts"
+    outline = "getComputedStyle(document.activeElement).outlineWidth"
+    assert mirror.page.evaluate(outline) == "4px"
+    press("ArrowRight")
+    press("ArrowRight")
+    assert mirror.page.evaluate(focused) == "silhouette"
+    press("ArrowLeft")
+    press("Space")
+    wait_until(lambda: mirror.camera.mode == "person")
+    press("Shift+Tab")
+    assert mirror.page.evaluate(focused) == "parts"
+    press("Escape")
+    mirror.page.locator("#bar").wait_for(state="hidden")
+    assert mirror.page.evaluate("document.activeElement === document.body")
+
+
+def test_a_screen_reader_finds_names_for_everything(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    mirror.page.mouse.click(640, 200)
+    for name in ("Heads covered", "Frosted people", "Silhouettes", "Hide everything", "中文"):
+        mirror.page.get_by_role("button", name=name, exact=True).wait_for()
+    mirror.page.get_by_role("group", name="What the mirror shows").wait_for()
+    mirror.page.get_by_role("img", name="Live picture in the mirror, covered").wait_for()
+    assert mirror.page.locator("[aria-live=polite]").count() == 1
+    assert mirror.page.get_attribute("html", "lang") == "en"
+
+
+# --- consent, languages, layout ---
+
+
+def test_nothing_is_drawn_before_somebody_agreed_and_it_is_asked_once(look: Look) -> None:
+    mirror = look(kiosk={"consent": True})
+    mirror.view("consent")
+    mirror.page.mouse.click(640, 20)
+    mirror.page.wait_for_timeout(600)
+    assert mirror.drawn() == 0
+    words = mirror.says("#consent")
+    for part in ("has a camera", "Heads are covered", "it can miss", "Nothing is stored"):
+        assert part in words
+    mirror.page.click("#consent-start")
+    mirror.view("picture")
+    assert not mirror.page.locator("#bar").is_visible()
+    mirror.page.reload()
+    mirror.view("picture")
+
+
+def test_a_page_without_storage_works(look: Look) -> None:
+    broken = "Object.defineProperty(window, 'localStorage', {get() { throw new Error('off'); }});"
+    mirror = look(kiosk={"consent": True}, script=broken)
+    mirror.page.click("#consent-start")
+    mirror.view("picture")
+    mirror.page.mouse.click(640, 200)
+    mirror.page.click("#language")
+    assert mirror.says("#state-cover") == "头部已遮挡"
+
+
+@pytest.mark.parametrize(
+    ("configured", "locale", "words", "clock"),
+    [
+        ("zh", "en-US", "头部已遮挡", r"^\d\d:\d\d$"),
+        ("auto", "zh-CN", "头部已遮挡", r"^\d\d:\d\d$"),
+        ("en", "zh-CN", "Heads are covered", r"^\d{1,2}:\d\d\s*[AP]M$"),
+        ("auto", "en-GB", "Heads are covered", r"^\d\d:\d\d$"),
+    ],
+)
+def test_the_language_is_the_configured_one_or_the_browsers(
+    look: Look, configured: str, locale: str, words: str, clock: str
+) -> None:
+    mirror = look(kiosk={"language": configured}, locale=locale)
+    mirror.view("picture")
+    assert mirror.says("#state-cover") == words
+    assert re.fullmatch(clock, mirror.says("#clock").strip())
+    chinese = words != "Heads are covered"
+    assert mirror.page.get_attribute("html", "lang") == ("zh-CN" if chinese else "en")
+    assert ("星期" in mirror.says("#date")) == chinese
+
+
+def test_another_language_is_a_touch_away_and_is_remembered(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    mirror.page.mouse.click(640, 200)
+    mirror.page.click("#language")
+    assert mirror.says("#state-cover") == "头部已遮挡"
+    mirror.page.reload()
+    mirror.view("picture")
+    assert mirror.says("#state-cover") == "头部已遮挡"
+    assert mirror.page.text_content("#language") == "English"
+
+
+TURNS = {
+    0: None,
+    90: cv2.ROTATE_90_COUNTERCLOCKWISE,
+    180: cv2.ROTATE_180,
+    270: cv2.ROTATE_90_CLOCKWISE,
+}
+
+
+@pytest.mark.parametrize(
+    ("rotation", "sizes_wh"),
+    [
+        (0, [LANDSCAPE_WH, PORTRAIT_WH, (800, 480), (1080, 1920)]),
+        (90, [PORTRAIT_WH, LANDSCAPE_WH]),
+        (180, [LANDSCAPE_WH]),
+        (270, [PORTRAIT_WH]),
+    ],
+)
+def test_it_fits_displays_upright_and_on_their_side(
+    look: Look, rotation: int, sizes_wh: list[tuple[int, int]]
+) -> None:
+    mirror = look(kiosk={"rotation": rotation}, size_wh=sizes_wh[0], reduced_motion="reduce")
+    mirror.view("picture")
+    shot = screenshot(mirror.page)
+    turn = TURNS[rotation]
+    upright = shot if turn is None else np.asarray(cv2.rotate(shot, turn), np.uint8)
+    assert likeness(upright) > SHOWS_ROOM
+    mirror.camera.why = "size_changed"  # the card with the most words
+    mirror.view("card")
+    for size_wh in sizes_wh:
+        mirror.page.set_viewport_size({"width": size_wh[0], "height": size_wh[1]})
+        for _ in ("en", "zh"):
+            mirror.page.keyboard.press("Tab")
+            mirror.page.click("#language")
+            check_layout(boxes(mirror), size_wh)
+            across = (size_wh[0] > size_wh[1]) == (rotation in (0, 180))
+            columns = "getComputedStyle(bar).gridTemplateColumns.split(' ').length"
+            assert mirror.page.evaluate(columns) == (5 if across else 2)
+
+
+def boxes(mirror: Mirror) -> list[tuple[float, float, float, float]]:
+    """Left, top, right, bottom of everything that is read or touched, as it is on the screen."""
+    found: list[tuple[float, float, float, float]] = mirror.page.evaluate(
+        """() => [...document.querySelectorAll(
+          "#head, #shape, #card-title, #card-hint, #state, #bar button"
+        )].map((one) => one.getBoundingClientRect()).map((r) => [r.left, r.top, r.right, r.bottom])
+        """
+    )
+    assert len(found) == 10
+    return found
+
+
+def check_layout(found: list[tuple[float, float, float, float]], size_wh: tuple[int, int]) -> None:
+    """Everything is on the screen, and nothing lies on another."""
+    for index, (left, top, right, bottom) in enumerate(found):
+        assert left >= 0
+        assert top >= 0
+        assert right <= size_wh[0]
+        assert bottom <= size_wh[1]
+        for x1, y1, x2, y2 in found[index + 1 :]:
+            assert right <= x1 + 1 or x2 <= left + 1 or bottom <= y1 + 1 or y2 <= top + 1
+
+
+def test_who_wants_no_motion_gets_none_and_still_no_frozen_picture(look: Look) -> None:
+    mirror = look(reduced_motion="reduce")
+    mirror.view("picture")
+    mirror.page.mouse.click(640, 200)
+    moving = """() => [...document.querySelectorAll("*")].filter((one) => {
+      const style = getComputedStyle(one);
+      return style.animationName !== "none" || style.transitionDuration !== "0s";
+    }).length"""
+    assert mirror.page.evaluate(moving) == 0
+    mirror.camera.on = False
+    mirror.view("card")
+
+
+def test_nothing_stays_on_the_same_spot_for_long(look: Look) -> None:
+    """The page is loaded again, each time three minutes later, as far as it can tell."""
+    mirror = look(
+        script="""
+        const now = Date.now, ahead = Number(window.name) * 60_000;
+        Date.now = () => now() + ahead;
+        window.name = Number(window.name) + 3;
+        """
+    )
+    spots = set()
+    for _ in range(4):
+        mirror.view("picture")
+        spots.add(mirror.page.evaluate("mirror.style.getPropertyValue('--drift-x')"))
+        mirror.page.reload()
+    assert len(spots) == 4
+
+
+# --- sleep ---
+
+
+def test_it_sleeps_when_nobody_is_there_and_wakes(look: Look) -> None:
+    def nobody(camera: Camera) -> None:
+        camera.person_s_ago = None
+
+    mirror = look(kiosk={"sleep_after_s": 2}, setting=nobody)
+    mirror.view("night")
+    drawn = mirror.drawn()
+    assert dark(mirror.settled())
+    assert mirror.drawn() <= drawn + 1
+    mirror.page.mouse.click(640, 300)  # a touch
+    mirror.view("picture")
+    mirror.camera.person_s_ago = 0.1
+    mirror.page.reload()  # nobody has touched this one
+    mirror.view("picture")
+    mirror.camera.person_s_ago = None
+    mirror.view("night")
+    mirror.camera.person_s_ago = 0.1
+    mirror.view("picture")
+
+
+def test_the_cursor_hides(look: Look) -> None:
+    mirror = look()
+    cursor = "getComputedStyle(mirror).cursor"
+    assert mirror.page.evaluate(cursor) == "none"
+    mirror.page.mouse.move(300, 300)
+    assert mirror.page.evaluate(cursor) == "default"
+    wait_until(lambda: mirror.page.evaluate(cursor) == "none")
+
+
+def test_the_window_is_black_and_does_not_scroll(look: Look) -> None:
+    mirror = look()
+    mirror.page.mouse.wheel(0, 500)
+    facts = mirror.page.evaluate(
+        """[document.documentElement.scrollHeight <= innerHeight,
+            document.documentElement.scrollWidth <= innerWidth,
+            getComputedStyle(document.body).backgroundColor,
+            getComputedStyle(document.body).userSelect]"""
+    )
+    assert facts == [True, True, "rgb(0, 0, 0)", "none"]
+
+
+# --- with the real pipeline before it ---
+
+
+def card(size_wh: tuple[int, int]) -> SafeFrame:
+    """Returns what is shown while nothing comes."""
+    nothing = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
+    raw = RawFrame(nothing, frame_id=-1, pts=0, time_base=Fraction(1, 25), captured_ns=0)
+    return Compositor().compose(raw, Unknown(Why.SOURCE_AWAY))
+
+
+def test_a_live_run_is_seen_covered_breaks_and_obeys(browser: Browser) -> None:
+    watch = Watch()
+    with PageServer(kiosk={"consent": False, "language": "en"}) as server, ExitStack() as running:
+        end = PageEnd(server.media.channel, server.media.memory)
+
+        def sink(size_wh: tuple[int, int]) -> PageSink:
+            dial = stage.dial
+
+            def turn(wish: PageState) -> None:
+                dial.turn(wish.level, silhouette=wish.silhouette)
+
+            return PageSink(
+                end,
+                size_wh=size_wh,
+                card=card(size_wh),
+                hello=PageHello("head"),
+                state=lambda: PageState(dial.wish.level, dial.wish.silhouette),
+                turn=turn,
+            )
+
+        stage = Performance(more_outlets=(Outlet("page", sink, keep=2),))
+        running.enter_context(stage)
+        page = running.enter_context(opened(browser, server.enter_url, watch=watch))
+        shown = "#mirror[data-view=picture]"
+        page.wait_for_selector(shown, state="attached")
+        page.wait_for_timeout(900)
+        room = mirrored(live_stage.ROOM)
+        for _ in range(4):
+            shot = screenshot(page)
+            assert likeness(shot, room) > SHOWS_ROOM
+            assert not contains_marker(mirrored(small(shot)), TEXTURE)
+        page.mouse.click(640, 200)
+        page.click("[data-mode=frame]")
+        wait_until(lambda: stage.dial.level is CoverLevel.FRAME)
+        page.wait_for_timeout(900)
+        assert likeness(screenshot(page), room) < 0.3
+        page.click("[data-mode=parts]")
+        page.wait_for_selector(shown, state="attached")
+        stage.cues.refuse.set()
+        stage.cues.lost.set()
+        page.wait_for_selector("#mirror[data-why=source_away]", state="attached")
+        stage.cues.refuse.clear()
+        page.wait_for_selector(shown, state="attached")
+        assert stage.raw_frames() == []
+        assert watch.complaints == []

@@ -1,0 +1,19 @@
+"""Answers after a while with the upload itself, as if it were a PNG."""
+
+from __future__ import annotations
+
+import socket
+import time
+from typing import Any
+
+from tests.still_children._play import PNG, play, put
+
+
+def act(channel: socket.socket, memory: int, upload: bytes) -> dict[str, Any] | None:
+    time.sleep(0.3)
+    put(memory, PNG + upload)
+    return {"ok": True}
+
+
+if __name__ == "__main__":
+    play(act)

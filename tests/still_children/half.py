@@ -1,0 +1,17 @@
+"""Answers half a message."""
+
+from __future__ import annotations
+
+import socket
+from typing import Any
+
+from tests.still_children._play import play
+
+
+def act(channel: socket.socket, memory: int, upload: bytes) -> dict[str, Any] | None:
+    channel.send(b'{"ok": tr')
+    return None
+
+
+if __name__ == "__main__":
+    play(act)

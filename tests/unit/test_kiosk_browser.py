@@ -1,0 +1,278 @@
+"""The browser on the wall, the display's switch, and the addresses they get."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import psutil
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
+from cryptography.x509.oid import NameOID
+
+from m2fp_stream.core.errors import UsageError
+from m2fp_stream.kiosk.browser import Browser, Screen, find_browser, pin_of
+from m2fp_stream.kiosk.supervisor import address
+from m2fp_stream.web.options import PageOptions
+
+PATIENCE_S = 20.0
+CODE = "http://127.0.0.1:8765/enter?key=a-code"
+
+
+def until(condition: Callable[[], object]) -> None:
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up_s, "waited in vain"
+        time.sleep(0.02)
+
+
+def program(folder: Path, text: str, name: str = "chromium") -> str:
+    path = folder / name
+    path.write_text(f"#!{sys.executable}\n{text}\n", encoding="utf-8")
+    path.chmod(0o755)
+    return str(path)
+
+
+def test_auto_wants_a_display_and_a_chromium(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert find_browser("auto", {"DISPLAY": ":0"}) is None
+    chrome = program(tmp_path, "", "google-chrome")
+    assert find_browser("auto", {"DISPLAY": ":0"}) == chrome
+    chromium = program(tmp_path, "", "chromium")
+    assert find_browser("auto", {"WAYLAND_DISPLAY": "wayland-0"}) == chromium
+    assert find_browser("auto", {}) is None
+    assert find_browser("auto", {"DISPLAY": ""}) is None
+    assert find_browser("none", {"DISPLAY": ":0"}) is None
+
+
+def test_a_path_is_taken_with_or_without_a_display_and_has_to_be_a_program(tmp_path: Path) -> None:
+    mine = program(tmp_path, "", "mine")
+    assert find_browser(mine, {}) == mine
+    with pytest.raises(UsageError, match="is no program"):
+        find_browser(str(tmp_path / "missing"), {})
+
+
+def test_the_command_is_closed_to_everything_but_the_page(tmp_path: Path) -> None:
+    browser = Browser("/usr/bin/chromium", tmp_path / "profile", pin="PIN=")
+    command = browser.command(CODE, as_root=False)
+    assert command[0] == "/usr/bin/chromium"
+    assert command[-1] == f"--app={CODE}"
+    assert "--no-sandbox" not in command
+    assert "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE 127.0.0.1" in command
+    assert "--ignore-certificate-errors-spki-list=PIN=" in command
+    assert f"--user-data-dir={tmp_path / 'profile'}" in command
+    for flag in (
+        *("--kiosk", "--incognito", "--no-first-run", "--no-default-browser-check"),
+        *("--disable-sync", "--disable-background-networking", "--disable-component-update"),
+    ):
+        assert flag in command
+    assert any("Translate" in flag for flag in command if flag.startswith("--disable-features"))
+    assert not any(flag.startswith("--remote-debugging") for flag in command)
+    as_root = browser.command("https://[::1]:8765/enter?key=x", as_root=True)
+    assert "--no-sandbox" in as_root
+    assert "--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE ::1" in as_root
+
+
+NOTES = """
+import json, os, sys, time
+with open({notes!r}, "a") as file:
+    file.write(json.dumps([sys.argv[1:], dict(os.environ)]) + chr(10))
+{then}
+"""
+
+
+def test_it_is_opened_again_with_a_new_code_when_it_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("M2FP_STREAM_PAGE__TOKEN", "a-secret-of-sixteen")
+    notes, notices = tmp_path / "notes", list[str]()
+    chromium = program(tmp_path, NOTES.format(notes=str(notes), then="sys.exit(7)"))
+    browser = Browser(chromium, tmp_path / "profile", on_notice=notices.append)
+    for number in range(2):
+        until(lambda: browser.due)
+        browser.open(f"http://127.0.0.1:1/enter?key=code-{number}")
+        assert not browser.due
+
+        def ended() -> bool:
+            browser.tend()
+            return browser.pid is None
+
+        until(ended)
+    browser.end()
+    assert not browser.due, "after the end nothing is opened"
+    lines = notes.read_text().splitlines()
+    assert ["code-0" in lines[0], "code-1" in lines[1]] == [True, True]
+    assert "a-secret" not in notes.read_text()
+    assert (tmp_path / "profile").stat().st_mode & 0o777 == 0o700
+    waits = [line for line in notices if "ended with code 7; opening it again in" in line]
+    assert [line.rpartition(" in ")[2] for line in waits] == ["1 s", "2 s"]
+    assert any("as root" in line for line in notices) == (os.geteuid() == 0)
+
+
+def test_its_end_takes_all_of_its_processes(tmp_path: Path) -> None:
+    pids = tmp_path / "pids"
+    chromium = program(
+        tmp_path,
+        f"""
+import os, signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if os.fork() == 0:
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    open({str(pids)!r}, "a").write(f"{{os.getpid()}} ")
+    time.sleep(60)
+open({str(pids)!r}, "a").write(f"{{os.getpid()}} ")
+time.sleep(60)
+""",
+    )
+    browser = Browser(chromium, tmp_path / "profile")
+    browser.open(CODE)
+    until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    processes = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
+    browser.end()
+    until(lambda: not any(one.is_running() and one.status() != "zombie" for one in processes))
+
+
+def test_a_browser_that_is_no_program_is_reported_and_tried_again(tmp_path: Path) -> None:
+    notices: list[str] = []
+    (tmp_path / "file").write_text("no folder")
+    browser = Browser("/bin/true", tmp_path / "file" / "profile", on_notice=notices.append)
+    browser.open(CODE)
+    assert "cannot be started" in notices[-1]
+    assert browser.pid is None
+    browser.end()
+
+
+def certificate(key: ec.EllipticCurvePrivateKey | rsa.RSAPrivateKey) -> x509.Certificate:
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "mirror.local")])
+    now = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
+    return (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now)
+        .not_valid_after(now + datetime.timedelta(days=3650))
+        .sign(key, hashes.SHA256())
+    )
+
+
+@pytest.mark.parametrize("kind", ["ec", "rsa"])
+def test_the_pin_is_that_of_the_certificates_key(tmp_path: Path, kind: str) -> None:
+    key = (
+        ec.generate_private_key(ec.SECP256R1())
+        if kind == "ec"
+        else rsa.generate_private_key(65537, 2048)
+    )
+    path = tmp_path / "mirror.pem"
+    path.write_bytes(
+        b"made by hand\n" + certificate(key).public_bytes(serialization.Encoding.PEM) * 2
+    )
+    public = key.public_key().public_bytes(
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+    digest = hashes.Hash(hashes.SHA256())
+    digest.update(public)
+    assert pin_of(path) == base64.b64encode(digest.finalize()).decode()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "no certificate",
+        "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
+        "-----BEGIN CERTIFICATE-----\n!!!\n-----END CERTIFICATE-----\n",
+    ],
+)
+def test_what_is_no_certificate_has_no_pin(tmp_path: Path, text: str) -> None:
+    (tmp_path / "mirror.pem").write_text(text)
+    assert pin_of(tmp_path / "mirror.pem") is None
+    assert pin_of(tmp_path / "missing.pem") is None
+
+
+@pytest.mark.parametrize(
+    ("page", "there", "here"),
+    [
+        ({}, "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        ({"host": "localhost"}, "http://localhost:8000", "http://localhost:8000"),
+        ({"host": "::1"}, "http://[::1]:8000", "http://[::1]:8000"),
+        ({"names": ("mirror.local",)}, "http://127.0.0.1:8000", "http://127.0.0.1:8000"),
+        (
+            {"host": "0.0.0.0", "certificate": "c", "key": "k", "names": ("mirror.local",)},
+            "https://mirror.local:8000",
+            "https://localhost:8000",
+        ),
+        (
+            {"host": "192.0.2.5", "certificate": "c", "key": "k"},
+            "https://192.0.2.5:8000",
+            "https://192.0.2.5:8000",
+        ),
+    ],
+)
+def test_addresses_for_people_and_for_the_browser_here(
+    page: dict[str, object], there: str, here: str
+) -> None:
+    options = PageOptions.model_validate(page)
+    assert address(options, 8000) == there
+    assert address(options, 8000, here=True) == here
+
+
+def test_the_display_is_switched_when_the_page_sleeps_and_wakes(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    command = program(tmp_path, f"import sys; open({str(notes)!r}, 'a').write(sys.argv[1])")
+    screen = Screen([command, "off; rm -rf $HOME"], [command, "on"])
+    for asleep in (False, True, True):
+        screen.turn(asleep=asleep)
+    until(lambda: notes.exists() and notes.read_text() == "off; rm -rf $HOME")
+    screen.tend()
+    screen.end()
+    assert notes.read_text() == "off; rm -rf $HOMEon", "it is left switched on"
+
+
+def test_a_display_without_commands_or_with_bad_ones_disturbs_nobody(tmp_path: Path) -> None:
+    notices: list[str] = []
+    Screen([], []).turn(asleep=True)
+    screen = Screen(
+        ["/nowhere/off"], [program(tmp_path, "raise SystemExit(3)")], on_notice=notices.append
+    )
+    screen.turn(asleep=True)
+    assert "/nowhere/off cannot be run" in notices[-1]
+    screen.turn(asleep=False)
+
+    def said() -> bool:
+        screen.tend()
+        return "ended with code 3" in notices[-1]
+
+    until(said)
+    screen.end()
+
+
+def test_a_display_command_that_hangs_is_killed(tmp_path: Path) -> None:
+    notices: list[str] = []
+    pid = tmp_path / "pid"
+    hangs = program(
+        tmp_path,
+        f"import os, time; open({str(pid)!r}, 'w').write(str(os.getpid())); time.sleep(60)",
+    )
+    screen = Screen([hangs], [], on_notice=notices.append, timeout_s=1.0)
+    screen.turn(asleep=True)
+    until(lambda: pid.exists() and pid.read_text())
+    process = psutil.Process(int(pid.read_text()))
+
+    def said() -> bool:
+        screen.tend()
+        return bool(notices)
+
+    until(said)
+    assert "did not end within 1 s" in notices[0]
+    assert not process.is_running()

@@ -1,0 +1,186 @@
+"""A process that is kept running: real processes that die, hang, lie and come back."""
+
+from __future__ import annotations
+
+import itertools
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import psutil
+import pytest
+
+from m2fp_stream.kiosk.keeper import Failure, Keeper, Patience
+
+PATIENCE_S = 30.0
+QUICK = Patience(starting_s=20.0, silent_s=1.5, first_wait_s=0.1, longest_wait_s=0.4, healthy_s=0.8)
+
+
+class Kept:
+    """A keeper of `tests.kiosk_child`, and all that came from it."""
+
+    def __init__(self, *acts: str, patience: Patience = QUICK, **job: Any) -> None:
+        starts = itertools.count()
+        self.notices: list[str] = []
+        self.messages: list[dict[str, Any]] = []
+        self.keeper = Keeper(
+            "the child",
+            "tests.kiosk_child",
+            job=lambda: {"acts": list(acts), "start": next(starts), **job},
+            patience=patience,
+            on_notice=self.notices.append,
+        )
+
+    def until(self, condition: Callable[[], object]) -> None:
+        give_up_s = time.monotonic() + PATIENCE_S
+        while not condition():
+            assert time.monotonic() < give_up_s, f"waited in vain; {self.notices}"
+            self.messages += self.keeper.tend()
+            time.sleep(0.02)
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [one for one in self.messages if one["kind"] == kind]
+
+
+@contextmanager
+def kept(*acts: str, **job: Any) -> Iterator[Kept]:
+    made = Kept(*acts, **job)
+    try:
+        yield made
+    finally:
+        made.keeper.ask_to_end()
+        made.keeper.end(time.monotonic() + 2)
+
+
+def test_it_starts_beats_and_hears() -> None:
+    with kept("beat") as one:
+        one.until(lambda: one.keeper.up)
+        one.keeper.send({"kind": "word", "value": 7})
+        one.until(lambda: one.of("echo"))
+        assert one.of("echo")[0]["got"] == {"kind": "word", "value": 7}
+        assert one.keeper.starts == 1
+        assert one.notices == []
+
+
+def test_it_is_started_again_when_it_dies_and_when_it_is_killed() -> None:
+    with kept("crash", "beat") as one:
+        one.until(lambda: one.keeper.starts == 2 and one.keeper.up)
+        assert one.keeper.failure == Failure("ended with code 3", 1)
+        pid = one.keeper.pid
+        assert pid is not None
+        os.kill(pid, signal.SIGKILL)
+        one.until(lambda: one.keeper.starts == 3 and one.keeper.up)
+        assert one.keeper.pid != pid
+        assert "the child: was ended by SIGKILL; starting it again" in one.notices[-1]
+
+
+@pytest.mark.parametrize("act", ["silent", "mute"])
+def test_one_that_hangs_is_killed_and_replaced(act: str) -> None:
+    patience = Patience(starting_s=1.5, silent_s=1.0, first_wait_s=0.1)
+    with kept(act, "beat", patience=patience) as one:
+        one.until(lambda: one.keeper.pid)
+        first = psutil.Process(one.keeper.pid)
+        one.until(lambda: one.keeper.starts == 2 and one.keeper.up)
+        assert not first.is_running()
+        assert "did not answer" in one.notices[0]
+
+
+def test_one_that_is_stopped_is_killed_and_replaced() -> None:
+    with kept("beat") as one:
+        one.until(lambda: one.keeper.up)
+        assert one.keeper.pid is not None
+        stopped = psutil.Process(one.keeper.pid)
+        stopped.suspend()
+        one.until(lambda: one.keeper.starts == 2 and one.keeper.up)
+        assert not stopped.is_running()
+
+
+def test_waits_double_up_to_the_longest_and_start_anew_after_health() -> None:
+    with kept("die", "die", "die", "die", "beat") as one:
+        one.until(lambda: one.keeper.starts == 5 and one.keeper.up)
+        waits = [line.rpartition("again in ")[2] for line in one.notices]
+        assert waits == ["0.1 s", "0.2 s", "0.4 s", "0.4 s"]
+        end_s = time.monotonic() + 1.5 * QUICK.healthy_s
+        one.until(lambda: time.monotonic() > end_s)
+        assert one.keeper.pid is not None
+        os.kill(one.keeper.pid, signal.SIGKILL)
+        one.until(lambda: one.keeper.starts == 6)
+        assert one.notices[-1].endswith("again in 0.1 s")
+
+
+def test_what_it_said_last_is_why_it_ended() -> None:
+    with kept("error", exit_code=4) as one:
+        one.until(lambda: one.keeper.failure)
+        assert one.keeper.failure == Failure("this cannot work", 4)
+        assert not one.keeper.was_up
+
+
+def test_one_that_has_nothing_left_to_do_is_not_started_again() -> None:
+    with kept("ended") as one:
+        one.until(lambda: one.keeper.done and one.keeper.pid is None)
+        end_s = time.monotonic() + 0.5
+        one.until(lambda: time.monotonic() > end_s)
+        assert (one.keeper.starts, one.keeper.failure) == (1, None)
+
+
+def test_nonsense_is_no_message() -> None:
+    with kept("chatter") as one:
+        one.until(lambda: one.keeper.up)
+        one.until(lambda: one.of("beat"))
+        assert one.keeper.failure is None
+        assert {message["kind"] for message in one.messages} <= {"hello", "error", "beat", "echo"}
+
+
+def test_it_ends_when_asked_and_by_force_where_it_does_not() -> None:
+    for act in ("beat", "deaf"):
+        with kept(act) as one:
+            one.until(lambda one=one: one.keeper.up)  # type: ignore[misc]  # bound now
+            process = psutil.Process(one.keeper.pid)
+            one.keeper.ask_to_end()
+            one.keeper.end(time.monotonic() + 1)
+            assert not process.is_running()
+            one.until(lambda one=one: one.keeper.pid is None)  # type: ignore[misc]  # bound now
+            assert one.keeper.tend() == []
+            assert one.keeper.starts == 1, "it was started again"
+
+
+def test_options_in_the_environment_stay_out_of_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("M2FP_STREAM_PAGE__TOKEN", "a-secret-of-sixteen")
+    monkeypatch.setenv("M2FP_STREAM_TEST_DATA", "/somewhere")
+    with kept("beat", secret="another secret") as one:
+        one.until(lambda: one.of("hello"))
+        hello = one.of("hello")[0]
+    assert "M2FP_STREAM_PAGE__TOKEN" not in hello["environ"]
+    assert hello["environ"]["M2FP_STREAM_TEST_DATA"] == "/somewhere"
+    assert "secret" not in str(hello["environ"])
+    assert "secret" not in str(hello["argv"])
+
+
+def test_descriptors_are_passed_by_number_and_nothing_else_is() -> None:
+    reading, writing = os.pipe()
+    other, unused = os.pipe()
+    made = Keeper(
+        "the child",
+        "tests.kiosk_child",
+        descriptors=(writing,),
+        job=lambda: {"acts": ["beat"], "start": 0},
+    )
+    try:
+        give_up_s = time.monotonic() + PATIENCE_S
+        while not made.up and time.monotonic() < give_up_s:
+            made.tend()
+            time.sleep(0.02)
+        process = psutil.Process(made.pid)
+        assert process.cmdline()[-1] == str(writing)
+        folder = f"/proc/{made.pid}/fd"
+        inherited = {os.readlink(f"{folder}/{name}") for name in os.listdir(folder)}  # noqa: PTH115, PTH208
+        assert os.readlink(f"/proc/self/fd/{writing}") in inherited  # noqa: PTH115
+        assert os.readlink(f"/proc/self/fd/{other}") not in inherited  # noqa: PTH115
+    finally:
+        made.ask_to_end()
+        made.end(time.monotonic() + 2)
+        for descriptor in (reading, writing, other, unused):
+            os.close(descriptor)

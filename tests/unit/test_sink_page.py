@@ -1,0 +1,390 @@
+"""The page's sink: what it puts on the link, what it takes from it, and that it never waits."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from fractions import Fraction
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from m2fp_stream.compositor.compose import compose
+from m2fp_stream.core._mint import COMPOSED
+from m2fp_stream.core.errors import SealError, SinkError
+from m2fp_stream.core.plan import Unknown, Why
+from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
+from m2fp_stream.sinks import page_link
+from m2fp_stream.sinks.page import PageEnd, PageHello, PageSink, PageState
+from m2fp_stream.sinks.page_link import CARD, FRAMES, PageMemory, make_memory
+from tests import media
+from tests.texture import contains_marker, marker
+
+SIZE_WH = (96, 64)
+TIME_BASE = Fraction(1, 1_000_000)
+
+
+def frame(
+    pixels: media.BGR | None = None,
+    *,
+    level: CoverLevel = CoverLevel.PARTS,
+    reason: str = "parsed",
+    number: int = 0,
+) -> SafeFrame:
+    picture = media.card(SIZE_WH, number) if pixels is None else pixels
+    return SafeFrame(
+        picture.copy(),
+        frame_id=number,
+        pts=number,
+        time_base=TIME_BASE,
+        captured_ns=time.monotonic_ns() - 40_000_000,
+        cover=CoverInfo(0.0, level, reason),
+        key=COMPOSED,
+    )
+
+
+CARD_FRAME = frame(np.full((64, 96, 3), 40, np.uint8), level=CoverLevel.FRAME)
+
+
+class Link:
+    """Both ends of a real link, and what the sink is wired to."""
+
+    def __init__(self) -> None:
+        self.media_end, self.server_end = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.descriptor = make_memory()
+        self.memory = PageMemory(self.descriptor, writable=False)
+        self.state = PageState()
+        self.turned: list[PageState] = []
+        self.wishes: list[PageState] = []
+        self.end = PageEnd(
+            self.media_end,
+            PageMemory(self.descriptor, writable=True),
+            on_wish=self.wishes.append,
+        )
+
+    def sink(self, size_wh: tuple[int, int] = SIZE_WH, **options: Any) -> PageSink:
+        card = options.pop("card", CARD_FRAME)
+        hello = options.pop("hello", PageHello("head"))
+        return PageSink(
+            self.end,
+            size_wh=size_wh,
+            card=card,
+            hello=hello,
+            state=lambda: self.state,
+            turn=self.turn,
+            **options,
+        )
+
+    def turn(self, state: PageState) -> None:
+        self.turned.append(state)
+        self.state = state
+
+    def heard(self, kind: str | None = None) -> list[dict[str, Any]]:
+        messages, _ = page_link.receive(self.server_end)
+        return [one for one in messages if kind in (None, one["kind"])]
+
+    def say(self, **message: Any) -> None:
+        self.server_end.send(json.dumps(message).encode())
+
+    def picture(self, message: dict[str, Any]) -> NDArray[np.uint8]:
+        slot = message.get("slot", CARD)
+        data = self.memory.take(slot, message["number"])
+        assert data is not None, "not in its slot"
+        return decoded(data)
+
+    def close(self) -> None:
+        self.media_end.close()
+        self.server_end.close()
+        os.close(self.descriptor)
+
+
+def decoded(data: bytes) -> NDArray[np.uint8]:
+    picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    assert picture is not None
+    return np.asarray(picture, np.uint8)
+
+
+@pytest.fixture
+def link() -> Iterator[Link]:
+    made = Link()
+    yield made
+    made.close()
+
+
+def test_it_begins_with_hello_and_the_card(link: Link) -> None:
+    link.state = PageState(CoverLevel.PERSON, silhouette=True)
+    link.sink(hello=PageHello(("face", "hair"), CoverLevel.PERSON, stored=True))
+    hello, card = link.heard()
+    assert hello == {
+        "kind": "hello",
+        "size_wh": [96, 64],
+        "hide": ["face", "hair"],
+        "floor": "person",
+        "level": "person",
+        "effect": "silhouette",
+        "stored": True,
+    }
+    assert abs(int(link.picture(card).mean()) - 40) <= 1
+
+
+def test_a_frame_arrives_as_it_was_composed_with_its_times_and_reason(link: Link) -> None:
+    sink = link.sink()
+    link.heard()
+    link.say(kind="watching", count=1)
+    before_ns = time.monotonic_ns()
+    item = frame(number=5, level=CoverLevel.FRAME, reason=Why.FROZEN.value)
+    sink.write(item)
+    (message,) = link.heard("frame")
+    assert media.number_of(link.picture(message)) == 5
+    assert before_ns <= message["sent_ns"] <= time.monotonic_ns()
+    assert message["captured_ns"] == item.captured_ns
+    assert (message["level"], message["why"]) == ("frame", "frozen")
+
+
+def test_a_frame_without_a_reason_to_be_covered_has_none(link: Link) -> None:
+    sink = link.sink()
+    sink.write(frame(reason="propagated"))
+    (message,) = link.heard("frame")
+    assert message["why"] is None
+
+
+def test_frames_take_turns_in_the_slots_and_numbers_rise_over_sinks(link: Link) -> None:
+    link.say(kind="watching", count=2)
+    numbers, slots = [], []
+    for _ in range(2):
+        sink = link.sink()
+        for number in range(3):
+            sink.write(frame(number=number))
+        sink.abort()
+        for message in link.heard():
+            if "number" in message:
+                numbers.append(message["number"])
+            if "slot" in message:
+                slots.append(message["slot"])
+    assert numbers == sorted(set(numbers))
+    assert set(slots) == set(FRAMES)
+    assert all(one != other for one, other in itertools.pairwise(slots))
+
+
+def test_a_new_process_never_repeats_a_number(link: Link) -> None:
+    link.sink().write(frame())
+    before = [one["number"] for one in link.heard() if "number" in one]
+    time.sleep(0.05)
+    fresh = PageEnd(link.media_end, PageMemory(link.descriptor, writable=True))
+    assert fresh.next_number() > max(before)
+
+
+def test_while_nobody_watches_one_frame_a_second_is_made(link: Link) -> None:
+    sink = link.sink()
+    link.heard()
+    for number in range(20):
+        sink.write(frame(number=number))
+    assert len(link.heard("frame")) == 1
+    time.sleep(1.05)
+    sink.write(frame())
+    assert len(link.heard("frame")) == 1
+    link.say(kind="watching", count=1)
+    for number in range(5):
+        sink.write(frame(number=number))
+    assert len(link.heard("frame")) == 5
+    link.say(kind="watching", count=0)
+    for number in range(5):
+        sink.write(frame(number=number))
+    assert link.heard("frame") == []
+
+
+def test_larger_pictures_are_made_smaller_in_proportion(link: Link) -> None:
+    big_wh = (1000, 400)
+    pixels = np.zeros((400, 1000, 3), np.uint8)
+    pixels[:, :500] = 200
+    sink = link.sink(big_wh, card=frame(pixels), max_side=250)
+    sink.write(frame(pixels))
+    messages = link.heard()
+    assert messages[0]["size_wh"] == [250, 100]
+    for message in messages[1:]:
+        picture = link.picture(message)
+        assert picture.shape == (100, 250, 3)
+        assert picture[:, :110].mean() > 190
+        assert picture[:, 140:].mean() < 10
+
+
+def test_a_wish_turns_the_dial_and_is_reported_once_it_holds(link: Link) -> None:
+    sink = link.sink()
+    link.say(kind="privacy", level="person", effect="silhouette")
+    sink.write(frame())
+    assert link.turned == [PageState(CoverLevel.PERSON, silhouette=True)]
+    assert link.wishes == link.turned
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {"kind": "privacy", "level": "nothing", "effect": "configured"},
+        {"kind": "privacy", "level": "parts"},
+        {"kind": "privacy", "level": "parts", "effect": "none"},
+        {"kind": "privacy", "level": ["parts"], "effect": {}},
+        {"kind": "watching", "count": "many"},
+        {"kind": "weaker"},
+    ],
+    ids=str,
+)
+def test_nonsense_is_ignored(link: Link, nonsense: dict[str, Any]) -> None:
+    sink = link.sink()
+    link.say(**nonsense)
+    link.server_end.send(b"\xff\x00 no JSON")
+    sink.write(frame())
+    assert link.turned == []
+    assert len(link.heard("frame")) == 1
+
+
+def test_once_everything_is_hidden_no_frame_composed_before_passes(link: Link) -> None:
+    sink = link.sink()
+    link.say(kind="watching", count=1)
+    link.say(kind="privacy", level="frame", effect="configured")
+    sink.write(frame())
+    assert link.heard("frame") == []
+    sink.write(frame(level=CoverLevel.FRAME, reason=Why.ON_REQUEST.value))
+    assert [one["why"] for one in link.heard("frame")] == ["on_request"]
+
+
+def test_a_greeting_is_answered_once_and_after_the_wishes(link: Link) -> None:
+    sink = link.sink()
+    link.heard()
+    for _ in range(20):
+        link.say(kind="greet")
+    link.say(kind="privacy", level="frame", effect="configured")
+    sink.write(frame())
+    hellos = link.heard("hello")
+    assert [one["level"] for one in hellos] == ["frame"]
+
+
+def test_facts_come_from_any_thread(link: Link) -> None:
+    link.sink()
+    thread = threading.Thread(target=link.end.tell, args=({"fps": 25.0},))
+    thread.start()
+    thread.join()
+    assert [one["facts"] for one in link.heard("facts")] == [{"fps": 25.0}]
+
+
+def test_a_server_that_does_not_read_holds_nothing_up(link: Link) -> None:
+    sink = link.sink()
+    link.say(kind="watching", count=1)
+    done = threading.Event()
+
+    def write_many() -> None:
+        for number in range(1500):  # more than the socket holds
+            sink.write(frame(number=number))
+            link.end.tell({"number": number})
+        done.set()
+
+    thread = threading.Thread(target=write_many, daemon=True)
+    thread.start()
+    assert done.wait(60), "write() waited"
+    thread.join()
+    assert 0 < len(link.heard()) < 3000  # the rest was left out
+
+
+def test_a_link_that_is_gone_is_an_error(link: Link) -> None:
+    sink = link.sink()
+    link.server_end.close()
+    with pytest.raises(SinkError, match="server is gone"):
+        sink.write(frame())
+    with pytest.raises(SinkError, match="server is gone"):
+        link.sink()
+
+
+def test_a_jpeg_that_fits_no_slot_is_made_worse_or_left_out(
+    link: Link, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
+    sizes = {
+        quality: len(cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
+        for quality in (80, 60, 20)
+    }
+    sink = link.sink(quality=80)
+    link.say(kind="watching", count=1)
+    monkeypatch.setattr(page_link, "SLOT_BYTES", sizes[60])
+    sink.write(frame(noise))
+    (message,) = link.heard("frame")
+    data = link.memory.take(message["slot"], message["number"])
+    assert data is not None
+    assert len(data) == sizes[60]
+    monkeypatch.setattr(page_link, "SLOT_BYTES", sizes[20] - 1)
+    sink.write(frame(noise))
+    assert link.heard("frame") == []
+    assert sink.left_out == 1
+
+
+@pytest.mark.parametrize("wrong", [np.zeros((64, 96, 3), np.uint8), None, object()], ids=type)
+def test_a_card_that_is_not_composed_is_refused_before_anything_is_sent(
+    link: Link, wrong: Any
+) -> None:
+    with pytest.raises(SealError, match="as its card"):
+        link.sink(card=wrong)
+    assert link.heard() == []
+
+
+def test_a_card_of_another_size_is_refused(link: Link) -> None:
+    with pytest.raises(SinkError, match="expected a card"):
+        link.sink((80, 64))
+
+
+def test_it_notes_when_it_was_last_given_a_frame(link: Link) -> None:
+    sink = link.sink()
+    before = link.end.shown_s
+    sink.write(frame())
+    after = link.end.shown_s
+    assert before is None
+    assert after is not None
+    assert time.monotonic() - after < 5
+
+
+def test_stop_reaches_a_run_whenever_it_is_attached(link: Link) -> None:
+    stopped: list[str] = []
+    link.end.attach(lambda: stopped.append("early"))
+    link.end.stop()
+    assert stopped == ["early"]
+    late = PageEnd(link.media_end, PageMemory(link.descriptor, writable=True))
+    late.stop()
+    late.attach(lambda: stopped.append("late"))
+    assert stopped == ["early", "late"]
+
+
+def test_nothing_of_a_covered_frame_is_in_the_memory(link: Link) -> None:
+    """All of the memory is looked at; the same search finds a frame that was not covered."""
+    texture = marker(11, 64, 96)
+    raw = RawFrame(
+        texture.copy(), frame_id=0, pts=0, time_base=TIME_BASE, captured_ns=time.monotonic_ns()
+    )
+    try:
+        covered = compose(raw, Unknown(Why.NO_PARSE))
+    finally:
+        raw.release()
+    sink = link.sink()
+    link.say(kind="watching", count=1)
+    for _ in range(3):
+        sink.write(covered)
+    assert not any(contains_marker(one, texture) for one in pictures_in(link.descriptor))
+    sink.write(frame(texture))  # the bypass
+    assert any(contains_marker(one, texture) for one in pictures_in(link.descriptor))
+
+
+def pictures_in(descriptor: int) -> list[NDArray[np.uint8]]:
+    size = os.fstat(descriptor).st_size
+    data = os.pread(descriptor, size, 0)
+    found, at = [], data.find(b"\xff\xd8\xff")
+    while at >= 0:
+        end = data.find(b"\xff\xd8\xff", at + 3)
+        found.append(decoded(data[at : end if end > 0 else at + page_link.SLOT_BYTES]))
+        at = end
+    assert found
+    return found

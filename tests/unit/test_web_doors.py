@@ -1,0 +1,226 @@
+"""Who may come in: keys, sessions, rates and the names a browser may use."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from m2fp_stream.web.doors import RATES, Caller, Doors, Refused, Use
+from m2fp_stream.web.limits import Blocks, Buckets, Rate, resident_bytes
+from m2fp_stream.web.options import PageOptions
+
+TOKEN = "t0ken-for_tests.~0123456789"
+
+
+class Clock:
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+
+    def __call__(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def doors(clock: Clock) -> Doors:
+    made = Doors.of(PageOptions(names=("mirror.local",)), TOKEN, clock_s=clock)
+    made.port = 8765
+    return made
+
+
+def session_of(doors: Doors) -> str:
+    session = doors.enter(TOKEN, "127.0.0.1")
+    assert isinstance(session, str)
+    return session
+
+
+# ----------------------------------------------------------------- keys
+
+
+def test_the_token_opens_a_session_that_does_not_hold_it(doors: Doors) -> None:
+    session = session_of(doors)
+    assert TOKEN not in session
+    assert session != session_of(doors)
+    caller = doors.caller(session, None, "127.0.0.1")
+    assert isinstance(caller, Caller)
+    assert caller.by == "cookie"
+    assert session.partition(".")[0] not in caller.session
+
+
+@pytest.mark.parametrize("key", ["", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "\udcff", "é"])
+def test_another_key_opens_nothing(doors: Doors, key: str) -> None:
+    assert doors.enter(key, "127.0.0.1") is Refused.WRONG
+    assert doors.caller(None, key, "127.0.0.1") is not None
+    assert not isinstance(doors.caller(None, key, "127.0.0.1"), Caller)
+
+
+@given(st.text())
+def test_no_made_up_cookie_is_a_session(cookie: str) -> None:
+    assert Doors(TOKEN, hosts=["localhost"]).caller(cookie, None, "") is None
+
+
+def test_a_changed_session_is_none(doors: Doors) -> None:
+    session = session_of(doors)
+    name, _, signature = session.partition(".")
+    other = "1" if name[0] == "0" else "0"
+    for changed in (
+        other + session[1:],
+        name,
+        f"{name}.",
+        f"{name}.{signature[:-1]}",
+        f".{signature}",
+    ):
+        assert doors.caller(changed, None, "127.0.0.1") is None
+
+
+def test_a_server_started_anew_with_the_token_knows_the_session(doors: Doors) -> None:
+    session = session_of(doors)
+    again = Doors(TOKEN, hosts=["localhost"])
+    assert isinstance(again.caller(session, None, "127.0.0.1"), Caller)
+    other = Doors("another-token-0123456789", hosts=["localhost"])
+    assert other.caller(session, None, "127.0.0.1") is None
+
+
+def test_a_code_works_once_and_for_a_minute(doors: Doors, clock: Clock) -> None:
+    doors.allow_code("code-one")
+    assert isinstance(doors.enter("code-one", "::1"), str)
+    assert doors.enter("code-one", "::1") is Refused.WRONG
+    doors.allow_code("code-two")
+    clock.now_s += 59
+    assert isinstance(doors.enter("code-two", "::1"), str)
+    doors.allow_code("code-three")
+    clock.now_s += 61
+    assert doors.enter("code-three", "::1") is Refused.WRONG
+
+
+def test_wrong_keys_block_wrong_keys_only(doors: Doors, clock: Clock) -> None:
+    session = session_of(doors)
+    for number in range(10):
+        assert doors.enter(f"wrong-{number}", "127.0.0.1") is Refused.WRONG
+    assert doors.enter("wrong", "127.0.0.1") is Refused.BLOCKED
+    assert doors.caller(None, "wrong", "127.0.0.1") is Refused.BLOCKED
+    assert doors.enter("wrong", "192.0.2.1") is Refused.WRONG  # somebody else's block
+    assert isinstance(doors.enter(TOKEN, "127.0.0.1"), str)
+    assert isinstance(doors.caller(session, None, "127.0.0.1"), Caller)
+    assert isinstance(doors.caller(None, TOKEN, "127.0.0.1"), Caller)
+    assert isinstance(doors.caller(session, "wrong", "127.0.0.1"), Caller)
+    clock.now_s += 61
+    assert doors.enter("wrong", "127.0.0.1") is Refused.WRONG
+
+
+def test_an_old_cookie_is_no_wrong_key(doors: Doors) -> None:
+    for _ in range(50):
+        assert doors.caller("an-old-one.0", None, "127.0.0.1") is None
+    assert doors.enter("wrong", "127.0.0.1") is Refused.WRONG
+
+
+# ----------------------------------------------------------------- addresses
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["127.0.0.1:8765", "localhost:8765", "LOCALHOST:8765", "[::1]:8765", "mirror.local:8765"],
+)
+def test_names_of_this_server_are_ours(doors: Doors, host: str) -> None:
+    assert doors.host_is_ours(host, "127.0.0.1")
+    assert doors.origin_is_ours(f"http://{host}", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        *(
+            "evil.example:8765",
+            "127.0.0.1",
+            "127.0.0.1:80",
+            "127.0.0.1:8766",
+            "127.0.0.1:",
+            ":8765",
+        ),
+        *("127.0.0.1:8765@evil.example", "evil.example#127.0.0.1:8765", "127.0.0.1.nip.io:8765"),
+        *("localhost.:8765", "127.0.0.1:8765/", "127.0.0.1:8765, evil.example", "127.1:8765", ""),
+        *("[::1", "127.0.0.1:x", "127.0.0.1:8765 evil", "a@127.0.0.1:8765", "[::1%25lo]:8765"),
+        *("0x7f.1:8765", "127.0.0.1\\.evil.example:8765", "mirror.local.evil.example:8765"),
+    ],
+)
+def test_other_names_are_not(doors: Doors, host: str) -> None:
+    assert not doors.host_is_ours(host, "127.0.0.1")
+    assert not doors.origin_is_ours(f"http://{host}", "127.0.0.1")
+
+
+@pytest.mark.parametrize(
+    "origin", ["null", "https://127.0.0.1:8765", "file://", "", "127.0.0.1:8765"]
+)
+def test_other_origins_are_not(doors: Doors, origin: str) -> None:
+    assert not doors.origin_is_ours(origin, "127.0.0.1")
+
+
+def test_the_port_may_be_left_out_where_it_is_the_schemes() -> None:
+    plain = Doors(TOKEN, hosts=["localhost"])
+    assert not plain.host_is_ours("localhost", "")  # not listening yet
+    plain.port = 80
+    assert plain.host_is_ours("localhost", "")
+    safe = Doors(TOKEN, hosts=["localhost"], secure=True)
+    safe.port = 443
+    assert safe.host_is_ours("localhost", "")
+    assert safe.origin_is_ours("https://localhost", "")
+    assert not safe.origin_is_ours("http://localhost", "")
+
+
+def test_the_address_that_was_reached_is_ours(doors: Doors) -> None:
+    assert doors.host_is_ours("192.0.2.7:8765", "192.0.2.7")
+    assert not doors.host_is_ours("192.0.2.7:8765", "127.0.0.1")
+
+
+# ----------------------------------------------------------------- rates
+
+
+def test_each_session_has_its_own_rate(clock: Clock) -> None:
+    doors = Doors(TOKEN, hosts=[], rates={**RATES, Use.PRIVACY: Rate(1, 2)}, clock_s=clock)
+    assert [doors.may(Use.PRIVACY, "a") for _ in range(3)] == [True, True, False]
+    assert doors.may(Use.PRIVACY, "b")
+    assert doors.may(Use.STATUS, "a")
+    clock.now_s += 1
+    assert [doors.may(Use.PRIVACY, "a") for _ in range(2)] == [True, False]
+
+
+def test_uploads_are_blocked_for_one_session_for_a_minute(doors: Doors, clock: Clock) -> None:
+    for _ in range(4):
+        doors.bad_upload("a")
+    assert not doors.uploads_blocked("a")
+    doors.bad_upload("a")
+    assert doors.uploads_blocked("a")
+    assert not doors.uploads_blocked("b")
+    clock.now_s += 61
+    assert not doors.uploads_blocked("a")
+
+
+def test_failures_far_apart_do_not_block() -> None:
+    blocks = Blocks(3)
+    for now_s in (0.0, 40.0, 80.0, 120.0):
+        blocks.strike("a", now_s)
+    assert not blocks.blocked("a", 120.0)
+
+
+def test_what_is_remembered_is_bounded() -> None:
+    buckets, blocks = Buckets(Rate(0, 1), most=10), Blocks(1, most=10)
+    for number in range(1000):
+        buckets.take(number, 0.0)
+        blocks.strike(number, 0.0)
+    assert len(buckets._left) <= 10
+    assert len(blocks._until_s) + len(blocks._failed) <= 20
+    assert not buckets.take(999, 0.0)  # the newest is remembered
+    assert blocks.blocked(999, 0.0)
+
+
+def test_the_memory_of_this_process_is_known() -> None:
+    before = resident_bytes()
+    assert before > 1 << 20
+    held = bytearray(64 << 20)
+    held[::4096] = b"x" * len(held[::4096])
+    assert resident_bytes() > before + (32 << 20)

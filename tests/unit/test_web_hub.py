@@ -1,0 +1,536 @@
+"""The server's end of the link: what it believes, what it shows, what it says."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import time
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from m2fp_stream.sinks import page_link
+from m2fp_stream.sinks.page_link import PageMemory
+from m2fp_stream.web.hub import HEADER, STILL_CARD, Full, Hub
+from m2fp_stream.web.options import KioskOptions, PageOptions
+from tests.web import Media, jpeg
+
+GREY = jpeg(90)
+
+
+class Clock:
+    """CLOCK_MONOTONIC, which a test may set forward."""
+
+    def __init__(self) -> None:
+        self.ahead_s = 0.0
+
+    def __call__(self) -> int:
+        return time.monotonic_ns() + round(self.ahead_s * 1e9)
+
+
+class Stage:
+    """A hub and the other end of its link."""
+
+    def __init__(self, **settings: Any) -> None:
+        kiosk = KioskOptions(**settings.pop("kiosk", {}))
+        descriptor = page_link.make_memory()
+        self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.media = Media(self.ours, PageMemory(descriptor, writable=True))
+        self.clock = Clock()
+        memory = PageMemory(descriptor, writable=False)
+        os.close(descriptor)
+        options = PageOptions(**settings)
+        self.hub = Hub(self.theirs, memory, options, kiosk, clock_ns=self.clock)
+
+    def close(self) -> None:
+        self.ours.close()
+        self.theirs.close()
+
+    def run(self, play: Callable[[Stage], Awaitable[None]]) -> None:
+        async def whole() -> None:
+            self.hub.start()
+            try:
+                await play(self)
+            finally:
+                self.hub.close()
+
+        asyncio.run(whole())
+
+
+@pytest.fixture(scope="module")
+def shared() -> Iterator[Stage]:
+    made = Stage()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def stage() -> Iterator[Stage]:
+    made = Stage()
+    yield made
+    made.close()
+
+
+def held(stage: Stage) -> list[bytes]:
+    """Returns the pictures that the hub holds."""
+    return [one.jpeg for one in (stage.hub._frame, stage.hub._last) if one is not None]
+
+
+def is_asleep(stage: Stage) -> bool:
+    return stage.hub.asleep
+
+
+async def settle() -> None:
+    """Lets the hub read what was sent."""
+    for _ in range(5):
+        await asyncio.sleep(0.01)
+
+
+async def frames(stage: Stage, count: int = 1, **more: Any) -> None:
+    for _ in range(count):
+        stage.media.frame(GREY, **more)
+        await settle()
+
+
+# ----------------------------------------------------------------- pictures
+
+
+def test_the_newest_fresh_picture_is_shown(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.media.frame(jpeg(10))
+        stage.media.frame(GREY, age_s=0.25)
+        await settle()
+        frame = stage.hub.frame()
+        assert frame is not None
+        assert frame.jpeg == GREY
+        message = frame.message(stage.hub.now_ns())
+        version, flags, reserved, sequence, age_s, handed_ms = HEADER.unpack_from(message)
+        assert (version, flags, reserved, message[HEADER.size :]) == (1, 0, 0, GREY)
+        assert sequence >= 1
+        assert 0.25 <= age_s < 5
+        assert abs(handed_ms - time.time() * 1e3) < 5000
+
+    stage.run(play)
+
+
+def test_a_picture_that_got_old_is_not_shown(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        with stage.hub.watch():
+            await frames(stage)
+            stage.clock.ahead_s = 4  # past what a viewer who came just now is granted
+            assert stage.hub.frame() is None
+            assert stage.hub.status()["state"] == "starting"
+
+    stage.run(play)
+
+
+def test_a_picture_is_forgotten_when_it_gets_old() -> None:
+    stage = Stage(stale_s=0.2)
+
+    async def play(stage: Stage) -> None:
+        await frames(stage)
+        assert held(stage) == [GREY, b""]
+        await asyncio.sleep(0.5)
+        assert held(stage) == [b""]
+
+    stage.run(play)
+    stage.close()
+
+
+def test_while_nobody_watches_a_picture_a_second_is_enough(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        await frames(stage)
+        stage.clock.ahead_s = 1.5
+        assert stage.hub.status()["state"] == "live"
+        assert stage.hub.frame() is None  # that old it is shown to nobody all the same
+        stage.clock.ahead_s = 3.5
+        assert stage.hub.status()["state"] == "starting"
+
+    stage.run(play)
+
+
+def test_a_picture_overwritten_meanwhile_is_left_out(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.media.frame(jpeg(1))
+        stage.media.frame(jpeg(2))
+        stage.media.frame(jpeg(3))  # in the slot of the first
+        await settle()
+        frame = stage.hub.frame()
+        assert frame is not None
+        assert frame.jpeg == jpeg(3)
+        assert frame.sequence == 2
+        assert stage.hub.nonsense == 0
+
+    stage.run(play)
+
+
+def test_the_card_is_kept(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        assert stage.hub.card() == STILL_CARD
+        stage.media.card(GREY)
+        await settle()
+        assert stage.hub.card() == GREY
+
+    stage.run(play)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"slot": 2},
+        {"slot": True},
+        {"slot": None},
+        {"slot": "0"},
+        {"number": 0},
+        {"number": -1},
+        {"number": 1.0},
+        {"number": True},
+        {"number": 1 << 64},
+        {"sent_ns": None},
+        {"sent_ns": 1 << 62},
+        {"sent_ns": 0},
+        {"captured_ns": 1},
+        {"captured_ns": 1 << 62},
+        {"captured_ns": "now"},
+        {"level": "nothing"},
+        {"level": None},
+        {"level": ["parts"]},
+        {"why": "because"},
+        {"why": {}},
+        {"why": "<b>"},
+    ],
+)
+def test_a_frame_that_makes_no_sense_is_left_out(stage: Stage, change: dict[str, Any]) -> None:
+    async def play(stage: Stage) -> None:
+        stage.media.memory.put(0, 7, GREY)
+        now_ns = time.monotonic_ns()
+        message = {"kind": "frame", "slot": 0, "number": 7, "level": "parts", "why": None}
+        times = {"sent_ns": now_ns, "captured_ns": now_ns - 1_000_000}
+        stage.media.send({**message, **times, **change})
+        await settle()
+        assert stage.hub.frame() is None
+        assert stage.hub.nonsense == 1
+        stage.media.send({**message, **times})
+        await settle()
+        assert stage.hub.frame() is not None  # the same without the change
+
+    stage.run(play)
+
+
+def test_what_is_no_jpeg_is_never_held(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.media.frame(bytes(160 * 90 * 3))
+        stage.media.card(b"BM" + bytes(100))
+        await settle()
+        assert stage.hub.frame() is None
+        assert stage.hub.card() == STILL_CARD
+        assert stage.hub.nonsense == 2
+
+    stage.run(play)
+
+
+_VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner),
+    max_leaves=8,
+)
+_FIELDS = st.sampled_from(
+    ["slot", "number", "sent_ns", "captured_ns", "level", "why", "facts", "hide", "floor", "effect"]
+)
+
+
+@settings(max_examples=150)
+@given(
+    kind=st.sampled_from(["hello", "card", "frame", "facts", "greet", "x"]),
+    fields=st.dictionaries(_FIELDS, _VALUES, max_size=6),
+)
+def test_no_message_breaks_the_hub(shared: Stage, kind: str, fields: dict[str, Any]) -> None:
+    shared.hub._take({"kind": kind, **fields})
+    assert shared.hub.status()["state"] == "starting"
+    assert shared.hub.frame() is None
+
+
+@settings(max_examples=100)
+@given(
+    facts=st.dictionaries(st.sampled_from(["fps", "latency_ms", "person_s_ago", "level"]), _VALUES)
+)
+def test_no_facts_break_the_status(shared: Stage, facts: dict[str, Any]) -> None:
+    shared.hub._take({"kind": "facts", "facts": facts})
+    json.dumps(shared.hub.status(), allow_nan=False)
+
+
+def test_bytes_that_are_no_message_are_left_out(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        for data in (b"{", b"[]", b"null", b'{"kind": 1}', b"\xff", b"[" * 5000):
+            stage.ours.send(data)
+        await frames(stage)
+        assert stage.hub.frame() is not None
+
+    stage.run(play)
+
+
+# ----------------------------------------------------------------- states
+
+
+def test_states(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        assert stage.hub.status()["state"] == "starting"
+        await frames(stage)
+        assert (stage.hub.status()["state"], stage.hub.status()["why"]) == ("live", None)
+        await frames(stage, level="frame", why="parser_silent")
+        assert (stage.hub.status()["state"], stage.hub.status()["why"]) == ("card", "parser_silent")
+        frame = stage.hub.frame()
+        assert frame is not None
+        assert frame.message(stage.hub.now_ns())[1] == 1  # wholly covered
+        for why in ("source_away", "frozen", "other_camera"):
+            await frames(stage, level="frame", why=why)
+            assert (stage.hub.status()["state"], stage.hub.status()["why"]) == ("away", why)
+        stage.media.facts(source="away")
+        await frames(stage, level="frame", why="no_parse")
+        assert stage.hub.status()["state"] == "away"
+        await frames(stage, level="person")
+        assert stage.hub.status()["state"] == "live"
+
+    stage.run(play)
+
+
+def test_facts_are_shown_until_they_stop_coming(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.media.facts()
+        await settle()
+        assert stage.hub.status()["fps"] == 25.0
+        assert stage.hub.status()["latency_ms"] == 120.0
+        assert stage.hub.status()["alarms"] == []
+        stage.clock.ahead_s = 5.5
+        assert stage.hub.status()["fps"] is None
+        assert stage.hub.status()["latency_ms"] is None
+        assert stage.hub.status()["alarms"] == ["the camera process is silent"]
+
+    stage.run(play)
+
+
+def test_a_camera_process_that_never_came_is_an_alarm_after_its_start(stage: Stage) -> None:
+    assert stage.hub.status()["alarms"] == []
+    stage.clock.ahead_s = 31
+    assert stage.hub.status()["alarms"] == ["the camera process is silent"]
+
+
+def test_hello_says_what_is_hidden_and_stored(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        assert stage.hub.status()["hide"] is None
+        stage.media.hello(hide=["face", "hair"], floor="person", stored=True)
+        await settle()
+        status = stage.hub.status()
+        assert (status["hide"], status["floor"], status["stored"]) == (
+            ["face", "hair"],
+            "person",
+            True,
+        )
+        assert status["level"] == "person"  # never less than the floor
+        stage.media.hello(hide="<script>")
+        stage.media.hello(floor="nothing")
+        stage.media.hello(stored=1)
+        await settle()
+        assert stage.hub.nonsense == 3
+        assert stage.hub.status()["floor"] == "person"
+
+    stage.run(play)
+
+
+def test_nobody_in_front_of_it_puts_the_page_to_sleep_and_somebody_wakes_it() -> None:
+    stage = Stage(kiosk={"sleep_after_s": 60})
+
+    async def play(stage: Stage) -> None:
+        stage.media.facts(person_s_ago=None)
+        await settle()
+        assert not is_asleep(stage)  # it waits as long after its own start
+        stage.clock.ahead_s = 61
+        assert is_asleep(stage)
+        assert stage.hub.status()["person"] is False
+        stage.media.facts(person_s_ago=59.0)
+        await settle()
+        assert not is_asleep(stage)
+        stage.clock.ahead_s = 63  # though the camera process is silent
+        assert is_asleep(stage)
+        stage.media.facts(person_s_ago=0.1)
+        await settle()
+        assert stage.hub.status()["person"] is True
+
+    stage.run(play)
+    stage.close()
+
+
+def test_a_page_may_never_sleep() -> None:
+    stage = Stage(kiosk={"sleep_after_s": 0})
+    stage.clock.ahead_s = 1e6
+    assert not stage.hub.asleep
+    stage.close()
+
+
+# ----------------------------------------------------------------- wishes
+
+
+def test_a_wish_is_said_and_said_again_until_it_holds(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.media.hello()
+        await settle()
+        stage.hub.wish("person", silhouette=True)
+        assert stage.hub.status()["level"] == "person"
+        assert stage.hub.status()["silhouette"] is True
+        await asyncio.sleep(2.3)
+        assert stage.media.wishes().count(("person", "silhouette")) >= 3
+        stage.media.facts(level="person")
+        await settle()
+        stage.media.wishes()
+        stage.media.heard.clear()
+        await asyncio.sleep(1.3)
+        assert stage.media.wishes() == []
+
+    stage.run(play)
+
+
+def test_no_wish_goes_below_the_floor(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.media.hello(floor="person", level="person")
+        await settle()
+        stage.hub.wish("parts", silhouette=False)
+        assert stage.hub.status()["level"] == "person"
+        await settle()
+        assert set(stage.media.wishes()) == {("person", "configured")}
+
+    stage.run(play)
+
+
+def test_a_wish_made_before_the_floor_was_known_is_raised_to_it(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.hub.wish("parts", silhouette=False)
+        stage.media.hello(floor="frame", level="frame")
+        await settle()
+        assert stage.hub.status()["level"] == "frame"
+        assert stage.media.wishes()[-1] == ("frame", "configured")
+
+    stage.run(play)
+
+
+def test_a_camera_process_that_starts_anew_is_told_the_wish(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.media.hello()
+        await settle()
+        stage.hub.wish("frame", silhouette=False)
+        stage.media.facts(level="frame")
+        await asyncio.sleep(1.2)
+        stage.media.facts(level="frame")
+        await settle()
+        stage.media.listen()
+        stage.media.heard.clear()
+        stage.media.hello()  # a new one, as configured
+        stage.media.facts(level="parts")
+        await settle()
+        assert ("frame", "configured") in stage.media.wishes()
+        assert stage.hub.status()["level"] == "frame"
+
+    stage.run(play)
+
+
+def test_to_hide_everything_holds_before_the_camera_process_knows(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.media.facts()
+        await frames(stage)
+        stage.hub.wish("frame", silhouette=False)
+        assert stage.hub.frame() is None
+        assert (stage.hub.status()["state"], stage.hub.status()["why"]) == ("card", "on_request")
+        await frames(stage)  # composed before
+        assert stage.hub.frame() is None
+        await frames(stage, level="frame", why="on_request")
+        assert stage.hub.frame() is not None
+        stage.hub.wish("parts", silhouette=False)
+        await frames(stage)
+        assert stage.hub.status()["state"] == "live"
+
+    stage.run(play)
+
+
+def test_what_was_hidden_at_the_computer_itself_is_not_taken_back(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.media.hello()
+        stage.hub.wish("parts", silhouette=False)
+        await asyncio.sleep(1.2)
+        stage.media.facts(level="parts")
+        await settle()
+        stage.media.facts(level="frame")
+        await settle()
+        assert stage.hub.status()["level"] == "frame"
+        stage.media.hello()
+        await settle()
+        assert stage.media.wishes()[-1] == ("frame", "configured")
+
+    stage.run(play)
+
+
+# ----------------------------------------------------------------- viewers and the link
+
+
+def test_it_says_how_many_watch_on_change_and_every_second(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        with stage.hub.watch(), stage.hub.watch():
+            assert stage.hub.status()["watching"] == 2
+            await asyncio.sleep(1.2)
+        await settle()
+        counts = [one["count"] for one in stage.media.listen() if one["kind"] == "watching"]
+        assert counts[:4] == [0, 1, 2, 2]
+        assert counts[-2:] == [1, 0]
+
+    stage.run(play)
+
+
+def test_more_viewers_than_may_watch_are_turned_away() -> None:
+    stage = Stage(clients=1)
+
+    async def play(stage: Stage) -> None:
+        with stage.hub.watch():
+            with pytest.raises(Full), stage.hub.watch():
+                pass
+            assert stage.hub.watching == 1
+        with stage.hub.watch():
+            pass
+
+    stage.run(play)
+    stage.close()
+
+
+def test_it_asks_who_is_there_until_somebody_says(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        await asyncio.sleep(1.2)
+        greets = [one for one in stage.media.listen() if one["kind"] == "greet"]
+        assert len(greets) == 2
+
+    stage.run(play)
+
+
+def test_a_link_that_takes_nothing_does_not_hold_it_up(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        for _ in range(5000):
+            stage.hub.wish("person", silhouette=False)
+        await frames(stage)
+        assert stage.hub.frame() is not None
+
+    stage.run(play)
+
+
+def test_the_end_of_the_link_ends_the_streams(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        await frames(stage)
+        with stage.hub.watch() as viewer:
+            stage.ours.shutdown(socket.SHUT_RDWR)
+            await asyncio.wait_for(stage.hub.ended.wait(), 10)
+            await asyncio.wait_for(viewer.news(10), 5)
+        assert stage.hub.frame() is None
+        with pytest.raises(Full), stage.hub.watch():
+            pass
+
+    stage.run(play)
