@@ -134,10 +134,12 @@ class Media:
 class Feeder:
     """A thread that hands over a frame every 40 ms, and facts every half second.
 
+    It does what the server asks for as far as messages go: level, and the reason of a card.
+
     Args:
         media: whose end it uses; nobody else may meanwhile.
         picture: returns the JPEG of frame number n (0, 1, 2...).
-        more: further arguments of `Media.frame`.
+        more: further arguments of `Media.frame`; with a level wishes are not followed.
     """
 
     def __init__(self, media: Media, picture: Callable[[int], bytes], **more: Any) -> None:
@@ -148,10 +150,12 @@ class Feeder:
 
     def _run(self) -> None:
         while not self._ended.wait(0.04):
+            wishes = self._media.wishes()
+            level = wishes[-1][0] if wishes else "parts"
             if self.count % 12 == 0:
-                self._media.facts()
-            self._media.frame(self._picture(self.count), **self._more)
-            self._media.listen()
+                self._media.facts(level=level)
+            asked = {"level": level, "why": "on_request" if level == "frame" else None}
+            self._media.frame(self._picture(self.count), **{**asked, **self._more})
             self.count += 1
 
     def __enter__(self) -> Self:

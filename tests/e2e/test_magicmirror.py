@@ -709,7 +709,7 @@ def test_the_module_speaks_the_mirrors_language(
                 page.wait_for_selector(LIVE, timeout=30_000)
                 page.wait_for_function(
                     "document.querySelector('.m2fp-line').textContent"
-                    " === '头部已遮挡 · 不保存任何内容'"
+                    " === '头部已遮挡 · 不保存任何画面'"
                 )
 
 

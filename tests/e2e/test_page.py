@@ -637,6 +637,7 @@ def test_no_frame_from_before_a_stronger_choice_is_drawn_after_it(look: Look) ->
     mirror.page.evaluate("blocked = false")
     mirror.view("picture")
     assert mirror.camera.mode == "person"
+    mirror.page.keyboard.press("Escape")  # the controls come with shade
     assert likeness(mirror.settled()) > SHOWS_ROOM
 
 
