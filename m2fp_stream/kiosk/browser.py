@@ -226,7 +226,7 @@ class Browser:
     def _kill_rest(self) -> None:
         assert self._process is not None  # callers hold one
         with suppress(ProcessLookupError, PermissionError):
-            pass
+            os.killpg(self._process.pid, signal.SIGKILL)
 
     def _lost(self, how: str) -> None:
         if time.monotonic() - self._opened_s >= _HEALTHY_S:
