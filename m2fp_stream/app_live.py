@@ -77,6 +77,7 @@ def run_live(
     seconds: float | None = None,
     on_facts: Callable[[dict[str, Any]], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
+    on_address: Callable[[str], None] | None = None,
     out: BinaryIO | None = None,
     page: PageEnd | None = None,
 ) -> dict[str, Any]:
@@ -92,6 +93,8 @@ def run_live(
         seconds: ends the run after so long; None: it does not.
         on_facts: gets what was measured, as JSON values, about once a second.
         on_notice: gets sentences for the user, from any thread.
+        on_address: gets the server's address with the token made for this run; nothing may write
+            it down. By default nobody learns it.
         out: where `pipe` writes to; standard output by default.
         page: the way to the page's server; what viewers wish there holds at once, but never below
             what is configured.
@@ -122,7 +125,7 @@ def run_live(
             level = dial.stronger() if key is Key.STRONGER else dial.configured()
             say(f"covered now: {level.value}")
 
-    outlets = _outlets(config, composer, on_key, say, out)
+    outlets = _outlets(config, composer, on_key, say, on_address or (lambda _: None), out)
     if page is not None:
         outlets.append(
             _page_outlet(page, config, composer, dial, lambda: page.tell(run.facts()), say)
@@ -279,6 +282,7 @@ def _outlets(
     composer: Compositor,
     on_key: Callable[[Key], None],
     say: Callable[[str], None],
+    on_address: Callable[[str], None],
     out: BinaryIO | None,
 ) -> list[Outlet]:
     """Returns an outlet for each sink that is switched on; none is open yet."""
@@ -333,9 +337,10 @@ def _outlets(
             sink = ServeSink(options, size_wh=size_wh, time_base=LIVE_TIME_BASE)
             if not token:
                 token.append(sink.token)
-                query = "" if options.token else f"?token={sink.token}"
                 place = f"http://{sink.address[0]}:{sink.address[1]}"
-                say(f"serving {place}/live.ts{query} and {place}/live.m3u8{query}")
+                say(f"serving {place}/live.ts and {place}/live.m3u8")
+                if not options.token:
+                    on_address(f"{place}/live.m3u8?token={sink.token}")
             return sink
 
         add("server", serve, _KEEP_WRITTEN)

@@ -304,8 +304,7 @@ def _kiosk(args: argparse.Namespace) -> None:
 
     def on_address(address: str) -> None:
         line.say("the page is at the address below; keep it to yourself, it is the way in")
-        # Not by _say(), which takes out what makes it work.
-        print(f"{PROGRAM}: {address}", file=sys.stderr, flush=True)
+        _say_address(address)
 
     try:
         facts = run_kiosk(
@@ -348,7 +347,13 @@ def _live(settings: Settings, args: argparse.Namespace) -> None:
         line.show(facts)
 
     try:
-        facts = run_live(settings, seconds=args.seconds, on_facts=on_facts, on_notice=line.say)
+        facts = run_live(
+            settings,
+            seconds=args.seconds,
+            on_facts=on_facts,
+            on_notice=line.say,
+            on_address=_say_address,
+        )
     finally:
         line.end()
     if args.stats is not None:
@@ -742,6 +747,11 @@ def _print(text: str) -> None:
 
 def _say(text: object) -> None:
     print(f"{PROGRAM}: {_shown(text)}", file=sys.stderr, flush=True)
+
+
+def _say_address(address: str) -> None:
+    """Prints an address with the token that opens it, which `_say` would take out."""
+    print(f"{PROGRAM}: {address}", file=sys.stderr, flush=True)
 
 
 def _report(error: Exception, *, debug: bool, about: Path | None = None) -> int:

@@ -40,6 +40,17 @@ Picture = NDArray[np.uint8]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 LANDSCAPE_WH = (1280, 720)
 PORTRAIT_WH = (720, 1280)
+WITHOUT = (
+    "SpareRendererForSitePerProcess",
+    "OptimizationGuideOnDeviceModel",
+    "OptimizationGuideModelExecution",
+    "OnDeviceModelPerformanceParams",
+    # Of playwright's own list, which this one takes the place of:
+    "HttpsUpgrades",
+    "MediaRouter",
+    "NetworkTimeServiceQuerying",
+    "OptimizationHints",
+)
 PATIENCE_S = 20.0
 """How long the processes of a page may take to end."""
 
@@ -58,10 +69,11 @@ def executable() -> str:
 def arguments() -> list[str]:
     """Returns what Chromium is started with here, beside what playwright adds.
 
-    No process is kept in reserve: it would look as if a test had left it behind.
+    No process is kept in reserve, and none looks after some minutes what models the machine could
+    run: they would look as if a test had left them behind.
     """
     more = ["--no-sandbox"] if os.geteuid() == 0 else []  # root has no other way
-    return ["--disable-features=SpareRendererForSitePerProcess", *more]
+    return [f"--disable-features={','.join(WITHOUT)}", *more]
 
 
 @contextlib.contextmanager
@@ -129,7 +141,7 @@ def opened(
         script: runs before the page's own.
         more: further arguments of `Browser.new_context`.
     """
-    before = set(psutil.Process().children(recursive=True))
+    before = renderers()
     viewport = {"width": size_wh[0], "height": size_wh[1]}
     context: BrowserContext = browser.new_context(**{"viewport": viewport, **more})
     try:
@@ -142,8 +154,17 @@ def opened(
         yield page
     finally:
         context.close()
-        own = set(psutil.Process().children(recursive=True)) - before
-        psutil.wait_procs(own, timeout=PATIENCE_S)
+        psutil.wait_procs(renderers() - before, timeout=PATIENCE_S)
+
+
+def renderers() -> set[psutil.Process]:
+    """Returns the processes that hold pages."""
+    found = set()
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if "--type=renderer" in process.cmdline():
+                found.add(process)
+    return found
 
 
 def screenshot(page: Page) -> Picture:

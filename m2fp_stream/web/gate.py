@@ -21,7 +21,16 @@ from .audit import Audit
 from .doors import COOKIE, Caller, Doors, Refused, Use
 from .options import PageOptions
 
-__all__ = ["ROUTES", "SECURITY_HEADERS", "BodyRefused", "Gate", "Route", "caller_of", "problem"]
+__all__ = [
+    "ROUTES",
+    "SECURITY_HEADERS",
+    "BodyRefused",
+    "Gate",
+    "Route",
+    "caller_of",
+    "note",
+    "problem",
+]
 
 _log = logging.getLogger(__name__)
 

@@ -28,7 +28,7 @@ from .hub import Full, Hub, Viewer, status_text
 from .limits import resident_bytes
 from .options import PageOptions
 
-__all__ = ["build"]
+__all__ = ["PageSettings", "ParsedAreas", "PrivacyWish", "Problem", "Status", "build"]
 
 _MEMORY_BYTES: Final = 512 << 20
 _MEMORY_SHARE: Final = 0.9

@@ -120,13 +120,14 @@ def test_a_signal_ends_a_run_and_completes_the_recording(
     assert not list(tmp_path.glob(".*.part"))
 
 
+@pytest.mark.parametrize("token", ["a-token-of-my-own", None])
 def test_what_is_served_by_http_shows_the_room_and_not_her(
-    film: Path, portrait: Bgr, tmp_path: Path
+    token: str | None, film: Path, portrait: Bgr, tmp_path: Path
 ) -> None:
     config = write_config(
         tmp_path / "run.yaml",
         capture={"input": str(film), "loop": True},
-        serve={"enabled": True, "port": 0, "token": "a-token-of-my-own"},
+        serve={"enabled": True, "port": 0, **({} if token is None else {"token": token})},
     )
     process = subprocess.Popen(
         command("run", config), stderr=subprocess.PIPE, text=True, env=environment()
@@ -137,8 +138,12 @@ def test_what_is_served_by_http_shows_the_room_and_not_her(
         for line in process.stderr:
             if "serving http://" in line:
                 address = line.split("serving ")[1].split("/live.ts")[0]
+                if token is not None:
+                    break
+            if "?token=" in line:  # the one made for this run is told, once
+                token = line.rpartition("?token=")[2].strip()
                 break
-        url = f"{address}/live.ts?token=a-token-of-my-own"
+        url = f"{address}/live.ts?token={token}"
         with urllib.request.urlopen(url, timeout=30) as answer:
             content = answer.read(300_000)
     finally:

@@ -960,10 +960,14 @@ def test_a_live_run_is_seen_covered_breaks_and_obeys(browser: Browser) -> None:
         page.wait_for_selector(shown, state="attached")
         page.wait_for_timeout(900)
         room = mirrored(live_stage.ROOM)
-        for _ in range(4):
+
+        def shows_the_room_and_never_her() -> bool:
             shot = screenshot(page)
-            assert likeness(shot, room) > SHOWS_ROOM
             assert not contains_marker(mirrored(small(shot)), TEXTURE)
+            return likeness(shot, room) > SHOWS_ROOM  # a slow machine shows the card now and then
+
+        for _ in range(3):
+            wait_until(shows_the_room_and_never_her)
         page.mouse.click(640, 200)
         page.click("[data-mode=frame]")
         wait_until(lambda: stage.dial.level is CoverLevel.FRAME)
