@@ -39,8 +39,7 @@ _SCREEN_S: Final = 10.0
 
 _FLAGS: Final = (
     "--kiosk",
-    "--incognito",  # nothing of the page stays in the profile
-    "--disk-cache-dir=/dev/null",
+    "--disk-cache-dir=/dev/null",  # the profile keeps consent and language, and no picture
     "--no-first-run",
     "--no-default-browser-check",
     "--noerrdialogs",

@@ -71,7 +71,7 @@ def test_the_command_is_closed_to_everything_but_the_page(tmp_path: Path) -> Non
     assert "--ignore-certificate-errors-spki-list=PIN=" in command
     assert f"--user-data-dir={tmp_path / 'profile'}" in command
     for flag in (
-        *("--kiosk", "--incognito", "--no-first-run", "--no-default-browser-check"),
+        *("--kiosk", "--no-first-run", "--no-default-browser-check"),
         *("--disable-sync", "--disable-background-networking", "--disable-component-update"),
     ):
         assert flag in command
