@@ -36,6 +36,7 @@ _ALONE = (
     "contract/test_live_",
     "e2e/test_kiosk",
     "e2e/test_live",
+    "e2e/test_m2fp.py::test_live_",
     "e2e/test_magicmirror",
     "e2e/test_page",
     "e2e/test_strace",
@@ -56,12 +57,12 @@ _ALONE = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests by the file they stand in."""
+    """Marks tests by where they stand."""
     folder = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(folder):
             place = item.path.relative_to(folder).as_posix()
-            if place.startswith(_ALONE):
+            if f"{place}::{item.name}".startswith(_ALONE):
                 item.add_marker("alone")
 
 
