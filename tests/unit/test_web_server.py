@@ -37,6 +37,7 @@ from websockets.sync.client import ClientConnection, connect
 from m2fp_stream.core.errors import ConfigError, SinkError, UsageError
 from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page_link import PageMemory
+from m2fp_stream.web import routes
 from m2fp_stream.web.app import BadUpload, Busy, CoveredStill, ParsedStill, make_app
 from m2fp_stream.web.doors import COOKIE, RATES, Doors, Use
 from m2fp_stream.web.gate import SECURITY_HEADERS
@@ -305,6 +306,12 @@ def test_a_form_cannot_change_anything(shared: PageServer) -> None:
 
 
 # ----------------------------------------------------------------- status, privacy, pictures
+
+
+@pytest.fixture(autouse=True)
+def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """These servers live in the process of the tests, whose memory says nothing about them."""
+    monkeypatch.setattr(routes, "resident_bytes", lambda: 90 << 20)
 
 
 def test_the_status_is_as_agreed(server: PageServer) -> None:
@@ -676,6 +683,14 @@ def test_a_picture_that_is_too_large_never_reaches_the_service(
 def test_a_packed_picture_is_refused(stills: PageServer, recorder: Recorder) -> None:
     assert post(stills, "/api/parse", **{"Content-Encoding": "gzip"}).status_code == 415
     assert recorder.got == []
+
+
+def test_much_memory_raises_an_alarm(server: PageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert get(server, "/api/status").json()["alarms"] == []
+    monkeypatch.setattr(routes, "resident_bytes", lambda: 470 << 20)
+    assert get(server, "/api/status").json()["alarms"] == [
+        "the server uses 470 of 512 MB of memory"
+    ]
 
 
 def test_many_bad_uploads_raise_an_alarm(recorder: Recorder) -> None:
