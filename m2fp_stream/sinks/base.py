@@ -7,6 +7,7 @@ import fcntl
 import os
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, ClassVar, Final, Generic, NoReturn, Self, TypeVar, final
@@ -155,6 +156,7 @@ class PartFile:
     """
 
     def __init__(self, path: Path, *, overwrite: bool) -> None:
+        self._fd = -1
         self._path = path
         self._overwrite = overwrite
         self._part = path.with_name(f".{path.name}.part")
@@ -164,20 +166,30 @@ class PartFile:
             raise SinkError(f"{path}: is a folder, expected a file name; add one")
         if os.path.lexists(path) and not overwrite:
             raise SinkError(f"{path}: exists already; choose another name or pass --overwrite")
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # EXCL follows no link
         try:
-            try:
-                self._fd = os.open(self._part, flags, 0o600)
-            except FileExistsError:
-                self._remove_stale()
-                self._fd = os.open(self._part, flags, 0o600)
-        except OSError as error:
-            self.refuse(error)
-        try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._make()
         except OSError as error:
             self.discard()
             self.refuse(error)
+        except BaseException:  # a signal, perhaps before what was opened had a name here
+            self.discard()
+            with suppress(OSError):
+                self._remove_stale()
+            raise
+
+    def __del__(self) -> None:
+        """Leaves nothing of what nobody finished: a signal may come before anybody holds it."""
+        with suppress(Exception):
+            self.discard()
+
+    def _make(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # EXCL follows no link
+        try:
+            self._fd = os.open(self._part, flags, 0o600)
+        except FileExistsError:
+            self._remove_stale()
+            self._fd = os.open(self._part, flags, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
     def _remove_stale(self) -> None:
         fd = os.open(self._part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fcntl
+import gc
 import os
 from pathlib import Path
 from typing import ClassVar
@@ -212,4 +214,50 @@ def test_an_interrupt_in_the_middle_of_a_write_is_not_forgotten(
     with pytest.raises(KeyboardInterrupt):
         part.publish()
     part.discard()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", ["open", "flock"])
+def test_a_signal_while_the_part_file_is_made_leaves_nothing(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = os if name == "open" else fcntl
+    real = getattr(place, name)
+
+    def interrupted(*args: object) -> None:
+        monkeypatch.undo()
+        real(*args)
+        raise KeyboardInterrupt  # as a signal between the call and what is done with its result
+
+    monkeypatch.setattr(place, name, interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        PartFile(tmp_path / "a.mp4", overwrite=False)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_does_not_take_the_part_file_of_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = PartFile(tmp_path / "a.mp4", overwrite=False)
+    real = os.open
+
+    def interrupted(*args: object) -> int:
+        monkeypatch.undo()
+        with contextlib.suppress(FileExistsError):
+            return int(real(*args))  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "open", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        PartFile(tmp_path / "a.mp4", overwrite=False)
+    other.write(b"picture")
+    other.publish()
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_part_file_that_nobody_holds_is_gone(tmp_path: Path) -> None:
+    part = PartFile(tmp_path / "a.mp4", overwrite=False)
+    assert len(list(tmp_path.iterdir())) == 1
+    del part
+    gc.collect()
     assert list(tmp_path.iterdir()) == []
