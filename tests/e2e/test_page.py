@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -871,12 +872,13 @@ def test_nothing_stays_on_the_same_spot_for_long(look: Look) -> None:
         window.name = Number(window.name) + 3;
         """
     )
-    spots = set()
+    where = """() => ["x", "y"].map((axis) => mirror.style.getPropertyValue(`--drift-${axis}`))"""
+    spots = []
     for _ in range(4):
         mirror.view("picture")
-        spots.add(mirror.page.evaluate("mirror.style.getPropertyValue('--drift-x')"))
+        spots.append(mirror.page.evaluate(where))
         mirror.page.reload()
-    assert len(spots) == 4
+    assert all(spot != after for spot, after in pairwise(spots))
 
 
 # --- sleep ---
