@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,6 +64,8 @@ class Keeper:
         descriptors: inherited ones, passed by number; they stay the caller's.
         job: returns what the process reads from its standard input, anew for each start.
         patience: see there.
+        lasting: exit codes of errors that another try does not mend; one of them ends a process
+            that never worked for good (`given_up`).
         on_notice: gets sentences for the user.
     """
 
@@ -75,11 +77,13 @@ class Keeper:
         descriptors: Sequence[int] = (),
         job: Callable[[], Mapping[str, Any]] = dict,
         patience: Patience | None = None,
+        lasting: Collection[int] = (),
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
         self.name = name
         self._module, self._descriptors, self._job = module, tuple(descriptors), job
         self._patience = patience or Patience()
+        self._lasting = frozenset(lasting)
         self._notice = on_notice or (lambda _: None)
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
@@ -95,6 +99,8 @@ class Keeper:
         """Whether any has."""
         self.done = False
         """Whether it ended by itself and has nothing left to do."""
+        self.given_up = False
+        """Whether its `failure` is one that another try does not mend."""
         self.failure: Failure | None = None
         """Why the last one ended."""
 
@@ -122,7 +128,8 @@ class Keeper:
         """
         now_s = time.monotonic()
         if self._process is None:
-            if not self.done and not self._ending and now_s >= self._start_at_s:
+            over = self.done or self.given_up or self._ending
+            if not over and now_s >= self._start_at_s:
                 self._start(now_s)
             return []
         assert self._channel is not None  # they come and go together
@@ -223,6 +230,9 @@ class Keeper:
 
     def _lost(self, failure: Failure, now_s: float) -> None:
         self.failure = failure
+        self.given_up = not self.was_up and failure.exit_code in self._lasting
+        if self.given_up:
+            return
         self._start_at_s = now_s + self._wait_s
         self._notice(f"{self.name}: {failure.text}; starting it again in {self._wait_s:g} s")
         self._wait_s = min(self._patience.longest_wait_s, self._wait_s * 2)

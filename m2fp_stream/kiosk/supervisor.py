@@ -28,7 +28,7 @@ from ..core.safe import CoverLevel
 from ..sinks.page_link import make_memory
 from ..web.options import PageOptions, address_of
 from .browser import Browser, Screen, find_browser, pin_of
-from .keeper import Failure, Keeper, Patience
+from .keeper import Keeper, Patience
 
 __all__ = ["Supervisor", "address", "run_kiosk"]
 
@@ -49,7 +49,7 @@ _ERRORS: Final[Mapping[int, type[M2FPStreamError]]] = {
     5: SinkError,
     6: PromiseError,
 }
-_LASTING: Final = (2, 4, 5, 6)
+_LASTING: Final = frozenset(_ERRORS) - {SourceError.exit_code}
 """Exit codes of errors that another try does not mend: they end a kiosk that never worked. A
 source may come later, and until then the page says that the camera is away."""
 
@@ -144,6 +144,7 @@ class Supervisor:
             descriptors=(server_end.fileno(), self._memory),
             job=self._server_job,
             patience=_SERVER,
+            lasting=_LASTING,
             on_notice=self._notice,
         )
         self.media = Keeper(
@@ -152,6 +153,7 @@ class Supervisor:
             descriptors=(media_end.fileno(), self._memory),
             job=self._media_job,
             patience=_MEDIA,
+            lasting=_LASTING,
             on_notice=self._notice,
         )
         self._keepers += self.media, self.server
@@ -179,10 +181,13 @@ class Supervisor:
         Raises:
             ConfigError, ModelError, PromiseError, SinkError: see `run_kiosk`.
         """
-        for message in self._tend(self.server):
+        for message in self.server.tend():
             self._from_server(message)
-        for message in self._tend(self.media):
+        for message in self.media.tend():
             self._from_media(message)
+        for keeper in (self.server, self.media):
+            if keeper.given_up and keeper.failure is not None:
+                raise _ERRORS[keeper.failure.exit_code](keeper.failure.text)
         self._screen.tend()
         self._tend_browser()
 
@@ -223,14 +228,6 @@ class Supervisor:
         job = self._settings.model_dump(mode="json")
         job["page"]["token"] = None  # is the server's alone
         return {"settings": job, "wish": self._wish}
-
-    def _tend(self, keeper: Keeper) -> list[dict[str, Any]]:
-        before = keeper.failure
-        messages = keeper.tend()
-        failure = keeper.failure
-        if failure is not None and failure is not before and not keeper.was_up:
-            _raise_if_lasting(failure)
-        return messages
 
     def _from_server(self, message: dict[str, Any]) -> None:
         match message:
@@ -296,9 +293,3 @@ def address(page: PageOptions, port: int, *, here: bool = False) -> str:
     if page.names and not here and not ip.is_loopback:
         host = page.names[0]
     return f"{scheme}://{host}:{port}"
-
-
-def _raise_if_lasting(failure: Failure) -> None:
-    kind = _ERRORS.get(failure.exit_code)
-    if failure.exit_code in _LASTING and kind is not None:
-        raise kind(failure.text)

@@ -6,7 +6,7 @@ import itertools
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -22,7 +22,13 @@ QUICK = Patience(starting_s=20.0, silent_s=1.5, first_wait_s=0.1, longest_wait_s
 class Kept:
     """A keeper of `tests.kiosk_child`, and all that came from it."""
 
-    def __init__(self, *acts: str, patience: Patience = QUICK, **job: Any) -> None:
+    def __init__(
+        self,
+        *acts: str,
+        patience: Patience = QUICK,
+        lasting: Collection[int] = (),
+        **job: Any,
+    ) -> None:
         starts = itertools.count()
         self.notices: list[str] = []
         self.messages: list[dict[str, Any]] = []
@@ -31,6 +37,7 @@ class Kept:
             "tests.kiosk_child",
             job=lambda: {"acts": list(acts), "start": next(starts), **job},
             patience=patience,
+            lasting=lasting,
             on_notice=self.notices.append,
         )
 
@@ -116,6 +123,17 @@ def test_what_it_said_last_is_why_it_ended() -> None:
         one.until(lambda: one.keeper.failure)
         assert one.keeper.failure == Failure("this cannot work", 4)
         assert not one.keeper.was_up
+
+
+@pytest.mark.parametrize(("code", "starts"), [(4, 1), (3, 2)])
+def test_an_error_that_lasts_is_no_reason_to_start_it_again(code: int, starts: int) -> None:
+    with kept("error", "beat", lasting=(4,), exit_code=code) as one:
+        one.until(lambda: one.keeper.given_up or one.keeper.up)
+        end_s = time.monotonic() + 0.3
+        one.until(lambda: time.monotonic() > end_s)
+        assert (one.keeper.given_up, one.keeper.starts) == (starts == 1, starts)
+        assert len(one.notices) == starts - 1
+        assert one.keeper.failure == Failure("this cannot work", code)
 
 
 def test_one_that_has_nothing_left_to_do_is_not_started_again() -> None:

@@ -27,7 +27,7 @@ from m2fp_stream.core.errors import (
 from m2fp_stream.kiosk import media
 from m2fp_stream.kiosk.child import explain
 from m2fp_stream.kiosk.keeper import Keeper, Patience
-from m2fp_stream.kiosk.supervisor import Supervisor
+from m2fp_stream.kiosk.supervisor import _LASTING, Supervisor
 from m2fp_stream.sinks.page import PageEnd
 from m2fp_stream.sinks.page_link import PageMemory, make_memory
 
@@ -50,6 +50,7 @@ def child(*acts: str, **job: Any) -> Keeper:
         "tests.kiosk_child",
         job=lambda: {"acts": list(acts), "start": next(starts), **job},
         patience=Patience(first_wait_s=0.05),
+        lasting=_LASTING,
     )
 
 
