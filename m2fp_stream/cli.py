@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import logging
 import os
 import signal
@@ -16,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -49,6 +50,8 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 PROGRAM: Final = "m2fp-stream"
+_STATS_AGAIN_S: Final = 30.0
+"""Seconds after which a file of numbers that could not be written is tried again."""
 _LINE_EVERY_S: Final = 10.0
 """Seconds between progress lines where stderr is no terminal: a log stays readable."""
 _BAR_EVERY_S: Final = 0.1
@@ -188,10 +191,14 @@ def _run(arguments: list[str]) -> int:
 
 def _anonymize(args: argparse.Namespace) -> None:
     jobs = _plan(args.paths, args.output, IMAGE_SUFFIXES | VIDEO_SUFFIXES, output_path)
+    _refuse_useless(args, jobs)
     single = len(jobs) == 1 and not args.paths[0].is_dir()
     if single:
         _check(jobs[0], overwrite=args.overwrite)
     settings = _settings(args)
+    if vain := _vain_keys(args, settings):
+        _say(vain)
+        args.parser = _Given("embedded", value=False)  # child processes need not say it again
 
     def run(job: _Job) -> None:
         from .app import anonymize
@@ -234,6 +241,8 @@ def _parse(args: argparse.Namespace) -> None:
     if single:
         _check(jobs[0], overwrite=args.overwrite)
     settings = _settings(args)
+    if vain := _vain_keys(args, settings):
+        _say(vain)
 
     def run(job: _Job) -> None:
         from .app import parse_image
@@ -261,6 +270,14 @@ def _parse(args: argparse.Namespace) -> None:
 
 
 def _preview(args: argparse.Namespace) -> None:
+    of_windows = {
+        "--full-screen": args.full_screen,
+        "--mirror": args.mirror is True,
+        "--no-mirror": args.mirror is False,
+    }
+    for flag, given in of_windows.items():
+        if given and args.no_window:
+            raise UsageError(f"{flag}: there is no window (--no-window); leave out one of them")
     overrides: dict[str, object] = {"window.enabled": not args.no_window}
     if args.source is not None:
         overrides["capture.input"] = args.source
@@ -275,8 +292,9 @@ def _preview(args: argparse.Namespace) -> None:
     if args.mirror is not None:
         overrides["window.mirror"] = args.mirror
     settings = _live_settings(args, args.config, overrides)
-    if args.mirror is None and settings.capture.input.startswith("camera"):
-        settings = _live_settings(args, args.config, {"window.mirror": True, **overrides})
+    said = "mirror" in settings.window.model_fields_set  # by an option, the environment or the file
+    if not said and settings.capture.input.startswith("camera"):
+        settings = _live_settings(args, args.config, {**overrides, "window.mirror": True})
     _live(settings, args)
 
 
@@ -291,14 +309,13 @@ def _kiosk(args: argparse.Namespace) -> None:
     if args.no_browser:
         overrides["kiosk.browser"] = "none"
     settings = _live_settings(args, args.config, overrides)
-    from .app_live import write_facts
     from .kiosk.supervisor import run_kiosk
 
     line = _StatusLine()
+    stats = _StatsFile(args.stats, line.say)
 
     def on_facts(facts: dict[str, Any]) -> None:
-        if args.stats is not None:
-            write_facts(args.stats, facts)
+        stats.keep(facts)
         if sys.stderr.isatty():  # a journal would get millions of lines
             line.show(facts)
 
@@ -317,8 +334,7 @@ def _kiosk(args: argparse.Namespace) -> None:
     finally:
         line.end()
     if facts:
-        if args.stats is not None:
-            write_facts(args.stats, facts)
+        stats.keep(facts)
         _say(_live_summary(facts))
 
 
@@ -340,10 +356,12 @@ def _live(settings: Settings, args: argparse.Namespace) -> None:
     from .app_live import run_live, write_facts
 
     line = _StatusLine()
+    stats = _StatsFile(args.stats, line.say)
+    if vain := _vain_keys(args, settings):
+        _say(vain)
 
     def on_facts(facts: dict[str, Any]) -> None:
-        if args.stats is not None:
-            write_facts(args.stats, facts)
+        stats.keep(facts)
         line.show(facts)
 
     try:
@@ -637,7 +655,49 @@ def _settings(args: argparse.Namespace, more: Mapping[str, object] | None = None
                 overrides["policy.effect"] = effect
         # A bare effect is for all: it also ends what a file says about single labels.
         overrides["policy.effects"] = by_label
-    return load_settings(args.config, overrides=overrides, flags=flags)
+    settings = load_settings(args.config, overrides=overrides, flags=flags)
+    for option in _OPTIONS:
+        is_given = getattr(args, option.name, None) is not None
+        if is_given and option.flag in _OF_M2FP and not settings.m2fp.enabled:
+            raise UsageError(f"{option.flag}: is for M2FP; add --parser m2fp or leave it out")
+    return settings
+
+
+def _refuse_useless(args: argparse.Namespace, jobs: Sequence[_Job]) -> None:
+    """Refuses options that no job has a use for.
+
+    Raises:
+        UsageError: see above.
+    """
+    for option in _OPTIONS:
+        if getattr(args, option.name, None) is None:
+            continue
+        if any(_has_use(option.flag, job) for job in jobs):
+            continue
+        what, path = "MP4 files", jobs[0].path_out
+        if option.flag in _OF_TIMES:
+            what, path = "videos and GIFs", jobs[0].path_in
+        raise UsageError(f"{option.flag}: is for {what}; {path} is none, leave it out")
+
+
+def _has_use(flag: str, job: _Job) -> bool:
+    if flag in _OF_TIMES:
+        return job.path_in.suffix.lower() not in IMAGE_SUFFIXES
+    if flag in _OF_ENCODER:
+        return job.path_out.suffix.lower() not in IMAGE_SUFFIXES | {".gif"}
+    return True
+
+
+def _vain_keys(args: argparse.Namespace, settings: Settings) -> str:
+    """Returns a sentence about what file and environment set for M2FP while it is off, or ""."""
+    if settings.m2fp.enabled or getattr(args, "parser", None) is not None:
+        return ""
+    given, default = settings.m2fp, type(settings.m2fp)()
+    vain = [name for name, value in given if value != getattr(default, name)]
+    if not vain:
+        return ""
+    names = ", ".join(f"m2fp.{name}" for name in vain)
+    return f"{names}: set in vain, for M2FP is off; m2fp.enabled or --parser m2fp switches it on"
 
 
 # -- batches ---------------------------------------------------------------------------------------
@@ -678,7 +738,7 @@ def _batch_of_processes(jobs: list[_Job], args: argparse.Namespace) -> None:
     Raises:
         BatchError: some failed.
     """
-    command = [sys.executable, "-m", __package__, "anonymize", *_as_arguments(args)]
+    command = [sys.executable, "-m", __package__, "anonymize"]
     waiting = list(reversed(jobs))
     running: dict[subprocess.Popen[bytes], _Job] = {}
     failed = 0
@@ -693,7 +753,10 @@ def _batch_of_processes(jobs: list[_Job], args: argparse.Namespace) -> None:
                     failed += 1
                     continue
                 process = subprocess.Popen(
-                    [*command, f"--output={job.path_out}", "--", str(job.path_in)],
+                    [
+                        *(*command, *_as_arguments(args, job)),
+                        *(f"--output={job.path_out}", "--", str(job.path_in)),
+                    ],
                     stdin=subprocess.DEVNULL,
                 )
                 running[process] = job
@@ -712,13 +775,13 @@ def _batch_of_processes(jobs: list[_Job], args: argparse.Namespace) -> None:
     _conclude(failed, len(jobs))
 
 
-def _as_arguments(args: argparse.Namespace) -> list[str]:
-    """Returns the options of `args` that a child process of a batch needs."""
+def _as_arguments(args: argparse.Namespace, job: _Job) -> list[str]:
+    """Returns the options of `args` that the child process of a batch needs for `job`."""
     words = [f"--progress={'off' if args.progress == 'off' else 'lines'}"]
     words += [f"--effect={given.text}" for given in args.effect or ()]
     for option in _OPTIONS:
         given: _Given | None = getattr(args, option.name, None)
-        if given is not None:
+        if given is not None and _has_use(option.flag, job):
             words.append(f"{option.flag}={given.text}" if option.metavar else option.flag)
     words += [f"--config={args.config}"] if args.config is not None else []
     words += [f"--{name}" for name in ("overwrite", "strict", "debug") if getattr(args, name)]
@@ -827,6 +890,44 @@ class _PullDisplay:
             print(f"\r{_shown(text)}  ", end="", file=sys.stderr, flush=True)
         else:
             _say(text)
+
+
+class _StatsFile:
+    """Keeps what is measured in a file while something runs, and disturbs it by nothing.
+
+    A disk that is full or read-only is told once, and tried again later. Nothing is synced: it
+    would wait for the disk every second, and all that a crash of the machine takes is numbers.
+
+    Args:
+        path: of the file; None: none is kept.
+        say: gets sentences for the user.
+    """
+
+    def __init__(self, path: Path | None, say: Callable[[str], None]) -> None:
+        self._path, self._say = path, say
+        self._again_s = float("-inf")
+        self._failed = False
+
+    def keep(self, facts: Mapping[str, Any]) -> None:
+        """Replaces the file by `facts` as JSON; readers never see half of it."""
+        path = self._path
+        if path is None or time.monotonic() < self._again_s:
+            return
+        part = path.with_name(f".{path.name}.part")
+        try:
+            part.unlink(missing_ok=True)
+            with part.open("x", encoding="utf-8") as file:  # x follows no link
+                file.write(json.dumps(facts, indent=1) + "\n")
+            part.replace(path)
+        except OSError as error:
+            self._again_s = time.monotonic() + _STATS_AGAIN_S
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            if not self._failed:
+                self._say(f"{path}: cannot be written ({error.strerror}); tried again later")
+            self._failed = True
+        else:
+            self._failed = False
 
 
 class _StatusLine:
@@ -1189,6 +1290,9 @@ _ANONYMIZE_OPTIONS: Final = (
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
 _PREVIEW_OPTIONS: Final = ("--hide", "--parser", "--model-dir")
+_OF_M2FP: Final = ("--model-dir", "--tiles")
+_OF_ENCODER: Final = ("--crf", "--preset")
+_OF_TIMES: Final = ("--start", "--end")
 _KIOSK_OPTIONS: Final = (
     "--hide",
     "--host",

@@ -32,6 +32,9 @@ class Sink(ABC, Generic[Item]):
 
     accepts: ClassVar[type]
 
+    retry: ClassVar[bool] = True
+    """Whether a new sink may go on where one has failed; False where both write one output."""
+
     def __init__(self) -> None:
         self._open = True
         self._last_duration: int | None = None

@@ -36,7 +36,8 @@ class PipeOptions(BaseModel):
     enabled: bool = Field(
         default=False,
         title="Pipe",
-        description="Write the covered picture to standard output as YUV4MPEG2.",
+        description="Write the covered picture to standard output as YUV4MPEG2. The run ends when "
+        "the reader leaves and nothing else is switched on.",
     )
     fps: int = Field(
         default=30,
@@ -56,7 +57,7 @@ class PipeOptions(BaseModel):
         le=600,
         allow_inf_nan=False,
         title="Time limit",
-        description="Seconds that the reader may take nothing.",
+        description="Seconds that the reader may take nothing; the pipe is closed to it then.",
     )
 
 
@@ -67,7 +68,9 @@ class PipeSink(Sink[SafeFrame]):
     A frame goes to the slot of the output nearest to its `pts`; slots without one repeat the frame
     before, and of several frames for one slot the first is shown. `write` waits for the reader; a
     reader that is slower than the stream gets fewer repeats, not ever older pictures. What was
-    written cannot be taken back: `abort` only stops. The file stays open.
+    written cannot be taken back: `abort` only stops. The file stays open. After a failure the
+    stream may end within a frame, so no other sink goes on with it. The error of a reader that has
+    gone has the `errno` EPIPE.
 
     Args:
         file: e.g. ``sys.stdout.buffer``; only its descriptor is used, where it has one.
@@ -81,6 +84,7 @@ class PipeSink(Sink[SafeFrame]):
     """
 
     accepts: ClassVar[type] = SafeFrame
+    retry: ClassVar[bool] = False
 
     def __init__(
         self,
@@ -161,8 +165,10 @@ class PipeSink(Sink[SafeFrame]):
                 self._send_to(self._fd, memoryview(data))
         except SinkError:
             raise
-        except BrokenPipeError:
-            raise SinkError("the pipe's reader has gone; start it again") from None
+        except BrokenPipeError as error:
+            gone = SinkError("the pipe's reader has gone; run again for another one")
+            gone.errno = error.errno
+            raise gone from None
         except OSError as error:
             raise SinkError(
                 f"the pipe cannot be written to ({error.strerror}); check what reads it"
@@ -175,7 +181,8 @@ class PipeSink(Sink[SafeFrame]):
         while data:
             if not ready.poll(self._timeout_s * 1000):
                 raise SinkError(
-                    f"the pipe's reader took nothing for {self._timeout_s:g} s; start it again"
+                    f"the pipe's reader took nothing for {self._timeout_s:g} s; run again with one "
+                    "that reads on"
                 )
             data = data[os.write(fd, data[:_AT_ONCE]) :]
 

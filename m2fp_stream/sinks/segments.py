@@ -73,8 +73,8 @@ class RecordOptions(BaseModel):
         default=0,
         ge=0,
         title="Files kept",
-        description="The oldest recordings of this prefix beyond that number are deleted; "
-        "0 keeps all.",
+        description="The oldest recordings of this prefix beyond that number are deleted, those of "
+        "earlier runs first; 0 keeps all.",
     )
     keep_mb: int = Field(
         default=0,
@@ -95,7 +95,9 @@ class SegmentSink(Sink[SafeFrame]):
 
     Args:
         folder: where the files go; its recordings of the same prefix, from earlier runs too,
-            count against `keep_files` and `keep_mb`, nothing else in it is touched.
+            count against `keep_files` and `keep_mb`, nothing else in it is touched. This sink's own
+            are the newest, in the order in which they were completed; the others go by the times
+            of the file system, and so by the clock of their runs.
         options: see `RecordOptions`.
         size_wh: (width, height) of every frame.
         time_base: seconds a tick of the frames' `pts`.
@@ -124,7 +126,10 @@ class SegmentSink(Sink[SafeFrame]):
         self._current: VideoFileSink | None = None
         self._began = 0
         self._last_pts = 0
+        self._name = ""
         self._finished = 0
+        self._completed: list[str] = []
+        """Names that `keep_files` and `keep_mb` have not deleted yet, oldest first."""
         self._own = re.compile(re.escape(options.prefix) + r"-\d{8}-\d{6}(?:-[1-9]\d*)?\.mp4")
 
     @property
@@ -148,6 +153,7 @@ class SegmentSink(Sink[SafeFrame]):
         while any(os.path.lexists(self._folder / one) for one in (name, f".{name}.part")):
             number += 1
             name = f"{stem}-{number}.mp4"
+        self._name = name
         return VideoFileSink(
             self._folder / name,
             size_wh=self._size_wh,
@@ -169,12 +175,14 @@ class SegmentSink(Sink[SafeFrame]):
         segment.finish()
         self._current = None
         self._finished += 1
-        self._delete_oldest()
+        self._delete_oldest(self._name)
 
-    def _delete_oldest(self) -> None:
+    def _delete_oldest(self, newest: str) -> None:
         files, megabytes = self._options.keep_files, self._options.keep_mb
         if not files and not megabytes:
             return
+        # A name that was deleted may come once more, where the clock went back.
+        self._completed = [name for name in self._completed if name != newest] + [newest]
         try:
             kept = self._recordings()
         except OSError as error:
@@ -182,9 +190,9 @@ class SegmentSink(Sink[SafeFrame]):
             return
         while len(kept) > 1 and (
             (files and len(kept) > files)
-            or (megabytes and sum(size for _, _, size in kept) > megabytes * 1_000_000)
+            or (megabytes and sum(size for _, size in kept) > megabytes * 1_000_000)
         ):
-            _, name, _ = kept.pop(0)
+            name, _ = kept.pop(0)
             try:
                 (self._folder / name).unlink(missing_ok=True)
             except OSError as error:
@@ -192,15 +200,21 @@ class SegmentSink(Sink[SafeFrame]):
                 continue
             _log.info("%s: deleted, being the oldest recording", name)
 
-    def _recordings(self) -> list[tuple[int, str, int]]:
-        """Returns (modification time in ns, name, bytes) of this prefix's files, oldest first."""
-        found: list[tuple[int, str, int]] = []
+    def _recordings(self) -> list[tuple[str, int]]:
+        """Returns (name, bytes) of this prefix's files, oldest first.
+
+        The clock may have been set back, or come up years ago: what this sink completed is newer
+        than everything else, whatever its date.
+        """
+        found: dict[str, tuple[int, int]] = {}
         with os.scandir(self._folder) as entries:
             for entry in entries:
                 if self._own.fullmatch(entry.name) and entry.is_file(follow_symlinks=False):
                     status = entry.stat(follow_symlinks=False)
-                    found.append((status.st_mtime_ns, entry.name, status.st_size))
-        return sorted(found)
+                    found[entry.name] = status.st_mtime_ns, status.st_size
+        self._completed = [name for name in self._completed if name in found]
+        earlier = sorted(found.keys() - self._completed, key=lambda name: (found[name][0], name))
+        return [(name, found[name][1]) for name in (*earlier, *self._completed)]
 
     def _finish(self) -> None:
         if self._current is not None:

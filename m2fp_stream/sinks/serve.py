@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hmac
+import io
 import ipaddress
 import logging
 import math
@@ -23,7 +24,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, HTTPServer
-from typing import Any, ClassVar, Final, Self, cast, final
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast, final
 from urllib.parse import parse_qs, quote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -34,12 +35,22 @@ from .base import Sink
 from .live_encoder import TICK, EncodedFrame, LiveEncoder, Muxer
 from .video_file import Preset
 
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
 __all__ = ["ServeOptions", "ServeSink"]
 
 _log = logging.getLogger(__name__)
 
 _MAX_CLIENTS: Final = 16
-"""Connections at a time; one more is turned away."""
+"""Connections at a time that have named the token; one more is turned away."""
+
+_MAX_ASKING: Final = 16
+"""Connections that have not named it; the oldest makes room for the newest, so that nobody can keep
+others out by connecting and saying nothing."""
+
+_MAX_CONNECTIONS: Final = _MAX_CLIENTS + 2 * _MAX_ASKING
+"""All, with those that are ending. Beyond that the newest is turned away: each has a thread."""
 
 _CLIENT_BYTES: Final = 4 << 20
 """What waits for one client of the stream without end; beyond that it goes on with the next key
@@ -52,7 +63,8 @@ _SEND_BUFFER_BYTES: Final = 256 << 10
 """The kernel's share of what waits for a client; its own default may hold many seconds."""
 
 _CLIENT_TIMEOUT_S: Final = 10.0
-"""A client that asks nothing, or takes nothing, for so long is disconnected."""
+"""A client whose request has not come as a whole after so long, or that takes nothing for so long,
+is disconnected."""
 
 _FIRST_PLAYLIST_S: Final = 10.0
 """How long a playlist may wait for the first segment to be complete."""
@@ -372,11 +384,14 @@ class _Server(HTTPServer):
     """A thread a connection, each of which can be ended from outside."""
 
     allow_reuse_address = True
+    request_queue_size = _MAX_CONNECTIONS  # of the inherited 5, a sixth would wait a second
 
     def __init__(self, address: tuple[str, int], channel: _Channel, token: str) -> None:
         self.channel = channel
         self.token = token
         self._connections: dict[socket.socket, threading.Thread] = {}
+        self._asking: dict[socket.socket, None] = {}  # ordered: the oldest first
+        self._admitted: set[socket.socket] = set()
         self._guard = threading.Lock()
         if ":" in address[0]:
             self.address_family = socket.AF_INET6
@@ -398,9 +413,12 @@ class _Server(HTTPServer):
             target=self._serve, args=(request, client_address), name="serve-client", daemon=True
         )
         with self._guard:
-            full = len(self._connections) >= _MAX_CLIENTS
+            full = len(self._connections) >= _MAX_CONNECTIONS
             if not full:
+                if len(self._asking) >= _MAX_ASKING:
+                    self._end_oldest()
                 self._connections[request] = thread
+                self._asking[request] = None
         if full:
             request.settimeout(0)
             with contextlib.suppress(OSError):
@@ -412,6 +430,21 @@ class _Server(HTTPServer):
         except RuntimeError:
             _log.warning("a client was turned away: the system gives no more threads")
             self._forget(request)
+
+    def _end_oldest(self) -> None:
+        oldest = next(iter(self._asking))
+        del self._asking[oldest]
+        with contextlib.suppress(OSError):
+            oldest.shutdown(socket.SHUT_RDWR)  # its thread does the rest
+
+    def admit(self, request: socket.socket) -> bool:
+        """Says whether there is a place for a connection that has named the token, and keeps it."""
+        with self._guard:
+            if request not in self._asking or len(self._admitted) >= _MAX_CLIENTS:
+                return False
+            del self._asking[request]
+            self._admitted.add(request)
+            return True
 
     def _serve(self, request: socket.socket, client_address: Any) -> None:
         try:
@@ -428,6 +461,8 @@ class _Server(HTTPServer):
         with self._guard:
             self.shutdown_request(request)
             self._connections.pop(request, None)
+            self._asking.pop(request, None)
+            self._admitted.discard(request)
 
     def disconnect_all(self, grace_s: float) -> None:
         """Waits so long for clients to take what is left, then ends their connections."""
@@ -445,6 +480,37 @@ class _Server(HTTPServer):
 
 
 @final
+class _Request(io.RawIOBase):
+    """What a client asks, which has to come in time however it trickles.
+
+    The time-out of a socket begins anew with every byte.
+    """
+
+    def __init__(self, connection: socket.socket, timeout_s: float) -> None:
+        super().__init__()
+        self._connection, self._timeout_s = connection, timeout_s
+        self._until_s = time.monotonic() + timeout_s
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: WriteableBuffer, /) -> int:
+        """Reads what is there.
+
+        Raises:
+            TimeoutError: it is too late.
+        """
+        left_s = self._until_s - time.monotonic()
+        if left_s <= 0:
+            raise TimeoutError
+        self._connection.settimeout(left_s)
+        try:
+            return self._connection.recv_into(buffer)
+        finally:
+            self._connection.settimeout(self._timeout_s)  # of what is sent
+
+
+@final
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     timeout = _CLIENT_TIMEOUT_S
@@ -456,6 +522,9 @@ class _Handler(BaseHTTPRequestHandler):
     def setup(self) -> None:
         self.request.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)
         super().setup()
+        assert self.timeout is not None
+        self.rfile.close()
+        self.rfile = io.BufferedReader(_Request(self.connection, self.timeout))
 
     def version_string(self) -> str:
         return "m2fp-stream"
@@ -483,6 +552,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_error(HTTPStatus.FORBIDDEN)
         elif not self._is_authorized(query.get("token", [])):
             self.send_error(HTTPStatus.UNAUTHORIZED)
+        elif not self._ours.admit(self.connection):
+            self.send_error(HTTPStatus.SERVICE_UNAVAILABLE)
         elif parts.path == "/live.ts":
             self._stream()
         elif parts.path == "/live.m3u8":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import json
 import os
 import random
 import signal
@@ -15,12 +16,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import numpy as np
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+PATIENCE_S = 60.0
 
 _PR_CAPBSET_DROP = 24
 _CAP_DAC_OVERRIDE = 1
@@ -394,3 +397,78 @@ def test_an_interrupted_run_is_130_and_leaves_nothing(number: signal.Signals, he
         b"m2fp-stream: interrupted; nothing unfinished was kept\n",
     )
     assert snapshot(here) == before
+
+
+def run_into_a_pipe(here: Path, config: dict[str, object]) -> subprocess.Popen[bytes]:
+    """Starts a live run that writes into a pipe, and reads the beginning of what it writes."""
+    (here / "run.yaml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
+    process = subprocess.Popen(
+        [*program("run", "run.yaml"), "--stats=stats.json"],
+        cwd=here,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert os.read(process.stdout.fileno(), 9) == b"YUV4MPEG2"
+    return process
+
+
+PIPED = {
+    "capture": {"input": "synthetic"},
+    "synthetic": {"width": 160, "height": 120},
+    "pipe": {"enabled": True, "timeout_s": 1.0},
+}
+
+
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_live_run_ends_when_nobody_reads_its_pipe_any_more(leaves: bool, here: Path) -> None:
+    with run_into_a_pipe(here, PIPED) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        try:
+            if leaves:
+                process.stdout.close()  # otherwise the pipe fills, and nobody empties it
+            code = process.wait(PATIENCE_S)
+        finally:
+            process.kill()
+        lines = process.stderr.read().decode().splitlines()
+    errors = [line for line in lines if "error: " in line]
+    if leaves:  # how somebody who watches ends it
+        assert (code, errors) == (0, [])
+        assert any("pipe: the pipe's reader has gone" in line for line in lines)
+    else:
+        assert code == 5
+        assert errors == [
+            "m2fp-stream: error: the pipe's reader took nothing for 1 s; run again with one that "
+            "reads on"
+        ]
+
+
+def test_a_live_run_goes_on_without_its_pipe_while_another_sink_is_left(here: Path) -> None:
+    record = {"enabled": True, "folder": str(here), "preset": "ultrafast"}
+    with run_into_a_pipe(here, {**PIPED, "record": record}) as process:
+        assert process.stdout is not None
+        try:
+            process.stdout.close()
+            until_facts(here, lambda facts: facts["sinks"]["pipe"]["failures"] == 1)
+            before = facts_of(here)["sinks"]["recording"]["written"]
+            until_facts(here, lambda facts: facts["sinks"]["recording"]["written"] > before + 10)
+            process.send_signal(signal.SIGTERM)
+            code = process.wait(PATIENCE_S)
+        finally:
+            process.kill()
+    assert code == 130
+    assert not facts_of(here)["sinks"]["pipe"]["up"]
+    assert list(here.glob("m2fp-stream-*.mp4"))
+
+
+def facts_of(here: Path) -> Any:
+    return json.loads((here / "stats.json").read_text())
+
+
+def until_facts(here: Path, true: Callable[[Any], bool]) -> None:
+    end = time.monotonic() + PATIENCE_S
+    while not ((here / "stats.json").exists() and true(facts_of(here))):
+        assert time.monotonic() < end, "it did not come"
+        time.sleep(0.05)

@@ -156,6 +156,20 @@ def one_error(capsys: Capture) -> str:
         ("anonymize a.mp4 --audio keep", "--audio: invalid choice: 'keep'"),
         ("anonymize a.mp4 --parser m3fp", "--parser: expected embedded or m2fp, got 'm3fp'"),
         ("anonymize a.mp4 --parser m2fp --tiles 9", "--tiles: expected less than or equal to 8"),
+        ("anonymize a.mp4 --tiles 2", "--tiles: is for M2FP; add --parser m2fp or leave it out"),
+        ("anonymize a.mp4 --parser embedded --model-dir w", "--model-dir: is for M2FP; "),
+        ("parse d.jpg -o x.png --tiles 2", "--tiles: is for M2FP; "),
+        ("preview --source synthetic --model-dir w", "--model-dir: is for M2FP; "),
+        ("anonymize d.jpg --crf 3", "--crf: is for MP4 files; d.anonymized.jpg is none, leave it"),
+        ("anonymize d.jpg --preset fast", "--preset: is for MP4 files; "),
+        ("anonymize c.gif --crf 3", "--crf: is for MP4 files; c.anonymized.gif is none"),
+        ("anonymize a.mp4 -o x.gif --crf 3", "--crf: is for MP4 files; x.gif is none"),
+        ("anonymize d.jpg --start 1", "--start: is for videos and GIFs; d.jpg is none"),
+        ("anonymize d.jpg --end 1", "--end: is for videos and GIFs; d.jpg is none"),
+        ("anonymize c.gif d.jpg --preset fast", "--preset: is for MP4 files; "),
+        ("preview --no-window --full-screen", "--full-screen: there is no window (--no-window); "),
+        ("preview --no-window --mirror", "--mirror: there is no window (--no-window); "),
+        ("preview --no-window --no-mirror", "--no-mirror: there is no window (--no-window); "),
         ("anonymize a.mp4 --config nope.yaml", "nope.yaml: cannot read the configuration"),
         ("anonymize a.mp4 -o", "-o/--output: expected one argument"),
         ("anonymize a.mp4 -o a.mp4", "a.mp4: the output is the input"),
@@ -277,6 +291,81 @@ def test_a_bare_effect_ends_what_the_file_says_about_single_labels(
     (here / "c.yaml").write_text("policy: {effects: {hair: mosaic}}", encoding="utf-8")
     assert run("anonymize", "a.mp4", "--config", "c.yaml", "--effect", "solid") == 0
     assert (app.settings.policy.effect, app.settings.policy.effects) == ("solid", {})
+
+
+def test_options_of_m2fp_pass_where_a_file_switches_it_on(here: Path, app: FakeApp) -> None:
+    (here / "c.yaml").write_text("m2fp: {enabled: true}", encoding="utf-8")
+    assert run("anonymize", "a.mp4", "--config", "c.yaml", "--tiles", "2") == 0
+    assert app.settings.m2fp.tiles == 2
+
+
+def test_an_option_of_videos_passes_where_one_input_is_a_video(here: Path, app: FakeApp) -> None:
+    assert run("anonymize", "d.jpg", "a.mp4", "--crf", "3") == 0
+    assert run("anonymize", "d.jpg", "c.gif", "--start", "1", "--overwrite") == 0
+
+
+def test_what_a_file_says_about_m2fp_in_vain_is_told_once(
+    here: Path, app: FakeApp, capsys: Capture
+) -> None:
+    (here / "c.yaml").write_text("m2fp: {tiles: 2, threads: 2, kind: lip}", encoding="utf-8")
+    assert run("anonymize", "a.mp4", "b.mkv", "--config", "c.yaml") == 0
+    assert capsys.readouterr().err == (
+        "m2fp-stream: m2fp.kind, m2fp.tiles: set in vain, for M2FP is off; m2fp.enabled or "
+        "--parser m2fp switches it on\n"
+    )
+    for words in ("--parser embedded", "--parser m2fp"):
+        command = f"anonymize a.mp4 --config c.yaml --overwrite {words}"
+        assert run(*command.split()) == 0
+        assert capsys.readouterr().err == ""
+
+
+@pytest.fixture
+def live(monkeypatch: Patch) -> list[Settings]:
+    """The settings with which live runs were started; nothing runs."""
+    started: list[Settings] = []
+    names = ("frames", "frames_wholly_covered", "parses", "dropped", "reconnects", "uptime_s")
+
+    def run_live(settings: Settings, **_: object) -> dict[str, int]:
+        started.append(settings)
+        return dict.fromkeys(names, 0)
+
+    monkeypatch.setattr("m2fp_stream.app_live.run_live", run_live)
+    return started
+
+
+@pytest.mark.parametrize(
+    ("words", "file", "variable", "mirrored"),
+    [
+        ("", None, None, True),
+        ("--camera 1", None, None, True),
+        ("--source synthetic", None, None, False),
+        ("--source synthetic --mirror", None, None, True),
+        ("--no-mirror", None, None, False),
+        ("", "false", None, False),
+        ("", "true", None, True),
+        ("--source synthetic", "true", None, True),
+        ("", None, "false", False),
+        ("", "true", "false", False),
+        ("--mirror", "false", "false", True),
+        ("--no-mirror", "true", "true", False),
+    ],
+)
+def test_a_cameras_window_is_a_mirror_unless_somebody_said_otherwise(
+    words: str,
+    file: str | None,
+    variable: str | None,
+    mirrored: bool,
+    here: Path,
+    live: list[Settings],
+    monkeypatch: Patch,
+) -> None:
+    if file is not None:
+        (here / "c.yaml").write_text(f"window: {{mirror: {file}}}", encoding="utf-8")
+        words += " --config c.yaml"
+    if variable is not None:
+        monkeypatch.setenv("M2FP_STREAM_WINDOW__MIRROR", variable)
+    assert run("preview", *words.split()) == 0
+    assert [settings.window.mirror for settings in live] == [mirrored]
 
 
 # -- one input -------------------------------------------------------------------------------------
@@ -574,10 +663,34 @@ def test_a_child_process_understands_what_it_is_given(here: Path, app: FakeApp) 
     options = "--hide face,hair --effect solid --effect hair=mosaic --crf 3 --end 1:00 --salvage "
     options += "--parser m2fp --model-dir weights --tiles 2"
     words = ["a.mp4", *options.split()]
-    again = cli._as_arguments(commands["anonymize"].parse_args(words))
+    args = commands["anonymize"].parse_args(words)
+    again = cli._as_arguments(args, cli._Job(Path("a.mp4"), Path("2.mp4")))
     assert run("anonymize", *words, "-o", "1.mp4") == 0
     assert run("anonymize", "a.mp4", *again, "-o", "2.mp4") == 0
     assert app.calls[0][2] == app.calls[1][2] != Settings()
+
+
+def test_a_child_process_gets_nothing_that_its_file_has_no_use_for(
+    here: Path, app: FakeApp, monkeypatch: Patch, capsys: Capture
+) -> None:
+    started: list[list[str]] = []
+    real = subprocess.Popen
+
+    def popen(command: list[str], **_: Any) -> subprocess.Popen[bytes]:
+        started.append(command[3:])
+        return real([sys.executable, "-c", ""])
+
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    (here / "c.yaml").write_text("m2fp: {tiles: 2}", encoding="utf-8")
+    options = "--hide face --crf 3 --preset fast --start 1 --end 2 --config c.yaml --jobs 2"
+    assert run("anonymize", "a.mp4", "d.jpg", *options.split()) == 0
+    assert capsys.readouterr().err.count("m2fp.tiles: set in vain") == 1
+    for words in started:
+        assert run(*words) == 0
+        assert app.settings.policy.hide == "face"
+    assert capsys.readouterr().err == ""  # the batch has said it
+    crfs = {call[0].name: call[2].output.crf for call in app.calls}
+    assert crfs == {"a.mp4": 3, "d.jpg": Settings().output.crf}
 
 
 def test_an_interrupted_batch_ends_its_processes(here: Path, monkeypatch: Patch) -> None:

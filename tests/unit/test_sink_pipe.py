@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import logging
 import os
 import subprocess
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
@@ -17,12 +19,14 @@ import pytest
 from pydantic import ValidationError
 
 from m2fp_stream.core.errors import SinkError, UsageError
+from m2fp_stream.pipeline import outlet
 from m2fp_stream.sinks import pipe
 from m2fp_stream.sinks.pipe import PipeOptions, PipeSink
 from tests import media
 
 MICROSECOND = Fraction(1, 1_000_000)
 SIZE = (96, 64)
+PATIENCE_S = 30.0
 _EXACT = ("-sws_flags", "accurate_rnd+full_chroma_int+bilinear")
 
 
@@ -163,6 +167,75 @@ def test_a_reader_that_takes_nothing_is_not_waited_for_for_ever(
         sink(writer, (320, 240), timeout_s=1.0) as out,
     ):
         out.write(frame(0, 0, (320, 240)))
+
+
+class Feed:
+    """A pipe in an outlet, as a live run has it, and frames that keep coming."""
+
+    def __init__(self, writer: BinaryIO, size_wh: tuple[int, int]) -> None:
+        self.made = 0
+        self.notices: list[str] = []
+        self._writer, self._size_wh = writer, size_wh
+        self.outlet = outlet.Outlet("pipe", self._make, keep=2, on_notice=self.notices.append)
+        self.outlet.open(size_wh)
+        self._number = 0
+
+    def _make(self, size_wh: tuple[int, int]) -> PipeSink:
+        self.made += 1
+        return sink(self._writer, size_wh, timeout_s=1.0)
+
+    def until(self, true: Callable[[], object]) -> None:
+        """Offers frames until something is so."""
+        end = time.monotonic() + PATIENCE_S
+        while not true():
+            assert time.monotonic() < end, "it did not come"
+            self._number += 1
+            self.outlet.offer(frame(self._number, self._number * 33_333, self._size_wh))
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Outlets that try again do so at once."""
+    monkeypatch.setattr(outlet, "_FIRST_WAIT_S", 0.01)
+    monkeypatch.setattr(outlet, "_LONGEST_WAIT_S", 0.01)
+
+
+@pytest.mark.usefixtures("impatient")
+def test_after_a_readers_pause_no_second_stream_begins_inside_the_first(
+    ends: tuple[BinaryIO, BinaryIO],
+) -> None:
+    reader, writer = ends
+    feed = Feed(writer, (320, 240))
+    feed.until(lambda: feed.outlet.failures)
+    got: list[bytes] = []
+    thread = threading.Thread(target=lambda: got.append(reader.read()))
+    thread.start()
+    before = feed.outlet.dropped
+    feed.until(lambda: feed.outlet.dropped > before + 20 or feed.made > 1)
+    feed.outlet.close(complete=True)
+    writer.close()
+    thread.join()
+    assert got[0].startswith(b"YUV4MPEG2")
+    assert got[0].count(b"YUV4MPEG2") == feed.made == 1
+    assert feed.notices == [f"pipe: {feed.outlet.over}"]
+    assert "took nothing for 1 s" in feed.notices[0]
+
+
+@pytest.mark.usefixtures("impatient")
+def test_a_reader_that_went_is_told_once_and_written_to_no_more(
+    ends: tuple[BinaryIO, BinaryIO],
+) -> None:
+    reader, writer = ends
+    feed = Feed(writer, SIZE)
+    reader.close()
+    feed.until(lambda: feed.outlet.dropped > 20)
+    feed.outlet.close(complete=True)
+    assert (feed.outlet.failures, feed.outlet.up, feed.made) == (1, False, 1)
+    assert feed.outlet.error is None  # other outlets go on
+    assert isinstance(feed.outlet.over, SinkError)
+    assert feed.outlet.over.errno == errno.EPIPE
+    assert feed.notices == ["pipe: the pipe's reader has gone; run again for another one"]
 
 
 def test_a_slow_reader_gets_fewer_repeats(

@@ -228,6 +228,45 @@ def test_recordings_are_deleted_until_the_rest_fits_but_never_the_newest(tmp_pat
     assert path.stat().st_size > 1_000_000
 
 
+def in_a_year(path: Path, more_s: int = 0) -> None:
+    """Dates a file as if the clock had been set back a year since it was written."""
+    then = time.time() + 365 * 86_400 + more_s
+    os.utime(path, (then, then))
+
+
+def test_after_the_clock_went_back_before_the_run_its_newest_recordings_stay(
+    tmp_path: Path,
+) -> None:
+    """A computer without a clock of its own comes up in January, beside files of November."""
+    for number in range(4):
+        path = tmp_path / f"m2fp-stream-2099110{number + 1}-000000.mp4"
+        path.write_bytes(b"\0")
+        in_a_year(path, number)
+    with sink(tmp_path, keep_files=4) as out:
+        for number in range(4):
+            out.write(frame(number, BOOT + number * 1_000_000))
+            finished = [path for path in tmp_path.glob("*.mp4") if path.stat().st_size > 1]
+            assert len(finished) == out.complete_segments == number
+        out.finish()
+    assert [read(path)[0] for path in recordings(tmp_path)] == [[0], [1], [2], [3]]
+
+
+def test_after_the_clock_went_back_during_the_run_the_oldest_are_deleted_still(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(time, "strftime", lambda _: "20991101-000000")
+    with sink(tmp_path, keep_files=2) as out:
+        for number in range(3):
+            out.write(frame(number, BOOT + number * 1_000_000))
+        for path in tmp_path.glob("m2fp-stream-*.mp4"):
+            in_a_year(path)  # and the same names come once more
+        for number in range(3, 6):
+            out.write(frame(number, BOOT + number * 1_000_000))
+        out.finish()
+    kept = sorted(read(path)[0] for path in tmp_path.iterdir())
+    assert kept == [[4], [5]]
+
+
 def test_everything_is_kept_by_default(tmp_path: Path) -> None:
     before = old(tmp_path / "m2fp-stream-20210101-000000.mp4", 300)
     with sink(tmp_path) as out:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import logging
@@ -19,7 +20,14 @@ import pytest
 from pydantic import ValidationError
 
 from m2fp_stream.core.errors import SinkError
-from m2fp_stream.sinks.serve import _CLIENT_BYTES, _MAX_CLIENTS, ServeOptions, ServeSink, _Queue
+from m2fp_stream.sinks.serve import (
+    _CLIENT_BYTES,
+    _MAX_ASKING,
+    _MAX_CLIENTS,
+    ServeOptions,
+    ServeSink,
+    _Queue,
+)
 from tests import media
 
 MICROSECOND = Fraction(1, 1_000_000)
@@ -37,6 +45,14 @@ def sink(size_wh: tuple[int, int] = SIZE, **options: Any) -> ServeSink:
 @pytest.fixture
 def served() -> Iterator[ServeSink]:
     with sink() as out:
+        yield out
+
+
+@pytest.fixture(scope="module")
+def standing() -> Iterator[ServeSink]:
+    """One with a complete segment, for requests that leave nothing behind: opening takes time."""
+    with sink() as out:
+        write(out, 0, 30)
         yield out
 
 
@@ -262,10 +278,10 @@ PATHS = ("/live.ts", "/live.m3u8", "/segment-0.ts")
     ],
 )
 def test_nothing_is_served_without_the_token(
-    served: ServeSink, path: str, method: str, query: str, authorization: str | None
+    standing: ServeSink, path: str, method: str, query: str, authorization: str | None
 ) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
-    status, body, _ = get(served, path + query, method, **headers)
+    status, body, _ = get(standing, path + query, method, **headers)
     assert status == 401
     assert body in (b"", b"Unauthorized\n")
 
@@ -300,11 +316,10 @@ def test_a_head_request_gets_headers_alone(served: ServeSink, path: str) -> None
     ],
 )
 def test_a_name_that_somebody_gave_this_server_is_refused(
-    served: ServeSink, host: str, status: int
+    standing: ServeSink, host: str, status: int
 ) -> None:
-    write(served, 0, 30)
     path = f"/segment-0.ts?token={TOKEN}"
-    assert get(served, path, Host=host.format(port=served.address[1]))[0] == status
+    assert get(standing, path, Host=host.format(port=standing.address[1]))[0] == status
 
 
 @pytest.mark.parametrize(
@@ -324,10 +339,9 @@ def test_a_name_that_somebody_gave_this_server_is_refused(
     ],
 )
 def test_odd_requests_get_a_plain_refusal(
-    served: ServeSink, request_text: str, status: int
+    standing: ServeSink, request_text: str, status: int
 ) -> None:
-    write(served, 0, 30)
-    with socket.create_connection(served.address, PATIENCE_S) as client:
+    with socket.create_connection(standing.address, PATIENCE_S) as client:
         client.sendall(request_text.encode())
         answer = client.makefile("rb").read()
     if answer.startswith(b"HTTP"):
@@ -487,12 +501,78 @@ def test_one_client_too_many_is_turned_away(served: ServeSink) -> None:
             client.close()
 
 
+@pytest.mark.parametrize(
+    "beginning", [b"", f"GET /live.ts?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\nX: ".encode()]
+)
+def test_a_request_that_trickles_is_cut_off(
+    monkeypatch: pytest.MonkeyPatch, beginning: bytes
+) -> None:
+    monkeypatch.setattr("m2fp_stream.sinks.serve._Handler.timeout", 0.5)
+    with sink() as out, socket.create_connection(out.address, PATIENCE_S) as slow:
+        slow.sendall(beginning)
+        until(lambda: out.clients == 1)
+        slow.setblocking(False)
+
+        def gone() -> bool:
+            with contextlib.suppress(OSError):
+                slow.send(b"x")
+            time.sleep(0.05)
+            return out.clients == 0
+
+        until(gone)
+
+
+def test_who_watches_may_take_longer_than_a_request_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The control of the test above: what has to come in time is the request."""
+    monkeypatch.setattr("m2fp_stream.sinks.serve._Handler.timeout", 0.5)
+    with sink() as out, watch(out) as client:
+        until(lambda: watchers(out))
+        end = time.monotonic() + 1.5
+        number = 0
+        while time.monotonic() < end:
+            write(out, number, 1)
+            number += 1
+            assert client.recv(1 << 16)
+        assert watchers(out) == 1
+
+
+def test_strangers_who_say_nothing_keep_out_nobody_who_has_the_token(served: ServeSink) -> None:
+    write(served, 0, 30)
+    with contextlib.ExitStack() as opened:
+        opened.enter_context(watch(served))
+        until(lambda: watchers(served))
+        strangers = [
+            opened.enter_context(socket.create_connection(served.address, PATIENCE_S))
+            for _ in range(_MAX_CLIENTS + _MAX_ASKING + 3)
+        ]
+        for _ in range(3):
+            assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 200
+        assert watchers(served) == 1
+        assert strangers[0].recv(1) == b"", "the oldest made room"
+        until(lambda: served.clients <= 1 + _MAX_ASKING)
+
+
+def test_there_is_an_end_to_connections_and_their_threads(
+    served: ServeSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("m2fp_stream.sinks.serve._MAX_CONNECTIONS", 2)
+    with watch(served), watch(served) as last:
+        until(lambda: watchers(served) == 2)
+        assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 503
+        assert served.clients == 2
+        last.close()
+        write(served, 0, 60)
+        until(lambda: served.clients == 1)
+        assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 200
+
+
 @pytest.mark.parametrize("end", ["finish", "abort", "leave"])
 def test_connections_that_ask_nothing_end_with_the_sink(
     monkeypatch: pytest.MonkeyPatch, end: str
 ) -> None:
     # Far beyond what ending them takes, so that it is the sink that ends them.
     monkeypatch.setattr("m2fp_stream.sinks.serve._Handler.timeout", PATIENCE_S)
+    monkeypatch.setattr("m2fp_stream.sinks.serve._GOODBYE_S", 0.1)
     began = time.monotonic()
     with sink() as out, socket.create_connection(out.address, PATIENCE_S) as idle:
         until(lambda: out.clients == 1)

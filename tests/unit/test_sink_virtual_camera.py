@@ -31,7 +31,7 @@ from m2fp_stream.core.errors import SealError, SinkError
 from m2fp_stream.core.plan import Unknown, Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import SafeFrame
-from m2fp_stream.sinks import camera_feeder
+from m2fp_stream.sinks import camera_feeder, virtual_camera
 from m2fp_stream.sinks.camera_feeder import Feeder, Spec
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
 from tests import media
@@ -307,7 +307,9 @@ def test_simulated_a_killed_feeder_is_an_error_and_a_new_sink_works(
 
 
 @with_library
-def test_simulated_a_stopped_feeder_never_holds_up_write_and_is_killed(opened: Open) -> None:
+def test_simulated_a_stopped_feeder_never_holds_up_write_and_is_killed(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sink = opened()
     pid = sink.pid
     assert pid is not None
@@ -315,13 +317,18 @@ def test_simulated_a_stopped_feeder_never_holds_up_write_and_is_killed(opened: O
     for number in range(5):
         sink.write(frame(number))
     assert sink.dropped == 3  # both buffers are on their way
-    assert "not answered for 2 s" in written_until_it_fails(sink)
+    monkeypatch.setattr(virtual_camera, "_ANSWER_S", 0.5)
+    assert "not answered for 0.5 s" in written_until_it_fails(sink)
     assert not psutil.pid_exists(pid)
 
 
 @with_library
-def test_simulated_a_device_that_hangs_is_noticed(opened: Open) -> None:
-    assert "not answered for 2 s" in written_until_it_fails(opened(device="hanging-3"))
+def test_simulated_a_device_that_hangs_is_noticed(
+    opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sink = opened(device="hanging-3")
+    monkeypatch.setattr(virtual_camera, "_ANSWER_S", 0.5)
+    assert "not answered for 0.5 s" in written_until_it_fails(sink)
 
 
 @with_library

@@ -215,19 +215,31 @@ class Driven:
         )
         return int(found.split()[0]) if found.split() else None
 
+    def seen(self) -> int:
+        """Returns the id of the window as soon as it is on the screen."""
+        found: list[int | None] = []
+
+        def comes() -> bool:
+            found.append(self.window())
+            return found[-1] is not None
+
+        assert until(comes), "no window came"
+        assert found[-1] is not None
+        return found[-1]
+
     def press(self, key: str) -> None:
-        self.run("xdotool", "windowfocus", "--sync", str(self.window()), "key", key)
+        self.run("xdotool", "windowfocus", "--sync", str(self.seen()), "key", key)
 
     def geometry(self) -> tuple[int, int, int, int]:
-        """Returns x, y, width and height of the window."""
-        text = self.run("xdotool", "getwindowgeometry", "--shell", str(self.window()))
+        """Returns x, y, width and height of the window, which is to be on the screen soon."""
+        text = self.run("xdotool", "getwindowgeometry", "--shell", str(self.seen()))
         values = dict(re.findall(r"^(\w+)=(-?\d+)$", text, re.MULTILINE))
         return tuple(int(values[name]) for name in ("X", "Y", "WIDTH", "HEIGHT"))  # type: ignore[return-value]  # four
 
     def screen(self) -> NDArray[np.uint8]:
         """Returns what is on the screen, (H, W, 3) uint8 BGR."""
         done = subprocess.run(
-            ["import", "-window", "root", "png:-"],
+            ["import", "-window", "root", "ppm:-"],
             env=self.environment,
             capture_output=True,
             check=True,
@@ -404,9 +416,7 @@ def test_a_frame_larger_than_the_screen_starts_smaller_in_its_aspect(opened: Ope
 def test_closing_the_window_says_quit_once_and_it_stays_closed(opened: Open) -> None:
     driven = opened(title="to be closed")
     driven.show("card", [SIZE_WH, 0])
-    found = driven.window()
-    assert found is not None
-    close_by_hand(driven.environment["DISPLAY"], found)
+    close_by_hand(driven.environment["DISPLAY"], driven.seen())
     assert driven.line() == "key quit"
     assert until(lambda: driven.window() is None)
     driven.show("card", [SIZE_WH, 1])
