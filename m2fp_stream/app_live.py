@@ -48,7 +48,7 @@ from .sources.live import LIVE_TIME_BASE, RealtimeSource
 from .sources.stream import StreamSource
 from .sources.synthetic import SyntheticSource
 
-__all__ = ["run_live", "write_facts"]
+__all__ = ["page_hello", "run_live", "write_facts"]
 
 _FAR_EVERY: Final = 2
 """Full parses that share a look for people far away: it is two fifths of a full parse's time."""
@@ -69,6 +69,10 @@ _KEEP_SHOWN: Final = 2
 
 _KEEP_WRITTEN: Final = 60
 """Frames that may wait for an encoder; two seconds at 30 frames a second."""
+
+_RECORD_PATIENCE_S: Final = 300.0
+"""What a recording gets to be completed at the end: its index is moved to the front, for which an
+hour of it is read and written once more."""
 
 
 def run_live(
@@ -125,7 +129,11 @@ def run_live(
             level = dial.stronger() if key is Key.STRONGER else dial.configured()
             say(f"covered now: {level.value}")
 
-    outlets = _outlets(config, composer, on_key, say, on_address or (lambda _: None), out)
+    def rate() -> Fraction | None:
+        known = capture.connect().average_rate
+        return None if known is None or known < 1 else known  # some streams state nonsense
+
+    outlets = _outlets(config, composer, on_key, say, on_address or (lambda _: None), out, rate)
     if page is not None:
         outlets.append(
             _page_outlet(page, config, composer, dial, lambda: page.tell(run.facts()), say)
@@ -284,12 +292,30 @@ def _outlets(
     say: Callable[[str], None],
     on_address: Callable[[str], None],
     out: BinaryIO | None,
+    rate: Callable[[], Fraction | None],
 ) -> list[Outlet]:
-    """Returns an outlet for each sink that is switched on; none is open yet."""
+    """Returns an outlet for each sink that is switched on; none is open yet.
+
+    `rate` says how many frames a second the source gives; asked when it is open.
+    """
     outlets: list[Outlet] = []
 
-    def add(name: str, make: Callable[[tuple[int, int]], Sink[SafeFrame]], keep: int) -> None:
-        outlets.append(Outlet(name, make, keep=keep, on_notice=say))
+    def add(
+        name: str,
+        make: Callable[[tuple[int, int]], Sink[SafeFrame]],
+        keep: int,
+        patience_s: float = 0.0,
+    ) -> None:
+        outlets.append(
+            Outlet(
+                name,
+                make,
+                keep=keep,
+                patience_s=patience_s,
+                on_patience=_rearmed(say),
+                on_notice=say,
+            )
+        )
 
     if config.window.enabled:
         outlets.append(
@@ -306,7 +332,10 @@ def _outlets(
         add(
             "virtual camera",
             lambda size_wh: VirtualCameraSink(
-                config.virtual_camera, size_wh=size_wh, card=_card(composer, size_wh)
+                config.virtual_camera,
+                size_wh=size_wh,
+                card=_card(composer, size_wh),
+                rate=rate(),
             ),
             _KEEP_SHOWN,
         )
@@ -320,6 +349,7 @@ def _outlets(
                 time_base=LIVE_TIME_BASE,
             ),
             _KEEP_WRITTEN,
+            _RECORD_PATIENCE_S,
         )
     if config.push.enabled:
         add(
@@ -358,10 +388,37 @@ def _outlets(
     return outlets
 
 
+def _rearmed(say: Callable[[str], None]) -> Callable[[], None]:
+    """Returns what lets a second Ctrl-C end a wait, where the first has switched signals off."""
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+
+    def again() -> None:
+        if threading.current_thread() is not threading.main_thread():
+            return
+        for number, handler in before.items():
+            if callable(handler) and signal.getsignal(number) is signal.SIG_IGN:
+                signal.signal(number, handler)
+        if callable(signal.getsignal(signal.SIGINT)):
+            say("interrupt again to give it up")
+
+    return again
+
+
 def _floor(config: Settings) -> CoverLevel:
     """Returns what viewers of the page cannot go below: what is configured."""
     hidden = BODY_PARTS.covering(config.policy.hidden_labels())
     return CoverLevel.PERSON if Label.HUMAN in hidden else CoverLevel.PARTS
+
+
+def page_hello(config: Settings) -> PageHello:
+    """Returns what viewers of the page are told, before anything runs."""
+    elsewhere = (config.record, config.push, config.serve, config.virtual_camera, config.pipe)
+    return PageHello(
+        config.policy.hide,
+        _floor(config),
+        stored=any(sink.enabled for sink in elsewhere),
+        delay_s=config.live.max_delay_s,
+    )
 
 
 def _page_outlet(
@@ -375,8 +432,7 @@ def _page_outlet(
     """Returns the outlet to the page, whose viewers turn the dial."""
     if page.wish is not None:
         dial.turn(page.wish.level, silhouette=page.wish.silhouette)
-    stored = config.record.enabled or config.push.enabled or config.serve.enabled
-    hello = PageHello(config.policy.hide, dial.floor, stored)
+    hello = page_hello(config)
 
     def state() -> PageState:
         wish = dial.wish
@@ -398,7 +454,7 @@ def _page_outlet(
             max_side=config.page.max_side,
             quality=config.page.quality,
         ),
-        keep=_KEEP_SHOWN,
+        keep=PageSink.KEEP,
         on_notice=say,
     )
 

@@ -7,7 +7,7 @@ outline), and the carried part maps of a frame into its `CoverPlan`.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Final, Literal, final
 
@@ -135,13 +135,17 @@ class Findings:
     Attributes:
         regions: one (h, w) uint8 part map a person: the `Label` of what is hidden there, 0 where
             nothing is. Margins are in it.
-        people: (h, w) uint8, 1 where the parse saw anything of a person (hidden or not).
+        people: (h, w) uint8, 1 where the parse saw anything of a person (hidden or not). It
+            explains motion, so it holds nobody's body that is only presumed, and no margin.
         thorough: False where the parse was a glance: who is not in it may be there.
+        whole: (h, w) uint8, 1 where hiding the whole person would cover, presumed bodies and
+            margins too; None where nobody asked. It explains nothing.
     """
 
     regions: tuple[NDArray[np.uint8], ...]
     people: NDArray[np.uint8]
     thorough: bool = True
+    whole: NDArray[np.uint8] | None = None
 
 
 @final
@@ -159,26 +163,51 @@ class Policy:
             for label, effect in self._effects.items()
         }
 
-    def findings(self, result: ParseResult) -> Findings:
-        """Returns what `result` hides; `must_cover` is hidden under every policy."""
+    def findings(self, result: ParseResult, *, whole: bool = False) -> Findings:
+        """Returns what `result` hides; `must_cover` is hidden under every policy.
+
+        Args:
+            result: of a parse.
+            whole: whether `Findings.whole` is wanted, for who may choose to hide more later.
+        """
         hidden = result.labels.covering(self.options.hidden_labels())
+        everything = result.labels.ids - {Label.BACKGROUND}
         if Label.HUMAN in hidden:  # the whole person: a part of it may lie under any label
-            hidden = result.labels.ids - {Label.BACKGROUND}
+            hidden = everything
+        regions = self._regions(result, hidden)
+        outline: NDArray[np.uint8] | None = None
+        if whole:
+            bodies = regions if hidden == everything else self._regions(result, everything)
+            outline = np.zeros(result.label_map.shape, np.uint8)
+            for region in (*regions, *bodies):
+                outline |= (region > 0).astype(np.uint8)
+        return Findings(regions, self._people(result), result.thorough, outline)
+
+    def _people(self, result: ParseResult) -> NDArray[np.uint8]:
+        """Returns 1 where the parse saw anything of a person."""
         level = int(self.options.threshold * 255)
-        wanted = np.zeros(256, np.uint8)
-        for label in hidden:
-            wanted[label] = label
-        parts = np.asarray(cv2.LUT(result.label_map, wanted), np.uint8)
         people = (result.label_map > 0) | result.must_cover
-        # Together: a pixel that is hair or face, but not known which, is as sensitive as either.
-        total = np.zeros(parts.shape, np.uint16)
-        strongest = np.zeros(parts.shape, np.uint8)
-        likeliest = np.zeros(parts.shape, np.uint8)
         for layer, group in zip(result.evidence, result.groups, strict=True):
             # Parts that are only presumed, since nobody looked, explain no motion: where a parser
             # has a layer for people, that one says where they are.
             if group in _GROUP_LABEL or not _GROUP_LABEL.keys() & set(result.groups):
                 people |= layer > level
+        return people.astype(np.uint8)
+
+    def _regions(
+        self, result: ParseResult, hidden: frozenset[Label]
+    ) -> tuple[NDArray[np.uint8], ...]:
+        """Returns one part map a person, with margin, of what is hidden if `hidden` is."""
+        level = int(self.options.threshold * 255)
+        wanted = np.zeros(256, np.uint8)
+        for label in hidden:
+            wanted[label] = label
+        parts = np.asarray(cv2.LUT(result.label_map, wanted), np.uint8)
+        # Together: a pixel that is hair or face, but not known which, is as sensitive as either.
+        total = np.zeros(parts.shape, np.uint16)
+        strongest = np.zeros(parts.shape, np.uint8)
+        likeliest = np.zeros(parts.shape, np.uint8)
+        for layer, group in zip(result.evidence, result.groups, strict=True):
             label = _GROUP_LABEL.get(group) or parse_label_name(group)
             if label in hidden:
                 total += layer
@@ -188,11 +217,7 @@ class Policy:
         sure = (total > level) & (parts == 0)
         parts[sure] = likeliest[sure]
         parts[result.must_cover & (parts == 0)] = Label.HUMAN
-        return Findings(
-            tuple(self._with_margin(region) for region in _by_person(parts, result.instances)),
-            people.astype(np.uint8),
-            result.thorough,
-        )
+        return tuple(self._with_margin(region) for region in _by_person(parts, result.instances))
 
     def plan(
         self,
@@ -228,15 +253,29 @@ class Policy:
         return CoverPlan(frame_id=frame_id, size_wh=size_wh, cover=cover, fills=tuple(fills))
 
     def _with_margin(self, region: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        box = cv2.boundingRect(region)
         # The border of the map is no border of the region: a body cut by it is as wide as it looks.
-        inside = cv2.copyMakeBorder((region > 0).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE)
+        inside = cv2.copyMakeBorder(
+            (region[_around(box, 1)] > 0).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE
+        )
         inscribed = float(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
         radius = math.ceil(self.options.margin * min(inscribed, max(region.shape)))
         if radius < 1:
             return region
         kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-        grown = np.asarray(cv2.dilate(region, kernel), np.uint8)
+        near = _around(box, radius)
+        grown = region.copy()
+        grown[near] = cv2.dilate(region[near], kernel)
         return np.where(region > 0, region, grown)
+
+
+def _around(box: Sequence[int], reach: int) -> tuple[slice, slice]:
+    """Returns rows and columns up to `reach` pixels around an (x, y, width, height) box."""
+    x, y, width, height = box
+    return (
+        slice(max(0, y - reach), y + height + reach),
+        slice(max(0, x - reach), x + width + reach),
+    )
 
 
 def _values(array: NDArray[np.uint8] | NDArray[np.uint16]) -> list[int]:

@@ -113,6 +113,10 @@ class Inbox:
         """Notified with every frame; others may use it to wake whoever waits for frames."""
         self.ended = False
         self.dropped = 0
+        self.every = 1
+        """Of the frames that come only each so-manieth is taken, evenly; anybody may set it."""
+        self._turn = 0
+        self._skipped_restart = False
 
     def put(self, captured: Captured) -> None:
         """Adds a frame; never waits."""
@@ -120,6 +124,14 @@ class Inbox:
             if self.ended:
                 captured.frame.release()
                 return
+            self._turn = (self._turn + 1) % self.every
+            if self._turn:
+                self._skipped_restart |= captured.restart
+                captured.frame.release()
+                return
+            if self._skipped_restart:
+                captured = Captured(captured.frame, restart=True, duration=captured.duration)
+                self._skipped_restart = False
             while len(self._frames) >= self._size:
                 old = self._frames.popleft()
                 self._lost_restart |= old.restart

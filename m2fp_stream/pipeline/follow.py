@@ -45,7 +45,8 @@ class Verdict:
     Attributes:
         frame_id: the frame.
         covered: what is hidden, at the size of the small picture; None where nothing is known.
-        people: (h, w) uint8, 1 where anybody may be; what is covered when parses are late.
+        people: (h, w) uint8, 1 where anybody may be, bodies that are only presumed and margins
+            too; what is covered when parses are late, or on request.
         age_s: seconds to the nearest parse that this rests on.
         parsed: this very frame was parsed.
         why: where `covered` is None, the reason.
@@ -72,6 +73,8 @@ class _Moment:
     ahead: Link | None  # from the frame before; aligned only
     state: State | None = None
     people: Mask | None = None
+    whole: Mask | None = None  # like `people`, but as hiding the whole person would cover
+    held: Mask | None = None  # of `whole`: who was not in the last full parse
     parse_s: float = -1.0
     judged: bool = False
 
@@ -279,12 +282,23 @@ class Follower:
         )
         height, width = moment.small.grey.shape
         people = np.minimum(shrink_map(findings.people, (width, height)), 1).astype(np.uint8)
+        whole = people.copy()
+        if findings.whole is not None:  # grown as tracks are when they are made of regions
+            bodies = np.minimum(shrink_map(findings.whole, (width, height)), 1).astype(np.uint8)
+            whole |= grow(bodies, 1)
+        held = moment.held
+        if findings.thorough:
+            held = _missed(moment, whole)
+            whole = whole if held is None else whole | held
         people |= (corrected.covered().parts > 0).astype(np.uint8)
-        if not findings.thorough and moment.people is not None:
-            people |= moment.people  # a glance does not say that somebody left
+        if not findings.thorough:  # a glance does not say that somebody left
+            people = people if moment.people is None else people | moment.people
+            whole = whole if moment.whole is None else whole | moment.whole
+        whole |= people
         if self._aligned:
-            self._settle(anchor, moment, corrected, people, thorough=findings.thorough)
-        moment.state, moment.people, moment.parse_s = corrected, people, moment.time_s
+            self._settle(anchor, moment, corrected, whole, thorough=findings.thorough)
+        moment.state, moment.people, moment.whole = corrected, people, whole
+        moment.held, moment.parse_s = held, moment.time_s
         self._failed = False
         # What a glance left open, or a full parse saw once: only full ones clear it.
         self._suspicious = lost or bool(corrected.guard.unexplained.any())
@@ -315,6 +329,10 @@ class Follower:
             later.state = self._tracker.step(earlier.state, later.back)
             if earlier.people is not None:
                 later.people = _carried(earlier.people, later.back)
+            if earlier.whole is not None:
+                later.whole = _carried(earlier.whole, later.back)
+            if earlier.held is not None:
+                later.held = _carried(earlier.held, later.back)
             later.parse_s = earlier.parse_s
         except _TRACKING_ERRORS as error:
             _log.warning("tracking failed: %s", type(error).__name__)
@@ -351,7 +369,7 @@ class Follower:
         return Verdict(
             moment.frame_id,
             state.covered().add_guard(state.guard.cover()),
-            moment.people,
+            moment.whole,
             max(0.0, moment.time_s - moment.parse_s),
             moment.parse_s == moment.time_s,
         )
@@ -361,7 +379,7 @@ class Follower:
         anchor: _Moment | None,
         parsed: _Moment,
         corrected: State,
-        people: Mask,
+        whole: Mask,
         *,
         thorough: bool,
     ) -> None:
@@ -379,7 +397,7 @@ class Follower:
         first_open = len(gap)
         if thorough and True in open_questions:
             first_open = open_questions.index(True)
-        state, outline, later = corrected, people, parsed
+        state, outline, later = corrected, whole, parsed
         for index in reversed(range(len(gap))):
             moment = gap[index]
             ahead = moment.state
@@ -397,7 +415,7 @@ class Follower:
                         unexplained = unexplained & state.guard.cover()
                     covered = covered.add_guard(unexplained)
                 age_s = min(moment.time_s - anchor.time_s, parsed.time_s - moment.time_s)
-                anybody = outline if moment.people is None else outline | moment.people
+                anybody = outline if moment.whole is None else outline | moment.whole
                 verdict = Verdict(
                     moment.frame_id, covered, anybody, max(0.0, age_s), moment is anchor
                 )
@@ -464,6 +482,17 @@ class Follower:
         if self._before is not None:
             self._before.wipe()
         self._before = moment.small
+
+
+def _missed(moment: _Moment, whole: Mask) -> Mask | None:
+    """Returns whose whole outline a full parse did not touch: held until the next one (P5)."""
+    if moment.whole is None:
+        return None
+    before = moment.whole if moment.held is None else moment.whole & (1 - moment.held)
+    _, components = cv2.connectedComponents(before)
+    seen = np.unique(components[whole > 0])
+    missed = before & ~np.isin(components, seen)
+    return missed.astype(np.uint8) if missed.any() else None
 
 
 def _carried(people: Mask, link: Link) -> Mask:

@@ -6,11 +6,13 @@
     presenter  composes once, in time; what is not judged in time is the card
     outlets    one thread a sink; a window lives in the thread that calls `run()`
 
-No queue can grow: capture's holds a few frames, the presenter's two seconds, an outlet's a few.
+No queue can grow: capture's and an outlet's hold a few frames, the presenter's what fits into a
+fixed share of memory.
 """
 
 from __future__ import annotations
 
+import errno
 import logging
 import threading
 import time
@@ -24,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..core.errors import M2FPStreamError, ModelError
+from ..core.errors import M2FPStreamError, ModelError, PromiseError
 from ..core.plan import Why
 from ..core.raw import RawFrame
 from ..core.records import ParseResult
@@ -39,7 +41,7 @@ from .follow import Follower
 from .outlet import Outlet
 from .present import Ages, Composer, Presenter
 from .refine import Refiner
-from .schedule import Schedule
+from .schedule import Coarseness, Schedule
 from .stats import LiveStats
 from .workers import ParserQueue
 
@@ -181,6 +183,19 @@ class LiveOptions(BaseModel):
             le=1280,
         ),
     ] = 640
+    min_parse_side: Annotated[
+        int,
+        Field(
+            title="Smallest parse size",
+            description=(
+                "The copy becomes no smaller than this where the machine cannot keep up, and no "
+                "smaller than half the parse size: small heads are missed in small copies. Where "
+                "even this is too slow, more is covered, as parses grow old."
+            ),
+            ge=160,
+            le=1280,
+        ),
+    ] = 320
     parse_deadline_s: Annotated[
         float,
         Field(
@@ -257,6 +272,7 @@ class LiveRun:
             longest_s=options.max_interval_s,
             side=options.parse_side,
             late_s=0.8 * max(0.1, options.person_after_s),
+            smallest_side=options.min_parse_side,
         )
         self._last_parse_s: float | None = None
 
@@ -267,11 +283,16 @@ class LiveRun:
     def run(self) -> None:
         """Runs until the source ends, `stop()` is called or something cannot be mended.
 
-        Whatever ends it, what the sinks got is completed.
+        Whatever ends it, what the sinks got is completed: each frame in it was covered by what was
+        known then, and an error that comes later takes nothing back. Dropped is what a sink has
+        begun where a promise could not be kept, composing failed, or the sink itself did so in
+        a way it does not know.
 
         Raises:
-            SourceError: the source cannot be opened, or a file cannot be read on.
-            SinkError, UsageError: a sink cannot be opened.
+            SourceError: the source cannot be opened, or a file cannot be read on; what was read
+                before is shown first.
+            SinkError, UsageError: a sink cannot be opened, or the last one has failed for good (a
+                reader of a pipe that leaves just ends the run).
             ModelError: the parser cannot be started.
             PromiseError: a promise could not be kept.
         """
@@ -280,7 +301,6 @@ class LiveRun:
         opened: list[Outlet] = []
         presenter: Presenter | None = None
         follower: threading.Thread | None = None
-        complete = False
         try:
             size_wh = self._capture.connect().size_wh
             for outlet in self._outlets:
@@ -294,9 +314,8 @@ class LiveRun:
             follower.start()
             self._capture.start(self._inbox)
             self._watch(presenter, follower)
-            complete = True
-        except KeyboardInterrupt:
-            complete = True  # how a live run is ended
+        except PromiseError as error:
+            self._error = self._error or error
             raise
         finally:
             ended = self._inbox.ended and not self._stopping.is_set()
@@ -308,11 +327,12 @@ class LiveRun:
                 follower.join()
             self._inbox.end(drop=True)  # what a follower that failed left there
             if presenter is not None:
-                presenter.close(show_rest=complete and ended)
-                complete = complete and presenter.error is None
-            for outlet in opened:
-                outlet.close(complete=complete)
+                presenter.close(show_rest=ended and self._is_safe(presenter))
+            for outlet in sorted(opened, key=lambda one: one.patience_s):  # the slow ones last
+                outlet.close(complete=self._is_safe(presenter))
         self._raise_error(presenter)
+        if self._capture.error is not None:
+            raise self._capture.error
 
     def facts(self) -> dict[str, Any]:
         """Returns what was measured so far, as JSON values."""
@@ -364,6 +384,9 @@ class LiveRun:
                 busy |= outlet.pump()
             alive = follower.is_alive()
             self._raise_error(presenter)
+            if self._outlets and all(outlet.over is not None for outlet in self._outlets):
+                self._raise_over()
+                return  # whoever looked has left
             if not alive:
                 return  # the source ended, and every frame was judged
             if time.monotonic() - second_s >= _OBSERVE_S:
@@ -372,15 +395,31 @@ class LiveRun:
             if not busy:
                 self._stopping.wait(_TICK_S)
 
-    def _raise_error(self, presenter: Presenter) -> None:
-        for error in (
+    def _errors(self, presenter: Presenter | None) -> list[BaseException]:
+        """Returns what ends the run. A source that fails does not: it ends as a source ends."""
+        errors = (
             self._error,
-            presenter.error,
-            self._capture.error,
+            None if presenter is None else presenter.error,
+            self._capture.error if isinstance(self._capture.error, PromiseError) else None,
             *(outlet.error for outlet in self._outlets),
-        ):
-            if error is not None:
-                raise error
+        )
+        return [error for error in errors if error is not None]
+
+    def _raise_error(self, presenter: Presenter) -> None:
+        for error in self._errors(presenter):
+            raise error
+
+    def _is_safe(self, presenter: Presenter | None) -> bool:
+        """Says whether what was composed may be kept: no promise was broken, composing worked."""
+        composing = presenter is None or presenter.error is None
+        errors = self._errors(presenter)
+        return composing and not any(isinstance(error, PromiseError) for error in errors)
+
+    def _raise_over(self) -> None:
+        """Raises why no sink is left, unless it is that a reader has gone."""
+        for outlet in self._outlets:
+            if outlet.over is not None and getattr(outlet.over, "errno", None) != errno.EPIPE:
+                raise outlet.over
 
     # --- the follower's thread ---
 
@@ -397,6 +436,7 @@ class LiveRun:
         )
         small_wh = small_size(size_wh, self._tracking.area)
         worker = _Following(follower, analyser, small_wh, self._refiner)
+        coarseness = Coarseness(full_side=options.parse_side, longest=max(size_wh))
         try:
             captured_before = dropped_before = 0
             observed_s = time.monotonic()
@@ -423,6 +463,9 @@ class LiveRun:
                         dropped=dropped - dropped_before,
                         parse_s=self._last_parse_s,
                     )
+                    news = coarseness.news(now_s, self._schedule.side)
+                    if news is not None:
+                        self._notice(news)
                     captured_before, dropped_before = frames, dropped
                     self._last_parse_s = None
                 if captured is None and not answers and self._is_over(follower):
@@ -481,7 +524,7 @@ class LiveRun:
         findings: Findings | None = None
         try:
             result = future.result()
-            findings = self._policy.findings(result)
+            findings = self._policy.findings(result, whole=True)
             if self._refiner is not None:
                 findings = self._refiner.merged(frame_id, findings)
             self._stats.doubt(result.doubts)

@@ -27,7 +27,7 @@ _HEALTHY_FRAMES: Final = 250
 """Frames written after which the next wait is the first again."""
 
 _JOIN_S: Final = 5.0
-"""What a sink gets to complete its output at the end; every sink bounds its own waits."""
+"""What a sink gets at the end to write what waits; every sink bounds its own waits."""
 
 
 @final
@@ -35,8 +35,9 @@ class Outlet:
     """Feeds one sink with composed frames.
 
     Frames wait in a queue of `keep`; the oldest is dropped for a newer one, and counted. A sink
-    that fails is made again after a growing wait; the other outlets do not notice. A sink that
-    refuses what it is given (`PromiseError`) ends the run.
+    that fails is made again after a growing wait, unless it says that this makes no sense
+    (`Sink.retry`); the other outlets do not notice. A sink that refuses what it is given
+    (`PromiseError`) ends the run.
 
     Args:
         name: for messages and statistics.
@@ -44,6 +45,9 @@ class Outlet:
         keep: frames that may wait.
         own_thread: False: `pump` must be called instead, from the thread that called `open`.
         idle: called by `pump` with the sink while no frame waits.
+        patience_s: what the sink gets beyond `_JOIN_S` to complete its output, of the frame that
+            it is at; frames that still wait are dropped then.
+        on_patience: called when that wait begins.
         on_notice: gets sentences for the user.
     """
 
@@ -55,10 +59,14 @@ class Outlet:
         keep: int,
         own_thread: bool = True,
         idle: Callable[[Sink[SafeFrame]], None] | None = None,
+        patience_s: float = 0.0,
+        on_patience: Callable[[], None] | None = None,
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
         self.name = name
         self.own_thread = own_thread
+        self.patience_s = patience_s
+        self._on_patience = on_patience or (lambda: None)
         self._make = make
         self._idle = idle or (lambda _: None)
         self._keep = keep
@@ -74,6 +82,8 @@ class Outlet:
         self._since = 0
         self.error: BaseException | None = None
         """What ends the run."""
+        self.over: M2FPStreamError | OSError | None = None
+        """Why nothing more is written, where the sink that failed is not made again."""
         self.written = 0
         self.dropped = 0
         self.failures = 0
@@ -122,7 +132,10 @@ class Outlet:
         return frame is not None
 
     def close(self, *, complete: bool) -> None:
-        """Writes what waits and completes the output, or, where not `complete`, drops both."""
+        """Writes what waits and completes the output, or, where not `complete`, drops both.
+
+        A sink that is slow loses frames, not its output; one that does not end is left behind.
+        """
         with self._changed:
             self._ended = True
             if not complete:
@@ -130,14 +143,25 @@ class Outlet:
             self._changed.notify_all()
         if self._thread is not None:
             self._thread.join(_JOIN_S)
+            if self._thread.is_alive() and self.patience_s > 0:
+                self._be_patient(self._thread)
             if self._thread.is_alive():
                 self.failures += 1
                 _log.warning("%s does not end; it is left behind", self.name)
+                self._notice(f"{self.name}: does not end; what it has not completed is lost")
                 return
         else:
             while complete and self.pump():
                 pass
         self._end(complete=complete)
+
+    def _be_patient(self, thread: threading.Thread) -> None:
+        with self._changed:
+            self.dropped += len(self._waiting)
+            self._waiting.clear()
+        self._notice(f"{self.name}: is being completed; it gets {self.patience_s:g} s at most")
+        self._on_patience()
+        thread.join(self.patience_s)
 
     def _work(self) -> None:
         try:
@@ -152,7 +176,7 @@ class Outlet:
             self.error = error
 
     def _write(self, frame: SafeFrame) -> None:
-        if self.error is not None:  # the run is ending: nothing more leaves here
+        if self.error is not None or self.over is not None:  # nothing more leaves here
             self.dropped += 1
             return
         try:
@@ -174,11 +198,15 @@ class Outlet:
         except BaseException as error:  # whoever watches raises it
             self.error = error
 
-    def _failed(self, error: BaseException) -> None:
+    def _failed(self, error: M2FPStreamError | OSError) -> None:
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.abort()
         self.failures += 1
+        if sink is not None and not sink.retry:
+            self._notice(f"{self.name}: {redact(str(error))}")
+            self.over = error
+            return
         self._retry_at_s = time.monotonic() + self._wait_s
         self._notice(f"{self.name}: {redact(str(error))}; trying again in {self._wait_s:g} s")
         self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2)

@@ -33,8 +33,12 @@ __all__ = ["Ages", "Composer", "FrameStates", "Presenter"]
 
 _log = logging.getLogger(__name__)
 
-_MOST_HELD: Final = 64
-"""Frames that may wait for their verdict; two seconds at 30 frames a second."""
+_HELD_BYTES: Final = 768 * 2**20
+"""Memory for frames that wait for their verdict: 9.7 s of 1280x720 at 30 frames a second, 2.1 s of
+1920x1080 at 60. The oldest beyond it is shown as the card."""
+
+_HELD_AT_LEAST: Final = 64
+"""Frames that may wait whatever they take; two seconds at 30 frames a second."""
 
 _READY_SHARE: Final = 0.75
 """The delay is such that so many of the last frames were judged within it."""
@@ -160,6 +164,7 @@ class Presenter:
         self._states = FrameStates(policy, ages)
         self._deadline_s, self._away_s = deadline_s, away_s
         self._steady, self._size_wh, self._why_away = steady, size_wh, why_away
+        self._most_held = max(_HELD_AT_LEAST, _HELD_BYTES // (3 * size_wh[0] * size_wh[1]))
         self._held: deque[_Held] = deque()
         self._by_id: dict[int, _Held] = {}
         self._changed = threading.Condition()
@@ -240,7 +245,7 @@ class Presenter:
                 now_s = time.monotonic()
                 if self._held:
                     at_s = self._due_s(self._held[0])
-                    if at_s <= now_s or len(self._held) > _MOST_HELD:
+                    if at_s <= now_s or len(self._held) > self._most_held:
                         held = self._held.popleft()
                         self._by_id.pop(held.raw.frame_id, None)
                         return held, None

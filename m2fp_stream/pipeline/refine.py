@@ -11,7 +11,7 @@ from __future__ import annotations
 import logging
 from collections import Counter, deque
 from concurrent.futures import CancelledError, Future
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 import cv2
@@ -224,7 +224,7 @@ class Refiner:
                 regions[nearest] = np.where(regions[nearest] > 0, regions[nearest], added)
             else:
                 regions.append(added)
-        return Findings(tuple(regions), findings.people, findings.thorough)
+        return replace(findings, regions=tuple(regions))
 
 
 def _tracks(findings: Findings, size_wh: tuple[int, int], time_s: float) -> list[Track]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final, final
 
-__all__ = ["Schedule"]
+__all__ = ["Coarseness", "Schedule"]
 
 _SIDES: Final = (1.0, 0.8, 0.65, 0.5)
 """Parse sizes as shares of the configured one; half of it finds heads of twice the size."""
@@ -20,6 +20,14 @@ _DROPPED_SHARE: Final = 0.02
 """Dropped frames of those captured, from which the machine counts as overloaded."""
 
 
+_SETTLED_S: Final = 30.0
+"""Seconds at full size after which parses count as back there: who is told too often stops
+listening."""
+
+_SMALLEST_FACE_PX: Final = 9
+"""In a parse copy; smaller ones are missed (see docs/parsers.md, limits)."""
+
+
 @final
 class Schedule:
     """Says when the next parse is due. Not thread-safe.
@@ -28,11 +36,20 @@ class Schedule:
         shortest_s, longest_s: bounds of the time between the starts of two parses.
         side: longer side of the parse copy in pixels, at most.
         late_s: a parse that takes longer than this is too slow for the cover's age.
+        smallest_side: what that side never falls below, where `side` itself is not smaller.
     """
 
-    def __init__(self, *, shortest_s: float, longest_s: float, side: int, late_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        shortest_s: float,
+        longest_s: float,
+        side: int,
+        late_s: float,
+        smallest_side: int = 1,
+    ) -> None:
         self._shortest_s, self._longest_s = shortest_s, max(shortest_s, longest_s)
-        self._full_side = side
+        self._full_side, self._smallest_side = side, min(side, smallest_side)
         self._late_s = late_s
         self._interval_s = shortest_s
         self._step = 0
@@ -47,7 +64,7 @@ class Schedule:
     @property
     def side(self) -> int:
         """Longer side of the parse copy, in pixels."""
-        return max(1, round(self._full_side * _SIDES[self._step]))
+        return max(self._smallest_side, round(self._full_side * _SIDES[self._step]))
 
     def due(self, now_s: float) -> bool:
         """Says whether a parse may start now."""
@@ -83,3 +100,45 @@ class Schedule:
                 self._step -= 1
             elif self._interval_s > self._shortest_s:
                 self._interval_s = max(self._shortest_s, self._interval_s / 1.25)
+
+
+@final
+class Coarseness:
+    """Says when people are looked for in smaller pictures than configured: small heads go unseen.
+
+    Args:
+        full_side: longer side of the parse copy as configured, in pixels.
+        longest: longer side of the source's frames; a copy is never larger.
+    """
+
+    def __init__(self, *, full_side: int, longest: int) -> None:
+        self._full, self._longest = min(full_side, longest), longest
+        self._told = self._full
+        self._full_since: float | None = None
+
+    def news(self, now_s: float, side: int) -> str | None:
+        """Returns a sentence for the user where there is anything new to tell, else None.
+
+        Args:
+            now_s: monotonic.
+            side: longer side of the parse copy now.
+        """
+        side = min(side, self._longest)
+        if side < self._full:
+            self._full_since = None
+            if side >= self._told:
+                return None
+            self._told = side
+            smallest = round(_SMALLEST_FACE_PX * self._longest / side)
+            return (
+                f"this machine cannot keep up: people are looked for at {side} pixels now, "
+                f"configured are {self._full}; faces below about {smallest} pixels may go unseen"
+            )
+        if self._told == self._full:
+            return None
+        if self._full_since is None:
+            self._full_since = now_s
+        if now_s - self._full_since < _SETTLED_S:
+            return None
+        self._told = self._full
+        return f"people are looked for at {self._full} pixels again"

@@ -183,6 +183,7 @@ class Performance:
         open_source: OpenSource | None = None,
         look: Callable[[Picture, int], bool] | None = None,
         fine: SyncParser | None = None,
+        endless: bool = True,
     ) -> None:
         self.seen: list[Seen] = []
         self.notices: list[str] = []
@@ -200,7 +201,7 @@ class Performance:
         self.capture = Capture(
             open_source or (lambda first, size: LiveFootage(self.cues, first, size, rate)),
             CaptureOptions.model_validate({"input": "drawn", **quick, **(capture or {})}),
-            endless=True,
+            endless=endless,
             on_notice=self.notices.append,
         )
         self.outlet = Outlet("watching", lambda _: Watching(self.seen, on_emit, look), keep=8)

@@ -12,9 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import av
 import cv2
 import numpy as np
 import pytest
+
+from tests.virtual_camera_recorder import BACKEND, VARIABLE
 
 from .film import (
     LOOKS_LIKE_HER,
@@ -118,6 +121,55 @@ def test_a_signal_ends_a_run_and_completes_the_recording(
     (segment,) = tmp_path.glob("*.mp4")
     assert len(list(pictures(segment))) > 5
     assert not list(tmp_path.glob(".*.part"))
+
+
+def test_a_virtual_camera_takes_the_rate_of_the_source(tmp_path: Path) -> None:
+    notes = tmp_path / "notes"
+    config = write_config(
+        tmp_path / "run.yaml",
+        capture={"input": "synthetic"},
+        synthetic={"fps": 12, "width": 96, "height": 64},
+        virtual_camera={"enabled": True, "backend": BACKEND},
+    )
+    done = run("run", config, "--seconds", "1", cwd=tmp_path, **{VARIABLE: str(notes)})
+    assert done.returncode == 0, done.stderr
+    assert json.loads(notes.read_text().splitlines()[0])["opened"] == [96, 64, 12]
+
+
+def cut_short(film: Path, path: Path) -> None:
+    """Writes the film with its index first and the last third of it gone."""
+    whole = path.with_suffix(".whole.mp4")
+    with av.open(film) as source, av.open(whole, "w", options={"movflags": "+faststart"}) as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+    content = whole.read_bytes()
+    whole.unlink()
+    path.write_bytes(content[: len(content) * 2 // 3])
+
+
+def test_a_film_that_is_cut_short_leaves_its_recording(
+    film: Path, portrait: Bgr, tmp_path: Path
+) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    cut_short(film, tmp_path / "cut.mp4")
+    config = write_config(
+        tmp_path / "run.yaml",
+        capture={"input": str(tmp_path / "cut.mp4")},
+        live=PATIENT,
+        record={"enabled": True, "folder": str(folder), "preset": "ultrafast"},
+    )
+    done = run("run", config, cwd=tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert "cut short" in done.stderr
+    (segment,) = folder.iterdir()
+    assert segment.suffix == ".mp4"
+    shown = list(pictures(segment))
+    assert len(shown) > 5
+    assert max(likeness(picture, portrait) for picture in shown) < LOOKS_LIKE_HER
 
 
 @pytest.mark.parametrize("token", ["a-token-of-my-own", None])

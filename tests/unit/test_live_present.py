@@ -368,7 +368,8 @@ def test_a_turn_of_the_dial_holds_for_the_next_frame() -> None:
 
 
 def test_no_more_frames_are_held_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_MOST_HELD", 5)
+    monkeypatch.setattr(module, "_HELD_AT_LEAST", 1)
+    monkeypatch.setattr(module, "_HELD_BYTES", 5 * 3 * SIZE_WH[0] * SIZE_WH[1])
     with Show() as show:
         show.expect(12)
         show.wait_shown(7)
@@ -376,6 +377,25 @@ def test_no_more_frames_are_held_than_fit(monkeypatch: pytest.MonkeyPatch) -> No
         assert show.ids() == list(range(7))
         assert {one.cover.level for one in show.frames()} == {CoverLevel.FRAME}
         assert sum(not raw.released for raw in show.raws) <= 5
+
+
+def test_as_many_frames_as_fit_wait_for_a_late_verdict() -> None:
+    """The longest delay that may be configured, three seconds, at 60 frames a second."""
+    with Show() as show:
+        numbers = show.expect(180)
+        time.sleep(0.02)
+        assert show.ids() == []
+        show.judge(*numbers)
+        show.wait_shown(180)
+    assert {one.cover.level for one in show.frames()} == {CoverLevel.PARTS}
+
+
+def test_some_frames_wait_however_large_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_HELD_BYTES", 0)
+    with Show() as show:
+        show.expect(64)
+        time.sleep(0.02)
+        assert show.ids() == []
 
 
 # --- nobody there ---

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
-from m2fp_stream.pipeline.schedule import Schedule
+from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.pipeline.schedule import Coarseness, Schedule
+from tests.chaos import faulty
+from tests.chaos.live_stage import PATIENCE_S, Performance
 
 LATE_S = 0.4
 
@@ -172,3 +179,58 @@ def test_the_smallest_size_is_half_of_the_configured_one(side: int) -> None:
     one = schedule(side=side)
     Clock(one).tell(parse_s=9.0, times=10)
     assert one.side == side // 2
+
+
+@pytest.mark.parametrize(("smallest", "least"), [(1, 320), (480, 480), (900, 640)])
+def test_no_parse_is_smaller_than_allowed(smallest: int, least: int) -> None:
+    one = Schedule(shortest_s=0.0, longest_s=0.25, side=640, late_s=LATE_S, smallest_side=smallest)
+    Clock(one).tell(parse_s=9.0, times=10)
+    assert one.side == least
+
+
+def test_smaller_parses_are_told_once_each_and_their_end_when_it_lasts() -> None:
+    one = Coarseness(full_side=640, longest=1280)
+    told = []
+    sides = [640, 512, 512, 416, 512, 640, 416, 512, *[640] * 29, 512, *[640] * 40, 512]
+    for second, side in enumerate(sides):
+        news = one.news(float(second), side)
+        if news is not None:
+            told.append((second, news))
+    at = [second for second, _ in told]
+    again_s = 8 + 29 + 1 + 30  # the first of the last forty, and thirty seconds
+    assert at == [1, 3, again_s, len(sides) - 1]
+    assert "at 512 pixels" in told[0][1]
+    assert "below about 22 pixels" in told[0][1]  # 9 in the copy
+    assert "at 416 pixels" in told[1][1]
+    assert told[2][1] == "people are looked for at 640 pixels again"
+
+
+def test_a_parse_copy_that_is_as_large_as_the_picture_is_not_told() -> None:
+    one = Coarseness(full_side=640, longest=320)
+    assert one.news(0.0, 320) is None
+    assert one.news(1.0, 256) is not None
+
+
+class Slow:
+    """Takes longer than a cover may grow old."""
+
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
+    ) -> ParseResult:
+        time.sleep(0.45)
+        return faulty.good_result(bgr.shape[0], bgr.shape[1], frame_id)
+
+    def interrupt(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+def test_a_run_tells_that_small_heads_go_unseen() -> None:
+    with Performance(Slow(), live={"parse_side": 320, "min_parse_side": 160}) as stage:
+        give_up_s = time.monotonic() + PATIENCE_S
+        while not any("cannot keep up" in notice for notice in stage.notices):
+            assert time.monotonic() < give_up_s, stage.notices
+            time.sleep(0.05)
+        assert stage.run.facts()["parse_side"] < 320

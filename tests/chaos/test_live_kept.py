@@ -1,0 +1,264 @@
+"""What a live run has recorded stays, whatever ends it, unless a promise was broken."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+
+import pytest
+
+from m2fp_stream.compositor.compose import Compositor
+from m2fp_stream.core.errors import ModelError, PromiseError, SourceError
+from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.safe import SafeFrame
+from m2fp_stream.pipeline import outlet as module
+from m2fp_stream.pipeline.outlet import Outlet
+from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
+from m2fp_stream.sinks.base import Sink
+from m2fp_stream.sinks.segments import RecordOptions, SegmentSink
+from m2fp_stream.sources.base import Captured
+from tests import media
+from tests.e2e.film import pictures
+
+from .live_stage import (
+    PATIENCE_S,
+    TIME_BASE,
+    Cues,
+    LiveFootage,
+    Performance,
+    scene,
+    shows_marker,
+    worker,
+)
+from .stage import HEIGHT, WIDTH, Picture
+
+FRAMES = 40
+
+
+class Recording:
+    """An outlet that records into a folder."""
+
+    def __init__(self, folder: Path, *, patience_s: float = 0.0) -> None:
+        self.folder = folder
+        self.notices: list[str] = []
+        self.outlet = Outlet(
+            "recording",
+            self._make,
+            keep=60,
+            patience_s=patience_s,
+            on_notice=self.notices.append,
+        )
+
+    def _make(self, size_wh: tuple[int, int]) -> Sink[SafeFrame]:
+        options = RecordOptions(enabled=True, preset="ultrafast", crf=5)
+        return SegmentSink(self.folder, options, size_wh=size_wh, time_base=Fraction(TIME_BASE))
+
+    def has_frames(self) -> bool:
+        return self.outlet.written >= FRAMES
+
+    def pictures(self) -> list[Picture]:
+        """What its one complete file holds; nothing else may be there."""
+        (segment,) = sorted(self.folder.iterdir())
+        assert segment.suffix == ".mp4"
+        return list(pictures(segment))
+
+    def is_empty(self) -> bool:
+        return not list(self.folder.iterdir())
+
+
+def end_of(stage: Performance) -> BaseException:
+    """Waits until a run has ended by an error."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while stage.error is None:
+        assert time.monotonic() < give_up_s, "the run did not end"
+        time.sleep(0.01)
+    return stage.error
+
+
+def until(what: Callable[[], bool]) -> None:
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not what():
+        assert time.monotonic() < give_up_s, "it did not come"
+        time.sleep(0.01)
+
+
+class Breaking(Sink[SafeFrame]):
+    """Raises as soon as it is told to."""
+
+    accepts = SafeFrame
+
+    def __init__(self, error: BaseException, broken: threading.Event) -> None:
+        super().__init__()
+        self._error, self._broken = error, broken
+
+    def _emit(self, item: SafeFrame) -> None:
+        if self._broken.is_set():
+            raise self._error
+
+    def _finish(self) -> None:
+        pass
+
+    def _abort(self) -> None:
+        pass
+
+
+class CutShort(LiveFootage):
+    """A film that cannot be read on after some frames."""
+
+    def _capture(self) -> Iterator[Captured]:
+        for number, captured in enumerate(super()._capture()):
+            if number == FRAMES:
+                captured.frame.release()
+                raise SourceError("the film is cut short; --salvage reads what can be read")
+            yield captured
+
+
+def assert_kept(recording: Recording, *, least: int = FRAMES) -> None:
+    shown = recording.pictures()
+    assert len(shown) >= least
+    assert not any(shows_marker(picture, -1) for picture in shown)
+
+
+@pytest.mark.parametrize("alignment", ["aligned", "low_latency"])
+def test_a_film_that_is_cut_short_ends_with_its_error_and_all_its_frames(
+    tmp_path: Path, alignment: str
+) -> None:
+    recording = Recording(tmp_path)
+    stage = Performance(
+        more_outlets=(recording.outlet,),
+        live={"alignment": alignment},
+        open_source=lambda first, size: CutShort(Cues(), first, size),
+        endless=False,
+    )
+    with stage:
+        assert isinstance(end_of(stage), SourceError)
+    shown = {one.frame_id for one in stage.seen}
+    assert FRAMES - 1 in shown  # the last ones were still being judged
+    assert stage.raw_frames() == []
+    assert_kept(recording, least=FRAMES - stage.run.facts()["dropped"])
+
+
+def test_a_parser_that_cannot_start_again_ends_the_run_and_the_recording_stays(
+    tmp_path: Path,
+) -> None:
+    recording = Recording(tmp_path)
+    ready = threading.Event()
+
+    class Failing:
+        """Works, until it is told not to."""
+
+        def __init__(self) -> None:
+            self._good = worker()
+
+        def parse(self, bgr: Picture, *, frame_id: int, look: Look = Look.FULL) -> ParseResult:
+            if ready.is_set():
+                raise ModelError("the weights were changed; reinstall the package")
+            return self._good.parse(bgr, frame_id=frame_id, look=look)
+
+        def interrupt(self) -> None:
+            self._good.interrupt()
+
+        def close(self) -> None:
+            self._good.close()
+
+    with Performance(Failing(), more_outlets=(recording.outlet,)) as stage:
+        until(recording.has_frames)
+        ready.set()
+        assert isinstance(end_of(stage), ModelError)
+    assert stage.raw_frames() == []
+    assert_kept(recording)
+
+
+def test_a_fine_parser_that_cannot_start_costs_no_recording(tmp_path: Path) -> None:
+    recording = Recording(tmp_path)
+    fine = ParserWorker(WorkerSpec("tests.chaos.faulty:broken_factory"))
+    live = {"alignment": "low_latency"}  # shows the card from the first frame on
+    with Performance(fine=fine, more_outlets=(recording.outlet,), live=live) as stage:
+        assert isinstance(end_of(stage), ModelError)
+    assert_kept(recording, least=1)
+
+
+def test_a_fault_of_one_sink_costs_no_other_its_recording(tmp_path: Path) -> None:
+    recording, broken = Recording(tmp_path), threading.Event()
+    fault = RuntimeError("a fault of the program")
+    other = Outlet("other", lambda _: Breaking(fault, broken), keep=2)
+    with Performance(more_outlets=(other, recording.outlet)) as stage:
+        until(recording.has_frames)
+        broken.set()
+        assert end_of(stage) is fault
+    assert_kept(recording)
+
+
+def test_a_broken_promise_takes_every_recording_with_it(tmp_path: Path) -> None:
+    recording, broken = Recording(tmp_path), threading.Event()
+    fault = PromiseError("a promise could not be kept")
+    other = Outlet("other", lambda _: Breaking(fault, broken), keep=2)
+    with Performance(more_outlets=(other, recording.outlet)) as stage:
+        until(recording.has_frames)
+        broken.set()
+        assert end_of(stage) is fault
+    assert recording.is_empty()
+
+
+def test_a_fault_in_composing_takes_the_recording_with_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = Recording(tmp_path)
+    fault = RuntimeError("a fault of the program")
+
+    def broken(*_: object) -> SafeFrame:
+        raise fault
+
+    with Performance(more_outlets=(recording.outlet,)) as stage:
+        until(recording.has_frames)
+        monkeypatch.setattr(Compositor, "compose", broken)
+        assert end_of(stage) is fault
+    assert recording.is_empty()
+
+
+@pytest.mark.parametrize("patience_s", [0.0, PATIENCE_S])
+def test_a_slow_encoder_loses_frames_and_not_its_recording(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience_s: float
+) -> None:
+    """Without patience it is left behind, and so is its part file: the control."""
+    monkeypatch.setattr(module, "_JOIN_S", 0.1)
+    recording = Recording(tmp_path, patience_s=patience_s)
+    slow, waits = threading.Event(), threading.Event()
+    emit = SegmentSink._emit
+
+    def slowly(self: SegmentSink, item: SafeFrame) -> None:
+        if slow.is_set():
+            waits.set()
+            time.sleep(1.0)
+        emit(self, item)
+
+    monkeypatch.setattr(SegmentSink, "_emit", slowly)
+    with Performance(more_outlets=(recording.outlet,)) as stage:
+        until(recording.has_frames)
+        slow.set()
+        assert waits.wait(PATIENCE_S)
+        time.sleep(0.5)  # a dozen frames wait
+        before = recording.outlet.written
+    assert stage.error is None
+    assert recording.outlet.failures == (patience_s == 0)
+    if patience_s:
+        assert_kept(recording)
+        assert recording.outlet.dropped > 5
+        assert recording.outlet.written <= before + 3  # no more than it was at
+        assert any("being completed" in notice for notice in recording.notices)
+    else:
+        assert [path.suffix for path in tmp_path.iterdir()] == [".part"]
+        time.sleep(1.2)  # it is at its frame for so long
+
+
+def test_the_search_finds_the_person_in_a_recording_of_the_raw_picture(tmp_path: Path) -> None:
+    """The bypass control of the tests above."""
+    recording = Recording(tmp_path)
+    recording.outlet.open((WIDTH, HEIGHT))
+    for number in range(3):
+        recording.outlet.offer(media.composed(scene(0), number, time_base=TIME_BASE))
+    recording.outlet.close(complete=True)
+    assert all(shows_marker(one, -1) for one in recording.pictures())
