@@ -204,6 +204,7 @@ def staged(portrait: Picture, size_wh: tuple[int, int], number: int) -> Picture:
 def films(size_wh: tuple[int, int]) -> dict[str, list[bytes]]:
     """Returns some frames of each mode as JPEG, parsed and composed as the program does it."""
     from m2fp_stream.compositor.compose import Compositor
+    from m2fp_stream.core.labels import Label
     from m2fp_stream.core.plan import Parsed
     from m2fp_stream.core.raw import RawFrame
     from m2fp_stream.parsers.guarded import from_options
@@ -221,6 +222,8 @@ def films(size_wh: tuple[int, int]) -> dict[str, list[bytes]]:
             for mode, (hide, silhouette) in modes.items():
                 policy = Policy(PolicyOptions.model_validate({"hide": hide}))
                 parts = np.maximum.reduce(policy.findings(result).regions)
+                if hide == "person":  # whole people, as `FrameStates` does at that level
+                    parts = np.where(parts > 0, np.uint8(Label.HUMAN), np.uint8(0))
                 plan = policy.plan(
                     frame_id=number,
                     size_wh=size_wh,

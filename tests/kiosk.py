@@ -179,7 +179,8 @@ class RealKiosk:
         config: its configuration file.
         arguments: further ones.
         browser: whether it may open one.
-        variables: of the environment.
+        variables: of the environment; beside a configuration lies a cache folder of its own, so
+            that no kiosk knows what people wished of another.
     """
 
     def __init__(
@@ -193,7 +194,8 @@ class RealKiosk:
         words += [] if browser else ["--no-browser"]
         words += [] if config is None else ["--config", config]
         self._words = words
-        self._variables = dict(variables or {})
+        own = {} if config is None else {"XDG_CACHE_HOME": str(config.absolute().parent / "cache")}
+        self._variables = {**own, **(variables or {})}
         self.lines: list[str] = []
         self.process: subprocess.Popen[str] | None = None
         self._reader = threading.Thread(target=self._read, name="kiosk-stderr")

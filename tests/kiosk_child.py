@@ -11,6 +11,8 @@
     error     says an error, with ``job["exit_code"]``
     ended     says that nothing is left to do
     chatter   says nonsense, then behaves as beat
+    page      as the page's server: is ready, knows every code at once, and its beats say what the
+              last {"kind": "wall", "wall": ..., "here": ...} said
 """
 
 from __future__ import annotations
@@ -57,14 +59,23 @@ def main() -> int:
     if act == "silent":
         time.sleep(60)
     channel.settimeout(BEAT_S)
+    about: dict[str, Any] = {}
+    if act == "page":
+        about = {"asleep": False, "wall": job.get("wall"), "here": False}
+        say(kind="ready")
     while True:
         try:
             data = channel.recv(65536)
             if not data:
                 return 0
-            say(kind="echo", got=json.loads(data))
+            got = json.loads(data)
+            say(kind="echo", got=got)
+            if act == "page" and got["kind"] == "code":
+                say(kind="coded", code=got["code"])
+            elif act == "page" and got["kind"] == "wall":
+                about |= {"wall": got["wall"], "here": got["here"]}
         except TimeoutError:
-            say(kind="beat")
+            say(kind="beat", **about)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import datetime
 import json
 import logging
 import os
@@ -27,6 +28,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -96,16 +98,35 @@ class Media:
         self.send({"kind": "card", "number": self._number})
 
     def frame(
-        self, data: bytes, *, level: str = "parts", why: str | None = None, age_s: float = 0.05
+        self,
+        data: bytes,
+        *,
+        level: str = "parts",
+        why: str | None = None,
+        age_s: float = 0.05,
+        ahead_s: float = 0.0,
+        wish: str | None = None,
+        effect: str = "configured",
     ) -> None:
-        """Hands a frame over, captured `age_s` ago."""
+        """Hands a frame over, captured `age_s` ago.
+
+        Args:
+            data: the JPEG.
+            level: what is covered in it.
+            why: the card's reason.
+            age_s: from capture to now.
+            ahead_s: how far the other end's clock was set forward.
+            wish: what was wished before it was composed; None: its level.
+            effect: as the wish.
+        """
         self._number += 1
         slot = page_link.FRAMES[self._number % 2]
         self.memory.put(slot, self._number, data)
-        now_ns = time.monotonic_ns()
+        now_ns = time.monotonic_ns() + round(ahead_s * 1e9)
         message = {"kind": "frame", "slot": slot, "number": self._number, "sent_ns": now_ns}
+        wished = {"wish": level if wish is None else wish, "effect": effect}
         captured_ns = now_ns - round(age_s * 1e9)
-        self.send({**message, "captured_ns": captured_ns, "level": level, "why": why})
+        self.send({**message, **wished, "captured_ns": captured_ns, "level": level, "why": why})
 
     def facts(self, **more: Any) -> None:
         """Sends what a live run measures."""
@@ -134,7 +155,7 @@ class Media:
 class Feeder:
     """A thread that hands over a frame every 40 ms, and facts every half second.
 
-    It does what the server asks for as far as messages go: level, and the reason of a card.
+    It does what the server asks for as far as messages go: level, effect, the reason of a card.
 
     Args:
         media: whose end it uses; nobody else may meanwhile.
@@ -151,10 +172,11 @@ class Feeder:
     def _run(self) -> None:
         while not self._ended.wait(0.04):
             wishes = self._media.wishes()
-            level = wishes[-1][0] if wishes else "parts"
+            level, effect = wishes[-1] if wishes else ("parts", "configured")
             if self.count % 12 == 0:
                 self._media.facts(level=level)
-            asked = {"level": level, "why": "on_request" if level == "frame" else None}
+            why = "on_request" if level == "frame" else None
+            asked = {"level": level, "effect": effect, "why": why}
             self._media.frame(self._picture(self.count), **{**asked, **self._more})
             self.count += 1
 
@@ -171,6 +193,7 @@ class PageServer:
     """A running server; use as a context manager.
 
     Args:
+        hello: what the settings say of the media process; None: nothing is known.
         options: of the page, beyond a free port and the token of these tests.
         kiosk: of the kiosk.
         still: opens uploads; given, uploads are on.
@@ -182,6 +205,7 @@ class PageServer:
         self,
         *,
         kiosk: Mapping[str, Any] | None = None,
+        hello: Mapping[str, Any] | None = None,
         still: Still | None = None,
         rates: Mapping[Use, Rate] = RATES,
         **options: Any,
@@ -189,7 +213,7 @@ class PageServer:
         settings = {"port": 0, "token": TOKEN, "uploads": still is not None, **options}
         self.options = PageOptions(**settings)
         self.kiosk = KioskOptions(**(kiosk or {}))
-        self._still, self._rates = still, rates
+        self._still, self._rates, self._hello = still, rates, hello
         self._thread = threading.Thread(target=self._run, name="test-page-server")
         self._ready = threading.Event()
         self._error: BaseException | None = None
@@ -281,7 +305,7 @@ class PageServer:
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._stop = asyncio.Event()
-        self.hub = Hub(self._theirs, self._memory, self.options, self.kiosk)
+        self.hub = Hub(self._theirs, self._memory, self.options, self.kiosk, hello=self._hello)
         strikes = 1_000_000 if self._rates is NO_LIMITS else BAD_UPLOADS
         self.doors = Doors.of(self.options, TOKEN, rates=self._rates, bad_uploads=strikes)
         app = make_app(self.options, self.kiosk, self.hub, self.doors, self._still)
@@ -290,6 +314,40 @@ class PageServer:
     def _on_ready(self, host: str, port: int) -> None:
         self.host, self.port = host, port
         self._ready.set()
+
+
+def certificate(folder: Path, *, passphrase: bytes | None = None) -> tuple[str, str]:
+    """Writes a certificate for localhost; returns its path and its key's."""
+    from cryptography import x509
+    from cryptography.hazmat.primitives import hashes, serialization
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.x509.oid import NameOID
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    now = datetime.datetime.now(datetime.UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - datetime.timedelta(days=1))
+        .not_valid_after(now + datetime.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    paths = folder / "page.pem", folder / "page.key"
+    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    kind = (
+        serialization.NoEncryption()
+        if passphrase is None
+        else serialization.BestAvailableEncryption(passphrase)
+    )
+    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kind
+    paths[1].write_bytes(key.private_bytes(*pem))
+    paths[1].chmod(0o600)
+    return str(paths[0]), str(paths[1])
 
 
 class CountingStill:

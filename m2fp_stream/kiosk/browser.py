@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
+import resource
 import shutil
 import signal
 import ssl
@@ -23,9 +24,9 @@ from typing import Final, final
 from ..core.errors import UsageError
 from ..privacy.hardening import harden
 from ..sinks.x11 import find_screen_wh
-from .keeper import environment
+from .keeper import Killed, environment
 
-__all__ = ["Browser", "Screen", "find_browser", "main", "pin_of"]
+__all__ = ["Browser", "Screen", "find_browser", "held_bytes", "main", "pin_of"]
 
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 
@@ -33,6 +34,18 @@ _FIRST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 30.0
 _HEALTHY_S: Final = 60.0
 _END_S: Final = 3.0
+
+_ARRIVE_S: Final = 60.0
+"""How long its page may take to come in: after that, the one-time code is worth nothing."""
+
+_GONE_S: Final = 30.0
+"""How long its page may then be silent. A page that lost its line tries again within 15 s."""
+
+_MOST_BYTES: Final = 1 << 30
+"""What its processes may hold of memory between them. Here Chromium began with some 400 MB and grew
+by .2 MB a minute; a page is to stand for months."""
+
+_WEIGH_S: Final = 60.0
 
 _SCREEN_S: Final = 10.0
 """How long a command that switches the display may take."""
@@ -126,14 +139,18 @@ def _content(der: bytes, at: int) -> tuple[int, int]:
 
 @final
 class Browser:
-    """One browser window that is opened again when it ends.
+    """One browser window that is opened again when it ends, or when its page does not live.
 
-    Use: while `due` is true, get an address with a fresh one-time code, then `open` it.
+    A Chromium whose page has crashed, or was refused, lives on and shows that to everybody. So its
+    process proves nothing: the page has to come in within a minute, and must never be silent for
+    half a minute, or the browser is ended and opened again. So it is when it has grown too large.
+
+    Use: while `due` is true, get an address with a fresh one-time code, then `open` it; say `seen`
+    whenever the page gives a sign of life, and `excuse` while it has nobody to give it to.
 
     Args:
         program: the Chromium.
         profile: a folder of its own; made with mode 0700 where it is missing.
-        pin: of the server's certificate; see `pin_of`.
         on_notice: gets sentences for the user.
     """
 
@@ -142,13 +159,17 @@ class Browser:
         program: str,
         profile: Path,
         *,
-        pin: str | None = None,
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
-        self._program, self._profile, self._pin = program, profile, pin
+        self._program, self._profile = program, profile
         self._notice = on_notice or (lambda _: None)
         self._process: subprocess.Popen[bytes] | None = None
+        self._killed = Killed()
         self._open_at_s = self._opened_s = 0.0
+        self._seen_s: float | None = None
+        self._silent_since_s = 0.0
+        self._given_up: tuple[float, str] | None = None  # since when, and why
+        self._weighed_s = 0.0
         self._wait_s = _FIRST_WAIT_S
         self._said_root = False
 
@@ -162,7 +183,7 @@ class Browser:
         """Whether it is to be opened now."""
         return self._process is None and time.monotonic() >= self._open_at_s
 
-    def command(self, address: str, *, as_root: bool) -> list[str]:
+    def command(self, address: str, *, as_root: bool, pin: str | None = None) -> list[str]:
         """Returns the command line; `address` holds a one-time code, never the token."""
         host = address.partition("//")[2].partition("/")[0].rpartition(":")[0].strip("[]")
         flags = [
@@ -171,25 +192,31 @@ class Browser:
             # Whatever it may want from the network besides the page, it does not find.
             f"--host-resolver-rules=MAP * ~NOTFOUND , EXCLUDE {host}",
         ]
-        if self._pin is not None:
-            flags.append(f"--ignore-certificate-errors-spki-list={self._pin}")
+        if pin is not None:
+            flags.append(f"--ignore-certificate-errors-spki-list={pin}")
         if as_root:
             flags.append("--no-sandbox")
         return [self._program, *flags, f"--app={address}"]
 
-    def open(self, address: str) -> None:
-        """Opens the window; a failure counts like a browser that ended at once."""
+    def open(self, address: str, *, pin: str | None = None) -> None:
+        """Opens the window; a failure counts like a browser that ended at once.
+
+        Args:
+            address: of the page, with a fresh one-time code.
+            pin: of the certificate that the server has now; see `pin_of`.
+        """
         as_root = os.geteuid() == 0
         if as_root and not self._said_root:
             self._said_root = True
             self._notice("the browser runs as root, without its sandbox; use an ordinary user")
-        self._opened_s = time.monotonic()
+        self._opened_s = self._silent_since_s = self._weighed_s = time.monotonic()
+        self._seen_s = self._given_up = None
         try:
             self._make_profile()
             self._process = subprocess.Popen(
                 [
                     *(sys.executable, "-P", "-m", f"{__package__}.browser"),
-                    *self.command(address, as_root=as_root),
+                    *self.command(address, as_root=as_root, pin=pin),
                 ],
                 env=environment(),
                 stdin=subprocess.DEVNULL,
@@ -200,18 +227,54 @@ class Browser:
         except OSError as error:
             self._lost(f"cannot be started ({error.strerror})")
 
+    def seen(self) -> None:
+        """Says that its page has given a sign of life."""
+        self._seen_s = self._silent_since_s = time.monotonic()
+
+    def excuse(self) -> None:
+        """Says that its page cannot give a sign of life just now."""
+        self._silent_since_s = time.monotonic()
+
     def tend(self) -> None:
-        """Notices when it has ended; call it several times a second."""
-        if self._process is None:
+        """Notices when it has ended, and ends it when that must be; call it often.
+
+        It waits for nothing, but for a browser that it has to kill: a second at most.
+        """
+        self._killed.tend()
+        process, now_s = self._process, time.monotonic()
+        if process is None:
             return
-        code = self._process.poll()
-        if code is not None:
+        code = process.poll()
+        if self._given_up is not None:
+            since_s, why = self._given_up
+            if code is not None or now_s - since_s > _END_S:
+                self._kill_rest()
+                self._killed.kill(process)
+                self._process = None
+                self._lost(why)
+        elif code is not None:
             self._kill_rest()
             self._process = None
             self._lost(f"ended with code {code}")
+        else:
+            complaint = self._complaint(process.pid, now_s)
+            if complaint is not None:
+                self._given_up = now_s, complaint
+                process.terminate()
+
+    def _complaint(self, pid: int, now_s: float) -> str | None:
+        """Returns why it must not go on, or None."""
+        longest_s = _ARRIVE_S if self._seen_s is None else _GONE_S
+        if now_s - self._silent_since_s > longest_s:
+            return f"showed no page for {longest_s:g} s"
+        if now_s - self._weighed_s > _WEIGH_S:
+            self._weighed_s = now_s
+            if held_bytes(pid) > _MOST_BYTES:
+                return f"grew beyond {_MOST_BYTES >> 20} MB"
+        return None
 
     def end(self) -> None:
-        """Closes the window."""
+        """Closes the window; takes some seconds at most."""
         process, self._open_at_s = self._process, float("inf")
         if process is None:
             return
@@ -219,7 +282,7 @@ class Browser:
         with suppress(subprocess.TimeoutExpired):
             process.wait(_END_S)
         self._kill_rest()
-        process.wait()
+        self._killed.kill(process)
         self._process = None
 
     def _kill_rest(self) -> None:
@@ -228,7 +291,7 @@ class Browser:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _lost(self, how: str) -> None:
-        if time.monotonic() - self._opened_s >= _HEALTHY_S:
+        if self._seen_s is not None and self._seen_s - self._opened_s >= _HEALTHY_S:
             self._wait_s = _FIRST_WAIT_S
         self._open_at_s = time.monotonic() + self._wait_s
         self._notice(f"the browser {how}; opening it again in {self._wait_s:g} s")
@@ -242,9 +305,32 @@ class Browser:
             (self._profile / name).unlink(missing_ok=True)
 
 
+def held_bytes(group: int) -> int:
+    """Returns the anonymous memory of all processes of a group, in bytes.
+
+    Files and memory shared with others are left out: they would count once a process. A process
+    that goes meanwhile counts nothing. Source: proc(5), /proc/pid/stat (pgrp) and statm.
+    """
+    pages = 0
+    for folder in Path("/proc").iterdir():
+        if not folder.name.isdecimal():
+            continue
+        try:
+            fields = (folder / "stat").read_text(encoding="utf-8", errors="replace")
+            if int(fields.rpartition(")")[2].split()[2]) == group:
+                _, resident, shared, *_ = (folder / "statm").read_text(encoding="ascii").split()
+                pages += int(resident) - int(shared)
+        except (OSError, ValueError, IndexError):
+            continue
+    return pages * resource.getpagesize()
+
+
 @final
 class Screen:
-    """Switches the display with the user's own commands; never waits for them.
+    """Switches the display with the user's own commands.
+
+    It does not wait for them, but for one that it has to kill: a second at most. To switch on is
+    tried until it was done, to switch off once: a display that stays on harms nobody.
 
     Args:
         off, on: commands as lists, run without a shell; empty: none.
@@ -263,17 +349,29 @@ class Screen:
         self._off, self._on = list(off), list(on)
         self._notice = on_notice or (lambda _: None)
         self._timeout_s = timeout_s
-        self._asleep = False
+        self._asleep: bool | None = None
+        self._done = False
+        self._again_s = float("inf")
+        self._wait_s = _FIRST_WAIT_S
+        self._said = ""
         self._process: subprocess.Popen[bytes] | None = None
+        self._killed = Killed()
         self._began_s = 0.0
 
     def turn(self, *, asleep: bool) -> None:
-        """Switches the display off or on, if it is not so already."""
+        """Switches the display off or on, if that was not the last wish.
+
+        The first wish counts in any case: who was here before may have left the display off.
+        """
         if asleep == self._asleep:
             return
-        self._asleep = asleep
+        self._asleep, self._wait_s = asleep, _FIRST_WAIT_S
+        self._run()
+
+    def _run(self) -> None:
         self._stop()  # the newer wish counts
-        command = self._off if asleep else self._on
+        command = self._off if self._asleep else self._on
+        self._done = not command
         if not command:
             return
         self._began_s = time.monotonic()
@@ -286,24 +384,44 @@ class Screen:
                 stderr=subprocess.DEVNULL,
             )
         except OSError as error:
-            self._notice(f"{command[0]} cannot be run ({error.strerror}); see kiosk.screen_off/on")
+            self._failed(f"{command[0]} cannot be run ({error.strerror}); see kiosk.screen_off/on")
 
     def tend(self) -> None:
-        """Looks after a command that runs; call it several times a second."""
+        """Looks after a command that runs, or failed; call it several times a second."""
+        self._killed.tend()
+        now_s = time.monotonic()
         if self._process is None:
+            if now_s >= self._again_s:
+                self._run()
             return
         code = self._process.poll()
-        if code is None and time.monotonic() - self._began_s > self._timeout_s:
+        if code is None and now_s - self._began_s > self._timeout_s:
             self._stop()
-            self._notice(f"the display's command did not end within {self._timeout_s:g} s")
+            self._failed(f"the display's command did not end within {self._timeout_s:g} s")
         elif code is not None:
             self._process = None
+            self._done = code == 0
             if code:
-                self._notice(f"the display's command ended with code {code}")
+                self._failed(f"the display's command ended with code {code}")
+            else:
+                self._said = ""
+
+    def _failed(self, text: str) -> None:
+        if text != self._said:  # once, however often it is tried
+            self._said = text
+            self._notice(text)
+        if not self._asleep:
+            self._again_s = time.monotonic() + self._wait_s
+            self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2)
 
     def end(self) -> None:
-        """Leaves the display switched on."""
-        self.turn(asleep=False)
+        """Leaves the display switched on, if it was ever switched; takes some seconds at most."""
+        if self._asleep is None:
+            return
+        if self._asleep:
+            self.turn(asleep=False)
+        elif not self._done and self._process is None:
+            self._run()
         deadline_s = time.monotonic() + min(_END_S, self._timeout_s)
         while self._process is not None and time.monotonic() < deadline_s:
             self.tend()
@@ -312,9 +430,9 @@ class Screen:
 
     def _stop(self) -> None:
         process, self._process = self._process, None
-        if process is not None and process.poll() is None:
-            process.kill()
-            process.wait()
+        self._again_s = float("inf")
+        if process is not None:
+            self._killed.kill(process)
 
 
 def main(arguments: list[str]) -> int:

@@ -18,11 +18,35 @@ from typing import Any, Final, final
 from ..core.errors import EXIT_INTERNAL
 from ..sinks import page_link
 
-__all__ = ["Failure", "Keeper", "Patience", "environment"]
+__all__ = ["Failure", "Keeper", "Killed", "Patience", "environment"]
 
 _PREFIX: Final = "M2FP_STREAM_"
 _KEPT: Final = "M2FP_STREAM_TEST_"
 """Options in the environment may be passwords; a child gets what it needs as its job."""
+
+_KILLED_S: Final = 1.0
+"""How long anybody waits for a process that was killed. One that hangs in the kernel (state D: a
+dead disk, a camera's driver) takes as long as it likes."""
+
+
+@final
+class Killed:
+    """Kills processes, and buries later those that do not end at once; for one thread."""
+
+    def __init__(self) -> None:
+        self._left: list[subprocess.Popen[bytes]] = []
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """Kills a process; waits a second at most for its end."""
+        process.kill()
+        try:
+            process.wait(_KILLED_S)
+        except subprocess.TimeoutExpired:
+            self._left.append(process)
+
+    def tend(self) -> None:
+        """Buries those that have ended; call it now and then."""
+        self._left = [process for process in self._left if process.poll() is None]
 
 
 @final
@@ -87,6 +111,7 @@ class Keeper:
         self._notice = on_notice or (lambda _: None)
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
+        self._killed = Killed()
         self._start_at_s = 0.0
         self._wait_s = self._patience.first_wait_s
         self._heard_s = self._up_since_s = 0.0
@@ -123,10 +148,13 @@ class Keeper:
     def tend(self) -> list[dict[str, Any]]:
         """Does what is due and returns the messages that have come; call it several times a second.
 
+        It waits for nothing, but for a process that it has to kill: a second at most.
+
         Raises:
             OSError: no process can be started at all, in the very beginning.
         """
         now_s = time.monotonic()
+        self._killed.tend()
         if self._process is None:
             over = self.done or self.given_up or self._ending
             if not over and now_s >= self._start_at_s:
@@ -141,8 +169,8 @@ class Keeper:
             self._ended(code, now_s)
         elif now_s - self._heard_s > self._limit_s:
             self._said = Failure(f"did not answer for {self._limit_s:g} s", EXIT_INTERNAL)
-            self._process.kill()
-            self._ended(self._process.wait(), now_s)
+            self._killed.kill(self._process)
+            self._ended(-signal.SIGKILL, now_s)
         elif self.up and now_s - self._up_since_s >= self._patience.healthy_s:
             self._wait_s = self._patience.first_wait_s
         return messages
@@ -154,15 +182,17 @@ class Keeper:
             self._process.send_signal(signal.SIGTERM)
 
     def end(self, deadline_s: float) -> None:
-        """Waits for the process until then (`time.monotonic`), and kills it if it must."""
+        """Waits for the process until then (`time.monotonic`), and kills it if it must.
+
+        Not even then does it wait longer than a second for one that does not end.
+        """
         self._ending = True
         if self._process is None:
             return
         try:
             self._process.wait(max(0.0, deadline_s - time.monotonic()))
         except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
+            self._killed.kill(self._process)
         self._forget()
 
     @property

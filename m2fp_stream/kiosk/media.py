@@ -3,6 +3,9 @@
 Started by `kiosk.supervisor` as ``python -P -m m2fp_stream.kiosk.media CONTROL LINK MEMORY``; see
 `kiosk.child` and `sinks.page_link`. Its job: ``settings`` (JSON of `config.Settings`) and ``wish``
 (what viewers chose before: level and silhouette, or null).
+
+That the source has ended is said by ``ended``, and ends the kiosk. An end by SIGTERM is none of
+that: the kiosk knows whether it asked for it, and otherwise starts this process again.
 """
 
 from __future__ import annotations
@@ -12,15 +15,19 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from ..core.errors import EXIT_INTERNAL
 from ..core.safe import CoverLevel
 from .child import Post, begin, read_job
 
 if TYPE_CHECKING:
+    from ..config import Settings
     from ..sinks.page import PageEnd, PageState
+    from ..sources.camera import CameraDevice
 
-__all__ = ["main"]
+__all__ = ["main", "pinned"]
 
 _SHOWN_S: Final = 5.0
 """The page's sink gets a frame or a card twice a second, whatever stands still; when it has got
@@ -37,14 +44,18 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, leave)
     try:
         with socket.socket(fileno=int(arguments[1])) as link:
-            _run(post, link, int(arguments[2]))
+            ended = _run(post, link, int(arguments[2]))
     except Exception as error:
         return post.fail(error)
-    post.say("ended")
+    if ended:
+        post.say("ended")
+    else:
+        post.say("error", text="was ended by SIGTERM", exit_code=EXIT_INTERNAL)
     return 0
 
 
-def _run(post: Post, link: socket.socket, memory: int) -> None:
+def _run(post: Post, link: socket.socket, memory: int) -> bool:
+    """Runs; returns whether the source has ended, not this process alone."""
     job = read_job()
     # Heavy imports come after hardening: no window in which a crash could dump pixels.
     from ..app_live import run_live
@@ -60,14 +71,22 @@ def _run(post: Post, link: socket.socket, memory: int) -> None:
         wish=None if wish is None else PageState(CoverLevel(wish["level"]), wish["silhouette"]),
         on_wish=lambda wish: _say_wish(post, wish),
     )
-    signal.signal(signal.SIGTERM, lambda *_: page.stop())
+    told = False
+
+    def leave(*_: object) -> None:
+        nonlocal told
+        told = True
+        page.stop()
+
+    signal.signal(signal.SIGTERM, leave)
+    settings, camera = pinned(settings)
 
     def on_facts(facts: dict[str, Any]) -> None:
         post.hear()
         if post.gone:
             page.stop()
         if _works(page):
-            post.say("beat", facts=facts)
+            post.say("beat", facts=facts, camera=camera)
 
     run_live(
         settings,
@@ -75,6 +94,36 @@ def _run(post: Post, link: socket.socket, memory: int) -> None:
         on_notice=lambda text: post.say("notice", text=text),
         page=page,
     )
+    return not told
+
+
+def pinned(
+    settings: Settings, cameras: Sequence[CameraDevice] | None = None
+) -> tuple[Settings, str | None]:
+    """Returns settings that name their camera by what it is, not by today's number, and that name.
+
+    A camera that cannot be told from another one keeps its number; the name is None then, and for
+    other sources.
+
+    Args:
+        settings: all options.
+        cameras: those to choose from; by default those connected.
+
+    Raises:
+        SourceError: the camera is not connected.
+    """
+    from ..sources.camera import find_camera, list_cameras
+
+    kind, _, rest = settings.capture.input.partition(":")
+    if kind != "camera" or sys.platform != "linux":
+        return settings, None
+    cameras = list_cameras() if cameras is None else cameras
+    device = find_camera(rest or "0", cameras)
+    for name in (str(device.id), device.id.by_port):
+        if [one for one in cameras if name in (str(one.id), one.id.by_port)] == [device]:
+            capture = settings.capture.model_copy(update={"input": f"camera:{name}"})
+            return settings.model_copy(update={"capture": capture}), name
+    return settings, None
 
 
 def _say_wish(post: Post, wish: PageState) -> None:

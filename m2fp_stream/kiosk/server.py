@@ -1,8 +1,10 @@
 """The kiosk's server process: the page, and composed pictures for it; it never sees another.
 
-Started by `kiosk.supervisor` as ``python -P -m m2fp_stream.kiosk.server CONTROL LINK MEMORY``; see
-`kiosk.child` and `sinks.page_link`. Its job: ``page`` and ``kiosk`` (JSON of `web.options`),
-``token``, and ``stills`` (settings for the process that opens uploads, or null for none).
+Started by `kiosk.supervisor` as ``python -P -m m2fp_stream.kiosk.server CONTROL LINK MEMORY
+LISTENER``; see `kiosk.child` and `sinks.page_link`. LISTENER is the page's socket, which outlives
+this process. Its job: ``page`` and ``kiosk`` (JSON of `web.options`), ``wall`` (see `Doors.wall`),
+``token``, ``hello`` (what the media process will say of itself) and ``stills`` (settings for the
+process that opens uploads, or null for none).
 """
 
 from __future__ import annotations
@@ -30,14 +32,19 @@ def main(arguments: list[str]) -> int:
 
     signal.signal(signal.SIGTERM, leave)
     try:
-        with socket.socket(fileno=int(arguments[1])) as link:
-            asyncio.run(_serve(post, link, int(arguments[2]), read_job()))
+        with (
+            socket.socket(fileno=int(arguments[1])) as link,
+            socket.socket(fileno=int(arguments[3])) as listener,
+        ):
+            asyncio.run(_serve(post, link, int(arguments[2]), listener, read_job()))
     except Exception as error:
         return post.fail(error)
     return 0
 
 
-async def _serve(post: Post, link: socket.socket, memory: int, job: dict[str, Any]) -> None:
+async def _serve(
+    post: Post, link: socket.socket, memory: int, listener: socket.socket, job: dict[str, Any]
+) -> None:
     # After hardening; and a missing library is an error that can be told.
     from ..sinks.page_link import PageMemory
     from ..web.app import make_app, need_extra
@@ -53,8 +60,8 @@ async def _serve(post: Post, link: socket.socket, memory: int, job: dict[str, An
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
-    hub = Hub(link, PageMemory(memory, writable=False), options, kiosk)
-    doors = Doors.of(options, job["token"])
+    hub = Hub(link, PageMemory(memory, writable=False), options, kiosk, hello=job["hello"])
+    doors = Doors.of(options, job["token"], wall=job["wall"])
     stills = None
     if options.uploads:
         stills = StillService(job["stills"], max_pixels=options.max_upload_pixels)
@@ -73,19 +80,19 @@ async def _serve(post: Post, link: socket.socket, memory: int, job: dict[str, An
 
     async def beat() -> None:
         while True:
-            post.say("beat", asleep=hub.asleep, watching=hub.watching)
+            post.say("beat", asleep=hub.asleep, wall=doors.wall, here=doors.wall_is_here)
             await asyncio.sleep(_BEAT_S)
 
     beating: list[asyncio.Task[None]] = []
 
-    def on_ready(host: str, port: int) -> None:
-        post.say("ready", host=host, port=port)
+    def on_ready(_: str, __: int) -> None:
+        post.say("ready")
         beating.append(asyncio.create_task(beat()))
 
     loop.add_reader(post.fileno(), on_control)
     try:
         app = make_app(options, kiosk, hub, doors, stills)
-        await serve(app, hub, options, on_ready, stop)
+        await serve(app, hub, options, on_ready, stop, listener=listener)
     finally:
         for task in beating:
             task.cancel()

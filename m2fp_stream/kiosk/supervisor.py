@@ -1,7 +1,8 @@
 """The kiosk's own process: starts the others, watches them, replaces them. It sees no picture.
 
-It holds both ends of the link between media process and server, and what viewers chose last, so
-that either of the two may die and come back without the other's noticing more than a pause.
+It holds both ends of the link between media process and server, what viewers chose last, and the
+socket at which the page is served, so that either of the two may die and come back without the
+other's noticing more than a pause, and nobody else can take the page's place meanwhile.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
+from ..app_live import page_hello
 from ..config import Settings, cache_folder
 from ..core.errors import (
     ConfigError,
@@ -27,14 +29,19 @@ from ..core.errors import (
 from ..core.safe import CoverLevel
 from ..sinks.page_link import make_memory
 from ..web.options import PageOptions, address_of
+from ..web.server import listen
 from .browser import Browser, Screen, find_browser, pin_of
 from .keeper import Keeper, Patience
+from .wish import WishFile
 
 __all__ = ["Supervisor", "address", "run_kiosk"]
 
 _STEP_S: Final = 0.2
 _END_S: Final = 8.0
-"""What recordings get to be completed; an outlet of the live pipeline takes 5 s at most."""
+"""What processes get to end; an outlet of the live pipeline takes 5 s at most."""
+
+_END_RECORDING_S: Final = 60.0
+"""What they get where a recording is to be completed: its index is moved to the front."""
 
 _CODE_S: Final = 10.0
 """After so long without an answer about a one-time code, another one is made."""
@@ -97,6 +104,9 @@ class Supervisor:
     Args:
         settings, on_facts, on_notice, on_address: see there.
         environ: where the display is looked for; None: of this process.
+
+    Raises:
+        SinkError: the page cannot be served at that address.
     """
 
     def __init__(
@@ -114,10 +124,18 @@ class Supervisor:
         self._on_address = on_address or (lambda _: None)
         self.facts: dict[str, Any] = {}
         """What the media process measured last."""
-        self._wish: dict[str, Any] | None = None
+        self._wishes = WishFile(
+            # By the port that is configured, as two kiosks of one user have two of them.
+            cache_folder() / f"kiosk-wish-{settings.page.port}.json",
+            page_hello(settings).floor,
+            on_notice=self._notice,
+        )
+        self._wish = self._wishes.load()
+        self._camera: str | None = None
         self._token = settings.page.token or secrets.token_urlsafe(32)
-        self._port = settings.page.port
         self._announced = False
+        self._pin: str | None = None
+        self._wall: str | None = None
         self._code = ""
         self._code_at_s = float("-inf")
         program = find_browser(settings.kiosk.browser, os.environ if environ is None else environ)
@@ -131,6 +149,8 @@ class Supervisor:
         self._keepers: list[Keeper] = []
         self._ends: list[socket.socket] = []
         self._memory = -1
+        self._listener = listen(settings.page)
+        self._port: int = self._listener.getsockname()[1]
         try:
             self._memory = make_memory()
             self._ends += socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -141,7 +161,7 @@ class Supervisor:
         self.server = Keeper(
             "the page's server",
             f"{__package__}.server",
-            descriptors=(server_end.fileno(), self._memory),
+            descriptors=(server_end.fileno(), self._memory, self._listener.fileno()),
             job=self._server_job,
             patience=_SERVER,
             lasting=_LASTING,
@@ -170,6 +190,7 @@ class Supervisor:
             ConfigError, ModelError, PromiseError, SinkError: see `run_kiosk`.
         """
         end_s = float("inf") if seconds is None else time.monotonic() + seconds
+        self._screen.turn(asleep=False)  # it may have been left off
         while time.monotonic() < end_s and not self.media.done:
             self.step()
             waiting = [end for end in (self.server.channel, self.media.channel) if end is not None]
@@ -193,7 +214,8 @@ class Supervisor:
 
     def close(self) -> None:
         """Ends everything, whatever state it is in."""
-        deadline_s = time.monotonic() + _END_S
+        record = self._settings.record.enabled
+        deadline_s = time.monotonic() + (_END_RECORDING_S if record else _END_S)
         for keeper in self._keepers:
             keeper.ask_to_end()
         if self._browser is not None:
@@ -204,6 +226,7 @@ class Supervisor:
         for end in self._ends:
             end.close()
         self._ends.clear()
+        self._listener.close()
         if self._memory >= 0:
             os.close(self._memory)
             self._memory = -1
@@ -215,31 +238,39 @@ class Supervisor:
         stills = None
         if settings.page.uploads:
             stills = settings.model_dump(mode="json", include=set(_FOR_STILLS))
-        # A restarted one comes back where the first one was.
         page = settings.page.model_copy(update={"token": None, "port": self._port})
         return {
             "page": page.model_dump(mode="json"),
             "kiosk": settings.kiosk.model_dump(mode="json"),
             "token": self._token,
+            "wall": self._wall,
+            "hello": page_hello(settings).message(),
             "stills": stills,
         }
 
     def _media_job(self) -> dict[str, Any]:
         job = self._settings.model_dump(mode="json")
         job["page"]["token"] = None  # is the server's alone
+        if self._camera is not None:
+            # From the first one on it is this camera and no other, whatever number it gets.
+            job["capture"]["input"] = f"camera:{self._camera}"
         return {"settings": job, "wish": self._wish}
 
     def _from_server(self, message: dict[str, Any]) -> None:
         match message:
-            case {"kind": "beat", "asleep": bool(asleep)}:
+            case {"kind": "beat", "asleep": bool(asleep), "wall": str() | None, "here": bool(here)}:
                 self._screen.turn(asleep=asleep)
-            case {"kind": "ready", "host": str(), "port": int(port)}:
-                self._port = port
+                self._wall = message["wall"]
+                if here and self._browser is not None:
+                    self._browser.seen()
+            case {"kind": "ready"}:
+                # Each server reads the certificate once, and has just done so.
+                certificate = self._settings.page.certificate
+                self._pin = None if certificate is None else pin_of(Path(certificate))
                 if not self._announced:
                     self._announced = True
-                    self._on_address(
-                        f"{address(self._settings.page, port)}/enter?key={self._token}"
-                    )
+                    here_is = address(self._settings.page, self._port)
+                    self._on_address(f"{here_is}/enter?key={self._token}")
             case {"kind": "coded", "code": str(code)} if code == self._code:
                 self._open_browser(code)
             case _:
@@ -248,31 +279,31 @@ class Supervisor:
     def _from_media(self, message: dict[str, Any]) -> None:
         match message:
             case {"kind": "beat", "facts": dict(facts)}:
+                camera = message.get("camera")
+                self._camera = camera if isinstance(camera, str) else self._camera
                 self.facts = facts
                 self._on_facts(facts)
             case {"kind": "wish", "level": str(level), "silhouette": bool(silhouette)} if level in {
                 one.value for one in CoverLevel
             }:
                 self._wish = {"level": level, "silhouette": silhouette}
+                self._wishes.keep(self._wish)
             case _:
                 pass
 
     # --- the browser ---
 
     def _tend_browser(self) -> None:
-        if self._program is None or not self.server.up or not self._announced:
+        if self._program is None or not self._announced:
             return
         if self._browser is None:
-            certificate = self._settings.page.certificate
-            self._browser = Browser(
-                self._program,
-                cache_folder() / f"kiosk-browser-{self._port}",
-                pin=None if certificate is None else pin_of(Path(certificate)),
-                on_notice=self._notice,
-            )
+            profile = cache_folder() / f"kiosk-browser-{self._port}"
+            self._browser = Browser(self._program, profile, on_notice=self._notice)
+        if not self.server.up:
+            self._browser.excuse()
         self._browser.tend()
         now_s = time.monotonic()
-        if self._browser.due and now_s - self._code_at_s > _CODE_S:
+        if self.server.up and self._browser.due and now_s - self._code_at_s > _CODE_S:
             self._code, self._code_at_s = secrets.token_urlsafe(32), now_s
             self.server.send({"kind": "code", "code": self._code})
 
@@ -280,7 +311,7 @@ class Supervisor:
         self._code, self._code_at_s = "", float("-inf")
         if self._browser is not None and self._browser.due:
             here = address(self._settings.page, self._port, here=True)
-            self._browser.open(f"{here}/enter?key={code}")
+            self._browser.open(f"{here}/enter?key={code}", pin=self._pin)
 
 
 def address(page: PageOptions, port: int, *, here: bool = False) -> str:

@@ -29,9 +29,15 @@ _WATCHED_S: Final = 5.0
 _LOWEST_QUALITY: Final = 20
 _QUALITY_STEP: Final = 20
 
+_KEEP: Final = 2
+_UNDER_WAY: Final = _KEEP + 1
+"""Frames that may come, after the one in hand, from before a wish: those that wait, and the one
+that is being composed."""
+
 _REASONS: Final = {why.value: why.name.lower() for why in Why}
 _EFFECTS: Final = {"configured": False, "silhouette": True}
 _LEVELS: Final = {level.value: level for level in CoverLevel}
+_ORDER: Final = (CoverLevel.PARTS, CoverLevel.PERSON, CoverLevel.FRAME)
 
 _GONE: Final = "the page's server is gone; start the kiosk again"
 
@@ -49,6 +55,17 @@ class PageState:
     level: CoverLevel = CoverLevel.PARTS
     silhouette: bool = False
 
+    @property
+    def effect(self) -> str:
+        """The name of `silhouette` on the link."""
+        return "silhouette" if self.silhouette else "configured"
+
+    def hides_more(self, other: PageState) -> bool:
+        """Whether something is hidden that `other` would show."""
+        return _ORDER.index(self.level) > _ORDER.index(other.level) or (
+            self.silhouette and not other.silhouette
+        )
+
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -59,11 +76,26 @@ class PageHello:
         hide: a preset, or names of labels.
         floor: no wish hides less than this.
         stored: whether a recording is made or the picture passed on elsewhere.
+        delay_s: how old, in seconds, a scene may be when its frame is composed.
     """
 
     hide: str | tuple[str, ...]
     floor: CoverLevel = CoverLevel.PARTS
     stored: bool = False
+    delay_s: float = 3.0
+
+    def message(self, state: PageState | None = None) -> dict[str, Any]:
+        """Returns it as the link carries it; without a state: as configured."""
+        state = PageState(self.floor) if state is None else state
+        return {
+            "kind": "hello",
+            "hide": self.hide if isinstance(self.hide, str) else list(self.hide),
+            "floor": self.floor.value,
+            "level": state.level.value,
+            "effect": state.effect,
+            "stored": self.stored,
+            "delay_s": self.delay_s,
+        }
 
 
 @final
@@ -93,6 +125,9 @@ class PageEnd:
         # are more than any process can have counted.
         self._number = time.monotonic_ns() // 1_000_000
         self._slot = page_link.FRAMES[0]
+        self._noticed: PageState | None = None
+        self._noticed_ns = 0
+        self._older = 0
         self._stop: Callable[[], None] | None = None
         self._stopped = False
 
@@ -106,6 +141,25 @@ class PageEnd:
         first, second = page_link.FRAMES
         self._slot = second if self._slot == first else first
         return self._slot
+
+    def notice(self, state: PageState) -> None:
+        """Notes how much is hidden now; the sink's thread only."""
+        before, self._noticed = self._noticed, state
+        if before is not None and state.hides_more(before):
+            self._older, self._noticed_ns = 1 + _UNDER_WAY, time.monotonic_ns()
+
+    def is_older(self, captured_ns: int) -> bool:
+        """Whether the next frame may be from before the last `notice`; ask once a frame.
+
+        Frames come in the order in which they were composed. What was captured since then was
+        composed since then, and so was everything behind it.
+        """
+        if captured_ns >= self._noticed_ns:
+            self._older = 0
+        if self._older == 0:
+            return False
+        self._older -= 1
+        return True
 
     def tell(self, facts: dict[str, Any]) -> None:
         """Sends what a live run measured; any thread. What does not go through is left out."""
@@ -136,7 +190,8 @@ class PageSink(Sink[SafeFrame]):
     """Hands composed frames to the page's server, and what viewers wish to the pipeline.
 
     `write` never waits. Frames larger than `max_side` are made smaller. While nobody watches, one
-    a second is encoded and the others are left out.
+    a second is encoded and the others are left out. After a wish for more, frames that were
+    composed before it are left out, too: the outlet in front must not keep more than `KEEP`.
 
     Args:
         end: see `PageEnd`; it stays the caller's and outlives this sink.
@@ -154,6 +209,8 @@ class PageSink(Sink[SafeFrame]):
     """
 
     accepts: ClassVar[type] = SafeFrame
+    KEEP: ClassVar[int] = _KEEP
+    """Frames that may wait for this sink: an old one is worth nothing."""
 
     def __init__(
         self,
@@ -180,6 +237,7 @@ class PageSink(Sink[SafeFrame]):
         self._watched_until_s = 0.0
         self._encoded_s = float("-inf")
         self._left_out = 0
+        end.notice(state())
         self._greet()
 
     @property
@@ -188,20 +246,8 @@ class PageSink(Sink[SafeFrame]):
         return self._left_out
 
     def _greet(self) -> None:
-        state = self._state()
-        self._send(
-            {
-                "kind": "hello",
-                "size_wh": list(self._shown_wh),
-                "hide": self._hello.hide
-                if isinstance(self._hello.hide, str)
-                else list(self._hello.hide),
-                "floor": self._hello.floor.value,
-                "level": state.level.value,
-                "effect": "silhouette" if state.silhouette else "configured",
-                "stored": self._hello.stored,
-            }
-        )
+        size_wh = list(self._shown_wh)
+        self._send({**self._hello.message(self._state()), "size_wh": size_wh})
         data = self._encode(self._card)
         if data is not None:
             number = self._end.next_number()
@@ -215,8 +261,11 @@ class PageSink(Sink[SafeFrame]):
         self._listen()
         now_s = handed_ns / 1e9
         self._end.shown_s = now_s
-        if self._state().level is CoverLevel.FRAME and item.cover.level is not CoverLevel.FRAME:
-            return  # composed before everything was to be hidden
+        state = self._state()
+        self._end.notice(state)
+        older = self._end.is_older(item.captured_ns)
+        if item.cover.level is not CoverLevel.FRAME and (older or state.level is CoverLevel.FRAME):
+            return  # composed before more was to be hidden
         if now_s >= self._watched_until_s and now_s - self._encoded_s < _IDLE_S:
             return
         self._encoded_s = now_s
@@ -236,6 +285,8 @@ class PageSink(Sink[SafeFrame]):
                 "captured_ns": item.captured_ns,
                 "level": item.cover.level.value,
                 "why": _REASONS.get(item.cover.reason),
+                "wish": state.level.value,
+                "effect": state.effect,
             }
         )
 

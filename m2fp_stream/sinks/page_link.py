@@ -5,9 +5,10 @@ three slots for JPEG data: two for frames, used in turn, and one for the cover c
 (SOCK_SEQPACKET) carries JSON messages, each a dictionary with a ``kind``:
 
     media to server
-      hello     size_wh, hide (preset, or names of labels), floor, level, effect
+      hello     size_wh, hide (preset, or names of labels), floor, level, effect, stored, delay_s
       card      number: the card lies in its slot
-      frame     slot, number, sent_ns, captured_ns, level, why
+      frame     slot, number, sent_ns, captured_ns, level, why, wish and effect: what was wished
+                before it was composed
       facts     facts: what `LiveRun.facts` returns
     server to media
       greet     asks for `hello` and `card`

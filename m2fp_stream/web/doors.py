@@ -4,6 +4,10 @@ Nothing here is kept but digests. A session's id is random and signed with a key
 token, so that a server that died and was started again with the same token still knows the
 browsers on the wall; a new token ends every session. Whoever names the right token or has a session
 always passes, whatever others from the same address did.
+
+A one-time code stands on the browser's command line, where every user of this computer can read it.
+So it is taken from a socket of our own user alone. The session that it opens is that of the browser
+on the wall, and whether that one still asks for something is how its page's life is known.
 """
 
 from __future__ import annotations
@@ -11,11 +15,17 @@ from __future__ import annotations
 import enum
 import hashlib
 import hmac
+import ipaddress
+import os
 import secrets
+import sys
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Final, Literal, final
 from urllib.parse import urlsplit
 
@@ -33,6 +43,12 @@ BAD_UPLOADS: Final = 5
 _ID_BYTES: Final = 32
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
 _LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+
+_HERE_S: Final = 15.0
+"""A page without its stream asks for the status, every ten seconds at least."""
+
+_SOCKETS: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+_ESTABLISHED: Final = "01"
 
 
 class Use(enum.Enum):
@@ -80,6 +96,18 @@ class Caller:
 
 
 @final
+@dataclass(slots=True, eq=False)
+class _Request:
+    """One that is being answered: where it comes from, and whose it turned out to be."""
+
+    client: tuple[str, int] | None
+    session: str | None = None
+
+
+_REQUEST: Final[ContextVar[_Request | None]] = ContextVar("m2fp_stream request", default=None)
+
+
+@final
 class Doors:
     """Decides who may come in; used by one thread.
 
@@ -89,6 +117,7 @@ class Doors:
         secure: whether the page is served by https.
         rates: how often a session may do what.
         bad_uploads: as many in a minute block a session's uploads for a minute.
+        wall: the session of the browser on the wall, if it has one already; see `wall`.
         clock_s: seconds that only grow.
     """
 
@@ -100,6 +129,7 @@ class Doors:
         secure: bool = False,
         rates: Mapping[Use, Rate] = RATES,
         bad_uploads: int = BAD_UPLOADS,
+        wall: str | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._token = hashlib.sha256(token.encode()).digest()
@@ -111,6 +141,9 @@ class Doors:
         self._wrong = Blocks(_WRONG_KEYS)
         self._bad_uploads = Blocks(bad_uploads)
         self._buckets = {use: Buckets(rate) for use, rate in rates.items()}
+        self._under_way: Counter[str] = Counter()
+        self._wall = wall
+        self._wall_seen_s = clock_s()
         self.port: int | None = None
         """Where the server listens; until it is known, every Host is refused."""
 
@@ -122,6 +155,7 @@ class Doors:
         *,
         rates: Mapping[Use, Rate] = RATES,
         bad_uploads: int = BAD_UPLOADS,
+        wall: str | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> Doors:
         """Returns the doors that the options describe, but for `token`, which stands for theirs."""
@@ -133,6 +167,7 @@ class Doors:
             secure=secure,
             rates=rates,
             bad_uploads=bad_uploads,
+            wall=wall,
             clock_s=clock_s,
         )
 
@@ -141,18 +176,69 @@ class Doors:
         """Whether the page is served by https."""
         return self._secure
 
+    # --- requests ---
+
+    @contextmanager
+    def answering(self, client: tuple[str, int] | None) -> Iterator[None]:
+        """Says, for as long as the context lasts, whose request is answered.
+
+        Without it no code is taken, and nobody counts as being here.
+
+        Args:
+            client: address and port of the other end; None: not known.
+        """
+        request = _Request(client)
+        reset = _REQUEST.set(request)
+        try:
+            yield
+        finally:
+            _REQUEST.reset(reset)
+            session = request.session
+            if session is not None:
+                self._under_way[session] -= 1
+                if not self._under_way[session]:
+                    del self._under_way[session]
+                if session == self._wall:
+                    self._wall_seen_s = self._clock_s()
+
+    @property
+    def wall(self) -> str | None:
+        """What the session that the last code opened is counted under; None: it did not yet."""
+        return self._wall
+
+    @property
+    def wall_is_here(self) -> bool:
+        """Whether that session has a request or a stream under way, or had one of late."""
+        if self._wall is None:
+            return False
+        return self._under_way[self._wall] > 0 or self._clock_s() - self._wall_seen_s < _HERE_S
+
+    def _note(self, caller: Caller) -> None:
+        request = _REQUEST.get()
+        if request is not None and request.session is None:
+            request.session = caller.session
+            self._under_way[caller.session] += 1
+
     # --- keys ---
 
     def allow_code(self, code: str) -> None:
-        """Lets whoever names `code` first within 60 s come in, once."""
+        """Lets our own user's process that names `code` first within 60 s come in, once."""
         self._codes[_digest(code)] = self._clock_s() + _CODE_S
         while len(self._codes) > _MOST_CODES:
             self._codes.popitem(last=False)
+        self._wall = None
 
     def enter(self, key: str, address: str) -> str | Refused:
-        """Returns a new session's id for the token or a code, or why there is none."""
-        if self._is_token(key) or self._take_code(key):
+        """Returns a new session's id for the token or a code, or why there is none.
+
+        A code that another user names is refused like a wrong one, and stays good.
+        """
+        if self._is_token(key):
             return self._new_session()
+        if self._take_code(key):
+            session = self._new_session()
+            self._wall, self._wall_seen_s = _counted_as(session), self._clock_s()
+            return session
         return self._count_wrong(address)
 
     def caller(
@@ -174,8 +260,16 @@ class Doors:
         return hmac.compare_digest(_digest(given), self._token)
 
     def _take_code(self, given: str) -> bool:
-        until_s = self._codes.pop(_digest(given), None)
-        return until_s is not None and self._clock_s() < until_s
+        digest, request = _digest(given), _REQUEST.get()
+        until_s = self._codes.get(digest)
+        if until_s is None or self._clock_s() >= until_s:
+            return False
+        if request is None or request.client is None or self.port is None:
+            return False
+        if not _is_our_users(*request.client, to_port=self.port):
+            return False
+        del self._codes[digest]
+        return True
 
     def _count_wrong(self, address: str) -> Refused:
         now_s = self._clock_s()
@@ -193,7 +287,9 @@ class Doors:
         given = signature.encode(errors="replace")
         if not hmac.compare_digest(given, self._signature(name).encode()):
             return None
-        return Caller(_digest(name).hex(), "cookie")
+        caller = Caller(_counted_as(cookie), "cookie")
+        self._note(caller)
+        return caller
 
     def _signature(self, name: str) -> str:
         return hmac.digest(self._key, name.encode(errors="replace"), "sha256").hex()
@@ -242,6 +338,55 @@ class Doors:
             return False
         port = _DEFAULT_PORTS[scheme] if port is None else port
         return port == self.port and (host in self._hosts or host == reached)
+
+
+def _counted_as(session: str) -> str:
+    return _digest(session.partition(".")[0]).hex()
+
+
+def _is_our_users(address: str, port: int, *, to_port: int) -> bool:
+    """Says whether the other end of a connection is a socket of this computer and of our user.
+
+    What cannot be read, or is not found, is not ours.
+    Source: Linux kernel documentation, networking/proc_net_tcp; tcp_states.h for the state.
+
+    Args:
+        address: of the other end.
+        port: of the other end.
+        to_port: of our end.
+    """
+    found: set[tuple[str, str]] = set()
+    try:
+        wanted = _plain(ipaddress.ip_address(address))
+        for table in _SOCKETS:
+            if not table.exists():
+                continue  # IPv6 may be switched off
+            for line in table.read_text("ascii").splitlines()[1:]:
+                _, local, remote, state, _, _, _, uid, *_ = line.split()
+                if (
+                    local.endswith(f":{port:04X}")
+                    and remote.endswith(f":{to_port:04X}")
+                    and _address(local.partition(":")[0]) == wanted
+                ):
+                    found.add((state, uid))
+    except (OSError, ValueError):
+        return False
+    return found == {(_ESTABLISHED, str(os.geteuid()))}
+
+
+def _address(words: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Returns an address that is written as words of 32 bits, each in this machine's byte order."""
+    parts = (words[at : at + 8] for at in range(0, len(words), 8))
+    data = b"".join(int(part, 16).to_bytes(4, sys.byteorder) for part in parts)
+    return _plain(ipaddress.ip_address(data))
+
+
+def _plain(
+    address: ipaddress.IPv4Address | ipaddress.IPv6Address,
+) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Returns the IPv4 address behind a mapped one."""
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return address if mapped is None else mapped
 
 
 def _digest(secret: str) -> bytes:

@@ -16,15 +16,25 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeGuard, final
 
 from ..core.plan import Why
 from ..sinks.page_link import CARD, FRAMES, PageMemory, receive, send
-from .options import KioskOptions, PageOptions
+from .options import KioskOptions, PageOptions, address_of
 
-__all__ = ["HEADER", "STILL_CARD", "Frame", "Full", "Hub", "Level", "Viewer", "status_text"]
+__all__ = [
+    "AWAKE",
+    "HEADER",
+    "STILL_CARD",
+    "Frame",
+    "Full",
+    "Hub",
+    "Level",
+    "Viewer",
+    "status_text",
+]
 
 _log = logging.getLogger(__name__)
 
@@ -33,6 +43,9 @@ Level = Literal["parts", "person", "frame"]
 HEADER: Final = struct.Struct("<BBHIdd")
 """Before each JPEG: version, flags, 0, sequence, age in seconds, Unix milliseconds of the
 sink's handing it over."""
+
+AWAKE: Final = "awake"
+"""What a page says when somebody touches it; nothing else that browsers say is listened to."""
 
 _VERSION: Final = 1
 _WHOLLY_COVERED: Final = 1
@@ -54,6 +67,13 @@ _AHEAD_NS: Final = 50_000_000
 """How far a time of the other process may lie ahead: both read one clock."""
 
 _LONGEST_DELAY_NS: Final = 60_000_000_000
+_DELAY_S: Final = 3.0
+"""What `live.max_delay_s` may be at most; for a media process that does not say its own."""
+
+_SPARE_S: Final = 1.0
+"""What composing, waiting and encoding may add to that delay. An older scene is one that something
+held up, and is no longer what a mirror shows."""
+
 _IDLE_NS: Final = 3_000_000_000
 """While nobody watches the sink sends about one picture a second: for so long it counts as being
 there. Nobody is shown a picture of that age."""
@@ -86,6 +106,8 @@ class Frame:
         sent_ns, captured_ns: when, by CLOCK_MONOTONIC.
         covered: whether nothing but the card is in it.
         why: the reason, a name of `core.plan.Why` in lower case; None where there is none.
+        wish: the level that was wished before it was composed.
+        silhouette: whether silhouettes were wished then.
     """
 
     jpeg: bytes
@@ -94,6 +116,8 @@ class Frame:
     captured_ns: int
     covered: bool
     why: str | None
+    wish: Level
+    silhouette: bool
 
     def message(self, now_ns: int) -> bytes:
         """Returns what a browser gets by WebSocket."""
@@ -112,6 +136,7 @@ class _Hello:
     level: Level
     silhouette: bool
     stored: bool
+    delay_s: float
 
 
 @final
@@ -163,6 +188,8 @@ class Hub:
         memory: the pictures' slots.
         options: of the page.
         kiosk: what the page shows, and when it sleeps.
+        hello: what the media process will say of itself (`sinks.page.PageHello.message`), known
+            before it does; None, or nonsense: nothing is known till then.
         clock_ns: CLOCK_MONOTONIC.
     """
 
@@ -173,6 +200,7 @@ class Hub:
         options: PageOptions,
         kiosk: KioskOptions,
         *,
+        hello: Mapping[str, Any] | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
         self._channel = channel
@@ -181,8 +209,10 @@ class Hub:
         self._kiosk = kiosk
         self._clock_ns = clock_ns
         self._stale_ns = round(options.stale_s * 1e9)
+        self._remote = not address_of(options.host).is_loopback
         self._viewers: set[Viewer] = set()
         self._hello: _Hello | None = None
+        self._greeted = False
         self._facts: _Facts | None = None
         self._frame: Frame | None = None
         self._last: Frame | None = None  # without its picture
@@ -191,7 +221,8 @@ class Hub:
         self._card: bytes | None = None
         self._wish: _Asked | None = None
         self._asked: _Asked | None = None
-        self._began_s = self._seen_s = clock_ns() / 1e9
+        self._outdated = False  # what came last hid less than is wished, and was dropped
+        self._began_s = self._seen_s = self._ticked_s = clock_ns() / 1e9
         self._heard_s: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tick: asyncio.TimerHandle | None = None
@@ -201,6 +232,8 @@ class Hub:
         """The link is gone, or `close` was called: no picture will come any more."""
         self.more_alarms: Callable[[], list[str]] = list
         """Sentences for the status, from whoever else has some."""
+        if hello is not None:
+            self._take_hello(hello)
 
     # --- life ---
 
@@ -263,9 +296,22 @@ class Hub:
 
     @property
     def asleep(self) -> bool:
-        """Whether nobody was seen for `kiosk.sleep_after_s`."""
+        """Whether nobody was seen for `kiosk.sleep_after_s`, by a camera that looks."""
+        return self._deserted and self._looks()
+
+    def touch(self) -> None:
+        """Notes that somebody touched a page: as good as being seen."""
+        self._seen_s = max(self._seen_s, self._clock_ns() / 1e9)
+        self._wake()
+
+    @property
+    def _deserted(self) -> bool:
         after_s = self._kiosk.sleep_after_s
         return after_s > 0 and self._clock_ns() / 1e9 - self._seen_s > after_s
+
+    def _looks(self) -> bool:
+        """Whether there is a camera; without one, nothing says that nobody is there."""
+        return self._state(self._present(), self._known_facts())[0] in ("live", "card")
 
     @property
     def watching(self) -> int:
@@ -301,13 +347,14 @@ class Hub:
             "silhouette": silhouette,
             "floor": "parts" if hello is None else hello.floor,
             "hide": None if hello is None else hello.hide,
-            "person": not asleep,
+            "person": not self._deserted,
             "asleep": asleep,
             "fps": None if facts is None else facts.fps,
             "latency_ms": None if facts is None else facts.latency_ms,
             "frame_age_ms": None if frame is None else round((now_ns - frame.captured_ns) / 1e6),
             "watching": len(self._viewers),
-            "stored": hello is not None and hello.stored,
+            "stored": None if hello is None else hello.stored,
+            "remote": self._remote,
             "uploads": options.uploads,
             "alarms": [*alarms, *self.more_alarms()],
             "options": {
@@ -323,14 +370,30 @@ class Hub:
     def wish(self, level: Level, *, silhouette: bool) -> None:
         """Asks for a level; the floor holds where it hides more.
 
-        To hide everything takes effect here and now: no picture that shows anything passes.
+        More takes effect here and now: until pictures come that were composed after the media
+        process heard of it, none does.
         """
         now_s = self._clock_ns() / 1e9
         self._wish = self._asked = _Asked(self._at_least_floor(level), silhouette, now_s)
-        if self._wish.level == "frame" and self._last is not None and not self._last.covered:
-            self._frame = self._last = None
+        self._drop_outdated()
         self._ask()
-        self._wake()
+        self.touch()
+
+    def _drop_outdated(self) -> None:
+        if self._last is not None and self._hides_less(self._last):
+            self._frame = self._last = None
+            self._outdated = True
+
+    def _hides_less(self, frame: Frame) -> bool:
+        """Whether a picture may hide less than is wished now."""
+        wish = self._wish
+        if wish is None or frame.covered:
+            return False
+        return (
+            wish.level == "frame"
+            or _LEVELS.index(frame.wish) < _LEVELS.index(wish.level)
+            or (wish.silhouette and not frame.silhouette)
+        )
 
     def _at_least_floor(self, level: Level) -> Level:
         floor = "parts" if self._hello is None else self._hello.floor
@@ -363,8 +426,9 @@ class Hub:
 
     def _state(self, frame: Frame | None, facts: _Facts | None) -> tuple[str, str | None]:
         if frame is None:
-            hidden = self._wish is not None and self._wish.level == "frame" and not self.silent
-            return ("card", _ON_REQUEST) if hidden and facts is not None else ("starting", None)
+            hidden = self._outdated or (self._wish is not None and self._wish.level == "frame")
+            waits = hidden and facts is not None and not self.silent
+            return ("card", _ON_REQUEST) if waits else ("starting", None)
         if not frame.covered:
             return "live", None
         if frame.why in _AWAY:
@@ -394,7 +458,9 @@ class Hub:
         """Takes a message in; says whether it made sense."""
         match message["kind"]:
             case "hello":
-                return self._take_hello(message)
+                taken = self._take_hello(message)
+                self._greeted |= taken
+                return taken
             case "card":
                 return self._take_card(message)
             case "frame":
@@ -404,16 +470,17 @@ class Hub:
             case _:
                 return False
 
-    def _take_hello(self, message: dict[str, Any]) -> bool:
+    def _take_hello(self, message: Mapping[str, Any]) -> bool:
         floor, level = message.get("floor"), message.get("level")
-        effect, stored = message.get("effect", "configured"), message.get("stored", False)
-        hide = message.get("hide")
+        effect, stored = message.get("effect", "configured"), message.get("stored")
+        hide, delay_s = message.get("hide"), message.get("delay_s", _DELAY_S)
         names = hide if isinstance(hide, list) else [hide]
         if (
             floor not in _LEVELS
             or level not in _LEVELS
             or effect not in ("configured", "silhouette")
             or not isinstance(stored, bool)
+            or not _is_number(delay_s)
             or not 0 < len(names) <= _MOST_LABELS
             or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names)
         ):
@@ -424,6 +491,7 @@ class Hub:
             level=max(level, floor, key=_LEVELS.index),
             silhouette=effect == "silhouette",
             stored=stored,
+            delay_s=delay_s,
         )
         if self._wish is not None:
             now_s = self._clock_ns() / 1e9
@@ -447,6 +515,7 @@ class Hub:
         slot, number = message.get("slot"), message.get("number")
         sent_ns, captured_ns = message.get("sent_ns"), message.get("captured_ns")
         level, why = message.get("level"), message.get("why")
+        wish, effect = message.get("wish", "parts"), message.get("effect", "configured")
         if not (_is_count(number) and _is_count(sent_ns) and _is_count(captured_ns)):
             return False
         now_ns = self._clock_ns()
@@ -454,6 +523,8 @@ class Hub:
             type(slot) is not int
             or slot not in FRAMES
             or level not in _LEVELS
+            or wish not in _LEVELS
+            or effect not in ("configured", "silhouette")
             or not (why is None or (isinstance(why, str) and why in _REASONS))
             or sent_ns > now_ns + _AHEAD_NS
             or not 0 <= sent_ns - captured_ns <= _LONGEST_DELAY_NS
@@ -462,16 +533,25 @@ class Hub:
         if now_ns - sent_ns > self._stale_ns:
             return True  # left from before this process, or from before it was held up
         covered = level == "frame"
-        if not covered and self._wish is not None and self._wish.level == "frame":
-            return True  # composed before everything was to be hidden
+        delay_s = _DELAY_S if self._hello is None else self._hello.delay_s
+        if not covered and now_ns - captured_ns > (delay_s + _SPARE_S) * 1e9:
+            return True  # something held it up
+        silhouette = effect == "silhouette"
+        frame = Frame(b"", 0, sent_ns, captured_ns, covered, why, wish, silhouette)
+        if self._hides_less(frame):
+            self._outdated = True
+            if self._asked is None and self._wish is not None:
+                self._asked = replace(self._wish, times=0)  # it was not heard, or taken back there
+            return True
         data = self._memory.take(slot, number)
         if data is None:
             return True  # overwritten: a newer one is on its way
         if not data.startswith(_JPEG):
             return False
         self._sequence += 1
-        self._frame = Frame(data, self._sequence, sent_ns, captured_ns, covered, why)
-        self._last = replace(self._frame, jpeg=b"")
+        self._outdated = False
+        self._last = replace(frame, sequence=self._sequence)
+        self._frame = replace(self._last, jpeg=data)
         if self._expiry is None and self._loop is not None:
             self._expire()
         return True
@@ -502,6 +582,7 @@ class Hub:
             # Somebody hid more at the computer itself; that is never taken back from here.
             stronger = max(self._wish.level, level, key=_LEVELS.index)
             self._wish = replace(self._wish, level=stronger)
+            self._drop_outdated()
         return True
 
     # --- what is said ---
@@ -511,7 +592,11 @@ class Hub:
         if self._loop is None:
             return
         self._tick = self._loop.call_later(_TICK_S, self._on_tick)
-        if self._hello is None or self.frame() is None:
+        now_s = self._clock_ns() / 1e9
+        if not self._looks():  # that time does not count as one without anybody
+            self._seen_s = min(now_s, self._seen_s + now_s - self._ticked_s)
+        self._ticked_s = now_s
+        if not self._greeted or self.frame() is None:
             self._send({"kind": "greet"})
         self._ask()
         self._say_watching()

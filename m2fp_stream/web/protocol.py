@@ -22,6 +22,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from .gate import SECURITY_HEADERS, problem
+from .hub import AWAKE
 
 __all__ = ["MOST_CONNECTIONS", "MOST_WAITING", "TimedHttp", "TimedWebSocket"]
 
@@ -215,7 +216,7 @@ class _Handshake(ServerProtocol):
 
 @final
 class TimedWebSocket(WebSocketsSansIOProtocol):
-    """WebSocket; whatever a client says is dropped here, and who says too much is sent away."""
+    """WebSocket; what a client says is dropped here but for `AWAKE`; too much of it ends it."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
@@ -244,9 +245,11 @@ class TimedWebSocket(WebSocketsSansIOProtocol):
         super().resume_writing()
         self._writing.resumed()
 
-    def handle_text(self, event: Frame) -> None:  # noqa: ARG002  # the inherited signature
-        """Drops what came."""
+    def handle_text(self, event: Frame) -> None:
+        """Drops what came, if it is no word that is listened to."""
         self._heard()
+        if event.fin and event.data == AWAKE.encode():
+            super().handle_text(event)
 
     def handle_bytes(self, event: Frame) -> None:  # noqa: ARG002  # the inherited signature
         """Drops what came."""

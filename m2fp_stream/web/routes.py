@@ -24,7 +24,7 @@ from .app import BadUpload, Busy, Still
 from .audit import Audit
 from .doors import COOKIE, Doors, Refused, Use
 from .gate import BodyRefused, Gate, caller_of, note, problem
-from .hub import Full, Hub, Viewer, status_text
+from .hub import AWAKE, Full, Hub, Viewer, status_text
 from .limits import resident_bytes
 from .options import PageOptions
 
@@ -88,7 +88,10 @@ class Status(BaseModel):
     latency_ms: float | None
     frame_age_ms: int | None
     watching: int
-    stored: bool = Field(description="Whether the covered picture is also recorded or sent on.")
+    stored: bool | None = Field(
+        description="Whether the covered picture is also recorded or sent on; null: not known."
+    )
+    remote: bool = Field(description="Whether other computers may reach the page.")
     uploads: bool
     alarms: list[str]
     options: PageSettings
@@ -224,9 +227,10 @@ def _part(jpeg: bytes) -> bytes:
     return head + jpeg + b"\r\n--" + _BOUNDARY + b"\r\n"
 
 
-async def _until_gone(receive: Receive) -> None:
-    while (await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
-        pass
+async def _until_gone(receive: Receive, hub: Hub | None = None) -> None:
+    while (message := await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
+        if hub is not None and message.get("text") == AWAKE:
+            hub.touch()
 
 
 def _is_picture(data: bytes) -> bool:
@@ -455,7 +459,7 @@ def _add_streams(app: FastAPI, hub: Hub) -> None:
         try:
             with hub.watch() as viewer:
                 await socket.accept()
-                gone = asyncio.ensure_future(_until_gone(socket.receive))
+                gone = asyncio.ensure_future(_until_gone(socket.receive, hub))
                 try:
                     await _feed(socket, viewer, gone)
                 finally:

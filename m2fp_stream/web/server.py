@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..core.errors import ConfigError, SinkError
 from .app import need_extra
+from .doors import Doors
+from .gate import App, Receive, Scope, Send
 from .hub import Hub
 from .options import PageOptions, address_of
 
@@ -22,7 +24,7 @@ if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
-__all__ = ["serve", "tls_context"]
+__all__ = ["listen", "serve", "tls_context"]
 
 _KEEP_ALIVE_S: Final = 5
 _HANDSHAKE_S: Final = 10.0
@@ -38,8 +40,12 @@ async def serve(
     options: PageOptions,
     on_ready: Callable[[str, int], None],
     stop: asyncio.Event,
+    *,
+    listener: socket.socket | None = None,
 ) -> None:
     """Serves until `stop` is set or the link ends; nothing is left open then.
+
+    Who connected to `listener` before that is turned away, and may come again.
 
     Args:
         app: of `app.make_app`.
@@ -47,6 +53,7 @@ async def serve(
         options: of the page.
         on_ready: gets the address and the port once connections are taken.
         stop: ends the server.
+        listener: one of `listen`; None: one is made, of the options.
 
     Raises:
         UsageError: the web extra is not installed.
@@ -55,8 +62,9 @@ async def serve(
     """
     need_extra()
     context = tls_context(options)
-    listener = _listen(options)
+    listener = listen(options) if listener is None else listener
     try:
+        _turn_away(listener)
         host, port = listener.getsockname()[:2]
         app.state.doors.port = port
         server = _server(app, listener, context)
@@ -109,7 +117,12 @@ def tls_context(options: PageOptions) -> ssl.SSLContext | None:
     return context
 
 
-def _listen(options: PageOptions) -> socket.socket:
+def listen(options: PageOptions) -> socket.socket:
+    """Returns a socket that listens where the options say; it waits for nothing.
+
+    Raises:
+        SinkError: it cannot listen there.
+    """
     address = address_of(options.host)
     family = socket.AF_INET6 if address.version == 6 else socket.AF_INET
     listener = socket.socket(family, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
@@ -128,6 +141,33 @@ def _listen(options: PageOptions) -> socket.socket:
             "address or port (page.host, page.port)"
         ) from None
     return listener
+
+
+def _turn_away(listener: socket.socket) -> None:
+    """Ends the connections that came while nobody served.
+
+    What they ask may be long past: whoever asked was told that it failed, and a wish for less
+    cover must not come true minutes later.
+    """
+    listener.setblocking(False)
+    for _ in range(2 * _BACKLOG):
+        try:
+            link, _address = listener.accept()
+        except BlockingIOError:
+            return
+        except OSError:
+            continue  # this one has ended by itself
+        link.close()
+
+
+def _named(app: App, doors: Doors) -> App:
+    """Returns `app`, whose doors know where each request comes from."""
+
+    async def run(scope: Scope, receive: Receive, send: Send) -> None:
+        with doors.answering(scope.get("client")):
+            await app(scope, receive, send)
+
+    return run
 
 
 def _server(
@@ -165,7 +205,7 @@ def _server(
             yield
 
     config = uvicorn.Config(
-        app,
+        _named(app, app.state.doors),
         lifespan="off",
         loop="none",
         http=TimedHttp,

@@ -127,6 +127,8 @@ def test_its_server_killed_comes_back_where_it_was_and_knows_its_browsers(config
             url, token, first = kiosk.url, kiosk.token, kiosk.pid_of("server")
             media = kiosk.pid_of("media")
             kill(first)
+            with pytest.raises(OSError, match="in use"):  # nobody can take its place
+                socket.create_server(("127.0.0.1", int(url.rpartition(":")[2])))
             killed_s = time.monotonic()
             viewer.live(killed_s + 0.2)
             assert kiosk.pid_of("server") != first
@@ -152,6 +154,19 @@ def test_its_server_killed_comes_back_where_it_was_and_knows_its_browsers(config
         assert kiosk.end(signal.SIGINT) == 130, kiosk.errors
         assert all(has_ended(one) for one in processes)
     assert "Traceback" not in kiosk.errors
+
+    # What they wished outlives the kiosk itself.
+    with RealKiosk(config()) as kiosk:
+        wait_until(lambda: kiosk.status().get("state") in ("live", "card"))
+        wait_until(lambda: kiosk.status().get("level") == "person")
+        assert kiosk.status()["silhouette"]
+
+        # To end the camera's process is not to end the kiosk.
+        first = kiosk.pid_of("media")
+        kill(first, signal.SIGTERM)
+        wait_until(lambda: first not in kiosk.pids_of("media") and kiosk.pids_of("media"))
+        wait_until(lambda: kiosk.status().get("state") in ("live", "card"))
+    assert "the camera process: was ended by SIGTERM; starting it again" in kiosk.errors
 
 
 def test_its_media_process_stopped_is_replaced_and_nothing_frozen_is_shown(config: Config) -> None:
@@ -296,6 +311,24 @@ def test_chromium_opens_full_screen_by_itself_and_again_when_it_ends(
         wait_until(lambda: kiosk.status().get("watching") == 0)
         wait_until(lambda: kiosk.status().get("watching") == 1)
         assert "opening it again" in kiosk.errors
+
+        # A page that crashes leaves a browser that lives and shows nothing of ours.
+        second = browser_of(kiosk)
+        for page in second.children(recursive=True):
+            if "--type=renderer" in page.cmdline():
+                page.kill()
+        wait_until(lambda: kiosk.status().get("watching") == 0)
+        assert not has_ended(second)
+        wait_until(lambda: kiosk.status().get("watching") == 1)
+        assert "showed no page for 30 s" in kiosk.errors
+        assert has_ended(second)
+        # A server that comes back is no reason to open it again.
+        third = browser_of(kiosk)
+        kill(kiosk.pid_of("server"))
+        wait_until(lambda: kiosk.status().get("watching") == 1)
+        time.sleep(35)
+        assert browser_of(kiosk) == third
+        assert kiosk.status().get("watching") == 1
         processes = kiosk.processes()
         assert kiosk.end() == 130
         wait_until(lambda: all(has_ended(one) for one in processes), 10)

@@ -16,6 +16,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cv2
@@ -36,7 +37,7 @@ from tests.chaos.faulty import good_result, person_box
 from tests.chaos.live_stage import Performance
 from tests.chaos.stage import HEIGHT, WIDTH, backdrop
 from tests.texture import contains_marker, marker
-from tests.web import Media, PageServer, jpeg, wait_until
+from tests.web import Media, PageServer, certificate, jpeg, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, WebSocketRoute
@@ -137,7 +138,8 @@ class Camera:
                 why = self.why or ("on_request" if mode == "frame" else None)
                 level = "person" if mode == "silhouette" else mode
                 data = self.picture(number % 8, mode)
-                self._media.frame(data, level=level, why=why, age_s=self.age_s)
+                effect = "silhouette" if mode == "silhouette" else "configured"
+                self._media.frame(data, level=level, why=why, age_s=self.age_s, effect=effect)
             number += 1
 
     def __enter__(self) -> Camera:
@@ -642,6 +644,49 @@ def test_no_frame_from_before_a_stronger_choice_is_drawn_after_it(look: Look) ->
     assert likeness(mirror.settled()) > SHOWS_ROOM
 
 
+def test_a_stronger_choice_that_was_answered_shows_nothing_before_it_holds(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    mirror.camera.obeys = False
+    mirror.choose("person")
+    mirror.why("looking")
+    wait_until(lambda: "person" in [level for level, _ in mirror.server.media.wishes()])
+    mirror.page.wait_for_timeout(300)
+    begun = mirror.drawn()
+    mirror.page.wait_for_timeout(1200)
+    assert mirror.drawn() == begun  # though frames come
+    assert mirror.mode() == "person"
+    mirror.camera.obeys = True
+    mirror.view("picture")
+    mirror.choose("silhouette")
+    mirror.obeyed("silhouette")
+    mirror.view("picture")
+
+
+REFUSING = """
+const ask = window.fetch;
+window.refused = false;
+window.fetch = (url, init) => refused ? Promise.reject(new TypeError("gone")) : ask(url, init);
+"""
+
+
+def test_a_change_that_failed_is_said_and_shown_for_a_while(look: Look) -> None:
+    mirror = look(script=REFUSING)
+    mirror.view("picture")
+    mirror.choose("frame")
+    mirror.obeyed("frame")
+    mirror.view("card")
+    mirror.page.evaluate("refused = true")
+    mirror.choose("parts")
+    words = "That did not work. Please try again."
+    mirror.reads("#state-stored", words)
+    assert mirror.page.locator("#state-stored").is_visible()
+    mirror.reads("#announce", words)
+    assert mirror.mode() == "frame"
+    mirror.reads("#state-stored", "Nothing is stored")
+    mirror.reads("#announce", "Everything is hidden")
+
+
 def test_less_than_the_floor_cannot_be_chosen(look: Look) -> None:
     mirror = look(hello={"floor": "person", "level": "person"})
     mirror.view("picture")
@@ -743,6 +788,70 @@ def test_nothing_is_drawn_before_somebody_agreed_and_it_is_asked_once(look: Look
     assert not mirror.page.locator("#bar").is_visible()
     mirror.page.reload()
     mirror.view("picture")
+
+
+def agree(page: Page, *, words: str) -> None:
+    """Waits for the question, and for what it says about the picture's way; says yes."""
+    page.wait_for_selector("#mirror[data-view=consent]", state="attached")
+    wait_until(lambda: words in page.locator("#consent-stored").inner_text())
+    page.click("#consent-start")
+    page.wait_for_selector("#mirror:not([data-view=consent])", state="attached")
+
+
+def test_who_agreed_to_less_is_asked_again(look: Look) -> None:
+    mirror = look(kiosk={"consent": True})
+    agree(mirror.page, words="Nothing is stored.")
+    mirror.view("picture")
+    mirror.server.media.hello(stored=True)  # as after a start with another configuration
+    mirror.view("consent")
+    begun = mirror.drawn()
+    mirror.page.wait_for_timeout(300)
+    assert mirror.drawn() == begun
+    agree(mirror.page, words="A covered recording is kept or sent on.")
+    for stored in (True, False, True):
+        mirror.server.media.hello(stored=stored)
+        mirror.page.reload()
+        mirror.view("picture")
+
+
+def test_before_anybody_knows_nothing_is_denied(browser: Browser) -> None:
+    kiosk = {"language": "en"}
+    with (
+        PageServer(kiosk=kiosk) as server,
+        opened(browser, server.enter_url, script=COUNTING) as page,
+    ):
+        agree(page, words="may be kept or sent on")
+        assert page.locator("#state-stored").inner_text() == "A covered recording may be kept"
+        with Camera(server.media, stored=True):
+            page.wait_for_selector("#mirror[data-view=picture]", state="attached")  # that was said
+            said = page.locator("#state-stored").inner_text()
+            assert said == "A covered recording is kept or sent on"
+    told = PageHello("head", stored=True).message()
+    with (
+        PageServer(kiosk=kiosk, hello=told) as server,
+        opened(browser, server.enter_url, script=COUNTING) as page,
+    ):
+        agree(page, words="A covered recording is kept or sent on.")
+
+
+def test_where_the_picture_goes_is_said_as_far_as_it_is_known(
+    look: Look, browser: Browser, tmp_path: Path
+) -> None:
+    mirror = look(kiosk={"consent": True})
+    mirror.view("consent")
+    here = "Nothing is stored. The covered picture goes to the screens that show this page."
+    mirror.reads("#consent-stored", here)
+    cert, key = certificate(tmp_path)
+    kiosk = {"language": "en"}
+    with (
+        PageServer(kiosk=kiosk, host="0.0.0.0", certificate=cert, key=key) as server,
+        Camera(server.media),
+    ):
+        # The wall itself opens the page at this name.
+        url = server.enter_url.replace("0.0.0.0", "localhost")
+        with opened(browser, url, script=COUNTING, ignore_https_errors=True) as page:
+            agree(page, words="Nothing is stored. The covered picture also goes over the network")
+            page.wait_for_selector("#mirror[data-view=picture]", state="attached")
 
 
 def test_a_page_without_storage_works(look: Look) -> None:
@@ -895,6 +1004,8 @@ def test_it_sleeps_when_nobody_is_there_and_wakes(look: Look) -> None:
     assert mirror.drawn() <= drawn + 1
     mirror.page.mouse.click(640, 300)  # a touch
     mirror.view("picture")
+    hub = mirror.server.hub
+    wait_until(lambda: not mirror.server.in_loop(lambda: hub.asleep))  # nor does the display
     mirror.camera.person_s_ago = 0.1
     mirror.page.reload()  # nobody has touched this one
     mirror.view("picture")
@@ -955,7 +1066,7 @@ def test_a_live_run_is_seen_covered_breaks_and_obeys(browser: Browser) -> None:
                 turn=turn,
             )
 
-        stage = Performance(more_outlets=(Outlet("page", sink, keep=2),))
+        stage = Performance(more_outlets=(Outlet("page", sink, keep=PageSink.KEEP),))
         running.enter_context(stage)
         page = running.enter_context(opened(browser, server.enter_url, watch=watch))
         shown = "#mirror[data-view=picture]"

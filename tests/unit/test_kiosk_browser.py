@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from m2fp_stream.core.errors import UsageError
+from m2fp_stream.kiosk import browser as browser_module
 from m2fp_stream.kiosk.browser import Browser, Screen, find_browser, pin_of
 from m2fp_stream.kiosk.supervisor import address
 from m2fp_stream.web.options import PageOptions
@@ -62,8 +63,8 @@ def test_a_path_is_taken_with_or_without_a_display_and_has_to_be_a_program(tmp_p
 
 
 def test_the_command_is_closed_to_everything_but_the_page(tmp_path: Path) -> None:
-    browser = Browser("/usr/bin/chromium", tmp_path / "profile", pin="PIN=")
-    command = browser.command(CODE, as_root=False)
+    browser = Browser("/usr/bin/chromium", tmp_path / "profile")
+    command = browser.command(CODE, as_root=False, pin="PIN=")
     assert command[0] == "/usr/bin/chromium"
     assert command[-1] == f"--app={CODE}"
     assert "--no-sandbox" not in command
@@ -116,6 +117,115 @@ def test_it_is_opened_again_with_a_new_code_when_it_ends(
     waits = [line for line in notices if "ended with code 7; opening it again in" in line]
     assert [line.rpartition(" in ")[2] for line in waits] == ["1 s", "2 s"]
     assert any("as root" in line for line in notices) == (os.geteuid() == 0)
+
+
+class Wall:
+    """A browser whose page lives as the test says, in quicker time."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
+        quick = {"_ARRIVE_S": 1.5, "_GONE_S": 1.0, "_END_S": 0.5, "_FIRST_WAIT_S": 0.2}
+        for name, value in quick.items():
+            monkeypatch.setattr(browser_module, name, value)
+        self.notes, self.notices = folder / "notes", list[str]()
+        chromium = program(folder, NOTES.format(notes=str(self.notes), then=then))
+        self.browser = Browser(chromium, folder / "profile", on_notice=self.notices.append)
+
+    def open(self) -> psutil.Process:
+        until(lambda: self.browser.due)
+        self.browser.open(CODE)
+        return psutil.Process(self.browser.pid)
+
+    def until(self, condition: Callable[[], object], *, seen: bool = False) -> None:
+        def tended() -> object:
+            if seen:
+                self.browser.seen()
+            self.browser.tend()
+            return condition()
+
+        until(tended)
+
+    def said(self, text: str) -> list[str]:
+        return [line for line in self.notices if text in line]
+
+
+@pytest.mark.parametrize("deaf", [False, True])
+def test_it_is_opened_again_when_its_page_never_comes_or_dies(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaf: bool
+) -> None:
+    then = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if deaf else ""
+    wall = Wall(tmp_path, monkeypatch, then + "time.sleep(60)")
+    first = wall.open()
+    until(wall.notes.exists)
+    wall.until(lambda: wall.browser.pid is None)
+    assert wall.said("showed no page for 1.5 s; opening it again in 0.2 s")
+    until(lambda: not first.is_running())
+    second = wall.open()
+    end_s = time.monotonic() + 2
+    wall.until(lambda: time.monotonic() > end_s, seen=True)
+    assert wall.browser.pid == second.pid, "it lived"
+    wall.until(lambda: wall.browser.pid is None)
+    assert wall.said("showed no page for 1 s; opening it again in 0.4 s")
+    wall.browser.end()
+
+
+def test_it_is_opened_again_when_it_has_grown_too_large(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser_module, "_WEIGH_S", 0.2)
+    child = f"subprocess.Popen([{sys.executable!r}, '-c', HOLD])"
+    hold = "HOLD = 'import time; held = bytes(b\"1\") * (60 << 20); time.sleep(60)'"
+    wall = Wall(tmp_path, monkeypatch, f"import subprocess; {hold}; {child}; time.sleep(60)")
+    wall.open()
+    pid = wall.browser.pid
+    assert pid is not None
+    wall.until(lambda: browser_module.held_bytes(pid) > 60 << 20, seen=True)
+    end_s = time.monotonic() + 0.6
+    wall.until(lambda: time.monotonic() > end_s, seen=True)
+    assert wall.browser.pid == pid, "it may hold as much"
+    monkeypatch.setattr(browser_module, "_MOST_BYTES", 50 << 20)
+    wall.until(lambda: wall.said("grew beyond 50 MB; opening it again"), seen=True)
+    assert not browser_module.held_bytes(pid)
+    wall.browser.end()
+
+
+def test_a_page_that_nobody_listens_to_is_not_dead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wall = Wall(tmp_path, monkeypatch, "time.sleep(60)")
+    first = wall.open()
+    wall.browser.seen()
+    end_s = time.monotonic() + 1.5
+    while time.monotonic() < end_s:
+        wall.browser.excuse()
+        wall.browser.tend()
+        time.sleep(0.02)
+    assert wall.browser.pid == first.pid
+    assert not wall.said("showed no page")
+    wall.until(lambda: wall.said("showed no page for 1 s"))
+    wall.browser.end()
+
+
+def test_a_browser_that_does_not_end_even_when_killed_holds_up_nobody(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that hangs in the kernel: the signals are there, and nothing happens."""
+    wall = Wall(tmp_path, monkeypatch, "time.sleep(60)")
+    asks: tuple[Callable[[], None], ...] = (
+        lambda: wall.until(lambda: wall.browser.pid is None),
+        wall.browser.end,
+    )
+    for ask in asks:
+        hanging = wall.open()
+        process = wall.browser._process
+        assert process is not None
+        for name in ("kill", "terminate"):
+            monkeypatch.setattr(process, name, lambda: None)
+        monkeypatch.setattr(wall.browser, "_kill_rest", lambda: None)
+        ask()
+        assert wall.browser.pid is None
+        assert hanging.is_running()
+        hanging.kill()
+        wall.until(lambda: not wall.browser._killed._left)
 
 
 def test_its_end_takes_all_of_its_processes(tmp_path: Path) -> None:
@@ -231,12 +341,65 @@ def test_the_display_is_switched_when_the_page_sleeps_and_wakes(tmp_path: Path) 
     notes = tmp_path / "notes"
     command = program(tmp_path, f"import sys; open({str(notes)!r}, 'a').write(sys.argv[1])")
     screen = Screen([command, "off; rm -rf $HOME"], [command, "on"])
+    screen.end()
+    assert not notes.exists(), "nobody has switched anything"
+    screen.turn(asleep=False)
+    until(lambda: notes.exists() and notes.read_text() == "on")  # it may have been left off
     for asleep in (False, True, True):
         screen.turn(asleep=asleep)
-    until(lambda: notes.exists() and notes.read_text() == "off; rm -rf $HOME")
+    until(lambda: notes.read_text() == "onoff; rm -rf $HOME")
     screen.tend()
     screen.end()
-    assert notes.read_text() == "off; rm -rf $HOMEon", "it is left switched on"
+    assert notes.read_text() == "onoff; rm -rf $HOMEon", "it is left switched on"
+    screen.end()
+    assert notes.read_text() == "onoff; rm -rf $HOMEon", "it is on"
+
+
+def test_to_switch_on_is_tried_until_it_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser_module, "_FIRST_WAIT_S", 0.3)
+    notes, notices = tmp_path / "notes", list[str]()
+    notes.write_text("")
+    text = f"""
+file = open({str(notes)!r}, "r+")
+count = len(file.read())
+file.write("x")
+file.close()
+raise SystemExit(3 if count < 2 else 0)
+"""
+    screen = Screen([], [program(tmp_path, text)], on_notice=notices.append)
+    screen.turn(asleep=False)
+    began_s = time.monotonic()
+
+    def tries() -> int:
+        screen.tend()
+        return len(notes.read_text())
+
+    until(lambda: tries() == 3)
+    assert time.monotonic() - began_s >= 0.9, "0.3 s, then 0.6 s"
+    until(lambda: tries() and screen._done)
+    end_s = time.monotonic() + 1.5
+    until(lambda: tries() and time.monotonic() > end_s)
+    assert tries() == 3
+    assert len(notices) == 1, "told once"
+    screen.end()
+    assert tries() == 3
+
+
+def test_to_switch_off_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(browser_module, "_FIRST_WAIT_S", 0.1)
+    notices: list[str] = []
+    screen = Screen(["/nowhere/off"], [], on_notice=notices.append)
+    for _ in range(2):
+        screen.turn(asleep=True)
+        end_s = time.monotonic() + 0.5
+        while time.monotonic() < end_s:
+            screen.tend()
+            time.sleep(0.02)
+    assert screen._again_s == float("inf")
+    assert len(notices) == 1
+    screen.end()
 
 
 def test_a_display_without_commands_or_with_bad_ones_disturbs_nobody(tmp_path: Path) -> None:

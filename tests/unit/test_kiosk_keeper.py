@@ -105,6 +105,28 @@ def test_one_that_is_stopped_is_killed_and_replaced() -> None:
         assert not stopped.is_running()
 
 
+def test_one_that_does_not_end_even_when_killed_holds_up_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As one that hangs in the kernel: the signal is there, and nothing happens."""
+    with kept("beat") as one:
+        for starts in (1, 2):
+            one.until(lambda starts=starts: one.keeper.starts == starts and one.keeper.up)  # type: ignore[misc]  # bound now
+            process = one.keeper._process
+            assert process is not None
+            monkeypatch.setattr(process, "kill", lambda: None)
+            hanging = psutil.Process(process.pid)
+            hanging.suspend()
+            if starts == 2:
+                one.keeper.end(time.monotonic())
+                assert one.keeper.pid is None
+            else:
+                one.until(lambda: one.keeper.starts == 2)
+            assert hanging.is_running()
+            hanging.kill()
+            one.until(lambda: not one.keeper._killed._left)
+
+
 def test_waits_double_up_to_the_longest_and_start_anew_after_health() -> None:
     with kept("die", "die", "die", "die", "beat") as one:
         one.until(lambda: one.keeper.starts == 5 and one.keeper.up)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import os
+import signal
 import socket
 import threading
 import time
@@ -24,15 +25,25 @@ from m2fp_stream.core.errors import (
     SinkError,
     SourceError,
 )
-from m2fp_stream.kiosk import media
+from m2fp_stream.core.safe import CoverLevel
+from m2fp_stream.kiosk import browser, media
 from m2fp_stream.kiosk.child import explain
 from m2fp_stream.kiosk.keeper import Keeper, Patience
 from m2fp_stream.kiosk.supervisor import _LASTING, Supervisor
+from m2fp_stream.kiosk.wish import WishFile
 from m2fp_stream.sinks.page import PageEnd
 from m2fp_stream.sinks.page_link import PageMemory, make_memory
+from m2fp_stream.sources.camera import CameraDevice, CameraId, find_camera
 
 PATIENCE_S = 30.0
 TOKEN = "a-token-of-my-own-0123456789"
+
+
+@pytest.fixture(autouse=True)
+def cache(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """What the kiosk keeps lies here, and not where a kiosk of this user keeps its own."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "m2fp-stream"
 
 
 def settings(**sections: dict[str, object]) -> Settings:
@@ -62,9 +73,16 @@ def make() -> Iterator[Make]:
     """Makes a supervisor whose media process is another one and whose server only beats."""
     made: list[tuple[Supervisor, list[Keeper]]] = []
 
-    def one(*acts: str, job: dict[str, Any] | None = None, **sections: Any) -> Supervisor:
-        supervisor = Supervisor(settings(**sections), environ={})
-        supervisor.media, supervisor.server = child(*acts, **(job or {})), child("beat")
+    def one(
+        *acts: str,
+        job: dict[str, Any] | None = None,
+        server: str = "beat",
+        notices: list[str] | None = None,
+        **sections: Any,
+    ) -> Supervisor:
+        say = None if notices is None else notices.append
+        supervisor = Supervisor(settings(**sections), environ={}, on_notice=say)
+        supervisor.media, supervisor.server = child(*acts, **(job or {})), child(server)
         made.append((supervisor, [supervisor.media, supervisor.server]))
         return supervisor
 
@@ -151,6 +169,211 @@ def test_what_people_wished_is_handed_to_the_next_media_process_and_nonsense_is_
         supervisor.close()
 
 
+# --- the browser ---
+
+
+def test_a_browser_whose_page_is_dead_is_opened_again_with_a_fresh_code(
+    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(browser, "_ARRIVE_S", 2.5)
+    monkeypatch.setattr(browser, "_GONE_S", 2.0)
+    notes, notices = tmp_path / "notes", list[str]()
+    chromium = tmp_path / "chromium"
+    chromium.write_text(
+        f'#!/bin/sh\nfor last; do :; done\necho "$last" >> {notes}\nexec sleep 60\n'
+    )
+    chromium.chmod(0o755)
+    supervisor = make("beat", server="page", notices=notices, kiosk={"browser": str(chromium)})
+
+    def opened() -> list[str]:
+        return notes.read_text().splitlines() if notes.exists() else []
+
+    def say(wall: str | None, *, here: bool) -> None:
+        supervisor.server.send({"kind": "wall", "wall": wall, "here": here})
+
+    def step_for(seconds: float) -> None:
+        end_s = time.monotonic() + seconds
+        step_until(supervisor, lambda: time.monotonic() > end_s)
+
+    # Nobody comes in: its code was refused, or it stands before a certificate it does not know.
+    step_until(supervisor, lambda: len(opened()) == 1)
+    step_until(supervisor, lambda: len(opened()) == 2)
+    assert any("showed no page for 2.5 s" in line for line in notices)
+    assert len(set(opened())) == 2, "a fresh code"
+    # It comes in, and stays as long as it lives, also when the server is another one.
+    say("session", here=True)
+    step_until(supervisor, lambda: supervisor._wall == "session")
+    step_for(3)
+    wall, pid = supervisor.browser_pid, supervisor.server.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    step_until(supervisor, lambda: supervisor.server.pid is None)
+    supervisor.server._start_at_s = time.monotonic() + 3
+    step_until(supervisor, lambda: supervisor.server.starts == 2 and supervisor.server.up)
+    say("session", here=True)
+    step_until(supervisor, lambda: supervisor._wall == "session")
+    assert (supervisor.browser_pid, len(opened())) == (wall, 2)
+    # Then its renderer crashes.
+    say("session", here=False)
+    step_until(supervisor, lambda: len(opened()) == 3)
+    assert any("showed no page for 2 s" in line for line in notices)
+    assert len(set(opened())) == 3
+
+
+def test_the_next_server_is_told_which_session_is_the_walls() -> None:
+    supervisor = Supervisor(settings(), environ={})
+    try:
+        assert supervisor.server._job()["wall"] is None
+        beat = {"kind": "beat", "asleep": False, "here": True}
+        supervisor._from_server({**beat, "wall": "session"})
+        supervisor._from_server({**beat, "wall": 7})
+        assert supervisor.server._job()["wall"] == "session"
+    finally:
+        supervisor.close()
+
+
+def test_a_new_certificate_is_pinned_with_the_server_that_has_read_it(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    pins = iter(["old", "new"])
+    monkeypatch.setattr("m2fp_stream.kiosk.supervisor.pin_of", lambda _: next(pins))
+    supervisor = Supervisor(settings(page={"certificate": "c.pem", "key": "k.pem"}), environ={})
+    try:
+        for pin in ("old", "new"):
+            supervisor._from_server({"kind": "ready"})
+            assert supervisor._pin == pin
+    finally:
+        supervisor.close()
+
+
+# --- what outlives its processes ---
+
+
+def test_nobody_takes_the_port_while_no_server_runs() -> None:
+    supervisor = Supervisor(settings(), environ={})
+    port = supervisor._port
+    try:
+        with pytest.raises(OSError, match="in use"):
+            socket.create_server(("127.0.0.1", port))
+        with pytest.raises(SinkError, match="cannot listen there"):
+            Supervisor(settings(page={"port": port}), environ={})
+    finally:
+        supervisor.close()
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def test_a_wish_for_more_outlives_the_kiosk_until_it_is_taken_back(cache: Path) -> None:
+    file = cache / "kiosk-wish-0.json"
+
+    def kiosk(*wishes: tuple[str, bool], **sections: Any) -> dict[str, Any] | None:
+        supervisor = Supervisor(settings(**sections), environ={})
+        try:
+            wish: dict[str, Any] | None = supervisor.media._job()["wish"]
+            for level, silhouette in wishes:
+                supervisor._from_media({"kind": "wish", "level": level, "silhouette": silhouette})
+        finally:
+            supervisor.close()
+        return wish
+
+    assert kiosk() is None
+    assert kiosk(("person", True), ("frame", False)) is None
+    assert json.loads(file.read_text()) == {"version": 1, "level": "frame", "silhouette": False}
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert kiosk() == {"level": "frame", "silhouette": False}
+    assert kiosk(("person", True)) == {"level": "frame", "silhouette": False}
+    assert kiosk() == {"level": "person", "silhouette": True}
+    assert kiosk(policy={"hide": "person"}) is None, "that much is configured now"
+    assert kiosk(("parts", True)) == {"level": "person", "silhouette": True}
+    assert not file.exists()
+    assert kiosk(("person", False), policy={"hide": "person"}) is None
+    assert list(cache.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "{",
+        "[]",
+        '{"version": 1, "level": "nothing", "silhouette": false}',
+        '{"version": 1, "level": "frame", "silhouette": 0}',
+        '{"version": 2, "level": "frame", "silhouette": false}',
+        '{"version": 1, "level": "frame", "silhouette": false, "who": "somebody"}',
+        "[" * 900,
+        None,
+    ],
+)
+def test_what_is_no_wish_is_left_out_and_told(tmp_path: Path, text: str | None) -> None:
+    path, notices = tmp_path / "wish.json", list[str]()
+    if text is None:
+        path.symlink_to(tmp_path / "other.json")
+        good = '{"version": 1, "level": "frame", "silhouette": false}'
+        (tmp_path / "other.json").write_text(good)
+    else:
+        path.write_text(text)
+    file = WishFile(path, CoverLevel.PARTS, on_notice=notices.append)
+    assert file.load() is None
+    assert len(notices) == 1
+    file.keep({"level": "person", "silhouette": False})
+    again = WishFile(path, CoverLevel.PARTS, on_notice=notices.append)
+    assert again.load() == {"level": "person", "silhouette": False}
+    assert len(notices) == 1
+
+
+def test_a_wish_that_cannot_be_kept_is_told_once(tmp_path: Path) -> None:
+    notices: list[str] = []
+    folder = tmp_path / "folder"
+    folder.write_text("a file")
+    file = WishFile(folder / "wish.json", CoverLevel.PARTS, on_notice=notices.append)
+    for level in ("person", "frame", "parts"):
+        file.keep({"level": level, "silhouette": False})
+    assert len(notices) == 1
+    assert "forgotten" in notices[0]
+    folder.unlink()
+    file.keep({"level": "frame", "silhouette": False})
+    assert (folder / "wish.json").exists()
+
+
+def camera(number: int, name: str, serial: str = "", path: str = "") -> CameraDevice:
+    identity = CameraId("046d", "0825", serial, path or f"pci-{number}", name)
+    return CameraDevice(identity, number, Path(f"/dev/video{number}"))
+
+
+def test_the_camera_stays_the_same_over_the_death_of_the_media_process() -> None:
+    mine, other = camera(0, "mine", "A1"), camera(2, "other", "B2")
+    one = settings(capture={"input": "camera:0"})
+    pinned, name = media.pinned(one, [mine, other])
+    assert name == str(mine.id)
+    supervisor = Supervisor(one, environ={})
+    try:
+        assert supervisor.media._job()["settings"]["capture"]["input"] == "camera:0"
+        for said in (name, None):
+            supervisor._from_media({"kind": "beat", "facts": {}, "camera": said})
+        later = supervisor.media._job()["settings"]["capture"]["input"]
+    finally:
+        supervisor.close()
+    assert later == pinned.capture.input
+    # It comes back under another number, and another one has taken its own.
+    text = later.partition(":")[2]
+    mine_now, other_now = camera(2, "mine", "A1"), camera(0, "other", "B2")
+    assert find_camera(text, [other_now, mine_now]) == mine_now
+    with pytest.raises(SourceError, match="is not connected"):
+        find_camera(text, [other_now])
+
+
+def test_a_camera_is_named_by_what_tells_it_from_others() -> None:
+    twins = [camera(0, "one", "A1", "left"), camera(1, "two", "A1", "right")]
+    one = settings(capture={"input": "camera:1"})
+    assert media.pinned(one, twins)[1] == twins[1].id.by_port
+    alike = [camera(0, "one", "", "same"), camera(1, "two", "", "same")]
+    assert media.pinned(one, alike) == (one, None)
+    with pytest.raises(SourceError, match="is not connected"):
+        media.pinned(settings(capture={"input": "camera:7"}), twins)
+    for source in ("synthetic", "rtsp://192.0.2.7/a", "camera.mp4"):
+        other = settings(capture={"input": source})
+        assert media.pinned(other, twins) == (other, None)
+
+
 def test_a_media_process_whose_page_gets_nothing_does_not_count_as_alive() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     descriptor = make_memory()
@@ -221,6 +444,45 @@ def test_the_command_line_reaches_every_option(monkeypatch: pytest.MonkeyPatch) 
     assert (one.kiosk.rotation, one.kiosk.language, one.kiosk.browser) == (90, "zh", "none")
     assert one.live.alignment == "low_latency"
     assert threading.current_thread() is threading.main_thread()
+
+
+def test_numbers_that_cannot_be_written_end_nothing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    monkeypatch.setattr(cli, "_STATS_AGAIN_S", 0.0)
+    file = tmp_path / "later" / "stats.json"
+    seen: list[bool] = []
+
+    def run_kiosk(_: Settings, **options: Any) -> dict[str, Any]:
+        for number in range(4):
+            if number == 2:
+                file.parent.mkdir()
+            options["on_facts"]({"number": number})
+            seen.append(file.exists())
+        return {}
+
+    monkeypatch.setattr("m2fp_stream.kiosk.supervisor.run_kiosk", run_kiosk)
+    assert cli.main(["kiosk", "--stats", str(file)]) == 0
+    assert seen == [False, False, True, True]
+    assert json.loads(file.read_text()) == {"number": 3}
+    assert capsys.readouterr().err.count("cannot be written") == 1
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_numbers_are_not_waited_for(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Whoever supervises must not wait for a disk every second."""
+
+    def fsync(_: int) -> None:
+        raise AssertionError("it was waited for")
+
+    def run_kiosk(_: Settings, **options: Any) -> dict[str, Any]:
+        options["on_facts"]({"number": 1})
+        return {}
+
+    monkeypatch.setattr("os.fsync", fsync)
+    monkeypatch.setattr("m2fp_stream.kiosk.supervisor.run_kiosk", run_kiosk)
+    assert cli.main(["kiosk", "--stats", str(tmp_path / "stats.json")]) == 0
+    assert (tmp_path / "stats.json").exists()
 
 
 def test_the_address_is_printed_whole_and_once(

@@ -39,6 +39,7 @@ def frame(
     level: CoverLevel = CoverLevel.PARTS,
     reason: str = "parsed",
     number: int = 0,
+    captured_ns: int | None = None,
 ) -> SafeFrame:
     picture = media.card(SIZE_WH, number) if pixels is None else pixels
     return SafeFrame(
@@ -46,7 +47,7 @@ def frame(
         frame_id=number,
         pts=number,
         time_base=TIME_BASE,
-        captured_ns=time.monotonic_ns() - 40_000_000,
+        captured_ns=time.monotonic_ns() - 40_000_000 if captured_ns is None else captured_ns,
         cover=CoverInfo(0.0, level, reason),
         key=COMPOSED,
     )
@@ -132,6 +133,7 @@ def test_it_begins_with_hello_and_the_card(link: Link) -> None:
         "level": "person",
         "effect": "silhouette",
         "stored": True,
+        "delay_s": 3.0,
     }
     assert abs(int(link.picture(card).mean()) - 40) <= 1
 
@@ -254,6 +256,96 @@ def test_once_everything_is_hidden_no_frame_composed_before_passes(link: Link) -
     assert link.heard("frame") == []
     sink.write(frame(level=CoverLevel.FRAME, reason=Why.ON_REQUEST.value))
     assert [one["why"] for one in link.heard("frame")] == ["on_request"]
+
+
+MORE = [
+    (PageState(), PageState(CoverLevel.PERSON)),
+    (PageState(), PageState(CoverLevel.PERSON, silhouette=True)),
+    (PageState(CoverLevel.PERSON), PageState(CoverLevel.PERSON, silhouette=True)),
+]
+
+
+@pytest.mark.parametrize(("before", "wish"), MORE)
+@pytest.mark.parametrize("by", ["a viewer", "the keyboard"])
+def test_frames_composed_before_a_wish_for_more_are_left_out(
+    link: Link, before: PageState, wish: PageState, by: str
+) -> None:
+    """As many as may wait and be composed; the wish is read with the first of them in hand."""
+    link.state = before
+    sink = link.sink()
+    link.say(kind="watching", count=1)
+    sink.write(frame())
+    if by == "a viewer":
+        link.say(kind="privacy", level=wish.level.value, effect=wish.effect)
+    else:
+        link.state = wish
+    older = [frame(number=number) for number in range(PageSink.KEEP + 2)]
+    for one in older[:2]:
+        sink.write(one)
+    covered = frame(level=CoverLevel.FRAME, reason=Why.PARSER_SILENT.value)  # shows nothing
+    sink.write(covered)
+    sink.write(older[3])
+    assert link.state == wish
+    messages = link.heard("frame")
+    assert [(one["wish"], one["why"]) for one in messages] == [
+        (before.level.value, None),
+        (wish.level.value, "parser_silent"),
+    ]
+    sink.write(frame())
+    (message,) = link.heard("frame")
+    assert (message["wish"], message["effect"]) == (wish.level.value, wish.effect)
+
+
+def test_a_frame_captured_after_a_wish_for_more_ends_the_wait(link: Link) -> None:
+    sink = link.sink()
+    link.say(kind="watching", count=1)
+    captured_ns = time.monotonic_ns()
+    link.say(kind="privacy", level="person", effect="configured")
+    sink.write(frame(captured_ns=captured_ns))
+    assert link.heard("frame") == []
+    sink.write(frame(captured_ns=time.monotonic_ns()))
+    sink.write(frame(captured_ns=captured_ns))  # in the order in which they were composed
+    assert [one["wish"] for one in link.heard("frame")] == ["person", "person"]
+
+
+def test_a_wish_for_less_or_said_again_leaves_nothing_out(link: Link) -> None:
+    link.state = PageState(CoverLevel.PERSON, silhouette=True)
+    sink = link.sink()
+    link.say(kind="watching", count=1)
+    for level, effect in (
+        ("person", "silhouette"),
+        ("person", "configured"),
+        ("parts", "configured"),
+        ("parts", "configured"),
+    ):
+        link.say(kind="privacy", level=level, effect=effect)
+        sink.write(frame())
+        (message,) = link.heard("frame")
+        assert (message["wish"], message["effect"]) == (level, effect)
+
+
+def test_less_right_after_everything_does_not_let_older_frames_through(link: Link) -> None:
+    sink = link.sink()
+    link.say(kind="watching", count=1)
+    older = [frame() for _ in range(PageSink.KEEP + 2)]  # composed before either
+    link.say(kind="privacy", level="frame", effect="configured")
+    sink.write(older[0])
+    link.say(kind="privacy", level="person", effect="configured")
+    for one in older[1:]:
+        sink.write(one)
+    assert link.heard("frame") == []
+    sink.write(frame())
+    assert len(link.heard("frame")) == 1
+
+
+def test_a_sink_made_anew_knows_what_was_wished(link: Link) -> None:
+    link.sink().abort()
+    link.state = PageState(CoverLevel.PERSON)
+    older = frame()
+    sink = link.sink()
+    link.say(kind="watching", count=1)
+    sink.write(older)
+    assert link.heard("frame") == []
 
 
 def test_a_greeting_is_answered_once_and_after_the_wishes(link: Link) -> None:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from m2fp_stream.web import doors as doors_module
 from m2fp_stream.web.doors import RATES, Caller, Doors, Refused, Use
 from m2fp_stream.web.limits import Blocks, Buckets, Rate, resident_bytes
 from m2fp_stream.web.options import PageOptions
@@ -31,6 +37,43 @@ def doors(clock: Clock) -> Doors:
     made = Doors.of(PageOptions(names=("mirror.local",)), TOKEN, clock_s=clock)
     made.port = 8765
     return made
+
+
+class Lines:
+    """Real connections to the doors' port, of this process, as their server would see them."""
+
+    def __init__(self, doors: Doors, stack: ExitStack) -> None:
+        self._doors, self._stack = doors, stack
+
+    def listen(self, host: str) -> socket.socket:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listener = self._stack.enter_context(socket.create_server((host, 0), family=family))
+        self._doors.port = listener.getsockname()[1]
+        return listener
+
+    def call(self, listener: socket.socket, to: str = "") -> tuple[socket.socket, tuple[str, int]]:
+        """Returns a client, and its address as the listener's side sees it."""
+        host, port = listener.getsockname()[:2]
+        family = socket.AF_INET6 if ":" in (to or host) else socket.AF_INET
+        client = self._stack.enter_context(socket.socket(family))
+        client.connect((to or host, port))
+        line, address = listener.accept()
+        self._stack.enter_context(line)
+        return client, address[:2]
+
+    def client(self, host: str = "127.0.0.1", to: str = "") -> tuple[str, int]:
+        return self.call(self.listen(host), to)[1]
+
+
+@pytest.fixture
+def lines(doors: Doors) -> Iterator[Lines]:
+    with ExitStack() as stack:
+        yield Lines(doors, stack)
+
+
+def enter(doors: Doors, key: str, client: tuple[str, int] | None) -> str | Refused:
+    with doors.answering(client):
+        return doors.enter(key, "" if client is None else client[0])
 
 
 def session_of(doors: Doors) -> str:
@@ -86,16 +129,124 @@ def test_a_server_started_anew_with_the_token_knows_the_session(doors: Doors) ->
     assert other.caller(session, None, "127.0.0.1") is None
 
 
-def test_a_code_works_once_and_for_a_minute(doors: Doors, clock: Clock) -> None:
+def test_a_code_works_once_and_for_a_minute(doors: Doors, clock: Clock, lines: Lines) -> None:
+    client = lines.client()
     doors.allow_code("code-one")
-    assert isinstance(doors.enter("code-one", "::1"), str)
-    assert doors.enter("code-one", "::1") is Refused.WRONG
+    assert isinstance(enter(doors, "code-one", client), str)
+    assert enter(doors, "code-one", client) is Refused.WRONG
     doors.allow_code("code-two")
     clock.now_s += 59
-    assert isinstance(doors.enter("code-two", "::1"), str)
+    assert isinstance(enter(doors, "code-two", client), str)
     doors.allow_code("code-three")
     clock.now_s += 61
-    assert doors.enter("code-three", "::1") is Refused.WRONG
+    assert enter(doors, "code-three", client) is Refused.WRONG
+
+
+@pytest.mark.parametrize(
+    ("host", "to"), [("127.0.0.1", ""), ("127.0.0.1", "::ffff:127.0.0.1"), ("::1", "")]
+)
+def test_a_code_is_taken_from_our_own_users_socket(
+    doors: Doors, lines: Lines, host: str, to: str
+) -> None:
+    try:
+        client = lines.client(host, to)
+    except OSError:
+        pytest.skip("no IPv6 here")
+    doors.allow_code("code")
+    assert isinstance(enter(doors, "code", client), str)
+
+
+def test_a_code_is_taken_from_nobody_else(
+    doors: Doors, lines: Lines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listener = lines.listen("127.0.0.1")
+    client, address = lines.call(listener)
+    doors.allow_code("code")
+    uid = os.geteuid()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "geteuid", lambda: uid + 1)
+        assert enter(doors, "code", address) is Refused.WRONG
+    with monkeypatch.context() as patch:
+        patch.setattr(doors_module, "_SOCKETS", ())
+        assert enter(doors, "code", address) is Refused.WRONG
+    for other in (None, ("192.0.2.7", address[1]), ("127.0.0.2", address[1]), ("", 0)):
+        assert enter(doors, "code", other) is Refused.WRONG
+    assert doors.enter("code", "127.0.0.1") is Refused.WRONG, "not within a request"
+    # The right socket, but its line leads to another server.
+    port, doors.port = doors.port, 1
+    assert enter(doors, "code", address) is Refused.WRONG
+    doors.port = port
+    # Whoever has gone cannot be asked who he was.
+    _, gone = lines.call(listener)
+    client.shutdown(socket.SHUT_WR)
+    assert enter(doors, "code", address) is Refused.WRONG
+    # None of these has used it up.
+    assert isinstance(enter(doors, "code", gone), str)
+
+
+def test_a_code_is_not_taken_from_another_users_socket(doors: Doors, lines: Lines) -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a socket of another user")
+    listener = lines.listen("127.0.0.1")
+    doors.allow_code("code")
+    os.seteuid(65534)
+    try:
+        _, address = lines.call(listener)
+    finally:
+        os.seteuid(0)
+    assert enter(doors, "code", address) is Refused.WRONG
+    assert isinstance(enter(doors, "code", lines.call(listener)[1]), str)
+
+
+def is_here(doors: Doors) -> bool:
+    return doors.wall is not None and doors.wall_is_here
+
+
+def test_the_browser_on_the_wall_is_here_while_it_asks(
+    doors: Doors, clock: Clock, lines: Lines
+) -> None:
+    client = lines.client()
+    session_of(doors)
+    assert (doors.wall, is_here(doors)) == (None, False), "that was the token"
+    doors.allow_code("code")
+    session = enter(doors, "code", client)
+    assert isinstance(session, str)
+    assert doors.wall is not None
+    assert doors.wall not in session
+    assert is_here(doors)
+    clock.now_s += 16
+    assert not is_here(doors)
+    other = session_of(doors)
+    with doors.answering(client):  # somebody else's stream
+        assert isinstance(doors.caller(other, None, "127.0.0.1"), Caller)
+        assert not is_here(doors)
+    with doors.answering(client):
+        doors.caller(session, None, "127.0.0.1")
+        clock.now_s += 1000
+        assert is_here(doors), "its stream stands"
+        with doors.answering(client):
+            doors.caller(session, None, "127.0.0.1")
+        clock.now_s += 1000
+        assert is_here(doors)
+    clock.now_s += 14
+    assert is_here(doors)
+    clock.now_s += 2
+    assert not is_here(doors)
+    assert not doors._under_way
+
+    # A server started anew is told, and does not know whom it has only heard of.
+    again = Doors(TOKEN, hosts=["localhost"], wall=doors.wall, clock_s=clock)
+    with again.answering(client):
+        again.caller(session, None, "127.0.0.1")
+    assert is_here(again)
+    clock.now_s += 16
+    assert not is_here(again)
+    # The next browser has to come in by itself.
+    with doors.answering(client):
+        doors.caller(session, None, "127.0.0.1")
+        doors.allow_code("next")
+        assert not is_here(doors)
+        assert not doors.wall_is_here
 
 
 def test_wrong_keys_block_wrong_keys_only(doors: Doors, clock: Clock) -> None:

@@ -14,9 +14,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from m2fp_stream.config import load_settings
+from m2fp_stream.core.safe import CoverLevel
+from m2fp_stream.kiosk.supervisor import Supervisor
 from m2fp_stream.sinks import page_link
+from m2fp_stream.sinks.page import PageHello
 from m2fp_stream.sinks.page_link import PageMemory
-from m2fp_stream.web.hub import HEADER, STILL_CARD, Full, Hub
+from m2fp_stream.web.hub import HEADER, STILL_CARD, Full, Hub, Level
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from tests.web import Media, jpeg
 
@@ -37,7 +41,7 @@ class Stage:
     """A hub and the other end of its link."""
 
     def __init__(self, **settings: Any) -> None:
-        kiosk = KioskOptions(**settings.pop("kiosk", {}))
+        kiosk, hello = KioskOptions(**settings.pop("kiosk", {})), settings.pop("hello", None)
         descriptor = page_link.make_memory()
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         self.media = Media(self.ours, PageMemory(descriptor, writable=True))
@@ -45,7 +49,7 @@ class Stage:
         memory = PageMemory(descriptor, writable=False)
         os.close(descriptor)
         options = PageOptions(**settings)
-        self.hub = Hub(self.theirs, memory, options, kiosk, clock_ns=self.clock)
+        self.hub = Hub(self.theirs, memory, options, kiosk, hello=hello, clock_ns=self.clock)
 
     def close(self) -> None:
         self.ours.close()
@@ -93,7 +97,7 @@ async def settle() -> None:
 
 async def frames(stage: Stage, count: int = 1, **more: Any) -> None:
     for _ in range(count):
-        stage.media.frame(GREY, **more)
+        stage.media.frame(GREY, ahead_s=stage.clock.ahead_s, **more)
         await settle()
 
 
@@ -200,6 +204,10 @@ def test_the_card_is_kept(stage: Stage) -> None:
         {"level": "nothing"},
         {"level": None},
         {"level": ["parts"]},
+        {"wish": "nothing"},
+        {"wish": None},
+        {"effect": "none"},
+        {"effect": {}},
         {"why": "because"},
         {"why": {}},
         {"why": "<b>"},
@@ -222,6 +230,27 @@ def test_a_frame_that_makes_no_sense_is_left_out(stage: Stage, change: dict[str,
     stage.run(play)
 
 
+def test_a_scene_older_than_the_pipeline_makes_them_is_not_shown(stage: Stage) -> None:
+    """After a stall: handed over just now, captured long ago."""
+
+    async def play(stage: Stage) -> None:
+        stage.media.hello(delay_s=1.0)
+        await frames(stage, age_s=2.5)
+        assert stage.hub.frame() is None
+        await frames(stage, level="frame", why="parser_silent", age_s=2.5)
+        assert stage.hub.status()["state"] == "card"  # nothing is seen on it
+        await frames(stage, age_s=1.8)
+        assert stage.hub.status()["state"] == "live"
+        stage.media.hello(delay_s=2.0)
+        await frames(stage, age_s=2.5)
+        frame = stage.hub.frame()
+        assert frame is not None
+        assert stage.hub.now_ns() - frame.captured_ns > 2.4e9
+        assert stage.hub.nonsense == 0
+
+    stage.run(play)
+
+
 def test_what_is_no_jpeg_is_never_held(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.frame(bytes(160 * 90 * 3))
@@ -240,7 +269,10 @@ _VALUES = st.recursive(
     max_leaves=8,
 )
 _FIELDS = st.sampled_from(
-    ["slot", "number", "sent_ns", "captured_ns", "level", "why", "facts", "hide", "floor", "effect"]
+    [
+        *("slot", "number", "sent_ns", "captured_ns", "level", "why", "wish", "effect"),
+        *("facts", "hide", "floor", "stored", "delay_s"),
+    ]
 )
 
 
@@ -323,6 +355,7 @@ def test_a_camera_process_that_never_came_is_an_alarm_after_its_start(stage: Sta
 def test_hello_says_what_is_hidden_and_stored(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         assert stage.hub.status()["hide"] is None
+        assert stage.hub.status()["stored"] is None  # nobody knows: nothing is denied
         stage.media.hello(hide=["face", "hair"], floor="person", stored=True)
         await settle()
         status = stage.hub.status()
@@ -335,11 +368,63 @@ def test_hello_says_what_is_hidden_and_stored(stage: Stage) -> None:
         stage.media.hello(hide="<script>")
         stage.media.hello(floor="nothing")
         stage.media.hello(stored=1)
+        stage.media.hello(stored=None)
+        stage.media.hello(delay_s="long")
         await settle()
-        assert stage.hub.nonsense == 3
+        assert stage.hub.nonsense == 5
         assert stage.hub.status()["floor"] == "person"
 
     stage.run(play)
+
+
+def test_what_the_settings_say_is_known_before_the_camera_process_comes() -> None:
+    hello = PageHello(("face", "hair"), CoverLevel.PERSON, stored=True).message()
+    stage = Stage(hello=hello)
+
+    async def play(stage: Stage) -> None:
+        status = stage.hub.status()
+        told = [status[name] for name in ("hide", "floor", "level", "stored", "state")]
+        assert told == [["face", "hair"], "person", "person", True, "starting"]
+        await settle()
+        assert "greet" in [one["kind"] for one in stage.media.listen()]  # it is asked all the same
+        stage.media.hello()
+        await settle()
+        assert stage.hub.status()["stored"] is False
+
+    stage.run(play)
+    stage.close()
+
+
+@pytest.mark.parametrize("sink", [None, "record", "push", "serve", "virtual_camera", "pipe"])
+def test_the_server_is_told_by_the_kiosk_what_the_camera_process_will_say(
+    sink: str | None,
+) -> None:
+    more = {"push.url": "rtsp://127.0.0.1/x"} if sink == "push" else {}
+    on = {} if sink is None else {f"{sink}.enabled": True}
+    settings = load_settings(None, {}, {"policy.hide": "person", **on, **more})
+    supervisor = Supervisor(settings, environ={})
+    stage = Stage(hello=supervisor._server_job()["hello"])
+    supervisor.close()
+    status = stage.hub.status()
+    assert (status["hide"], status["floor"]) == ("person", "person")
+    assert status["stored"] is (sink is not None)
+    stage.close()
+
+
+def test_settings_that_make_no_sense_deny_nothing() -> None:
+    stage = Stage(hello={"kind": "hello", "stored": False})
+    assert stage.hub.status()["stored"] is None
+    stage.close()
+
+
+@pytest.mark.parametrize(
+    ("host", "remote"),
+    [("127.0.0.1", False), ("localhost", False), ("::1", False), ("0.0.0.0", True)],
+)
+def test_it_says_whether_other_computers_may_look(host: str, remote: bool) -> None:
+    stage = Stage(host=host, certificate="page.pem", key="page.key")
+    assert stage.hub.status()["remote"] is remote
+    stage.close()
 
 
 def test_nobody_in_front_of_it_puts_the_page_to_sleep_and_somebody_wakes_it() -> None:
@@ -347,19 +432,73 @@ def test_nobody_in_front_of_it_puts_the_page_to_sleep_and_somebody_wakes_it() ->
 
     async def play(stage: Stage) -> None:
         stage.media.facts(person_s_ago=None)
-        await settle()
+        await frames(stage)
         assert not is_asleep(stage)  # it waits as long after its own start
-        stage.clock.ahead_s = 61
+        stage.clock.ahead_s = 62
+        await frames(stage)
         assert is_asleep(stage)
         assert stage.hub.status()["person"] is False
         stage.media.facts(person_s_ago=59.0)
         await settle()
         assert not is_asleep(stage)
-        stage.clock.ahead_s = 63  # though the camera process is silent
+        stage.clock.ahead_s = 64
+        await frames(stage, level="frame", why="parser_silent")
         assert is_asleep(stage)
         stage.media.facts(person_s_ago=0.1)
         await settle()
         assert stage.hub.status()["person"] is True
+
+    stage.run(play)
+    stage.close()
+
+
+@pytest.mark.parametrize("gone", ["away", "starting"])
+def test_without_a_camera_it_does_not_sleep_and_that_time_does_not_count(gone: str) -> None:
+    stage = Stage(kiosk={"sleep_after_s": 60})
+
+    async def shown(stage: Stage) -> None:
+        if gone == "away":
+            await frames(stage, level="frame", why="source_away")
+        assert stage.hub.status()["state"] == gone
+        assert not is_asleep(stage)
+
+    async def play(stage: Stage) -> None:
+        await frames(stage)
+        for ahead_s in (30, 300):
+            stage.clock.ahead_s = ahead_s
+            await shown(stage)
+            await asyncio.sleep(1.2)  # its own clock ticks
+        stage.clock.ahead_s = 310
+        await frames(stage)
+        assert not is_asleep(stage)
+        assert stage.hub.status()["person"] is True
+        stage.clock.ahead_s = 365
+        await frames(stage)
+        assert is_asleep(stage)
+        stage.clock.ahead_s = 370
+        await shown(stage)
+        assert stage.hub.status()["person"] is False  # nobody has come meanwhile
+
+    stage.run(play)
+    stage.close()
+
+
+def test_a_touch_or_a_wish_is_as_good_as_being_seen() -> None:
+    stage = Stage(kiosk={"sleep_after_s": 60})
+
+    async def play(stage: Stage) -> None:
+        for begin_s, act in (
+            (62, stage.hub.touch),
+            (200, lambda: stage.hub.wish("parts", silhouette=False)),
+        ):
+            stage.clock.ahead_s = begin_s
+            await frames(stage)
+            assert is_asleep(stage)
+            act()
+            assert not is_asleep(stage)
+            stage.clock.ahead_s = begin_s + 55
+            await frames(stage)
+            assert not is_asleep(stage)
 
     stage.run(play)
     stage.close()
@@ -455,6 +594,88 @@ def test_to_hide_everything_holds_before_the_camera_process_knows(stage: Stage) 
     stage.run(play)
 
 
+@pytest.mark.parametrize(
+    ("before", "wish"),
+    [
+        (("parts", "configured"), ("person", False)),
+        (("parts", "configured"), ("person", True)),
+        (("person", "configured"), ("person", True)),
+        (("parts", "silhouette"), ("person", False)),
+    ],
+)
+def test_a_wish_for_more_holds_from_its_answer_on(
+    stage: Stage, before: tuple[str, str], wish: tuple[Level, bool]
+) -> None:
+    level, effect = before
+    older: dict[str, Any] = {"level": level, "effect": effect}
+    newer: dict[str, Any] = {"level": wish[0], "effect": "silhouette" if wish[1] else "configured"}
+
+    async def play(stage: Stage) -> None:
+        stage.media.facts(level=level)
+        await frames(stage, **older)
+        assert stage.hub.frame() is not None
+        stage.hub.wish(wish[0], silhouette=wish[1])
+        assert stage.hub.frame() is None  # what came before it was answered
+        assert (stage.hub.status()["state"], stage.hub.status()["why"]) == ("card", "on_request")
+        await frames(stage, 3, **older)  # on their way
+        assert stage.hub.frame() is None
+        assert stage.hub.status()["state"] == "card"
+        # Somebody is covered whole in it, and others may not be: composed before all the same.
+        await frames(stage, level="person", wish=level, effect=effect)
+        assert stage.hub.frame() is None
+        await frames(stage, **newer)
+        assert stage.hub.status()["state"] == "live"
+        await frames(stage, level="parts", wish=wish[0], effect=newer["effect"])  # nobody is there
+        assert stage.hub.status()["state"] == "live"
+        assert stage.hub.nonsense == 0
+
+    stage.run(play)
+
+
+def test_a_wish_for_less_takes_nothing_away(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        await frames(stage, level="person", effect="silhouette")
+        stage.hub.wish("person", silhouette=False)
+        assert stage.hub.frame() is not None
+        stage.hub.wish("parts", silhouette=False)
+        assert stage.hub.frame() is not None
+        await frames(stage, level="person")
+        assert stage.hub.status()["state"] == "live"
+
+    stage.run(play)
+
+
+def test_frames_that_do_not_say_what_was_wished_hide_least(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.hub.wish("person", silhouette=False)
+        stage.media.memory.put(0, 7, GREY)
+        now_ns = time.monotonic_ns()
+        message = {"kind": "frame", "slot": 0, "number": 7, "level": "person", "why": None}
+        stage.media.send({**message, "sent_ns": now_ns, "captured_ns": now_ns - 1_000_000})
+        await settle()
+        assert stage.hub.frame() is None
+        assert stage.hub.nonsense == 0
+
+    stage.run(play)
+
+
+def test_a_wish_that_was_lost_is_said_again_when_frames_show_it(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        stage.media.hello()
+        stage.hub.wish("person", silhouette=False)
+        await asyncio.sleep(1.2)
+        stage.media.facts(level="person")  # so that it is no longer asked for
+        await settle()
+        stage.media.listen()
+        stage.media.heard.clear()
+        await frames(stage)
+        assert stage.hub.frame() is None
+        await asyncio.sleep(1.3)
+        assert ("person", "configured") in stage.media.wishes()
+
+    stage.run(play)
+
+
 def test_what_was_hidden_at_the_computer_itself_is_not_taken_back(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
@@ -516,7 +737,7 @@ def test_a_link_that_takes_nothing_does_not_hold_it_up(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         for _ in range(5000):
             stage.hub.wish("person", silhouette=False)
-        await frames(stage)
+        await frames(stage, level="person")
         assert stage.hub.frame() is not None
 
     stage.run(play)

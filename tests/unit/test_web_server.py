@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import datetime
 import http.client
 import io
 import itertools
@@ -18,7 +17,7 @@ import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,6 @@ import cv2
 import httpx
 import numpy as np
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from fastapi import FastAPI
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
@@ -44,8 +39,17 @@ from m2fp_stream.web.gate import SECURITY_HEADERS
 from m2fp_stream.web.hub import HEADER, STILL_CARD, Hub
 from m2fp_stream.web.limits import Rate
 from m2fp_stream.web.options import KioskOptions, PageOptions
-from m2fp_stream.web.server import tls_context
-from tests.web import NO_LIMITS, PATIENCE_S, TOKEN, Feeder, PageServer, jpeg, wait_until
+from m2fp_stream.web.server import _turn_away, listen, tls_context
+from tests.web import (
+    NO_LIMITS,
+    PATIENCE_S,
+    TOKEN,
+    Feeder,
+    PageServer,
+    certificate,
+    jpeg,
+    wait_until,
+)
 
 GREY = jpeg(90)
 
@@ -338,6 +342,7 @@ def test_the_status_is_as_agreed(server: PageServer) -> None:
             "latency_ms": 120.0,
             "watching": 0,
             "stored": False,
+            "remote": False,
             "uploads": False,
             "alarms": [],
             "options": {
@@ -453,6 +458,26 @@ def test_what_a_client_says_is_ignored_and_too_much_of_it_ends_it(server: PageSe
         assert ended.value.rcvd.code == 1009
 
 
+def test_a_page_that_is_touched_keeps_the_mirror_awake() -> None:
+    with (
+        PageServer(kiosk={"sleep_after_s": 1}, rates=NO_LIMITS) as server,
+        watch(server) as stream,
+    ):
+
+        def sleeps() -> bool:
+            server.media.frame(GREY)
+            return bool(get(server, "/api/status").json()["asleep"])
+
+        wait_until(sleeps)
+        for word in ("", "awaken", "Awake", b"awake", ["awa", "ke"], "\u00e4" * 32):
+            stream.send(word)
+        time.sleep(0.3)
+        assert sleeps()
+        stream.send("awake")
+        wait_until(lambda: not sleeps())
+        wait_until(sleeps)
+
+
 def test_more_viewers_than_may_watch_are_turned_away() -> None:
     with PageServer(clients=1) as server, watch(server) as stream:
         next_of(stream, str)
@@ -489,6 +514,29 @@ def test_a_multipart_stream_shows_pictures_and_the_card_when_they_end(server: Pa
             assert picture in (STILL_CARD, card)
         seen = [next(pictures) for _ in range(2)]
         assert set(seen) == {card}  # again and again, so that nobody takes it for a hang
+
+
+def test_no_weaker_picture_is_sent_after_the_answer_to_a_wish(server: PageServer) -> None:
+    """To those that know nothing of wishes: MagicMirror and other viewers of the stream."""
+    card, older, newer = jpeg(5), jpeg(120), jpeg(160)
+    with httpx.stream(
+        "GET", server.url + "/stream.mjpg", headers=server.bearer, timeout=20
+    ) as answer:
+        pictures = parts_of(answer)
+        assert next(pictures) == STILL_CARD
+        server.media.card(card)
+        server.media.frame(GREY)
+        while (picture := next(pictures)) != GREY:
+            assert picture in (STILL_CARD, card)
+        wish = {"level": "person"}
+        told = ask("POST", server.url + "/api/privacy", json=wish, headers=server.bearer)
+        assert told.json()["level"] == "person"
+        server.media.frame(older)
+        server.media.frame(older, level="person", wish="parts")
+        assert [next(pictures) for _ in range(2)] == [card, card]
+        server.media.frame(newer, wish="person")
+        while (picture := next(pictures)) != newer:
+            assert picture == card
 
 
 def test_who_reads_slowly_misses_pictures_and_gets_the_newest(server: PageServer) -> None:
@@ -731,35 +779,6 @@ def test_pictures_beyond_the_few_that_are_held_are_turned_away() -> None:
 # ----------------------------------------------------------------- TLS and start
 
 
-def certificate(folder: Path, *, passphrase: bytes | None = None) -> tuple[str, str]:
-    """Writes a certificate for localhost; returns its path and its key's."""
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
-    now = datetime.datetime.now(datetime.UTC)
-    made = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(1)
-        .not_valid_before(now - datetime.timedelta(days=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    paths = folder / "page.pem", folder / "page.key"
-    paths[0].write_bytes(made.public_bytes(serialization.Encoding.PEM))
-    kind = (
-        serialization.NoEncryption()
-        if passphrase is None
-        else serialization.BestAvailableEncryption(passphrase)
-    )
-    pem = serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kind
-    paths[1].write_bytes(key.private_bytes(*pem))
-    paths[1].chmod(0o600)
-    return str(paths[0]), str(paths[1])
-
-
 def test_by_tls_the_cookie_is_for_tls_only(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     context = ssl.create_default_context(cafile=cert)
@@ -778,7 +797,7 @@ def test_by_tls_the_cookie_is_for_tls_only(tmp_path: Path) -> None:
             )
         address = server.websocket_url.replace("127.0.0.1", "localhost")
         with connect(address, additional_headers=server.bearer, ssl=context) as stream:
-            server.media.frame(GREY)
+            server.media.frame(GREY, wish="person")
             assert next_of(stream, bytes).endswith(GREY)
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         old.load_verify_locations(cert)
@@ -818,6 +837,39 @@ def test_an_address_in_use_is_said_in_one_line(shared: PageServer) -> None:
     ):
         pass
     assert "\n" not in str(refused.value)
+
+
+def test_who_came_while_nobody_served_is_turned_away() -> None:
+    """What he asked for may be long past; it must not come true."""
+    with listen(PageOptions(port=0)) as listener, ExitStack() as stack:
+        address = listener.getsockname()
+        early = [stack.enter_context(socket.create_connection(address)) for _ in range(5)]
+        for link in early:
+            link.sendall(b"POST /api/privacy HTTP/1.1\r\n")
+        early[0].close()
+        _turn_away(listener)
+        for link in early[1:]:
+            link.settimeout(PATIENCE_S)
+            with suppress(ConnectionError):
+                assert link.recv(1) == b""
+        late = stack.enter_context(socket.create_connection(address))
+        link, client = listener.accept()
+        with link:
+            assert client == late.getsockname()
+
+
+def test_the_browser_on_the_wall_is_known_by_its_stream(server: PageServer) -> None:
+    server.in_loop(lambda: server.doors.allow_code("code"))
+    assert not server.in_loop(lambda: server.doors.wall_is_here)
+    entered = ask("GET", server.url + "/enter?key=code")
+    cookie = {"Cookie": f"{COOKIE}={entered.cookies[COOKIE]}", "Origin": server.url}
+    wall = server.in_loop(lambda: server.doors.wall)
+    assert wall is not None
+    with watch(server, additional_headers=cookie) as stream:
+        next_of(stream, str)
+        assert server.in_loop(lambda: dict(server.doors._under_way)) == {wall: 1}
+        assert server.in_loop(lambda: server.doors.wall_is_here)
+    wait_until(lambda: not server.in_loop(lambda: dict(server.doors._under_way)))
 
 
 def test_requests_are_told_to_no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:

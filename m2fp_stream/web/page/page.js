@@ -8,18 +8,17 @@ const BAR_MS = 8000;
 const CURSOR_MS = 3000;
 const AWAKE_MS = 30_000;
 const SAY_AFTER_MS = 1200;
+const FAILED_MS = 6000;
 
 /** A status older than this says nothing any more; the server sends one a second. */
 const STATUS_MS = 4000;
 
-/** After an answer, frames that were composed before it may still be under way. */
-const UNDER_WAY_MS = 400;
-
 const RETRY_MS = 1000;
 
-/** Burn-in: nothing stays on the same spot for longer. */
-const DRIFT_MS = 60_000;
+/** Burn-in: nothing stays on the same spot for longer; each move is less than a pixel. */
+const DRIFT_MS = 5000;
 const DRIFT_PX = 14;
+const MINUTE_MS = 60_000;
 
 const ORDER = ["parts", "person", "frame"];
 const MODES = {
@@ -41,15 +40,18 @@ let statusMs = 0;
 let line = "offline";
 let everOpen = false;
 
-/** What somebody chose here and the server has not confirmed yet: `{level, silhouette, stronger}`. */
+/**
+ * What somebody chose here and the server has not confirmed yet: `{level, silhouette, stronger}`,
+ * `ordered` once it was answered, and `streamed` once the stream says so, too: what comes behind
+ * that was composed as chosen.
+ */
 let wish = null;
 let wishNumber = 0;
 let failing = false;
-/** Until then nothing is shown: frames from before a stronger choice may still arrive. */
-let heldUntilMs = 0;
+let failedUntilMs = 0; // so long it is said that a change failed
 
 let awakeUntilMs = 0;
-let consented = remembered("m2fp-consent") === "yes";
+let agreed = (remembered("m2fp-consent") ?? "").split(" ");
 let language = "en";
 let texts = LANGUAGES.en;
 let coveredMs = -Infinity; // when the last wholly covered frame came
@@ -84,7 +86,20 @@ function holds() {
 }
 
 const floor = () => (status === null ? "frame" : known(status.floor));
-const consentNeeded = () => options().consent !== false && !consented;
+const LOCAL = ["127.0.0.1", "localhost", "[::1]"];
+
+/** Whether the picture goes over a network; a server that does not deny it counts as one. */
+const remote = () => status?.remote !== false || !LOCAL.includes(location.hostname);
+
+/** What somebody agrees to now; whoever agreed to less is asked again. */
+const terms = () => [
+  "yes",
+  ...(status?.stored === false ? [] : ["stored"]),
+  ...(remote() ? ["remote"] : []),
+];
+
+const consentNeeded = () =>
+  options().consent !== false && !terms().every((term) => agreed.includes(term));
 const asks = () => status !== null && consentNeeded();
 const asleep = () => status?.asleep === true && performance.now() > awakeUntilMs;
 
@@ -95,7 +110,7 @@ function whyNot() {
   if (status === null || performance.now() - statusMs > STATUS_MS) return "starting";
   if (wish !== null && wish.level === "frame" && failing) return "unconfirmed";
   if (holds().level === "frame") return floor() === "frame" ? "on_request_floor" : "on_request";
-  if (status.state === "live") return wish?.stronger || held() || justCovered() ? "looking" : null;
+  if (status.state === "live") return wish?.stronger || justCovered() ? "looking" : null;
   if (status.state === "starting") return "starting";
   if (typeof status.why === "string") {
     // A change of what is hidden: the card's reason is about to go.
@@ -104,7 +119,7 @@ function whyNot() {
   return status.state === "away" ? "source_away" : "unsure";
 }
 
-const held = () => performance.now() < heldUntilMs;
+const failed = () => performance.now() < failedUntilMs;
 
 /** A card has come and its reason not yet. */
 const justCovered = () => coveredMs > statusMs;
@@ -129,7 +144,8 @@ function render() {
   renderState(shown);
   renderBar();
   renderConsent();
-  say(asleep() || asks() ? "" : shown ? stateWords(true)[1] : title);
+  const words = failed() ? texts.changeFailed : shown ? stateWords(true)[1] : title;
+  say(asleep() || asks() ? "" : words);
 }
 
 /** Returns [icon, words] for what is covered. */
@@ -158,9 +174,15 @@ function renderState(shown) {
   if (at("state-icon").getAttribute("href") !== href) at("state-icon").setAttribute("href", href);
   write(at("state-cover"), words);
   const facts = [];
-  if (status !== null) facts.push(status.stored === false ? texts.nothingStored : texts.stored);
+  if (status !== null) facts.push(texts.stored[kept()]);
   if (status?.watching > 1) facts.push(texts.screens(status.watching));
-  write(at("state-stored"), facts.join(" · "));
+  write(at("state-stored"), failed() ? texts.changeFailed : facts.join(" · "));
+  at("state-stored").classList.toggle("failed", failed());
+}
+
+/** Whether a recording is kept or sent on, as `texts.js` names it. */
+function kept() {
+  return status.stored === false ? "no" : status.stored === true ? "yes" : "perhaps";
 }
 
 function renderBar() {
@@ -192,9 +214,8 @@ function renderConsent() {
   if (wanted) {
     const covered = floor() === "frame" ? "frame" : floor() === "person" ? "person" : preset();
     write(at("consent-covered"), texts.consentCovered[covered] + texts.consentAutomatic);
-    const here = ["127.0.0.1", "localhost", "[::1]"].includes(location.hostname);
-    const kept = status.stored === false ? (here ? texts.consentHere : texts.consentLine) : texts.consentStored;
-    write(at("consent-stored"), kept);
+    const goes = remote() ? texts.consentRemote : texts.consentHere;
+    write(at("consent-stored"), texts.consentStored[kept()] + goes);
   }
   if (consent.hidden === !wanted) return;
   consent.hidden = !wanted;
@@ -227,11 +248,15 @@ function choose(mode) {
   const { level, silhouette } = MODES[mode];
   if (rank(level) < rank(floor())) return;
   const now = status === null ? "parts" : known(status.level);
-  const stronger = rank(level) > rank(now) || rank(level) > rank(holds().level);
+  const flat = holds().silhouette && status?.silhouette === true;
+  const stronger =
+    rank(level) > rank(now) ||
+    rank(level) > rank(holds().level) ||
+    (rank(level) === rank(now) && silhouette && !flat);
   wish = { level, silhouette, stronger };
   wishNumber += 1;
   failing = false;
-  heldUntilMs = 0;
+  failedUntilMs = 0;
   render(); // what hides more hides at once
   order(wishNumber);
 }
@@ -255,13 +280,14 @@ async function order(number) {
   if (number !== wishNumber || wish === null) return;
   if (answer !== null) wish.ordered = true;
   failing = answer === null;
-  if (answer !== null && typeof answer.state === "string") take(answer);
+  if (answer !== null && typeof answer.state === "string") take(answer, false);
   if (number !== wishNumber || wish === null) return;
   if (wish.stronger) {
     setTimeout(() => number === wishNumber && wish !== null && order(number), RETRY_MS);
   } else if (answer === null) {
     wish = null;
-    say(texts.changeFailed);
+    failedUntilMs = performance.now() + FAILED_MS;
+    setTimeout(render, FAILED_MS + 1);
   } else {
     // What the server answered holds, whatever was wished, as soon as it had time to tell.
     setTimeout(() => number === wishNumber && settle(), RETRY_MS);
@@ -270,22 +296,21 @@ async function order(number) {
 }
 
 function settle() {
-  if (wish?.stronger) heldUntilMs = performance.now() + UNDER_WAY_MS;
   wish = null;
   wishNumber += 1;
   failing = false;
-  setTimeout(render, UNDER_WAY_MS + 1);
   render();
 }
 
-/** Takes a status in. */
-function take(next) {
+/** Takes a status in, from the stream or an answer. */
+function take(next, streamed) {
   status = next;
   statusMs = performance.now();
-  if (wish?.ordered) {
+  if (wish !== null) {
     const level = known(status.level);
-    const done = wish.stronger ? rank(level) >= rank(wish.level) : level === wish.level;
-    if (done) settle();
+    const flat = status.silhouette === true || !wish.silhouette;
+    if (streamed) wish.streamed = flat && rank(level) >= rank(wish.level);
+    if (wish.ordered && (wish.stronger ? wish.streamed : level === wish.level)) settle();
   }
   const { rotation, mirror: mirrored, clock, stale_s: stillS } = options();
   mirror.dataset.rotation = [90, 180, 270].includes(rotation) ? rotation : 0;
@@ -384,6 +409,7 @@ function closeBar() {
 function wake() {
   const slept = asleep();
   awakeUntilMs = performance.now() + AWAKE_MS;
+  stream.awake();
   if (slept) render();
   return slept;
 }
@@ -440,8 +466,8 @@ at("language").addEventListener("click", otherLanguage);
 at("consent-language").addEventListener("click", otherLanguage);
 at("consent-start").addEventListener("click", (event) => {
   event.stopPropagation();
-  consented = true;
-  remember("m2fp-consent", "yes");
+  agreed = terms();
+  remember("m2fp-consent", agreed.join(" "));
   render();
 });
 
@@ -452,7 +478,7 @@ addEventListener("wheel", (event) => event.ctrlKey && event.preventDefault(), { 
 
 /** Moves what stands still by a few pixels, on a path that does not repeat soon. */
 function drift() {
-  const step = Date.now() / DRIFT_MS;
+  const step = Date.now() / MINUTE_MS;
   mirror.style.setProperty("--drift-x", `${(DRIFT_PX * Math.sin(step * 0.7)).toFixed(1)}px`);
   mirror.style.setProperty("--drift-y", `${(DRIFT_PX * Math.sin(step * 0.43)).toFixed(1)}px`);
 }
@@ -465,8 +491,8 @@ setInterval(() => {
   render(); // a status grows old, a wake ends
 }, 1000);
 
-new Stream({
-  onStatus: take,
+const stream = new Stream({
+  onStatus: (next) => take(next, true),
   onFrame: (frame) => {
     if (!frame.covered) return picture.show(frame);
     if (status?.state === "live") coveredMs = performance.now();

@@ -60,9 +60,9 @@ export class Picture {
   clear() {
     this.#turn += 1;
     this.#waiting = null;
+    if (!this.#visible) return; // nothing is drawn, and taking it away would be painted all the same
     this.#context.transferFromImageBitmap(null);
     this.#fuse.cancel();
-    if (!this.#visible) return;
     this.#visible = false;
     this.#onChange(false);
   }

@@ -13,6 +13,9 @@ const SILENT_MS = 5000;
 /** What the path of a frame may take longer than the quickest frame of this connection did. */
 const LATE_MS = 1000;
 
+/** One word that somebody is there says enough for so long. */
+const AWAKE_EVERY_MS = 1000;
+
 /** Frames that are late for so long do not catch up: a new connection has no queue. */
 const LATE_FOR_MS = 3000;
 
@@ -69,11 +72,20 @@ export class Stream {
   #socket = null;
   #pauseMs = FIRST_PAUSE_MS;
   #heardMs = 0;
+  #awakeMs = -Infinity;
 
   constructor({ onStatus, onFrame, onLine }) {
     this.#on = { onStatus, onFrame, onLine };
     this.#open();
     setInterval(() => this.#watch(), 1000);
+  }
+
+  /** Tells the server that somebody touched the page, so that it does not sleep. */
+  awake() {
+    const nowMs = performance.now();
+    if (this.#socket?.readyState !== WebSocket.OPEN || nowMs - this.#awakeMs < AWAKE_EVERY_MS) return;
+    this.#awakeMs = nowMs;
+    this.#socket.send("awake");
   }
 
   #open() {

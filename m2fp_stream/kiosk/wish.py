@@ -1,0 +1,115 @@
+"""What viewers of the page wished, kept over the end of the kiosk itself: a level, nothing else."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, Final, final
+
+from ..core.safe import CoverLevel
+
+__all__ = ["WishFile"]
+
+_VERSION: Final = 1
+_MOST_BYTES: Final = 1000
+_LEVELS: Final = tuple(level.value for level in CoverLevel)  # from what hides least
+
+
+@final
+class WishFile:
+    """Keeps a wish to hide more than is configured, for as long as it holds.
+
+    Nothing here raises: without the file a wish is forgotten with the kiosk, and that is told.
+
+    Args:
+        path: of the file; its folder is made where it is missing.
+        floor: what is configured.
+        on_notice: gets sentences for the user.
+    """
+
+    def __init__(
+        self, path: Path, floor: CoverLevel, *, on_notice: Callable[[str], None] | None = None
+    ) -> None:
+        self._path, self._floor = path, floor
+        self._notice = on_notice or (lambda _: None)
+        self._kept: dict[str, Any] | None = None
+        self._failed = False
+
+    def load(self) -> dict[str, Any] | None:
+        """Returns the wish that was kept; None where there is none."""
+        try:
+            wish = self._read()
+        except FileNotFoundError:
+            return None
+        except (OSError, ValueError, RecursionError):
+            self._notice(f"{self._path}: is no wish that can be read; it is left out")
+            return None
+        self._kept = wish if self._is_stronger(wish) else None
+        return self._kept
+
+    def keep(self, wish: dict[str, Any]) -> None:
+        """Keeps a wish (``level``, ``silhouette``), or forgets it where it hides no more."""
+        wanted = wish if self._is_stronger(wish) else None
+        if wanted == self._kept and not self._failed:
+            return
+        try:
+            if wanted is None:
+                self._path.unlink(missing_ok=True)
+            else:
+                self._write({"version": _VERSION, **wanted})
+        except OSError as error:
+            if not self._failed:
+                self._notice(
+                    f"{self._path}: cannot be written ({error.strerror}); what people wished is "
+                    "forgotten when the kiosk is started again"
+                )
+            self._failed = True
+        else:
+            self._kept, self._failed = dict(wish) if wanted else None, False
+
+    def _is_stronger(self, wish: dict[str, Any]) -> bool:
+        return _LEVELS.index(wish["level"]) > _LEVELS.index(self._floor.value)
+
+    def _read(self) -> dict[str, Any]:
+        """Returns what the file says.
+
+        Raises:
+            OSError, ValueError, RecursionError: there is none, or it is no wish.
+        """
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+        with os.fdopen(os.open(self._path, flags), "rb") as file:
+            said = json.loads(file.read(_MOST_BYTES))
+        match said:
+            case {
+                "version": 1,
+                "level": str(level),
+                "silhouette": bool(silhouette),
+                **rest,
+            } if level in _LEVELS and not rest:
+                return {"level": level, "silhouette": silhouette}
+            case _:
+                raise ValueError("no wish")
+
+    def _write(self, said: dict[str, Any]) -> None:
+        """Replaces the file; after a crash of the machine there is the old one or the new one.
+
+        Raises:
+            OSError: it cannot be written.
+        """
+        self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        part = self._path.with_name(f".{self._path.name}.part")
+        part.unlink(missing_ok=True)
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # EXCL follows no link
+            with os.fdopen(os.open(part, flags, 0o600), "wb") as file:
+                file.write(json.dumps(said).encode())
+                file.flush()
+                os.fsync(file.fileno())
+            part.replace(self._path)
+        except OSError:
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+            raise
