@@ -26,7 +26,7 @@ from ..privacy.hardening import harden
 from ..sinks.x11 import find_screen_wh
 from .keeper import Killed, environment
 
-__all__ = ["Browser", "Screen", "find_browser", "held_bytes", "main", "pin_of"]
+__all__ = ["NICENESS", "Browser", "Screen", "find_browser", "held_bytes", "main", "pin_of"]
 
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 
@@ -46,6 +46,9 @@ _MOST_BYTES: Final = 1 << 30
 by .2 MB a minute; a page is to stand for months."""
 
 _WEIGH_S: Final = 60.0
+
+NICENESS: Final = 5
+"""Without a GPU it paints on the same cores: a picture drawn late is better than a late cover."""
 
 _SCREEN_S: Final = 10.0
 """How long a command that switches the display may take."""
@@ -438,6 +441,7 @@ class Screen:
 def main(arguments: list[str]) -> int:
     """Becomes the browser named first; it then ends with whoever started this process."""
     harden(parent_death_signal=True)
+    os.nice(NICENESS)
     os.execvp(arguments[0], [*arguments, *_window(os.environ)])  # noqa: S606  # no shell is the point
 
 

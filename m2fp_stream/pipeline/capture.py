@@ -105,7 +105,7 @@ class Inbox:
     """Frames between capture and whoever follows them; the newest win, the dropped are counted."""
 
     def __init__(self, size: int) -> None:
-        """`size`: frames kept at most; an older one is released for a newer one."""
+        """`size`: frames kept at most, at `every` = 1: beyond it the oldest is released."""
         self._size = size
         self._frames: deque[Captured] = deque()
         self._lost_restart = False
@@ -132,7 +132,8 @@ class Inbox:
             if self._skipped_restart:
                 captured = Captured(captured.frame, restart=True, duration=captured.duration)
                 self._skipped_restart = False
-            while len(self._frames) >= self._size:
+            # Fewer where not all are taken: what counts is how old they grow here.
+            while len(self._frames) >= max(1, self._size // self.every):
                 old = self._frames.popleft()
                 self._lost_restart |= old.restart
                 old.frame.release()

@@ -345,6 +345,7 @@ class LiveRun:
             level=self._dial.level.value,
             parse_interval_ms=round(self._schedule.interval_s * 1e3, 1),
             parse_side=self._schedule.side,
+            takes_every=self._schedule.every,
             sinks={
                 outlet.name: {
                     "up": outlet.up,
@@ -438,7 +439,7 @@ class LiveRun:
         worker = _Following(follower, analyser, small_wh, self._refiner)
         coarseness = Coarseness(full_side=options.parse_side, longest=max(size_wh))
         try:
-            captured_before = dropped_before = 0
+            captured_before = dropped_before = late_before = 0
             observed_s = time.monotonic()
             while True:
                 captured, answers = self._wait()
@@ -457,16 +458,19 @@ class LiveRun:
                 if now_s - observed_s >= _OBSERVE_S:
                     observed_s = now_s
                     frames, dropped = self._capture.frames, self._inbox.dropped
+                    late = presenter.late
                     self._schedule.observe(
                         now_s,
                         captured=frames - captured_before,
                         dropped=dropped - dropped_before,
                         parse_s=self._last_parse_s,
+                        late=late - late_before,
                     )
+                    self._inbox.every = self._schedule.every
                     news = coarseness.news(now_s, self._schedule.side)
                     if news is not None:
                         self._notice(news)
-                    captured_before, dropped_before = frames, dropped
+                    captured_before, dropped_before, late_before = frames, dropped, late
                     self._last_parse_s = None
                 if captured is None and not answers and self._is_over(follower):
                     follower.finish()

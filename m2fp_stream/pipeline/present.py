@@ -176,6 +176,8 @@ class Presenter:
         self._last_captured_s = self._last_shown_s = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="presenter", daemon=True)
         self.error: BaseException | None = None
+        self.late = 0
+        """Frames shown as the card because nothing was known about them in time."""
 
     def start(self) -> None:
         """Starts composing."""
@@ -290,6 +292,8 @@ class Presenter:
         self._last_captured_s = held.captured_s
         raw = held.raw
         why = self._why_away() or self._why_unjudged()
+        if held.verdict is None and why is Why.PARSER_SILENT:
+            self.late += 1
         state = self._states.of(raw, held.verdict, self._dial.wish, why)
         raw.pts = self._rising(raw.pts)
         safe = self._composer.compose(raw, state)

@@ -1,7 +1,9 @@
 """How often and how finely a live picture is parsed, so that it keeps its frame rate.
 
-The picture comes first: where frames are dropped, parses become rarer, then smaller. Where none
-are, they become closer again, one step at a time, so that the two do not chase each other.
+The picture comes first: where frames are dropped, parses become rarer, then smaller; where even
+that is too much, or frames become the card because nothing is known about them in time, every
+second or third frame is taken alone. Where none are dropped, all this is taken back, one step at a
+time, so that the two do not chase each other.
 """
 
 from __future__ import annotations
@@ -19,6 +21,13 @@ _CALM_S: Final = 5.0
 _DROPPED_SHARE: Final = 0.02
 """Dropped frames of those captured, from which the machine counts as overloaded."""
 
+
+_THINNEST: Final = 3
+"""Of the frames each so-manieth is taken at least: 10 a second of a usual camera."""
+
+_FIRST_TRIAL_S: Final = 10.0
+_LATEST_TRIAL_S: Final = 300.0
+"""Seconds after which more frames are tried; doubled up to here while the machine cannot do it."""
 
 _SETTLED_S: Final = 30.0
 """Seconds at full size after which parses count as back there: who is told too often stops
@@ -55,6 +64,9 @@ class Schedule:
         self._step = 0
         self._last_s = float("-inf")
         self._calm_since: float | None = None
+        self._every = 1
+        self._thinned_s = self._tried_s = float("-inf")
+        self._trial_s = _FIRST_TRIAL_S
 
     @property
     def interval_s(self) -> float:
@@ -66,6 +78,11 @@ class Schedule:
         """Longer side of the parse copy, in pixels."""
         return max(self._smallest_side, round(self._full_side * _SIDES[self._step]))
 
+    @property
+    def every(self) -> int:
+        """Of the frames that come, each so-manieth is to be taken."""
+        return self._every
+
     def due(self, now_s: float) -> bool:
         """Says whether a parse may start now."""
         return now_s - self._last_s >= self._interval_s
@@ -74,7 +91,9 @@ class Schedule:
         """Says that one did."""
         self._last_s = now_s
 
-    def observe(self, now_s: float, *, captured: int, dropped: int, parse_s: float | None) -> None:
+    def observe(
+        self, now_s: float, *, captured: int, dropped: int, parse_s: float | None, late: int = 0
+    ) -> None:
         """Takes what happened in the last second or so.
 
         Args:
@@ -82,24 +101,43 @@ class Schedule:
             captured: frames that came.
             dropped: of them, frames that nobody had time for.
             parse_s: how long a parse took lately; None: none was answered.
+            late: frames shown as the card because nothing was known about them in time.
         """
-        overloaded = dropped > _DROPPED_SHARE * max(1, captured)
-        if overloaded or (parse_s is not None and parse_s > self._late_s):
+        few = _DROPPED_SHARE * max(1, captured)
+        overloaded = dropped > few
+        if overloaded and late > few and self._every < _THINNEST:
+            # Rarer parses would make it later still.
+            self._calm_since = None
+            self._thin(now_s)
+        elif overloaded or (parse_s is not None and parse_s > self._late_s):
             self._calm_since = None
             at_end = self._interval_s >= self._longest_s
             if overloaded and not at_end:
                 self._interval_s = min(self._longest_s, max(0.04, self._interval_s * 1.5))
-            else:
-                self._step = min(len(_SIDES) - 1, self._step + 1)
-            return
-        if self._calm_since is None:
+            elif self._step < len(_SIDES) - 1:
+                self._step += 1
+            elif overloaded:
+                self._thin(now_s)
+        elif self._calm_since is None:
             self._calm_since = now_s
         elif now_s - self._calm_since >= _CALM_S:
             self._calm_since = now_s
             if self._step and (parse_s is None or parse_s < 0.5 * self._late_s):
                 self._step -= 1
+            elif self._every > 1:
+                if now_s - self._thinned_s >= self._trial_s:
+                    self._every -= 1
+                    self._tried_s = now_s
             elif self._interval_s > self._shortest_s:
                 self._interval_s = max(self._shortest_s, self._interval_s / 1.25)
+
+    def _thin(self, now_s: float) -> None:
+        if self._every == _THINNEST:
+            return
+        soon = now_s - self._tried_s <= _SETTLED_S  # more frames were tried, and are too many
+        self._trial_s = min(_LATEST_TRIAL_S, 2 * self._trial_s) if soon else _FIRST_TRIAL_S
+        self._every += 1
+        self._thinned_s = now_s
 
 
 @final

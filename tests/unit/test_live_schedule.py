@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 
 import numpy as np
@@ -30,10 +31,12 @@ class Clock:
     def __init__(self, one: Schedule) -> None:
         self._one, self._now_s = one, 100.0
 
-    def tell(self, *, dropped: int = 0, parse_s: float | None = 0.1, times: int = 1) -> None:
+    def tell(
+        self, *, dropped: int = 0, parse_s: float | None = 0.1, late: int = 0, times: int = 1
+    ) -> None:
         for _ in range(times):
             self._now_s += 1.0
-            self._one.observe(self._now_s, captured=30, dropped=dropped, parse_s=parse_s)
+            self._one.observe(self._now_s, captured=30, dropped=dropped, parse_s=parse_s, late=late)
 
     def overload_to_the_end(self) -> None:
         self.tell(dropped=10, times=20)
@@ -74,6 +77,55 @@ def test_a_dropped_frame_among_many_is_no_overload() -> None:
     assert one.interval_s == 0.1
     one.observe(2.0, captured=100, dropped=3, parse_s=0.1)
     assert one.interval_s > 0.1
+
+
+def test_frames_are_thinned_out_last() -> None:
+    one = schedule()
+    clock = Clock(one)
+    seen = []
+    for _ in range(20):
+        clock.tell(dropped=3)
+        seen.append((one.side, one.every))
+    assert [every for _, every in seen] == sorted(every for _, every in seen)
+    assert {every for side, every in seen if side > 320} == {1}
+    assert seen[-1] == (320, 3)
+
+
+def test_frames_that_are_late_from_overload_are_thinned_out_at_once() -> None:
+    one = schedule(shortest_s=0.1)
+    clock = Clock(one)
+    clock.tell(dropped=3, late=3)
+    assert (one.every, one.interval_s, one.side) == (2, 0.1, 640)
+    clock.tell(dropped=3, late=3)
+    assert (one.every, one.interval_s, one.side) == (3, 0.1, 640)
+    clock.tell(dropped=3, late=3, times=20)  # nothing is left but what overload does anyway
+    assert (one.every, one.interval_s, one.side) == (3, 0.25, 320)
+
+
+def test_frames_that_are_late_from_a_dead_parser_are_all_taken() -> None:
+    one = schedule()
+    Clock(one).tell(late=30, parse_s=None, times=10)
+    assert one.every == 1
+
+
+def test_more_frames_are_tried_after_calm_and_later_each_time_that_fails() -> None:
+    one = schedule()
+    clock = Clock(one)
+    waits = []
+    for _ in range(8):
+        clock.tell(dropped=3, late=3)
+        assert one.every == 2
+        waits.append(0)
+        while one.every == 2:
+            clock.tell()
+            waits[-1] += 1
+    assert waits[0] in range(10, 16)
+    for wait, longer in itertools.pairwise(waits):
+        assert longer in range(min(300, 2 * wait - 6), 306)
+    clock.tell(times=60)
+    clock.tell(dropped=3, late=3)
+    clock.tell(times=15)
+    assert one.every == 1, "it went well for a minute: the next trial comes soon again"
 
 
 def test_a_slow_parse_becomes_smaller_not_rarer() -> None:
