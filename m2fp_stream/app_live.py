@@ -226,6 +226,8 @@ def _fine_queue(
         return None
     options = fine_parser(config.m2fp, size_wh, on_notice=say)
     # One look a picture: tiles and second looks would take half a minute.
+    if config.m2fp.tiles > 1 or config.m2fp.agreement:
+        say("m2fp.tiles and m2fp.agreement are for files; a live picture is looked at once")
     options |= {"tiles": 1, "agreement": False, "threads": 1}
     return ParserQueue(
         ParserWorker(
