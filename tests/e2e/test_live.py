@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -70,25 +71,14 @@ def test_a_run_records_pipes_and_measures_and_shows_her_nowhere(
     shown += list(pictures(tmp_path / "out.y4m"))
     assert len(shown) > 100
     assert max(likeness(picture, portrait) for picture in shown) < LOOKS_LIKE_HER
+    # Covering everything would pass as well.
+    assert sum(shows_room(picture, portrait) for picture in shown) > 10
     facts = json.loads((tmp_path / "stats.json").read_text())
     assert facts["frames"] > facts["frames_wholly_covered"] > 0  # the card until the first parse
     assert facts["sinks"]["recording"]["written"] > 0
     assert facts["cover_age_ms"]["p95"] <= 3000
     for key in ("fps", "dropped", "parse_ms", "reconnects", "covered_fraction", "latency_ms"):
         assert facts[key] is not None
-
-
-def test_frames_that_show_the_room_do_come(film: Path, portrait: Bgr, tmp_path: Path) -> None:
-    """Covering everything would pass the test above."""
-    config = write_config(
-        tmp_path / "run.yaml",
-        capture={"input": str(film), "loop": True},
-        live=PATIENT,
-        record={"enabled": True, "folder": str(tmp_path), "preset": "ultrafast"},
-    )
-    assert run("run", config, "--seconds", "8", cwd=tmp_path).returncode == 0
-    (segment,) = tmp_path.glob("*.mp4")
-    assert sum(shows_room(picture, portrait) for picture in pictures(segment)) > 10
 
 
 @pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
@@ -309,9 +299,25 @@ def test_devices_are_listed(tmp_path: Path) -> None:
     assert done.stdout.strip()
 
 
+QUICK_BENCH = """
+import sys
+from m2fp_stream import bench, cli
+
+bench._WARM_UP_S = 3.0
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
 def test_the_bench_prints_a_row_a_mode_and_writes_json(film: Path, tmp_path: Path) -> None:
-    done = run(
-        *("bench", "live", "--source", film, "--seconds", "4", "--json", "b.json"), cwd=tmp_path
+    arguments = ("bench", "live", "--source", film, "--seconds", "4", "--json", "b.json")
+    done = subprocess.run(
+        [sys.executable, "-c", QUICK_BENCH, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+        env=environment(),
+        timeout=120,
     )
     assert done.returncode == 0, done.stderr
     rows = json.loads((tmp_path / "b.json").read_text())["rows"]

@@ -371,6 +371,14 @@ def test_a_page_that_hangs_itself_does_not_leave_its_picture_standing(look: Look
         shots.append(base64.b64decode(event["data"]))
         line.send("Page.screencastFrameAck", {"sessionId": event["sessionId"]})
 
+    # Chromium sends a shot when something changes, and may leave out the very last one.
+    mirror.page.evaluate(
+        """() => {
+          const dot = document.body.appendChild(document.createElement("i"));
+          dot.style.cssText = "position: fixed; width: 1px; height: 1px; background: #fff";
+          dot.animate({ translate: ["0", "9px"] }, { duration: 900, iterations: Infinity });
+        }"""
+    )
     line.on("Page.screencastFrame", keep)
     line.send("Page.startScreencast", {"format": "png"})
     mirror.page.evaluate(

@@ -244,10 +244,11 @@ def test_the_documented_sample_is_the_generated_one() -> None:
 
 
 def test_the_documented_sample_sets_every_option_to_its_default(config: Path) -> None:
-    config.write_text(sample_yaml(), encoding="utf-8")
+    sample = sample_yaml()
+    config.write_text(sample, encoding="utf-8")
     assert load_settings(config, {}) == Settings()
     for _, name in FIELDS:
-        assert f"\n  {name}: " in sample_yaml()
+        assert f"\n  {name}: " in sample
 
 
 def _is_text(annotation: object) -> bool:
