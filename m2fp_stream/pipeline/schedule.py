@@ -1,9 +1,9 @@
 """How often and how finely a live picture is parsed, so that it keeps its frame rate.
 
 The picture comes first: where frames are dropped, parses become rarer, then smaller; where even
-that is too much, or frames become the card because nothing is known about them in time, every
-second or third frame is taken alone. Where none are dropped, all this is taken back, one step at a
-time, so that the two do not chase each other.
+that is too much, every second or third frame is taken alone, because frames that wait too long for
+their turn become the card. Where none are dropped, all this is taken back, one step at a time, so
+that the two do not chase each other.
 """
 
 from __future__ import annotations
@@ -105,16 +105,15 @@ class Schedule:
         """
         few = _DROPPED_SHARE * max(1, captured)
         overloaded = dropped > few
-        if overloaded and late > few and self._every < _THINNEST:
-            # Rarer parses would make it later still.
+        if overloaded or (parse_s is not None and parse_s > self._late_s):
             self._calm_since = None
-            self._thin(now_s)
-        elif overloaded or (parse_s is not None and parse_s > self._late_s):
-            self._calm_since = None
-            at_end = self._interval_s >= self._longest_s
-            if overloaded and not at_end:
-                self._interval_s = min(self._longest_s, max(0.04, self._interval_s * 1.5))
-            elif self._step < len(_SIDES) - 1:
+            in_haste = late > few
+            if overloaded and self._interval_s < self._longest_s:
+                rarer_s = self._longest_s if in_haste else max(0.04, self._interval_s * 1.5)
+                self._interval_s = min(self._longest_s, rarer_s)
+                if not in_haste:
+                    return
+            if self._step < len(_SIDES) - 1:
                 self._step += 1
             elif overloaded:
                 self._thin(now_s)

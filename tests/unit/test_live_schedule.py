@@ -91,15 +91,15 @@ def test_frames_are_thinned_out_last() -> None:
     assert seen[-1] == (320, 3)
 
 
-def test_frames_that_are_late_from_overload_are_thinned_out_at_once() -> None:
+def test_frames_that_are_late_from_overload_put_it_in_haste() -> None:
     one = schedule(shortest_s=0.1)
     clock = Clock(one)
-    clock.tell(dropped=3, late=3)
-    assert (one.every, one.interval_s, one.side) == (2, 0.1, 640)
-    clock.tell(dropped=3, late=3)
-    assert (one.every, one.interval_s, one.side) == (3, 0.1, 640)
-    clock.tell(dropped=3, late=3, times=20)  # nothing is left but what overload does anyway
-    assert (one.every, one.interval_s, one.side) == (3, 0.25, 320)
+    seen = []
+    for _ in range(6):
+        clock.tell(dropped=3, late=3)
+        seen.append((one.interval_s, one.side, one.every))
+    smaller = [(0.25, 512, 1), (0.25, 416, 1), (0.25, 320, 1)]
+    assert seen == [*smaller, (0.25, 320, 2), (0.25, 320, 3), (0.25, 320, 3)]
 
 
 def test_frames_that_are_late_from_a_dead_parser_are_all_taken() -> None:
@@ -113,18 +113,20 @@ def test_more_frames_are_tried_after_calm_and_later_each_time_that_fails() -> No
     clock = Clock(one)
     waits = []
     for _ in range(8):
-        clock.tell(dropped=3, late=3)
+        while one.every == 1:
+            clock.tell(dropped=3, late=3)
         assert one.every == 2
         waits.append(0)
         while one.every == 2:
-            clock.tell()
+            clock.tell(parse_s=0.3)  # too slow for larger parses
             waits[-1] += 1
     assert waits[0] in range(10, 16)
     for wait, longer in itertools.pairwise(waits):
         assert longer in range(min(300, 2 * wait - 6), 306)
-    clock.tell(times=60)
+    clock.tell(parse_s=0.3, times=60)
     clock.tell(dropped=3, late=3)
-    clock.tell(times=15)
+    assert one.every == 2
+    clock.tell(parse_s=0.3, times=15)
     assert one.every == 1, "it went well for a minute: the next trial comes soon again"
 
 
