@@ -16,7 +16,16 @@ _SIDES: Final = (1.0, 0.8, 0.65, 0.5)
 """Parse sizes as shares of the configured one; half of it finds heads of twice the size."""
 
 _CALM_S: Final = 5.0
-"""Seconds without a dropped frame before parses become closer again."""
+_LONGEST_CALM_S: Final = 300.0
+"""Seconds without a dropped frame before a step is taken back; doubled up to the longest where the
+machine could not do what was taken back last."""
+
+_HOLDS_S: Final = 30.0
+"""Seconds after which a step that was taken back counts as one that the machine can do."""
+
+_SETTLE_S: Final = 2.0
+"""Seconds in which a smaller parse, or fewer frames, show what they bring: until then frames that
+were late before are still counted."""
 
 _DROPPED_SHARE: Final = 0.02
 """Dropped frames of those captured, from which the machine counts as overloaded."""
@@ -24,10 +33,6 @@ _DROPPED_SHARE: Final = 0.02
 
 _THINNEST: Final = 3
 """Of the frames each so-manieth is taken at least: 10 a second of a usual camera."""
-
-_FIRST_TRIAL_S: Final = 10.0
-_LATEST_TRIAL_S: Final = 300.0
-"""Seconds after which more frames are tried; doubled up to here while the machine cannot do it."""
 
 _SETTLED_S: Final = 30.0
 """Seconds at full size after which parses count as back there: who is told too often stops
@@ -65,8 +70,9 @@ class Schedule:
         self._last_s = float("-inf")
         self._calm_since: float | None = None
         self._every = 1
-        self._thinned_s = self._tried_s = float("-inf")
-        self._trial_s = _FIRST_TRIAL_S
+        self._calm_s = _CALM_S
+        self._stepped_s = float("-inf")
+        self._taken_back_s: float | None = None  # and not judged yet
 
     @property
     def interval_s(self) -> float:
@@ -107,36 +113,45 @@ class Schedule:
         overloaded = dropped > few
         if overloaded or (parse_s is not None and parse_s > self._late_s):
             self._calm_since = None
+            self._fails(now_s)
             in_haste = late > few
             if overloaded and self._interval_s < self._longest_s:
                 rarer_s = self._longest_s if in_haste else max(0.04, self._interval_s * 1.5)
                 self._interval_s = min(self._longest_s, rarer_s)
                 if not in_haste:
                     return
+            if now_s - self._stepped_s < _SETTLE_S:
+                return
             if self._step < len(_SIDES) - 1:
                 self._step += 1
-            elif overloaded:
-                self._thin(now_s)
+                self._stepped_s = now_s
+            elif overloaded and self._every < _THINNEST:
+                self._every += 1
+                self._stepped_s = now_s
         elif self._calm_since is None:
             self._calm_since = now_s
-        elif now_s - self._calm_since >= _CALM_S:
+        elif now_s - self._calm_since >= self._calm_s:
             self._calm_since = now_s
-            if self._step and (parse_s is None or parse_s < 0.5 * self._late_s):
-                self._step -= 1
-            elif self._every > 1:
-                if now_s - self._thinned_s >= self._trial_s:
-                    self._every -= 1
-                    self._tried_s = now_s
-            elif self._interval_s > self._shortest_s:
-                self._interval_s = max(self._shortest_s, self._interval_s / 1.25)
+            self._take_back(now_s, parse_s)
 
-    def _thin(self, now_s: float) -> None:
-        if self._every == _THINNEST:
+    def _take_back(self, now_s: float, parse_s: float | None) -> None:
+        if self._step and (parse_s is None or parse_s < 0.5 * self._late_s):
+            self._step -= 1
+        elif self._every > 1:
+            self._every -= 1
+        elif self._interval_s > self._shortest_s:
+            self._interval_s = max(self._shortest_s, self._interval_s / 1.25)
+        else:
             return
-        soon = now_s - self._tried_s <= _SETTLED_S  # more frames were tried, and are too many
-        self._trial_s = min(_LATEST_TRIAL_S, 2 * self._trial_s) if soon else _FIRST_TRIAL_S
-        self._every += 1
-        self._thinned_s = now_s
+        self._taken_back_s = now_s
+
+    def _fails(self, now_s: float) -> None:
+        """Judges the step that was taken back last."""
+        if self._taken_back_s is None:
+            return
+        held = now_s - self._taken_back_s > _HOLDS_S
+        self._calm_s = _CALM_S if held else min(_LONGEST_CALM_S, 2 * self._calm_s)
+        self._taken_back_s = None
 
 
 @final
