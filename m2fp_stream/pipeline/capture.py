@@ -105,7 +105,7 @@ class Inbox:
     """Frames between capture and whoever follows them; the newest win, the dropped are counted."""
 
     def __init__(self, size: int) -> None:
-        """`size`: frames kept at most, at `every` = 1: beyond it the oldest is released."""
+        """`size`: frames kept at most where all are taken: beyond it the oldest is released."""
         self._size = size
         self._frames: deque[Captured] = deque()
         self._lost_restart = False
@@ -113,9 +113,9 @@ class Inbox:
         """Notified with every frame; others may use it to wake whoever waits for frames."""
         self.ended = False
         self.dropped = 0
-        self.every = 1
-        """Of the frames that come only each so-manieth is taken, evenly; anybody may set it."""
-        self._turn = 0
+        self.share = 1.0
+        """Of the frames that come so many (0..1) are taken, evenly; anybody may set it."""
+        self._turns = 0.0
         self._skipped_restart = False
 
     def put(self, captured: Captured) -> None:
@@ -124,16 +124,17 @@ class Inbox:
             if self.ended:
                 captured.frame.release()
                 return
-            self._turn = (self._turn + 1) % self.every
-            if self._turn:
+            self._turns += self.share
+            if self._turns < 1 - 1e-6:  # a third three times may be a little less than one
                 self._skipped_restart |= captured.restart
                 captured.frame.release()
                 return
+            self._turns = max(0.0, self._turns - 1)
             if self._skipped_restart:
                 captured = Captured(captured.frame, restart=True, duration=captured.duration)
                 self._skipped_restart = False
             # Fewer where not all are taken: what counts is how old they grow here.
-            while len(self._frames) >= max(1, self._size // self.every):
+            while len(self._frames) >= max(1, int(self._size * self.share)):
                 old = self._frames.popleft()
                 self._lost_restart |= old.restart
                 old.frame.release()

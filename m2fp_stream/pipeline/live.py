@@ -345,7 +345,7 @@ class LiveRun:
             level=self._dial.level.value,
             parse_interval_ms=round(self._schedule.interval_s * 1e3, 1),
             parse_side=self._schedule.side,
-            takes_every=self._schedule.every,
+            taken_share=round(self._schedule.share, 2),
             sinks={
                 outlet.name: {
                     "up": outlet.up,
@@ -466,7 +466,7 @@ class LiveRun:
                         parse_s=self._last_parse_s,
                         late=late - late_before,
                     )
-                    self._inbox.every = self._schedule.every
+                    self._inbox.share = self._schedule.share
                     news = coarseness.news(now_s, self._schedule.side)
                     if news is not None:
                         self._notice(news)

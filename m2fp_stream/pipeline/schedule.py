@@ -1,7 +1,7 @@
 """How often and how finely a live picture is parsed, so that it keeps its frame rate.
 
 The picture comes first: where frames are dropped, parses become rarer, then smaller; where even
-that is too much, every second or third frame is taken alone, because frames that wait too long for
+that is too much, some frames are left out, evenly, because frames that wait too long for
 their turn become the card. Where none are dropped, all this is taken back, one step at a time, so
 that the two do not chase each other.
 """
@@ -31,8 +31,8 @@ _DROPPED_SHARE: Final = 0.02
 """Dropped frames of those captured, from which the machine counts as overloaded."""
 
 
-_THINNEST: Final = 3
-"""Of the frames each so-manieth is taken at least: 10 a second of a usual camera."""
+_SHARES: Final = (1.0, 2 / 3, 1 / 2, 1 / 3)
+"""Shares of the frames that are taken; the last is 10 a second of a usual camera."""
 
 _SETTLED_S: Final = 30.0
 """Seconds at full size after which parses count as back there: who is told too often stops
@@ -69,7 +69,7 @@ class Schedule:
         self._step = 0
         self._last_s = float("-inf")
         self._calm_since: float | None = None
-        self._every = 1
+        self._thinned = 0
         self._calm_s = _CALM_S
         self._stepped_s = float("-inf")
         self._taken_back_s: float | None = None  # and not judged yet
@@ -85,9 +85,9 @@ class Schedule:
         return max(self._smallest_side, round(self._full_side * _SIDES[self._step]))
 
     @property
-    def every(self) -> int:
-        """Of the frames that come, each so-manieth is to be taken."""
-        return self._every
+    def share(self) -> float:
+        """Of the frames that come, so many (0..1) are to be taken."""
+        return _SHARES[self._thinned]
 
     def due(self, now_s: float) -> bool:
         """Says whether a parse may start now."""
@@ -125,8 +125,8 @@ class Schedule:
             if self._step < len(_SIDES) - 1:
                 self._step += 1
                 self._stepped_s = now_s
-            elif overloaded and self._every < _THINNEST:
-                self._every += 1
+            elif overloaded and self._thinned < len(_SHARES) - 1:
+                self._thinned += 1
                 self._stepped_s = now_s
         elif self._calm_since is None:
             self._calm_since = now_s
@@ -137,8 +137,8 @@ class Schedule:
     def _take_back(self, now_s: float, parse_s: float | None) -> None:
         if self._step and (parse_s is None or parse_s < 0.5 * self._late_s):
             self._step -= 1
-        elif self._every > 1:
-            self._every -= 1
+        elif self._thinned:
+            self._thinned -= 1
         elif self._interval_s > self._shortest_s:
             self._interval_s = max(self._shortest_s, self._interval_s / 1.25)
         else:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -238,7 +239,7 @@ def test_a_discontinuity_is_never_dropped_with_its_frame(
 ) -> None:
     """Between two frames that come out, `restart` stands if it stood on any frame since."""
     inbox = Inbox(size)
-    inbox.every = every
+    inbox.share = 1 / every
     waits: list[tuple[int, bool]] = []  # what was put and neither got nor dropped before a get
     number = 0
     for step in [*steps, *["get"] * (size + 1)]:
@@ -260,18 +261,34 @@ def test_a_discontinuity_is_never_dropped_with_its_frame(
     assert inbox.empty
 
 
-def test_an_inbox_that_takes_every_third_releases_the_others_and_takes_all_again() -> None:
+def test_an_inbox_that_takes_a_third_releases_the_others_and_takes_all_again() -> None:
     inbox = Inbox(12)
     frames = [frame(number) for number in range(12)]
-    inbox.every = 3
+    inbox.share = 1 / 3
     for one in frames[:9]:
         inbox.put(Captured(one))
-    inbox.every = 1
+    inbox.share = 1.0
     for one in frames[9:]:
         inbox.put(Captured(one))
     kept = [one.frame_id for one in frames if not one.released]
     assert kept == [2, 5, 8, 9, 10, 11]
     assert inbox.dropped == 0
+    inbox.end(drop=True)
+
+
+@pytest.mark.parametrize(("share", "taken"), [(1.0, 600), (2 / 3, 400), (1 / 2, 300), (1 / 3, 200)])
+def test_frames_are_left_out_evenly(share: float, taken: int) -> None:
+    inbox = Inbox(1000)
+    inbox.share = share
+    frames = [frame(number) for number in range(600)]
+    for one in frames:
+        inbox.put(Captured(one))
+    kept = [one.frame_id for one in frames if not one.released]
+    assert abs(len(kept) - taken) <= 1
+    assert {after - before for before, after in pairwise(kept)} <= {
+        int(1 / share),
+        -int(-1 // share),
+    }
     inbox.end(drop=True)
 
 

@@ -84,29 +84,31 @@ def test_frames_are_thinned_out_last() -> None:
     seen = []
     for _ in range(20):
         clock.tell(dropped=3)
-        seen.append((one.side, one.every))
-    assert [every for _, every in seen] == sorted(every for _, every in seen)
-    assert {every for side, every in seen if side > 320} == {1}
-    assert seen[-1] == (320, 3)
+        seen.append((one.side, one.share))
+    shares = [share for _, share in seen]
+    assert shares == sorted(shares, reverse=True)
+    assert {share for side, share in seen if side > 320} == {1}
+    assert seen[-1] == (320, 1 / 3)
 
 
 def test_frames_that_are_late_from_overload_put_it_in_haste() -> None:
     one = schedule(shortest_s=0.1)
     clock = Clock(one)
     seen = []
-    for _ in range(6):
+    for _ in range(7):
         clock.tell(dropped=3, late=3)
-        seen.append((one.interval_s, one.side, one.every))
+        seen.append((one.interval_s, one.side, one.share))
         clock.tell(dropped=3, late=3)  # of before, perhaps
-        assert (one.interval_s, one.side, one.every) == seen[-1]
+        assert (one.interval_s, one.side, one.share) == seen[-1]
     smaller = [(0.25, 512, 1), (0.25, 416, 1), (0.25, 320, 1)]
-    assert seen == [*smaller, (0.25, 320, 2), (0.25, 320, 3), (0.25, 320, 3)]
+    fewer = [(0.25, 320, 2 / 3), (0.25, 320, 1 / 2), (0.25, 320, 1 / 3), (0.25, 320, 1 / 3)]
+    assert seen == smaller + fewer
 
 
 def test_frames_that_are_late_from_a_dead_parser_are_all_taken() -> None:
     one = schedule()
     Clock(one).tell(late=30, parse_s=None, times=10)
-    assert one.every == 1
+    assert one.share == 1
 
 
 def test_what_the_machine_could_not_do_is_tried_again_later_each_time() -> None:
@@ -114,19 +116,19 @@ def test_what_the_machine_could_not_do_is_tried_again_later_each_time() -> None:
     clock = Clock(one)
     waits = []
     for _ in range(9):
-        while one.every == 1:
+        while one.share == 1:
             clock.tell(dropped=3)
-        assert one.every == 2
+        assert one.share == 2 / 3
         waits.append(0)
-        while one.every == 2:
+        while one.share == 2 / 3:
             clock.tell(parse_s=0.3)  # too slow for larger parses
             waits[-1] += 1
     assert waits == [6, 11, 21, 41, 81, 161, 301, 301, 301]
     clock.tell(parse_s=0.3, times=60)  # now it can
     clock.tell(dropped=3)
-    assert one.every == 2
+    assert one.share == 2 / 3
     clock.tell(parse_s=0.3, times=6)
-    assert one.every == 1
+    assert one.share == 1
 
 
 def test_a_slow_parse_becomes_smaller_not_rarer() -> None:
