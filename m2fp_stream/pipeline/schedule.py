@@ -31,6 +31,9 @@ _DROPPED_SHARE: Final = 0.02
 """Dropped frames of those captured, from which the machine counts as overloaded."""
 
 
+_MANY_SHARE: Final = 0.1
+"""Dropped frames of those captured, from which some are better left out evenly."""
+
 _SHARES: Final = (1.0, 2 / 3, 1 / 2, 1 / 3)
 """Shares of the frames that are taken; the last is 10 a second of a usual camera."""
 
@@ -110,11 +113,12 @@ class Schedule:
             late: frames shown as the card because nothing was known about them in time.
         """
         few = _DROPPED_SHARE * max(1, captured)
-        overloaded = dropped > few
+        # Without an answer it is the parser that stands still, and fewer frames would not help.
+        in_haste = late > few and parse_s is not None
+        overloaded = in_haste or dropped > few
         if overloaded or (parse_s is not None and parse_s > self._late_s):
             self._calm_since = None
             self._fails(now_s)
-            in_haste = late > few
             if overloaded and self._interval_s < self._longest_s:
                 rarer_s = self._longest_s if in_haste else max(0.04, self._interval_s * 1.5)
                 self._interval_s = min(self._longest_s, rarer_s)
@@ -125,7 +129,9 @@ class Schedule:
             if self._step < len(_SIDES) - 1:
                 self._step += 1
                 self._stepped_s = now_s
-            elif overloaded and self._thinned < len(_SHARES) - 1:
+            elif self._thinned == len(_SHARES) - 1:
+                return
+            elif in_haste or dropped >= _MANY_SHARE * max(1, captured):
                 self._thinned += 1
                 self._stepped_s = now_s
         elif self._calm_since is None:

@@ -105,6 +105,21 @@ def test_frames_that_are_late_from_overload_put_it_in_haste() -> None:
     assert seen == smaller + fewer
 
 
+def test_where_the_parser_answers_late_frames_are_overload_without_any_that_is_dropped() -> None:
+    one = schedule(shortest_s=0.1)
+    clock = Clock(one)
+    clock.tell(late=1)
+    assert (one.interval_s, one.side, one.share) == (0.25, 512, 1)
+    clock.tell(late=1, times=20)
+    assert one.share == 1 / 3
+
+
+def test_a_few_dropped_frames_are_no_reason_to_leave_out_a_third() -> None:
+    one = schedule(shortest_s=0.1)
+    Clock(one).tell(dropped=2, times=40)
+    assert (one.interval_s, one.side, one.share) == (0.25, 320, 1)
+
+
 def test_frames_that_are_late_from_a_dead_parser_are_all_taken() -> None:
     one = schedule()
     Clock(one).tell(late=30, parse_s=None, times=10)
