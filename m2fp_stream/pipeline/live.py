@@ -97,13 +97,13 @@ class LiveOptions(BaseModel):
         Field(
             title="Whole person after",
             description=(
-                "When the last parse is so old (seconds), people are covered whole. More than 0.5 "
-                "gives a warning."
+                "When the last parse is so old (seconds), people are covered whole: what is "
+                "carried lags behind who moves by then. More than 0.5 gives a warning."
             ),
             ge=0,
             le=10,
         ),
-    ] = 0.5
+    ] = 0.4
     frame_after_s: Annotated[
         float,
         Field(
@@ -271,7 +271,7 @@ class LiveRun:
             shortest_s=options.min_interval_s,
             longest_s=options.max_interval_s,
             side=options.parse_side,
-            late_s=0.8 * max(0.1, options.person_after_s),
+            late_s=max(0.1, options.person_after_s),
             smallest_side=options.min_parse_side,
         )
         self._last_parse_s: float | None = None
