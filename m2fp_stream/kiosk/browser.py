@@ -42,8 +42,8 @@ _GONE_S: Final = 30.0
 """How long its page may then be silent. A page that lost its line tries again within 15 s."""
 
 _MOST_BYTES: Final = 1 << 30
-"""What its processes may hold of memory between them. Here Chromium began with some 400 MB and grew
-by .2 MB a minute; a page is to stand for months."""
+"""What its processes may hold of memory between them. Chromium grew by .2 MB a minute here
+(scripts/bench/kiosk_faults.py); a page is to stand for months."""
 
 _WEIGH_S: Final = 60.0
 

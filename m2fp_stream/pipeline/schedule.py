@@ -20,6 +20,9 @@ _LONGEST_CALM_S: Final = 300.0
 """Seconds without a dropped frame before a step is taken back; doubled up to the longest where the
 machine could not do what was taken back last."""
 
+_FEWEST: Final = 8
+"""Frames a second that are taken at least: with long gaps a camera would seem to be away."""
+
 _HOLDS_S: Final = 30.0
 """Seconds after which a step that was taken back counts as one that the machine can do."""
 
@@ -130,6 +133,8 @@ class Schedule:
                 self._step += 1
                 self._stepped_s = now_s
             elif self._thinned == len(_SHARES) - 1:
+                return
+            elif captured * _SHARES[self._thinned + 1] < _FEWEST:
                 return
             elif in_haste or dropped >= _MANY_SHARE * max(1, captured):
                 self._thinned += 1

@@ -114,6 +114,13 @@ def test_where_the_parser_answers_late_frames_are_overload_without_any_that_is_d
     assert one.share == 1 / 3
 
 
+def test_a_slow_camera_keeps_its_frames() -> None:
+    one = schedule()
+    for number in range(60):
+        one.observe(100.0 + number, captured=10, dropped=5, parse_s=0.1, late=5)
+    assert (one.side, one.share) == (320, 1)
+
+
 def test_a_few_dropped_frames_are_no_reason_to_leave_out_a_third() -> None:
     one = schedule(shortest_s=0.1)
     Clock(one).tell(dropped=2, times=40)
