@@ -132,18 +132,19 @@ class Schedule:
             if self._step < len(_SIDES) - 1:
                 self._step += 1
                 self._stepped_s = now_s
-            elif self._thinned == len(_SHARES) - 1:
-                return
-            elif captured * _SHARES[self._thinned + 1] < _FEWEST:
-                return
             elif in_haste or dropped >= _MANY_SHARE * max(1, captured):
-                self._thinned += 1
-                self._stepped_s = now_s
+                self._thin(now_s, captured)
         elif self._calm_since is None:
             self._calm_since = now_s
         elif now_s - self._calm_since >= self._calm_s:
             self._calm_since = now_s
             self._take_back(now_s, parse_s)
+
+    def _thin(self, now_s: float, captured: int) -> None:
+        fewer = _SHARES[self._thinned + 1 :]
+        if fewer and captured * fewer[0] >= _FEWEST:
+            self._thinned += 1
+            self._stepped_s = now_s
 
     def _take_back(self, now_s: float, parse_s: float | None) -> None:
         if self._step and (parse_s is None or parse_s < 0.5 * self._late_s):

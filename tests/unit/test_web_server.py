@@ -499,6 +499,15 @@ def parts_of(answer: httpx.Response) -> Iterator[bytes]:
             data = data[head + 4 + length :]
 
 
+def until_grey(server: PageServer, pictures: Iterator[bytes], card: bytes) -> None:
+    """Reads the first picture of a stream; before it there are cards alone."""
+    assert next(pictures) == STILL_CARD
+    server.media.card(card)
+    server.media.frame(GREY)
+    while (picture := next(pictures)) != GREY:
+        assert picture in (STILL_CARD, card)
+
+
 def test_a_multipart_stream_shows_pictures_and_the_card_when_they_end(server: PageServer) -> None:
     card = jpeg(5)
     with httpx.stream(
@@ -507,11 +516,7 @@ def test_a_multipart_stream_shows_pictures_and_the_card_when_they_end(server: Pa
         assert answer.status_code == 200
         assert answer.headers["content-type"] == "multipart/x-mixed-replace; boundary=m2fp-frame"
         pictures = parts_of(answer)
-        assert next(pictures) == STILL_CARD
-        server.media.card(card)
-        server.media.frame(GREY)
-        while (picture := next(pictures)) != GREY:
-            assert picture in (STILL_CARD, card)
+        until_grey(server, pictures, card)
         seen = [next(pictures) for _ in range(2)]
         assert set(seen) == {card}  # again and again, so that nobody takes it for a hang
 
@@ -523,11 +528,7 @@ def test_no_weaker_picture_is_sent_after_the_answer_to_a_wish(server: PageServer
         "GET", server.url + "/stream.mjpg", headers=server.bearer, timeout=20
     ) as answer:
         pictures = parts_of(answer)
-        assert next(pictures) == STILL_CARD
-        server.media.card(card)
-        server.media.frame(GREY)
-        while (picture := next(pictures)) != GREY:
-            assert picture in (STILL_CARD, card)
+        until_grey(server, pictures, card)
         wish = {"level": "person"}
         told = ask("POST", server.url + "/api/privacy", json=wish, headers=server.bearer)
         assert told.json()["level"] == "person"
