@@ -5,7 +5,9 @@ from __future__ import annotations
 import mmap
 import os
 import socket
-import threading
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page_link import CARD, FRAMES, SLOT_BYTES, PageMemory
 
 Pair = tuple[socket.socket, socket.socket]
+
+_BYTES = 400_000
 
 
 @pytest.fixture
@@ -76,34 +80,38 @@ def test_a_reader_cannot_write(memory: tuple[PageMemory, PageMemory]) -> None:
         reader.put(0, 1, b"picture")
 
 
-def test_a_slot_that_changes_while_it_is_read_gives_nothing_torn(
-    memory: tuple[PageMemory, PageMemory],
-) -> None:
-    writer, reader = memory
-    stop = threading.Event()
-    newest = [1]
+_WRITES_ON_AND_ON = f"""
+import itertools, sys, time
+from m2fp_stream.sinks.page_link import PageMemory
+memory = PageMemory(int(sys.argv[1]), writable=True)
+for number in itertools.count(1):
+    memory.put(0, number, bytes([number % 251]) * {_BYTES})
+    time.sleep(0.0001 * (number % 3))
+"""
 
-    def write() -> None:
-        number = 1
-        while not stop.is_set():
-            number += 1
-            writer.put(0, number, bytes([number % 251]) * 400_000)
-            newest[0] = number
 
-    thread = threading.Thread(target=write)
-    thread.start()
+def test_a_slot_that_changes_while_it_is_read_gives_nothing_torn() -> None:
+    descriptor = page_link.make_memory()
+    reader = PageMemory(descriptor, writable=False)
+    writer = subprocess.Popen(
+        [sys.executable, "-c", _WRITES_ON_AND_ON, str(descriptor)], pass_fds=[descriptor]
+    )
+    whole = changed = 0
+    deadline = time.monotonic() + 60
     try:
-        whole = 0
-        for _ in range(3000):
-            number = newest[0]
+        while (whole < 200 or changed < 20) and time.monotonic() < deadline:
+            number = int(reader._head[0, 0])
             data = reader.take(0, number)
             if data is not None:
-                assert data == bytes([number % 251]) * 400_000 or number == 1
+                assert data == bytes([number % 251]) * _BYTES
                 whole += 1
-        assert whole
+            elif number:
+                changed += 1
     finally:
-        stop.set()
-        thread.join()
+        writer.kill()
+        writer.wait()
+        os.close(descriptor)
+    assert (whole >= 200, changed >= 20) == (True, True)
 
 
 def test_messages_arrive_in_order(pair: Pair) -> None:
