@@ -14,11 +14,13 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError, Future
+from statistics import median
 from typing import Annotated, Any, Final, Literal, Self, final
 
 import cv2
@@ -56,6 +58,8 @@ aligned the work on an answer comes in one piece, and the delay hides it."""
 
 _TICK_S: Final = 0.02
 _OBSERVE_S: Final = 1.0
+_FINE_ENOUGH: Final = 1.5
+"""How much finer than the small copies what they are made of has to be."""
 _HISTORY_SPARE_S: Final = 0.5
 _LONGEST_PAUSE_S: Final = 5.0
 """After parses that failed, the next is ordered a little later each time, up to this."""
@@ -274,7 +278,8 @@ class LiveRun:
             late_s=max(0.1, options.person_after_s),
             smallest_side=options.min_parse_side,
         )
-        self._last_parse_s: float | None = None
+        self._parses_s: list[float] = []
+        """How long the parses took that were answered since the schedule was last told."""
 
     def stop(self) -> None:
         """Ends the run soon; any thread, also a signal handler."""
@@ -436,7 +441,7 @@ class LiveRun:
             reverse=analyser.reverse,
         )
         small_wh = small_size(size_wh, self._tracking.area)
-        worker = _Following(follower, analyser, small_wh, self._refiner)
+        worker = _Following(follower, analyser, small_wh, options.parse_side, self._refiner)
         coarseness = Coarseness(full_side=options.parse_side, longest=max(size_wh))
         try:
             captured_before = dropped_before = late_before = 0
@@ -449,7 +454,7 @@ class LiveRun:
                     self._answer(follower, frame_id, began_s, future)
                 if captured is not None:
                     try:
-                        worker.take(captured, self._schedule.side)
+                        worker.take(captured)
                     finally:  # who shows it releases it, perhaps at once
                         presenter.expect(captured.frame)
                 presenter.judge(follower.take())
@@ -463,7 +468,7 @@ class LiveRun:
                         now_s,
                         captured=frames - captured_before,
                         dropped=dropped - dropped_before,
-                        parse_s=self._last_parse_s,
+                        parse_s=median(self._parses_s) if self._parses_s else None,
                         late=late - late_before,
                     )
                     self._inbox.share = self._schedule.share
@@ -471,7 +476,7 @@ class LiveRun:
                     if news is not None:
                         self._notice(news)
                     captured_before, dropped_before, late_before = frames, dropped, late
-                    self._last_parse_s = None
+                    self._parses_s.clear()
                 if captured is None and not answers and self._is_over(follower):
                     follower.finish()
                     presenter.judge(follower.take())
@@ -506,7 +511,7 @@ class LiveRun:
         if ordered is None:
             return
         frame_id, look = ordered
-        copy = worker.copy_of(frame_id)
+        copy = worker.copy_of(frame_id, self._schedule.side)
         self._schedule.started(now_s)
         if copy is None:
             follower.answer(frame_id, None)
@@ -549,7 +554,8 @@ class LiveRun:
                 self._notice(f"the parser failed: {error}; everything it knew is covered")
         took_s = time.monotonic() - began_s
         # The first parse, and one after a failure, includes the start of a process.
-        self._last_parse_s = took_s if self._warm else None
+        if self._warm:
+            self._parses_s.append(took_s)
         self._warm = findings is not None
         self._stats.parse(took_s, failed=findings is None)
         follower.answer(frame_id, findings)
@@ -564,20 +570,22 @@ class _Following:
         follower: Follower,
         analyser: Analyser,
         small_wh: tuple[int, int],
+        parse_side: int,
         refiner: Refiner | None,
     ) -> None:
         self._follower, self._analyser, self._small_wh = follower, analyser, small_wh
-        self._refiner = refiner
+        self._parse_side, self._refiner = parse_side, refiner
+        self._copy_side = max(parse_side, math.ceil(_FINE_ENOUGH * max(small_wh)))
         self._copies: dict[int, Picture] = {}
         self._first = True
         self._seen = 0
 
-    def take(self, captured: Captured, side: int) -> None:
+    def take(self, captured: Captured) -> None:
         """Takes the next frame."""
         frame = captured.frame
         self._seen += 1
         try:
-            start = self._take(frame, captured.restart, side)
+            start = self._take(frame, captured.restart)
         except _FOLLOW_ERRORS as error:
             _log.warning("frame %d: tracking failed: %s", frame.frame_id, type(error).__name__)
             self._analyser.restart()
@@ -587,13 +595,11 @@ class _Following:
                 self._refiner.restart(frame.frame_id)
         self._keep_copies(frame.frame_id, start)
 
-    def _take(self, frame: RawFrame, restart: bool, side: int) -> bool:
+    def _take(self, frame: RawFrame, restart: bool) -> bool:
         """Returns whether the frame starts a shot."""
         with frame.analysis() as bgr:
-            copy = self._copies[frame.frame_id] = _parse_copy(bgr, side)
-            # Of the copy where that is no coarser: a quarter of the pixels to look at.
-            enough = copy.shape[1] >= 1.5 * self._small_wh[0]
-            small = Small.of(copy if enough else bgr, self._small_wh)
+            copy = self._copies[frame.frame_id] = _halved(bgr, self._copy_side)
+        small = Small.of(copy, self._small_wh)
         if small.uniform:
             self._analyser.restart()
             self._follower.unknown(frame.frame_id, Why.UNIFORM)
@@ -628,7 +634,9 @@ class _Following:
             refiner.step(frame_id, back, time_s)
         refiner.collect(time_s)
         if refiner.wants:
-            refiner.order(copy.copy(), frame_id=frame_id, time_s=time_s, size_wh=self._small_wh)
+            fine = _resized(copy, self._parse_side)
+            fine = copy.copy() if fine is copy else fine
+            refiner.order(fine, frame_id=frame_id, time_s=time_s, size_wh=self._small_wh)
 
     def _keep_copies(self, newest: int, start: bool) -> None:
         """Keeps the copies that a parse may be ordered of: the newest, and a shot's first."""
@@ -638,9 +646,19 @@ class _Following:
         for number in [n for n in self._copies if n not in (newest, self._shot_first)]:
             self._copies.pop(number).fill(0)
 
-    def copy_of(self, frame_id: int) -> Picture | None:
-        """Returns the copy of a frame for the parser, which zeroes it."""
-        return self._copies.pop(frame_id, None)
+    def copy_of(self, frame_id: int, side: int) -> Picture | None:
+        """Returns a copy of a frame for the parser, which zeroes it; no side is longer than `side`.
+
+        Made when it is asked for: a size that is no half or quarter of the frame's costs as much
+        as following a whole frame, and few frames are parsed.
+        """
+        copy = self._copies.pop(frame_id, None)
+        if copy is None:
+            return None
+        resized = _resized(copy, side)
+        if resized is not copy:
+            copy.fill(0)
+        return resized
 
     def close(self) -> None:
         """Zeroes everything."""
@@ -654,10 +672,25 @@ def _failed(future: Future[ParseResult]) -> bool:
     return future.cancelled() or future.exception() is not None
 
 
-def _parse_copy(bgr: Picture, side: int) -> Picture:
-    height, width = bgr.shape[:2]
+def _halved(bgr: Picture, side: int) -> Picture:
+    """Returns a copy, halved as long as that is exact and its longer side stays `side` or more."""
+    copy = bgr
+    while True:
+        height, width = copy.shape[:2]
+        if height % 2 or width % 2 or max(height, width) < 2 * side:
+            return bgr.copy() if copy is bgr else copy
+        half_wh = width // 2, height // 2
+        half = np.asarray(cv2.resize(copy, half_wh, interpolation=cv2.INTER_AREA), np.uint8)
+        if copy is not bgr:
+            copy.fill(0)
+        copy = half
+
+
+def _resized(picture: Picture, side: int) -> Picture:
+    """Returns the picture with no side longer than `side`; itself where none is."""
+    height, width = picture.shape[:2]
     scale = min(1.0, side / max(height, width))
     if scale == 1:
-        return bgr.copy()
+        return picture
     size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+    return np.asarray(cv2.resize(picture, size_wh, interpolation=cv2.INTER_AREA), np.uint8)

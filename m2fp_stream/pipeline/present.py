@@ -7,6 +7,7 @@ that a parser, a tracker or a source that stands still shows as the card, not as
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections import deque
@@ -279,7 +280,8 @@ class Presenter:
         """Moves the steady delay: up at once, down slowly."""
         if not self._ready:
             return
-        aim_s = float(np.quantile(np.fromiter(self._ready, float), _READY_SHARE))
+        waits_s = sorted(self._ready)
+        aim_s = waits_s[math.ceil(_READY_SHARE * (len(waits_s) - 1))]
         if aim_s > self._delay_s:
             self._delay_s = aim_s
         else:

@@ -37,8 +37,8 @@ _DROPPED_SHARE: Final = 0.02
 _MANY_SHARE: Final = 0.1
 """Dropped frames of those captured, from which some are better left out evenly."""
 
-_SHARES: Final = (1.0, 2 / 3, 1 / 2, 1 / 3)
-"""Shares of the frames that are taken; the last is 10 a second of a usual camera."""
+_SHARES: Final = (1.0, 5 / 6, 2 / 3, 1 / 2, 1 / 3)
+"""Shares of the frames that are taken; of a usual camera 25, 20, 15 and 10 a second."""
 
 _SETTLED_S: Final = 30.0
 """Seconds at full size after which parses count as back there: who is told too often stops
@@ -112,7 +112,7 @@ class Schedule:
             now_s: monotonic.
             captured: frames that came.
             dropped: of them, frames that nobody had time for.
-            parse_s: how long a parse took lately; None: none was answered.
+            parse_s: how long parses took, the median; None: none was answered.
             late: frames shown as the card because nothing was known about them in time.
         """
         few = _DROPPED_SHARE * max(1, captured)

@@ -202,6 +202,16 @@ def _differs(picture: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np
     return np.asarray(cv2.max(cv2.max(blue, green), red), np.uint8)
 
 
+def _median(levels: NDArray[np.uint8]) -> float:
+    """What `numpy.median` returns, by counting: a quarter of its time."""
+    below = np.cumsum(np.bincount(levels.ravel(), minlength=256))
+    middle = levels.size // 2
+    upper = int(np.searchsorted(below, middle, side="right"))
+    if levels.size % 2:
+        return float(upper)
+    return (int(np.searchsorted(below, middle - 1, side="right")) + upper) / 2
+
+
 @final
 class Analyser:
     """Measures links between consecutive frames and finds cuts; keeps one frame's small copies.
@@ -285,7 +295,7 @@ class Analyser:
         source = np.stack([axis[::step, ::step].ravel() for axis in self._grid], axis=1)
         target = source + flow[::step, ::step].reshape(-1, 2)
         if len(source) < 8:
-            return None, float(np.median(still))
+            return None, _median(np.asarray(still, np.uint8))
         # RANSAC draws from OpenCV's global generator: seed it, equal input must give equal output.
         cv2.setRNGSeed(1)
         fitted, inliers = cv2.estimateAffinePartial2D(
@@ -307,5 +317,5 @@ class Analyser:
                 )
                 after = cv2.absdiff(now, np.asarray(moved, np.uint8))
                 if float(after.mean()) <= float(still.mean()):
-                    return camera, float(np.median(after))
-        return None, float(np.median(still))
+                    return camera, _median(np.asarray(after, np.uint8))
+        return None, _median(np.asarray(still, np.uint8))

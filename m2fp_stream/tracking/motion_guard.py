@@ -189,7 +189,8 @@ def _solid(mask: Mask) -> Mask:
     """Removes single pixels, closes gaps, drops specks below `_SMALLEST`."""
     opened = cv2.morphologyEx(mask, cv2.MORPH_OPEN, _OPEN)
     closed = cv2.morphologyEx(opened, cv2.MORPH_CLOSE, _CLOSE)
-    count, components, stats, _ = cv2.connectedComponentsWithStats(closed)
-    large = np.zeros(count, np.uint8)
-    large[1:] = stats[1:, cv2.CC_STAT_AREA] >= _SMALLEST
+    _, components = cv2.connectedComponents(closed)
+    # Counted here: OpenCV's own statistics take three times as long.
+    large = np.asarray(np.bincount(components.ravel()) >= _SMALLEST, np.uint8)
+    large[0] = 0
     return np.asarray(large[components], np.uint8)

@@ -150,4 +150,5 @@ def _median(values: NDArray[np.float32]) -> float:
     middle = len(values) // 2
     if len(values) % 2:
         return float(np.partition(values, middle)[middle])
-    return float(np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1].mean())
+    lower, upper = np.partition(values, (middle - 1, middle))[middle - 1 : middle + 1]
+    return float((lower + upper) / 2)

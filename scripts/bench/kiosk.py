@@ -31,8 +31,8 @@ from tests.kiosk import RealKiosk, wait_until
 if TYPE_CHECKING:
     from playwright.sync_api import Page
 
-WARM_UP_S: Final = 20.0
-"""The parser starts, and delay and rates settle."""
+WARM_UP_S: Final = 60.0
+"""The parser and the browser start, and what that held up is taken back."""
 
 LISTEN: Final = """
 window.__drawn = [];

@@ -319,7 +319,7 @@ def run_live(
                 picture = truths[max(0, number)].bgr
                 copy = cv2.resize(picture, copy_wh, interpolation=cv2.INTER_AREA)
                 result = parser.parse(np.asarray(copy, np.uint8), frame_id=number, look=how)
-                follower.answer(number, policy.findings(result))
+                follower.answer(number, policy.findings(result, whole=True))
                 flying, parses, free_s = None, parses + 1, at_s
             else:
                 free_s = until_s

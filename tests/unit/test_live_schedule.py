@@ -95,13 +95,13 @@ def test_frames_that_are_late_from_overload_put_it_in_haste() -> None:
     one = schedule(shortest_s=0.1)
     clock = Clock(one)
     seen = []
-    for _ in range(7):
+    for _ in range(8):
         clock.tell(dropped=3, late=3)
         seen.append((one.interval_s, one.side, one.share))
         clock.tell(dropped=3, late=3)  # of before, perhaps
         assert (one.interval_s, one.side, one.share) == seen[-1]
     smaller = [(0.25, 512, 1), (0.25, 416, 1), (0.25, 320, 1)]
-    fewer = [(0.25, 320, 2 / 3), (0.25, 320, 1 / 2), (0.25, 320, 1 / 3), (0.25, 320, 1 / 3)]
+    fewer = [(0.25, 320, share) for share in (5 / 6, 2 / 3, 1 / 2, 1 / 3, 1 / 3)]
     assert seen == smaller + fewer
 
 
@@ -114,14 +114,15 @@ def test_where_the_parser_answers_late_frames_are_overload_without_any_that_is_d
     assert one.share == 1 / 3
 
 
-def test_a_slow_camera_keeps_its_frames() -> None:
+@pytest.mark.parametrize(("captured", "share"), [(9, 1), (10, 5 / 6), (12, 2 / 3), (15, 2 / 3)])
+def test_eight_frames_a_second_are_taken_of_the_slowest_camera(captured: int, share: float) -> None:
     one = schedule()
     for number in range(60):
-        one.observe(100.0 + number, captured=10, dropped=5, parse_s=0.1, late=5)
-    assert (one.side, one.share) == (320, 1)
+        one.observe(100.0 + number, captured=captured, dropped=5, parse_s=0.1, late=5)
+    assert (one.side, one.share) == (320, share)
 
 
-def test_a_few_dropped_frames_are_no_reason_to_leave_out_a_third() -> None:
+def test_a_few_dropped_frames_are_no_reason_to_leave_any_out() -> None:
     one = schedule(shortest_s=0.1)
     Clock(one).tell(dropped=2, times=40)
     assert (one.interval_s, one.side, one.share) == (0.25, 320, 1)
@@ -140,15 +141,15 @@ def test_what_the_machine_could_not_do_is_tried_again_later_each_time() -> None:
     for _ in range(9):
         while one.share == 1:
             clock.tell(dropped=3)
-        assert one.share == 2 / 3
+        assert one.share == 5 / 6
         waits.append(0)
-        while one.share == 2 / 3:
+        while one.share == 5 / 6:
             clock.tell(parse_s=0.3)  # too slow for larger parses
             waits[-1] += 1
     assert waits == [6, 11, 21, 41, 81, 161, 301, 301, 301]
     clock.tell(parse_s=0.3, times=60)  # now it can
     clock.tell(dropped=3)
-    assert one.share == 2 / 3
+    assert one.share == 5 / 6
     clock.tell(parse_s=0.3, times=6)
     assert one.share == 1
 

@@ -7,7 +7,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from m2fp_stream.tracking import flow
 from m2fp_stream.tracking.flow import Analyser, Link, Small, small_size
 from tests.chaos.stage import HEIGHT, WIDTH, Picture, backdrop
 
@@ -224,3 +227,9 @@ def test_equal_pictures_give_equal_links() -> None:
     one, two = (linked(view(), view(2.4, 1.1))[0] for _ in range(2))
     for first, second in zip(fields(one), fields(two), strict=True):
         np.testing.assert_array_equal(first, second)
+
+
+@given(st.lists(st.integers(0, 255), min_size=1, max_size=50))
+def test_the_median_by_counting_is_numpys(levels: list[int]) -> None:
+    values = np.array(levels, np.uint8)
+    assert flow._median(values) == np.median(values)
