@@ -649,13 +649,17 @@ class _Following:
     def copy_of(self, frame_id: int, side: int) -> Picture | None:
         """Returns a copy of a frame for the parser, which zeroes it; no side is longer than `side`.
 
-        Made when it is asked for: a size that is no half or quarter of the frame's costs as much
-        as following a whole frame, and few frames are parsed.
+        None where there is none or none can be made. Made when it is asked for: a size that is no
+        half or quarter of the frame's costs half as much as following a frame, and few are parsed.
         """
         copy = self._copies.pop(frame_id, None)
         if copy is None:
             return None
-        resized = _resized(copy, side)
+        resized: Picture | None = None
+        try:
+            resized = _resized(copy, side)
+        except _FOLLOW_ERRORS as error:
+            _log.warning("frame %d: no copy to parse: %s", frame_id, type(error).__name__)
         if resized is not copy:
             copy.fill(0)
         return resized

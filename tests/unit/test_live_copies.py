@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from fractions import Fraction
 
 import cv2
@@ -63,15 +64,22 @@ def frame(number: int) -> RawFrame:
     )
 
 
-def test_copies_are_made_as_large_as_asked_for_and_wiped(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[Picture] = []
+@pytest.fixture
+def kept(monkeypatch: pytest.MonkeyPatch) -> list[Picture]:
+    """Every copy that is made of a frame, in order."""
+    copies: list[Picture] = []
     halved = live._halved
 
     def recorded(bgr: Picture, side: int) -> Picture:
-        kept.append(halved(bgr, side))
-        return kept[-1]
+        copies.append(halved(bgr, side))
+        return copies[-1]
 
     monkeypatch.setattr(live, "_halved", recorded)
+    return copies
+
+
+@pytest.fixture
+def following() -> Iterator[live._Following]:
     analyser = Analyser()
     follower = Follower(
         Tracker(TrackingOptions()),
@@ -81,24 +89,46 @@ def test_copies_are_made_as_large_as_asked_for_and_wiped(monkeypatch: pytest.Mon
         history_s=10,
         reverse=analyser.reverse,
     )
-    following = live._Following(follower, analyser, (160, 90), SIDE, None)
-    frames = [frame(number) for number in range(6)]
+    one = live._Following(follower, analyser, (160, 90), SIDE, None)
     try:
-        for one in frames:
-            following.take(Captured(one))
-        # A parse may be ordered of the first of the shot and of the newest.
-        assert [bool(copy.any()) for copy in kept] == [True, False, False, False, False, True]
-        assert following.copy_of(3, SIDE) is None
-        smaller = following.copy_of(0, 200)
-        assert smaller is not None
-        assert smaller.shape == (112, 200, 3)
-        assert smaller.any()
-        assert not kept[0].any()
-        assert following.copy_of(5, SIDE) is kept[5]
-        following.take(Captured(last := frame(6)))
-        frames.append(last)
+        yield one
     finally:
-        following.close()
-        for one in frames:
-            one.release()
+        one.close()
+
+
+def take(following: live._Following, numbers: Iterable[int]) -> None:
+    for number in numbers:
+        one = frame(number)
+        following.take(Captured(one))
+        one.release()
+
+
+def test_copies_are_made_as_large_as_asked_for_and_wiped(
+    kept: list[Picture], following: live._Following
+) -> None:
+    take(following, range(6))
+    # A parse may be ordered of the first of the shot and of the newest.
+    assert [bool(copy.any()) for copy in kept] == [True, False, False, False, False, True]
+    assert following.copy_of(3, SIDE) is None
+    smaller = following.copy_of(0, 200)
+    assert smaller is not None
+    assert smaller.shape == (112, 200, 3)
+    assert smaller.any()
+    assert not kept[0].any()
+    assert following.copy_of(5, SIDE) is kept[5]
+    take(following, [6])
+    following.close()
     assert not kept[6].any()
+
+
+def test_a_copy_that_cannot_be_made_is_a_parse_less_and_wiped(
+    kept: list[Picture], following: live._Following, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    take(following, range(2))
+
+    def fails(picture: Picture, side: int) -> Picture:
+        raise cv2.error("out of memory")
+
+    monkeypatch.setattr(live, "_resized", fails)
+    assert following.copy_of(1, 200) is None
+    assert not kept[1].any()
