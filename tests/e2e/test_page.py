@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import functools
-import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -262,6 +261,13 @@ def mirrored(picture: Picture) -> Picture:
 
 
 IN_MIRROR = mirrored(ROOM)
+
+FOUR_PAST_NINE = """
+Date = class extends Date {
+  constructor(...given) { super(...(given.length ? given : [2026, 1, 3, 9, 4])); }
+};
+"""
+"""It is always the same minute: how a clock is written depends on the hour."""
 
 
 def likeness(shot: Picture, room: Picture = IN_MIRROR) -> float:
@@ -875,19 +881,19 @@ def test_a_page_without_storage_works(look: Look) -> None:
 @pytest.mark.parametrize(
     ("configured", "locale", "words", "clock"),
     [
-        ("zh", "en-US", "头部已遮挡", r"^\d\d:\d\d$"),
-        ("auto", "zh-CN", "头部已遮挡", r"^\d\d:\d\d$"),
-        ("en", "zh-CN", "Heads are covered", r"^\d{1,2}:\d\d\s*[AP]M$"),
-        ("auto", "en-GB", "Heads are covered", r"^\d\d:\d\d$"),
+        ("zh", "en-US", "头部已遮挡", "09:04"),
+        ("auto", "zh-CN", "头部已遮挡", "09:04"),
+        ("en", "zh-CN", "Heads are covered", "9:04AM"),
+        ("auto", "en-GB", "Heads are covered", "09:04"),
     ],
 )
 def test_the_language_is_the_configured_one_or_the_browsers(
     look: Look, configured: str, locale: str, words: str, clock: str
 ) -> None:
-    mirror = look(kiosk={"language": configured}, locale=locale)
+    mirror = look(kiosk={"language": configured}, locale=locale, script=FOUR_PAST_NINE)
     mirror.view("picture")
     assert mirror.says("#state-cover") == words
-    assert re.fullmatch(clock, mirror.says("#clock").strip())
+    assert "".join(mirror.says("#clock").split()) == clock
     chinese = words != "Heads are covered"
     assert mirror.page.get_attribute("html", "lang") == ("zh-CN" if chinese else "en")
     assert ("星期" in mirror.says("#date")) == chinese

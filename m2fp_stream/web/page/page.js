@@ -368,8 +368,9 @@ function tick() {
   shownMinute = minute;
   const mine = navigator.language.toLowerCase().startsWith("en") ? navigator.language : "en";
   const locale = language === "zh" ? "zh-CN" : mine;
-  const hours = language === "zh" ? { hour: "2-digit", hourCycle: "h23" } : { hour: "numeric" };
-  const format = new Intl.DateTimeFormat(locale, { ...hours, minute: "2-digit" });
+  const chinese = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
+  const style = language === "zh" ? chinese : { timeStyle: "short" };
+  const format = new Intl.DateTimeFormat(locale, style);
   const parts = format.formatToParts(now);
   const time = parts.filter(({ type }) => type !== "dayPeriod").map(({ value }) => value);
   const half = parts.find(({ type }) => type === "dayPeriod")?.value ?? "";
