@@ -38,22 +38,28 @@ def contains_marker(
             at its own place (fast), else anywhere.
         mask: (h, w) bool, where the texture was laid; only blocks wholly within count.
     """
-    grey = picture.mean(axis=2, dtype=np.float32)
+    grey = _grey(picture)
     for y in range(0, texture.shape[0] - BLOCK_PX + 1, BLOCK_PX):
         for x in range(0, texture.shape[1] - BLOCK_PX + 1, BLOCK_PX):
             box = slice(y, y + BLOCK_PX), slice(x, x + BLOCK_PX)
             if mask is not None and not mask[box].all():
                 continue
-            block = texture[box].mean(axis=2, dtype=np.float32)
+            block = _grey(texture[box])
             there = grey[box] if picture.shape == texture.shape else grey
             if _correlation(there, block) >= FOUND:
                 return True
     return False
 
 
+def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns the sum of the channels: whole numbers, whose sums are exact, so that what is flat
+    has no variance (of a mean, rounding leaves some)."""
+    return picture.sum(axis=2, dtype=np.float32)
+
+
 def _correlation(picture: NDArray[np.float32], block: NDArray[np.float32]) -> float:
     """Returns the highest normalised correlation of `block` anywhere; 0 where all is flat."""
-    if float(np.ptp(picture)) < 1:  # less than a level cannot be told from rounding
+    if float(np.ptp(picture)) < 3:  # less than a level cannot be told from rounding
         return 0.0
     if picture.shape == block.shape:
         return float(np.corrcoef(picture.ravel(), block.ravel())[0, 1])

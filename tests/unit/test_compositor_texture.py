@@ -45,6 +45,17 @@ def test_a_smaller_marker_is_found_anywhere() -> None:
     assert not contains_marker(picture, marker(2, 24, 24))
 
 
+def test_nothing_is_found_in_the_dark_beside_a_lamp() -> None:
+    """What a long sum of fractions leaves over, where all is black, once looked like a block."""
+    rows, columns = np.mgrid[:180, :320]
+    lamp = 200 * np.exp(-(((columns - 100) / 40) ** 2 + ((rows - 90) / 40) ** 2))
+    small = (lamp[..., None] * np.array([1, 0.8, 0.6])).astype(np.uint8)
+    picture = np.asarray(cv2.resize(small, (640, 360)), np.uint8)
+    assert not contains_marker(picture, marker(77, 64, 48))
+    picture[290:354, 500:548] = marker(77, 64, 48)
+    assert contains_marker(picture, marker(77, 64, 48)), "the control"
+
+
 @pytest.mark.parametrize("crf", [20, 35])
 def test_compression_does_not_hide_it(crf: int) -> None:
     buffer = io.BytesIO()
