@@ -172,6 +172,8 @@ def test_its_server_killed_comes_back_where_it_was_and_knows_its_browsers(config
 def test_its_media_process_stopped_is_replaced_and_nothing_frozen_is_shown(config: Config) -> None:
     with RealKiosk(config()) as kiosk, kiosk.viewer() as viewer:
         viewer.live()
+        # Until it says for the first time that it works, it may take as long as a start does.
+        wait_until(lambda: kiosk.status().get("fps") is not None)
         stopped = psutil.Process(kiosk.pid_of("media"))
         stopped.suspend()
         wait_until(lambda: kiosk.status().get("state") == "starting")
