@@ -51,13 +51,19 @@ _ALONE = (
     "unit/test_live_outlet.py::test_a_promise_broken_at_the_end",
     "unit/test_live_present",
     "unit/test_sink_push.py::test_a_server_that_stalls",
-    "unit/test_sink_window",
     "unit/test_source_stream",
     "unit/test_web_hub",
     "unit/test_web_server.py::test_who_reads_slowly",
     "unit/test_workers.py::test_the_nicest_worker",
 )
 """Tests in which time matters: they get the machine to themselves (marker `alone`)."""
+
+_NOT_ALONE = (
+    "unit/test_source_stream.py::test_a_badly_damaged",
+    "unit/test_source_stream.py::test_a_stream_by_rtmp",
+    "unit/test_source_stream.py::test_damaged_pictures",
+)
+"""Those among them that only wait long."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -66,7 +72,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.is_relative_to(folder):
             place = item.path.relative_to(folder).as_posix()
-            if f"{place}::{item.name}".startswith(_ALONE):
+            name = f"{place}::{item.name}"
+            if name.startswith(_ALONE) and not name.startswith(_NOT_ALONE):
                 item.add_marker("alone")
 
 

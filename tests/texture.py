@@ -54,7 +54,7 @@ def contains_marker(
 def _grey(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """Returns the sum of the channels: whole numbers, whose sums are exact, so that what is flat
     has no variance (of a mean, rounding leaves some)."""
-    return picture.sum(axis=2, dtype=np.float32)
+    return np.asarray(picture.sum(axis=2, dtype=np.float32), np.float32)
 
 
 def _correlation(picture: NDArray[np.float32], block: NDArray[np.float32]) -> float:
