@@ -791,9 +791,9 @@ class EfficientDetConverter(TfliteConverter):
     """Writes the whole graph as floats, for any size, with the class "person" alone.
 
     The published graph is fixed to 320 x 320. What depends on that are the targets of its resizes,
-    which are computed here from the maps that they are added to, and how its poolings pad, which is
-    left to the runtime. Convolutions of stride 2 pad every even side alike, and with sides that are
-    multiples of 32 all theirs are even.
+    which are computed here from the maps that they are added to, and how the poolings of the two
+    coarsest maps pad. All else of stride 2 pads every even side alike, and with sides that are
+    multiples of 32 all its sides are even.
     """
 
     def convert(self) -> bytes:
@@ -846,22 +846,43 @@ class EfficientDetConverter(TfliteConverter):
         ):
             persons = np.arange(EFFICIENTDET_ANCHORS) * EFFICIENTDET_CLASSES + PERSON_CLASS
             return self._convolution(operator, inputs, output, depthwise=False, keep=persons)
-        if kind == "MAX_POOL_2D":
-            options = _options(operator, tflite.Pool2DOptions)
-            if options.Padding() != tflite.Padding.SAME:
-                raise VendorError(f"{self._name}: a pooling that does not pad")
-            return self._activated(
-                "MaxPool",
-                [self._value(inputs[0])],
-                output,
-                options.FusedActivationFunction(),
-                kernel_shape=[options.FilterHeight(), options.FilterWidth()],
-                strides=[options.StrideH(), options.StrideW()],
-                auto_pad="SAME_UPPER",
-            )
+        if kind == "MAX_POOL_2D" and self._shape(inputs[0])[1] <= 320 // 32:
+            return self._pooled(operator, inputs[0], output)
         if kind == "RESIZE_NEAREST_NEIGHBOR":
             return self._nearest(operator, inputs[0], index, output)
         return super()._write(index, output)
+
+    def _pooled(self, operator: Any, source: int, output: str) -> str:
+        """Halves a map whose sides may be odd: these are padded before, too.
+
+        Written out, because OpenCV pads ``auto_pad`` another way.
+        """
+        options = _options(operator, tflite.Pool2DOptions)
+        window = (options.FilterHeight(), options.FilterWidth(), options.StrideH())
+        if window != (3, 3, 2) or options.Padding() != tflite.Padding.SAME:
+            raise VendorError(f"{self._name}: a pooling of another kind")
+        value = self._value(source)
+        odd = self._writer.node("Mod", [self._sides(value), self._integers(2)])
+        ends = [self._integers(0, 0), odd, self._integers(0, 0, 1, 1)]
+        pads = self._writer.node("Concat", ends, axis=0)
+        lowest = self._writer.weight(np.array(-1e30, np.float32))
+        padded = self._writer.node("Pad", [value, pads, lowest])
+        return self._activated(
+            "MaxPool",
+            [padded],
+            output,
+            options.FusedActivationFunction(),
+            kernel_shape=[3, 3],
+            strides=[2, 2],
+        )
+
+    def _integers(self, *values: int) -> str:
+        return self._writer.weight(np.array(values, np.int64))
+
+    def _sides(self, value: str) -> str:
+        """Writes the height and width of a map."""
+        shape = self._writer.node("Shape", [value])
+        return self._writer.node("Slice", [shape, self._integers(2), self._integers(4)])
 
     def _nearest(self, operator: Any, source: int, index: int, output: str) -> str:
         """Enlarges to the size of the first map that was as large in the published graph."""
@@ -871,11 +892,8 @@ class EfficientDetConverter(TfliteConverter):
         height, _, channels = self._shape(index)[1:]
         if height not in self._sizes:
             raise VendorError(f"{self._name}: a resize to the unknown size {height}")
-        shape = self._writer.node("Shape", [self._sizes[height]])
-        bounds = [self._writer.weight(np.array([n], np.int64)) for n in (2, 4)]
-        side = self._writer.node("Slice", [shape, *bounds])
-        first = self._writer.weight(np.array([1, channels], np.int64))
-        target = self._writer.node("Concat", [first, side], axis=0)
+        ends = [self._integers(1, channels), self._sides(self._sizes[height])]
+        target = self._writer.node("Concat", ends, axis=0)
         return self._writer.node(
             "Resize",
             [self._value(source), "", "", target],

@@ -1,0 +1,143 @@
+"""Faces by YuNet, fast enough for every frame.
+
+Source: Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine Intelligence Research
+20 (2023); decoding as in libfacedetection, ``facedetectcnn.cpp``.
+"""
+
+from __future__ import annotations
+
+import math
+from copy import copy
+from dataclasses import dataclass
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from .boxes import Box
+from .letterbox import Letterbox, letterbox, logit
+from .runtime import open_network
+
+__all__ = ["Face", "YuNet"]
+
+STRIDES: Final = (8, 16, 32)
+"""One output each, in this order."""
+OVERLAP_LIMIT: Final = 0.3
+"""As for CenterFace; two faces side by side share less."""
+LARGEST_ENLARGEMENT: Final = 2.0
+"""Small pictures are enlarged at most so much, as for the other detectors."""
+LARGEST_LOG: Final = 8.0
+"""Sides beyond e^8 strides (23 848 pixels at the finest) are cut there: no overflow."""
+
+
+@dataclass(frozen=True, slots=True)
+class Face:
+    """A face, in pixels of the picture (x right, y down).
+
+    Attributes:
+        box: clipped to the picture.
+        landmarks: five (x, y), not clipped: the eye, then the other eye, nose tip, two corners of
+            the mouth; the one that is left in an upright picture (the person's right) comes first.
+    """
+
+    box: Box
+    landmarks: tuple[tuple[float, float], ...]
+
+    @property
+    def roll_deg(self) -> float:
+        """Degrees by which the head is turned clockwise in the picture, -180 to 180; 0 is upright.
+
+        From both the line between the eyes and the one from the eyes to the mouth, so that
+        profiles, whose eyes coincide, have one too.
+        """
+        right_eye, left_eye, _, right_mouth, left_mouth = (complex(*p) for p in self.landmarks)
+        across = left_eye - right_eye + left_mouth - right_mouth
+        down = right_mouth + left_mouth - right_eye - left_eye
+        axis = across + down * -1j  # a quarter turn back: both point to the right in an upright one
+        return math.degrees(math.atan2(axis.imag, axis.real))
+
+
+class YuNet:
+    """Finds faces from frontal to profile, not the backs of heads.
+
+    One thread at a time. Keeps nothing of the pictures.
+
+    Args:
+        size: long side of the network's input in pixels.
+        threshold: smallest confidence that is reported, above 0 and below 1.
+        threads: worker threads of the runtime.
+        runtime: as in `open_network`.
+        enlargement: a small picture is enlarged at most so much.
+    """
+
+    def __init__(
+        self,
+        *,
+        size: int,
+        threshold: float,
+        threads: int,
+        runtime: str | None,
+        enlargement: float = LARGEST_ENLARGEMENT,
+    ) -> None:
+        self._network = open_network("yunet_s", threads=threads, runtime=runtime, arena=True)
+        self._enlargement = enlargement
+        self._size = size
+        self._threshold = threshold
+
+    def at(self, size: int) -> YuNet:
+        """Returns a detector of another size that shares this one's network."""
+        other = copy(self)
+        other._size = size
+        return other
+
+    def __call__(self, bgr: NDArray[np.uint8]) -> list[Face]:
+        """Returns the faces, most certain first, in pixels of `bgr` ((h, w, 3) uint8).
+
+        Raises:
+            ParserError: the picture is empty, the runtime failed, or its answer is not finite.
+        """
+        fitted = letterbox(bgr, size=self._size, enlargement=self._enlargement)
+        levels = self._network.run(_blob(fitted))
+        found = [
+            _decode(level[0], stride, self._threshold)
+            for level, stride in zip(levels, STRIDES, strict=True)
+        ]
+        xyxy, scores, points = (np.concatenate(parts) for parts in zip(*found, strict=True))
+        boxes, rows = fitted.best(xyxy, scores, OVERLAP_LIMIT)
+        landmarks = points[rows] * fitted.to_picture
+        return [
+            Face(box, tuple((float(x), float(y)) for x, y in five))
+            for box, five in zip(boxes, landmarks, strict=True)
+        ]
+
+
+def _blob(fitted: Letterbox) -> NDArray[np.float32]:
+    """Returns (1, 3, h, w) BGR 0..255; black beside the picture."""
+    blob = np.zeros((1, 3, *fitted.network_hw), np.float32)
+    height, width = fitted.inner.shape[:2]
+    # Ten times as fast as OpenCV's own blobFromImage (version 5.0).
+    for channel, plane in enumerate(cv2.split(fitted.inner)):
+        blob[0, channel, :height, :width] = plane
+    return blob
+
+
+def _decode(
+    level: NDArray[np.float32], stride: int, threshold: float
+) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.float32]]:
+    """Returns (n, 4) corners, (n,) scores and (n, 5, 2) points, in network pixels.
+
+    The score is the geometric mean of two probabilities, so each must reach its square.
+    """
+    weaker = np.minimum(level[0], level[1])
+    rows, columns = np.nonzero(weaker >= logit(threshold**2))
+    values = level[:, rows, columns]
+    scores = np.sqrt(np.prod(1 / (1 + np.exp(-values[:2])), axis=0))
+    sure = scores >= threshold
+    cells = np.stack([columns[sure], rows[sure]]).astype(np.float32)
+    values, scores = values[:, sure], scores[sure]
+    center = (cells + values[2:4]) * stride
+    half = np.exp(np.minimum(values[4:6], LARGEST_LOG)) * (stride / 2)
+    xyxy = np.concatenate([center - half, center + half]).T
+    points = (values[6:].reshape(5, 2, -1) + cells) * stride
+    return xyxy, scores, points.transpose(2, 0, 1)
