@@ -7,12 +7,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from scripts.bench.leak import Bool, judge, longest_run
+from scripts.bench.metrics import Bool, Cover, judge
 from scripts.bench.scenes import (
+    HEAD_PARTS,
     HEAD_SHARE,
     SCENES,
     SIZE_WH,
     Actor,
+    Film,
+    Part,
     Place,
     Scene,
     Shot,
@@ -58,8 +61,84 @@ def test_a_head_ends_at_the_chin_and_hands_are_none_of_it() -> None:
 def test_hair_below_the_chin_is_neither_head_nor_clear() -> None:
     truth = render(somebody())
     assert rows_of(truth.aside)[0] >= rows_of(truth.heads[0])[1] - 3
-    nothing = judge(truth, np.zeros(truth.people.shape, bool))
+    nothing = judge(truth, Cover(np.zeros(truth.people.shape, bool)))
     assert nothing.clear_px == truth.people.size - np.count_nonzero(truth.heads[0] | truth.aside)
+
+
+def test_a_head_is_face_and_hair_and_hands_are_skin() -> None:
+    (figure,) = render(somebody()).figures
+    shares = [np.count_nonzero(figure.of([part])) for part in (Part.FACE, Part.HAIR)]
+    # Of the photo's 200 rows, 27 are above the chin: 17x30 of them face, the rest of 60 hair.
+    assert shares[0] / sum(shares) == pytest.approx(17 * 30 / (27 * 60), abs=0.03)
+    skin = np.flatnonzero(figure.of([Part.SKIN]).any(axis=1))
+    assert skin[0] + figure.rows.start == pytest.approx(700 - HEIGHT / 20, abs=2)
+
+
+def test_the_face_box_is_that_of_the_whole_face_behind_a_board_too() -> None:
+    board = Actor(panel((60, 700), np.random.default_rng(0)), lambda time: Place(610, 720, 700))
+    alone, hidden = render(somebody()).figures[0], render(somebody(), board).figures[0]
+    assert alone.face == hidden.face
+    assert np.count_nonzero(hidden.of([Part.FACE])) < np.count_nonzero(alone.of([Part.FACE]))
+    assert alone.face is not None
+    assert alone.face.x == pytest.approx(640, abs=1)
+    assert alone.face.width == pytest.approx(60, abs=2)
+
+
+def test_a_head_without_a_face_has_the_box_of_one_in_it() -> None:
+    labels = np.full((200, 60), NAMES.index("hair"), np.uint8)
+    actor = Actor(cut_out(np.zeros((200, 60, 3), np.uint8), labels, NAMES), somebody().path)
+    (figure,) = render(actor).figures
+    assert not figure.of([Part.FACE]).any()
+    assert figure.face is not None
+    assert figure.face.width == pytest.approx(120 / 1.5, abs=3)
+    assert figure.face.height == pytest.approx(HEAD_SHARE * HEIGHT / 1.7, abs=2)
+
+
+def test_a_larger_picture_shows_the_same() -> None:
+    shots = (Shot(GREY, 1, (somebody(),)),)
+    small, large = (Scene("made", 3, shots, scale).render(0) for scale in (1, 1.5))
+    assert large.size_wh == (1920, 1080)
+    heads = [np.count_nonzero(truth.mask(HEAD_PARTS)) for truth in (small, large)]
+    assert heads[1] / heads[0] == pytest.approx(1.5**2, rel=0.05)
+    assert rows_of(large.heads[0])[0] == pytest.approx(1.5 * rows_of(small.heads[0])[0], abs=3)
+
+
+def test_in_a_dissolve_who_is_faint_is_ignored_and_one_of_both_always_shows() -> None:
+    late = Actor(somebody().cutout, lambda time: Place(200, 700, HEIGHT))
+    scene = Scene("made", 3, (Shot(GREY, 8, (somebody(),)), Shot(GREY, 8, (late,), mixed_in=6)))
+    assert scene.frames == 10
+    truths = [scene.render(index) for index in range(10)]
+    shown = [{figure.person for figure in truth.figures} for truth in truths]
+    assert shown[:2] == [{0}, {0}]
+    assert shown[8:] == [{100}, {100}]
+    assert all(shown)
+    assert truths[0].ignore is None
+    faint = truths[2].ignore
+    assert faint is not None
+    assert faint[:, 150:250].any()
+    assert not faint[:, 600:680].any()
+
+
+def test_a_lamp_changes_the_light_and_nobody() -> None:
+    dim, lit = (render(somebody(), lamp=lambda time, gain=gain: (gain,) * 3) for gain in (0.5, 1.0))
+    assert dim.bgr.mean() == pytest.approx(lit.bgr.mean() / 2, abs=1)
+    assert np.array_equal(dim.people, lit.people)
+
+
+def test_the_same_person_keeps_a_number_and_another_one_has_another() -> None:
+    twice = Actor(somebody().cutout, lambda time: Place(200, 700, HEIGHT))
+    other = Actor(somebody().cutout, lambda time: Place(1000, 700, HEIGHT))
+    truth = render(twice, Actor(twice.cutout, lambda time: Place(600, 700, HEIGHT)), other)
+    numbers = [figure.person for figure in truth.figures]
+    assert numbers[0] == numbers[1] != numbers[2]
+
+
+def test_a_film_renders_a_frame_once_and_keeps_no_picture_of_4k() -> None:
+    film = Film(Scene("made", 3, (Shot(GREY, 2, (somebody(),)),)))
+    assert film[1] is film[1]
+    large = Film(Scene("made", 3, (Shot(GREY, 2, (somebody(),)),), scale=3))
+    assert callable(large[0].pixels)
+    assert large[0].bgr.shape == (2160, 3840, 3)
 
 
 def test_a_frame_is_the_same_every_time_and_the_noise_of_another_one_differs() -> None:
@@ -91,31 +170,6 @@ def test_a_shot_ends_where_the_next_begins() -> None:
     assert [len(scene.render(index).heads) for index in range(scene.frames)] == [1, 1, 0, 0, 0]
     with pytest.raises(IndexError):
         scene.render(5)
-
-
-def test_judge_counts_the_open_share_of_the_worst_head() -> None:
-    head = np.zeros((40, 40), bool)
-    head[10:20, 10:20] = True
-    nowhere = np.zeros_like(head)
-    truth = Truth(np.zeros((40, 40, 3), np.uint8), (head,), head, nowhere)
-    covered = nowhere.copy()
-    covered[0:17, :] = True
-    verdict = judge(truth, covered)
-    assert verdict.worst == pytest.approx(0.3)
-    assert (verdict.head_px, verdict.open_px) == (100, 30)
-    assert (verdict.clear_px, verdict.over_px) == (1500, 17 * 40 - 70)
-
-
-def test_judge_leaves_out_heads_too_small_to_show_anybody() -> None:
-    head = np.zeros((40, 40), bool)
-    head[0, :59] = True
-    truth = Truth(np.zeros((40, 40, 3), np.uint8), (head,), head, np.zeros_like(head))
-    assert judge(truth, np.zeros_like(head)).worst == 0
-
-
-def test_longest_run() -> None:
-    assert longest_run([True, True, False, True]) == 2
-    assert longest_run([]) == 0
 
 
 def test_no_footage_is_said_so(tmp_path: Path) -> None:
