@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, final
+from typing import Final, Literal, final
 
 import cv2
 
@@ -15,12 +16,14 @@ from .app_models import fine_deadline_s, fine_parser, fine_side
 from .compositor.compose import Compositor
 from .config import Settings
 from .core.errors import UsageError
-from .core.labels import BODY_PARTS, Label
+from .core.labels import Label
 from .core.records import Progress, RunReport
 from .core.safe import LabelImage, SafeFrame
 from .naming import IMAGE_SUFFIXES, output_path
 from .parsers.base import Parser
-from .pipeline.offline import OfflineOptions, OfflineRun, Outcome
+from .pipeline.files.fine import FineLooks
+from .pipeline.files.run import FileRun, Outcome
+from .pipeline.looks import LookPool, LookWorker
 from .pipeline.wire import MAX_INPUT_SIDE
 from .pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from .policy import Policy
@@ -32,7 +35,6 @@ from .sinks.video_file import VideoFileSink
 from .sources.base import Source, SourceInfo
 from .sources.file import FileSource
 from .sources.image import ImageSource
-from .tracking.flow import small_size
 
 __all__ = [
     "ParseSummary",
@@ -42,7 +44,6 @@ __all__ = [
     "anonymize",
     "load_parser",
     "parse_image",
-    "worker_options",
 ]
 
 
@@ -117,10 +118,12 @@ def anonymize(
     began = time.monotonic()
     harden()
     cv2.setNumThreads(1)  # reader, solver, writer and parser already keep two cores busy
-    with (
-        _open_source(source_path, settings) as source,
-        _open_sink(target, source.info, settings, overwrite=overwrite) as sink,
-    ):
+    with contextlib.ExitStack() as opened:
+        source = opened.enter_context(_open_source(source_path, settings))
+        again = None
+        if settings.file.quality == "high":
+            again = opened.enter_context(_open_source(source_path, settings))
+        sink = opened.enter_context(_open_sink(target, source.info, settings, overwrite=overwrite))
         info = source.info
 
         def on_frames(done: int) -> None:
@@ -140,30 +143,31 @@ def anonymize(
                 for warning in warnings:
                     on_warning(warning)
 
-        worker, options = _parser_worker(settings, source.info.size_wh, on_notice)
-        queue = ParserQueue(worker)
-        try:
-            outcome = OfflineRun(
-                source=source,
-                sink=sink,
-                composer=Compositor(settings.compose),
-                parser=queue,
-                policy=Policy(settings.policy),
-                tracking=settings.tracking,
-                options=options,
-                on_frames=on_frames,
-                before_finish=before_finish,
-            ).run()
-        finally:
-            queue.close()
+        fine = _fine_looks(settings, info.size_wh, on_notice)
+        if fine is not None:
+            opened.callback(fine.queue.close)
+        looks = LookPool(_look_workers(settings))
+        opened.callback(looks.close)
+        outcome = FileRun(
+            source=source,
+            sink=sink,
+            composer=Compositor(settings.compose),
+            looks=looks,
+            policy=Policy(settings.policy),
+            options=settings.file,
+            fine=fine,
+            again=again,
+            on_frames=on_frames,
+            before_finish=before_finish,
+        ).run()
     return RunReport(
         path_out=os.fspath(target),
         frames=outcome.frames,
-        parses=outcome.parses,
         covered_fraction=outcome.covered_fraction,
         unknown_frames=outcome.unknown_frames,
         elapsed_s=time.monotonic() - began,
-        doubts=dict(outcome.doubts),
+        looks=dict(outcome.looks),
+        shortened_frames=outcome.shortened_frames,
         dropped=info.dropped_streams,
         warnings=tuple(warnings),
     )
@@ -228,41 +232,35 @@ def parse_image(
     return ParseSummary(os.fspath(target), counts, size_wh)
 
 
-def _parser_worker(
-    settings: Settings, size_wh: tuple[int, int], on_notice: Callable[[str], None] | None
-) -> tuple[ParserWorker, OfflineOptions]:
-    """Returns what parses a file's frames, and the pipeline's options for it."""
-    options = settings.file
-    parsers: dict[str, object] = {"guard": worker_options(settings, size_wh, options.parse_side)}
-    if settings.m2fp.enabled:
-        parsers["fine"] = fine_parser(settings.m2fp, size_wh, on_notice=on_notice)
-        side = max(options.parse_side, fine_side(settings.m2fp, size_wh))
-        deadline_s = options.parse_deadline_s + fine_deadline_s(settings.m2fp)
-        options = options.model_copy(
-            update={"parse_side": min(side, MAX_INPUT_SIDE), "parse_deadline_s": deadline_s}
-        )
+def _look_workers(settings: Settings) -> list[LookWorker]:
+    """Returns what looks at a file's frames: one process, two where there are cores to spare."""
+    count = settings.file.workers or (2 if (os.cpu_count() or 1) >= _CORES_FOR_TWO else 1)
+    options = {"threads": settings.parser.threads, "runtime": settings.parser.runtime}
     spec = WorkerSpec(
-        "m2fp_stream.parsers.guarded:from_options", parsers, deadline_s=options.parse_deadline_s
+        "m2fp_stream.parsers.embedded.looker:from_options",
+        options,
+        deadline_s=settings.file.deadline_s,
     )
-    return ParserWorker(spec), options
+    return [LookWorker(spec) for _ in range(count)]
 
 
-def worker_options(
-    settings: Settings, size_wh: tuple[int, int], parse_side: int
-) -> dict[str, object]:
-    """Returns the options of the parser in a pipeline, as JSON values.
+_CORES_FOR_TWO: Final = 4
+"""Decoding, encoding and one process of looks keep two cores busy."""
 
-    It sees the whole copy that it is given, of `parse_side` pixels, and draws at the size of the
-    tracker.
-    """
-    size = max(settings.parser.max_size, parse_side)
-    map_size = min(settings.parser.map_size, max(small_size(size_wh, settings.tracking.area)))
-    hidden = BODY_PARTS.covering(settings.policy.hidden_labels())
-    changes: dict[str, object] = {"max_size": size, "map_size": map_size}
-    if Label.HUMAN in hidden:  # the whole person
-        changes["outlines"] = "everybody"
-    changed = settings.parser.model_copy(update=changes)
-    return changed.model_dump(mode="json")
+
+def _fine_looks(
+    settings: Settings, size_wh: tuple[int, int], on_notice: Callable[[str], None] | None
+) -> FineLooks | None:
+    """Returns the second parser of a file run, where one is wanted."""
+    if not settings.m2fp.enabled:
+        return None
+    spec = WorkerSpec(
+        "m2fp_stream.parsers.guarded:fine_from_options",
+        fine_parser(settings.m2fp, size_wh, on_notice=on_notice),
+        deadline_s=settings.file.deadline_s + fine_deadline_s(settings.m2fp),
+    )
+    side = min(fine_side(settings.m2fp, size_wh), MAX_INPUT_SIDE)
+    return FineLooks(ParserQueue(ParserWorker(spec)), side)
 
 
 def _check_target(source: Path, target: Path, *, overwrite: bool) -> None:

@@ -15,7 +15,6 @@ from typing import Any, BinaryIO, Final, cast
 import cv2
 import numpy as np
 
-from .app import worker_options
 from .app_models import fine_deadline_s, fine_parser
 from .compositor.compose import Compositor
 from .config import Settings
@@ -47,6 +46,7 @@ from .sources.file import FileSource
 from .sources.live import LIVE_TIME_BASE, RealtimeSource
 from .sources.stream import StreamSource
 from .sources.synthetic import SyntheticSource
+from .tracking.flow import small_size
 
 __all__ = ["page_hello", "run_live", "write_facts"]
 
@@ -475,3 +475,21 @@ def _card(composer: Compositor, size_wh: tuple[int, int]) -> SafeFrame:
         return composer.compose(raw, Unknown(Why.SOURCE_AWAY))
     finally:
         raw.release()
+
+
+def worker_options(
+    settings: Settings, size_wh: tuple[int, int], parse_side: int
+) -> dict[str, object]:
+    """Returns the options of the parser in a pipeline, as JSON values.
+
+    It sees the whole copy that it is given, of `parse_side` pixels, and draws at the size of the
+    tracker.
+    """
+    size = max(settings.parser.max_size, parse_side)
+    map_size = min(settings.parser.map_size, max(small_size(size_wh, settings.tracking.area)))
+    hidden = BODY_PARTS.covering(settings.policy.hidden_labels())
+    changes: dict[str, object] = {"max_size": size, "map_size": map_size}
+    if Label.HUMAN in hidden:  # the whole person
+        changes["outlines"] = "everybody"
+    changed = settings.parser.model_copy(update=changes)
+    return changed.model_dump(mode="json")

@@ -850,11 +850,13 @@ def _print_stack(error: BaseException) -> None:
 def _summary(job: _Job, report: RunReport) -> str:
     rate = report.frames / report.elapsed_s if report.elapsed_s > 0 else 0.0
     unknown = f", {report.unknown_frames} wholly covered" if report.unknown_frames else ""
-    doubts = ", ".join(f"{name} {count}" for name, count in report.doubts.items())
-    doubted = f" (covered in doubt: {doubts})" if doubts else ""
+    looks = ", ".join(f"{count} {name}" for name, count in report.looks.items())
+    shortened = (
+        f", {report.shortened_frames} with a shorter look-behind" if report.shortened_frames else ""
+    )
     return (
-        f"{job.path_in} -> {report.path_out}: {report.frames} frames{unknown}, {report.parses} "
-        f"parses{doubted}, {report.covered_fraction:.1%} covered on average, "
+        f"{job.path_in} -> {report.path_out}: {report.frames} frames{unknown}{shortened}, looks: "
+        f"{looks}; {report.covered_fraction:.1%} covered on average, "
         f"{report.elapsed_s:.1f} s "
         f"({rate:.1f} fps)"
     )
@@ -1181,6 +1183,14 @@ _OPTIONS: Final = (
         "what to hide: a preset, or labels joined by commas (default: head)",
     ),
     _Option(
+        "--quality",
+        ("file.quality",),
+        str,
+        "NAME",
+        "standard reads the input once; high reads it twice, knows each shot whole before it "
+        "covers it, and looks for people in every frame (default: standard)",
+    ),
+    _Option(
         "--crf",
         ("output.crf",),
         _whole,
@@ -1199,8 +1209,7 @@ _OPTIONS: Final = (
         ("source.threads", "output.threads"),
         _whole,
         "N",
-        "threads of the decoder and of the encoder; part of what makes two runs equal, byte for "
-        "byte (default: 2)",
+        "threads of the decoder and of the encoder (default: 2)",
     ),
     _Option(
         "--start",
@@ -1285,7 +1294,7 @@ _OPTIONS: Final = (
     ),
 )
 _ANONYMIZE_OPTIONS: Final = (
-    *("--hide", "--crf", "--preset", "--threads", "--start", "--end", "--salvage"),
+    *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--salvage"),
     *("--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
@@ -1385,12 +1394,6 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
     _add_effect(command)
     _add_options(command, _ANONYMIZE_OPTIONS)
     _add_common(command)
-    command.add_argument(
-        "--quality",
-        choices=["standard"],
-        default="standard",
-        help="one pass with a bounded look-behind (default: standard; more in later versions)",
-    )
     command.add_argument(
         "--audio",
         choices=["drop"],

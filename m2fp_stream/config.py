@@ -26,8 +26,8 @@ from .core.labels import nearest
 from .parsers.embedded.options import EmbeddedOptions
 from .parsers.m2fp.options import M2FPOptions
 from .pipeline.capture import CaptureOptions
+from .pipeline.files.options import FilePipelineOptions
 from .pipeline.live import LiveOptions
-from .pipeline.offline import OfflineOptions
 from .policy import PolicyOptions
 from .sinks.pipe import PipeOptions
 from .sinks.push import PushOptions
@@ -53,6 +53,16 @@ _MAX_FILE_BYTES: Final = 1 << 20
 """A configuration is a few kilobytes (the documented sample: under 16); more is another file."""
 
 
+_REPLACED: Final = {
+    "file.interval_s": "faces are looked for in every frame now; see file.people_every",
+    "file.full_interval_s": "replaced by file.people_every (frames)",
+    "file.max_gap": "replaced by file.people_every",
+    "file.parse_side": "replaced by file.look_size",
+    "file.parse_deadline_s": "replaced by file.deadline_s",
+}
+"""What became of keys that files of earlier versions may hold."""
+
+
 class Settings(BaseModel):
     """Every option of a run, one section a component; immutable, unknown keys refused."""
 
@@ -75,8 +85,8 @@ class Settings(BaseModel):
     output: VideoFileOptions = Field(
         default_factory=VideoFileOptions, title="Writing the output video"
     )
-    file: OfflineOptions = Field(
-        default_factory=OfflineOptions, title="The pipeline for recorded files"
+    file: FilePipelineOptions = Field(
+        default_factory=FilePipelineOptions, title="The pipeline for recorded files"
     )
     capture: CaptureOptions = Field(default_factory=CaptureOptions, title="The live source")
     camera: CameraOptions = Field(
@@ -304,7 +314,8 @@ def _problems(
     for item in error.errors(include_url=False, include_input=False, include_context=False):
         place = _place(item["loc"], merged)
         if item["type"] == "extra_forbidden":
-            text = f"unknown key; {_suggest('.'.join(map(str, place)))}"
+            dotted = ".".join(map(str, place))
+            text = f"unknown key; {_REPLACED.get(dotted) or _suggest(dotted)}"
         else:
             text = item["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
             text = re.sub("a valid (array|tuple)", "a list", text)

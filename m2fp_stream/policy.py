@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from .core.labels import PRESETS, Label, nearest, parse_label_name
+from .core.labels import PRESETS, Label, LabelSet, nearest, parse_label_name
 from .core.plan import CoverPlan, Effect, Fill
 from .core.records import ParseResult
 
@@ -163,6 +163,11 @@ class Policy:
             for label, effect in self._effects.items()
         }
 
+    def hidden(self, labels: LabelSet) -> frozenset[Label]:
+        """Returns the labels of a parser's set that are hidden; all, where the whole person is."""
+        hidden = labels.covering(self.options.hidden_labels())
+        return labels.ids - {Label.BACKGROUND} if Label.HUMAN in hidden else hidden
+
     def findings(self, result: ParseResult, *, whole: bool = False) -> Findings:
         """Returns what `result` hides; `must_cover` is hidden under every policy.
 
@@ -170,10 +175,8 @@ class Policy:
             result: of a parse.
             whole: whether `Findings.whole` is wanted, for who may choose to hide more later.
         """
-        hidden = result.labels.covering(self.options.hidden_labels())
+        hidden = self.hidden(result.labels)
         everything = result.labels.ids - {Label.BACKGROUND}
-        if Label.HUMAN in hidden:  # the whole person: a part of it may lie under any label
-            hidden = everything
         regions = self._regions(result, hidden)
         outline: NDArray[np.uint8] | None = None
         if whole:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .labels import Label, LabelSet
 
-__all__ = ["Look", "ParseResult", "Progress", "RunReport"]
+__all__ = ["Detections", "Look", "LookKind", "ParseResult", "PartPlanes", "Progress", "RunReport"]
 
 
 def _frozen(array: NDArray[np.generic]) -> None:
@@ -35,6 +35,83 @@ class Look(StrEnum):
     """After the picture of the last `FRESH`, `FULL` or `GLANCE`: at the people it held."""
     ASIDE = "aside"
     """Everywhere, out of turn: glances do not start from it."""
+
+
+@unique
+class LookKind(StrEnum):
+    """What a look is for; each has a rate and a cost of its own."""
+
+    FACES = "faces"
+    """In every frame."""
+    PEOPLE = "people"
+    """Whole bodies, from any side: now and then, and where motion asks for it."""
+    PARTS = "parts"
+    """Which pixel is hair, face, skin...: of one person, now and then."""
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class Detections:
+    """The faces or people that a look found in one picture, checked on construction.
+
+    Attributes:
+        frame_id: the frame that was looked at.
+        kind: `LookKind.FACES` or `LookKind.PEOPLE`.
+        xyxy: (n, 4) float32, corners in pixels of the picture that was looked at.
+        scores: (n,) float32, 0..1.
+        rolls: (n,) float32, tilt of a face's eyes in radians, 0 where unknown.
+
+    The arrays are made read-only.
+
+    Raises:
+        ValueError: a shape, dtype or value is not as above; no object exists then.
+    """
+
+    frame_id: int
+    kind: LookKind
+    xyxy: NDArray[np.float32]
+    scores: NDArray[np.float32]
+    rolls: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        count = len(self.scores)
+        shapes = self.xyxy.shape, self.scores.shape, self.rolls.shape
+        if shapes != ((count, 4), (count,), (count,)):
+            raise ValueError(f"expected (n, 4), (n,) and (n,) arrays, got {shapes}")
+        for array in (self.xyxy, self.scores, self.rolls):
+            if array.dtype != np.float32 or not np.isfinite(array).all():
+                raise ValueError("boxes, scores and tilts must be finite float32")
+            _frozen(array)
+        if count and (self.scores.min() < 0 or self.scores.max() > 1):
+            raise ValueError("scores must lie in 0..1")
+        if (self.xyxy[:, 2:] < self.xyxy[:, :2]).any():
+            raise ValueError("a box ends before it begins")
+        if self.kind is LookKind.PARTS:
+            raise ValueError("parts are no boxes")
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True, eq=False)
+class PartPlanes:
+    """What the part network saw in one crop.
+
+    Attributes:
+        frame_id: the frame the crop is of.
+        planes: (n, h, w) uint8, probability times 255 of each part; made read-only.
+
+    Raises:
+        ValueError: a shape or dtype is not as above; no object exists then.
+    """
+
+    frame_id: int
+    planes: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        if self.planes.dtype != np.uint8 or self.planes.ndim != 3 or 0 in self.planes.shape:
+            raise ValueError(
+                f"expected (n, h, w) uint8, got {self.planes.dtype} {self.planes.shape}"
+            )
+        _frozen(self.planes)
 
 
 @final
@@ -131,21 +208,22 @@ class RunReport:
     Attributes:
         path_out: the finished output.
         frames: frames written.
-        parses: frames a parser ran on.
+        looks: how many of each kind were made (faces, people, parts; see `LookKind`).
         covered_fraction: mean share (0..1) of the picture that was covered.
         unknown_frames: frames that were covered whole because nothing was known about them.
         elapsed_s: wall-clock seconds.
-        doubts: how often each check of plausibility failed, by name; what failed was covered.
+        shortened_frames: frames that were covered before all that follows within the look-behind
+            was known, for the frame buffer was full.
         dropped: what the container held and the output does not (audio, subtitles, ...).
         warnings: what the user should know.
     """
 
     path_out: str
     frames: int
-    parses: int
     covered_fraction: float
     unknown_frames: int
     elapsed_s: float
-    doubts: Mapping[str, int] = field(default_factory=dict[str, int])
+    looks: Mapping[str, int] = field(default_factory=dict[str, int])
+    shortened_frames: int = 0
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

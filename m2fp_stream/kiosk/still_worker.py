@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..core.errors import M2FPStreamError, SourceError
-from ..core.records import Look, ParseResult
 from ..privacy.hardening import harden
 from .child import explain, read_job
 
@@ -26,7 +25,10 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from ..parsers.base import Parser
+    from ..config import Settings
+    from ..core.records import LookKind
+    from ..parsers.base import Looker, Parser
+    from ..pipeline.looks import Seen
 
 __all__ = ["main"]
 
@@ -91,7 +93,7 @@ class _Worker:
         source = settings.source.model_copy(update={"max_pixels": job["max_pixels"]})
         self._settings = settings.model_copy(update={"source": source})
         self._max_pixels = job["max_pixels"]
-        self._guard = _Guard()
+        self._lookers = _Lookers(self._settings)
         self._plain: Parser | None = None
 
     def answer(self, question: dict[str, Any], memory: int) -> dict[str, Any]:
@@ -153,10 +155,9 @@ class _Worker:
 
     def _anonymize(self, upload: bytes) -> bytes:
         """Does what `app.anonymize` does with a picture file."""
-        from ..app import worker_options
         from ..compositor.compose import Compositor
-        from ..pipeline.offline import OfflineRun
-        from ..pipeline.workers import ParserQueue
+        from ..pipeline.files.run import FileRun
+        from ..pipeline.looks import LookPool
         from ..policy import Policy
         from ..sinks.image import MemoryImageSink
         from ..sources.image import ImageSource
@@ -167,59 +168,47 @@ class _Worker:
             ImageSource(_THE_PICTURE, settings.source, data=upload) as source,
             MemoryImageSink(suffix) as sink,
         ):
-            self._guard.set(worker_options(settings, source.info.size_wh, settings.file.parse_side))
-            queue = ParserQueue(self._guard)
+            looks = LookPool([self._lookers])
             try:
-                OfflineRun(
+                FileRun(
                     source=source,
                     sink=sink,
                     composer=Compositor(settings.compose),
-                    parser=queue,
+                    looks=looks,
                     policy=Policy(settings.policy),
-                    tracking=settings.tracking,
                     options=settings.file,
                 ).run()
             finally:
-                queue.close()
+                looks.close()
         return sink.data
 
 
 @final
-class _Guard:
-    """The reviewed parser in this process, made anew where its options change; see `SyncParser`."""
+class _Lookers:
+    """The looker in this process, made when it is first asked; see `looks.SyncLooker`."""
 
-    def __init__(self) -> None:
-        self._options: dict[str, object] | None = None
-        self._parser: Parser | None = None
+    def __init__(self, settings: Settings) -> None:
+        self._options = settings.parser
+        self._looker: Looker | None = None
 
-    def set(self, options: dict[str, object]) -> None:
-        """Sets the options of the parses to come.
+    def look(self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int) -> Seen:
+        """Returns what one look found.
 
         Raises:
             ModelError: the weights cannot be loaded.
         """
-        from ..parsers.guarded import from_options
+        from ..parsers.embedded.looker import EmbeddedLooker
 
-        if options == self._options:
-            return
-        if self._parser is not None:
-            self._parser.close()
-        self._options, self._parser = None, None
-        self._parser = from_options(guard=options)
-        self._options = options
-
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> ParseResult:
-        """Returns the findings on one parse copy."""
-        assert self._parser is not None  # `set` comes first
-        return self._parser.parse(bgr, frame_id=frame_id, look=look)
+        if self._looker is None:
+            options = self._options
+            self._looker = EmbeddedLooker(threads=options.threads, runtime=options.runtime)
+        return self._looker.asked(kind, bgr, frame_id=frame_id)
 
     def interrupt(self) -> None:
         """Nothing to do: whoever waits kills this process."""
 
     def close(self) -> None:
-        """The parser is kept for the next picture."""
+        """The looker is kept for the next picture."""
 
 
 def _read(memory: int) -> bytes:

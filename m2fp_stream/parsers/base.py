@@ -1,19 +1,23 @@
-"""What every parser is: a BGR picture in, a `ParseResult` out, and a sealed check in between."""
+"""What every parser and looker is: a BGR picture in, findings out, a sealed check in between."""
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from types import TracebackType
-from typing import Self, final
+from typing import Self, TypeVar, assert_never, final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import M2FPStreamError, ParserError
 from m2fp_stream.core.labels import LabelSet
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import Detections, Look, LookKind, ParseResult, PartPlanes
 
-__all__ = ["Parser"]
+__all__ = ["Looker", "Parser"]
+
+
+T = TypeVar("T")
 
 
 class Parser(ABC):
@@ -84,6 +88,83 @@ class Parser(ABC):
 
     def _close(self) -> None:  # noqa: B027  (most parsers hold nothing)
         """Releases resources; called once."""
+
+
+class Looker(ABC):
+    """Answers the three kinds of look (`core.records.LookKind`), each on a picture of its own.
+
+    Same picture, same answer: a looker remembers nothing. Subclasses implement `_faces`, `_people`
+    and `_parts`. One thread at a time may use it.
+
+    Attributes:
+        name: what messages call it.
+    """
+
+    name: str
+
+    @final
+    def faces(self, bgr: NDArray[np.uint8], *, frame_id: int = 0) -> Detections:
+        """Returns the faces in the picture.
+
+        Args:
+            bgr: (h, w, 3) uint8, colour order BGR; read only, never kept.
+            frame_id: passed on to the result.
+
+        Raises:
+            ParserError: the picture is not as above, or the looker failed; it may be used again.
+        """
+        return self._asked(self._faces, bgr, frame_id)
+
+    @final
+    def people(self, bgr: NDArray[np.uint8], *, frame_id: int = 0) -> Detections:
+        """Returns the people in the picture, whole bodies; see `faces`."""
+        return self._asked(self._people, bgr, frame_id)
+
+    @final
+    def parts(self, bgr: NDArray[np.uint8], *, frame_id: int = 0) -> PartPlanes:
+        """Returns which pixel of a crop is which part of a person; see `faces`."""
+        return self._asked(self._parts, bgr, frame_id)
+
+    @final
+    def asked(
+        self, kind: LookKind, bgr: NDArray[np.uint8], *, frame_id: int = 0
+    ) -> Detections | PartPlanes:
+        """Returns what a look of `kind` finds; see `faces`."""
+        match kind:
+            case LookKind.FACES:
+                return self.faces(bgr, frame_id=frame_id)
+            case LookKind.PEOPLE:
+                return self.people(bgr, frame_id=frame_id)
+            case LookKind.PARTS:
+                return self.parts(bgr, frame_id=frame_id)
+            case _:
+                assert_never(kind)
+
+    def _asked(
+        self, look: Callable[[NDArray[np.uint8], int], T], bgr: NDArray[np.uint8], frame_id: int
+    ) -> T:
+        _check(bgr, self.name)
+        try:
+            return look(bgr, frame_id)
+        except M2FPStreamError:
+            raise
+        except Exception as error:
+            raise ParserError(
+                f"looker {self.name} failed on frame {frame_id} ({bgr.shape[1]}x{bgr.shape[0]}): "
+                f"{type(error).__name__}"  # its text is not ours: it could quote data
+            ) from None
+
+    @abstractmethod
+    def _faces(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        """Does the work; `bgr` was checked. Any exception becomes a `ParserError`."""
+
+    @abstractmethod
+    def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        """The same."""
+
+    @abstractmethod
+    def _parts(self, bgr: NDArray[np.uint8], frame_id: int) -> PartPlanes:
+        """The same; `bgr` has the size that the network takes."""
 
 
 def _check(bgr: object, name: str) -> None:

@@ -14,9 +14,15 @@ import os
 import signal
 import socket
 import sys
-from typing import Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..privacy.hardening import harden
+
+if TYPE_CHECKING:  # heavy imports come after hardening
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from ..parsers.base import Looker, Parser
 
 __all__ = ["main"]
 
@@ -33,7 +39,7 @@ def main(arguments: list[str]) -> int:
     import numpy as np
 
     from ..core.errors import M2FPStreamError
-    from ..core.records import Look
+    from ..parsers.base import Looker
     from . import wire
 
     spec = json.loads(arguments[2])
@@ -55,16 +61,17 @@ def main(arguments: list[str]) -> int:
             detail = str(error) if isinstance(error, M2FPStreamError) else type(error).__name__
             say({"ready": False, "error": detail[:1000]})
             return 4
-        say({"ready": True, "labels": wire.write_label_set(parser.labels)})
+        if isinstance(parser, Looker):
+            say({"ready": True})
+        else:
+            say({"ready": True, "labels": wire.write_label_set(parser.labels)})
         while request := channel.recv(wire.MESSAGE_BYTES):
             asked = json.loads(request)
             picture = wire.input_view(memory, asked["height"], asked["width"])
             copy = picture.copy()
             picture.fill(0)
             try:
-                look = Look(asked["look"])
-                result = parser.parse(copy, frame_id=asked["frame_id"], look=look)
-                answer = {"ok": True, **wire.write_result(memory, result)}
+                answer = {"ok": True, **_answer(parser, copy, asked, memory)}
             except Exception as error:
                 # Only our own messages may pass: a foreign one could quote data.
                 detail = str(error) if isinstance(error, M2FPStreamError) else type(error).__name__
@@ -73,6 +80,24 @@ def main(arguments: list[str]) -> int:
                 copy.fill(np.uint8(0))
             say(answer)
     return 0
+
+
+def _answer(
+    parser: Parser | Looker, copy: NDArray[np.uint8], asked: dict[str, Any], memory: memoryview
+) -> dict[str, object]:
+    """Returns the answer to one request; its arrays are in `memory`."""
+    from ..core.records import Look, LookKind, PartPlanes
+    from ..parsers.base import Looker
+    from . import wire
+
+    frame_id = int(asked["frame_id"])
+    if not isinstance(parser, Looker):
+        result = parser.parse(copy, frame_id=frame_id, look=Look(asked["look"]))
+        return wire.write_result(memory, result)
+    seen = parser.asked(LookKind(asked["kind"]), copy, frame_id=frame_id)
+    if isinstance(seen, PartPlanes):
+        return wire.write_planes(memory, seen)
+    return wire.write_detections(memory, seen)
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.labels import Label, LabelSet
-from ..core.records import ParseResult
+from ..core.records import Detections, LookKind, ParseResult, PartPlanes
 
 __all__ = [
     "INPUT_BYTES",
@@ -24,9 +24,13 @@ __all__ = [
     "MESSAGE_BYTES",
     "TOTAL_BYTES",
     "input_view",
+    "read_detections",
     "read_label_set",
+    "read_planes",
     "read_result",
+    "write_detections",
     "write_label_set",
+    "write_planes",
     "write_result",
 ]
 
@@ -134,3 +138,65 @@ def read_result(memory: memoryview, message: Message, labels: LabelSet) -> Parse
         thorough=message["thorough"] is True,
         doubts=tuple(str(doubt) for doubt in doubts),
     )
+
+
+_MOST_DETECTIONS: Final = 2000
+_COLUMNS: Final = 6
+
+
+def _table(memory: memoryview, count: int) -> NDArray[np.float32]:
+    if not 0 <= count <= _MOST_DETECTIONS:
+        raise ValueError(f"{count} detections do not fit")
+    size = count * _COLUMNS
+    return np.frombuffer(memory, np.float32, size, INPUT_BYTES).reshape(count, _COLUMNS)
+
+
+def write_detections(memory: memoryview, found: Detections) -> Message:
+    """Writes the arrays of `found` into `memory`; returns the message that describes them."""
+    table = _table(memory, len(found.scores))
+    table[:, :4], table[:, 4], table[:, 5] = found.xyxy, found.scores, found.rolls
+    return {"frame_id": found.frame_id, "kind": found.kind, "count": len(found.scores)}
+
+
+def read_detections(memory: memoryview, message: Message) -> Detections:
+    """Returns a copy of what `write_detections` wrote.
+
+    Raises:
+        ValueError, TypeError, KeyError: message or arrays are not of that form.
+    """
+    frame_id, count = message["frame_id"], message["count"]
+    if not (isinstance(frame_id, int) and isinstance(count, int)):
+        raise TypeError("frame id and count are integers")
+    table = _table(memory, count).copy()
+    return Detections(
+        frame_id=frame_id,
+        kind=LookKind(str(message["kind"])),
+        xyxy=np.ascontiguousarray(table[:, :4]),
+        scores=np.ascontiguousarray(table[:, 4]),
+        rolls=np.ascontiguousarray(table[:, 5]),
+    )
+
+
+def write_planes(memory: memoryview, found: PartPlanes) -> Message:
+    """Writes the planes of `found` into `memory`; returns the message that describes them."""
+    count, height, width = found.planes.shape
+    _planes(memory, count, height, width)[...] = found.planes
+    return {"frame_id": found.frame_id, "count": count, "height": height, "width": width}
+
+
+def read_planes(memory: memoryview, message: Message) -> PartPlanes:
+    """Returns a copy of what `write_planes` wrote.
+
+    Raises:
+        ValueError, TypeError, KeyError: message or planes are not of that form.
+    """
+    frame_id, count = message["frame_id"], message["count"]
+    height, width = message["height"], message["width"]
+    if not (
+        isinstance(frame_id, int)
+        and isinstance(count, int)
+        and isinstance(height, int)
+        and isinstance(width, int)
+    ):
+        raise TypeError("frame id, count and sizes are integers")
+    return PartPlanes(frame_id=frame_id, planes=_planes(memory, count, height, width).copy())

@@ -26,7 +26,7 @@ from ..core.labels import LabelSet
 from ..core.records import Look, ParseResult
 from . import wire
 
-__all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerSpec"]
+__all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerProcess", "WorkerSpec"]
 
 _log = logging.getLogger(__name__)
 
@@ -40,7 +40,8 @@ class WorkerSpec:
     """Which parser a worker runs.
 
     Attributes:
-        parser: ``module:factory``; the factory returns a `parsers.base.Parser`.
+        parser: ``module:factory``; the factory returns a `parsers.base.Parser`, or a
+            `parsers.embedded.looker.Looker` for a `looks.LookWorker`.
         options: the factory's keyword arguments, JSON values only.
         threads: threads the parser may use.
         niceness: how much its processes give way to others, 0 to 19.
@@ -74,11 +75,14 @@ class SyncParser(Protocol):
         ...
 
 
-@final
-class ParserWorker:
-    """One parser process, started on first use and again after it failed.
+class WorkerProcess:
+    """One process that answers, started on first use and again after it failed.
 
-    Not thread-safe: one thread at a time (see `ParserQueue`).
+    Not thread-safe: one thread at a time. What it is asked, and how its answers are checked, is its
+    subclasses'.
+
+    Attributes:
+        starts: how often it was started.
     """
 
     def __init__(self, spec: WorkerSpec) -> None:
@@ -86,61 +90,12 @@ class ParserWorker:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._memory: mmap.mmap | None = None
-        self._labels: LabelSet | None = None
         self.starts = 0
 
     @property
     def pid(self) -> int | None:
         """Process id, or None where none runs."""
         return None if self._process is None else self._process.pid
-
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> ParseResult:
-        """Returns the worker's findings on `bgr`, an (h, w, 3) uint8 picture.
-
-        Its sides are at most `wire.MAX_INPUT_SIDE`.
-
-        Raises:
-            ParserError: it raised, died, hung or answered nonsense. After the last three it has
-                been killed; the next call starts a new one.
-            ModelError: the weights cannot be loaded; trying again will not help.
-        """
-        if self._process is None:
-            self._start()
-        assert self._channel is not None  # _start() made both
-        assert self._memory is not None
-        assert self._labels is not None
-        height, width = bgr.shape[:2]
-        memory = memoryview(self._memory)
-        picture = wire.input_view(memory, height, width)
-        picture[...] = bgr
-        try:
-            request = {"frame_id": frame_id, "height": height, "width": width, "look": look}
-            self._channel.send(json.dumps(request).encode())
-            answer = self._receive(self._spec.deadline_s)
-            if answer.get("ok") is not True:
-                raise ParserError(f"the parser failed on frame {frame_id}: {answer.get('error')}")
-            try:
-                result = wire.read_result(memory, answer, self._labels)
-            except (ValueError, TypeError, KeyError) as error:
-                self.kill()
-                raise ParserError(f"the parser answered nonsense: {error}") from None
-        except OSError:
-            self.kill()
-            raise ParserError("the parser process died; a new one will be started") from None
-        finally:
-            picture.fill(0)
-        if result.frame_id != frame_id:
-            self.kill()
-            raise ParserError(f"asked about frame {frame_id}, got an answer for {result.frame_id}")
-        if not _is_map_of(result.label_map.shape, (height, width)):
-            self.kill()
-            raise ParserError(
-                f"asked about a {width}x{height} picture, got a map of "
-                f"{result.label_map.shape[1]}x{result.label_map.shape[0]}"
-            )
-        return result
 
     def interrupt(self) -> None:
         """Kills the process but leaves the clean-up to the thread that waits for it."""
@@ -172,11 +127,36 @@ class ParserWorker:
         if hello.get("ready") is not True:
             self.kill()
             raise ModelError(f"the parser cannot start: {hello.get('error')}")
+        self._greet(hello)
+
+    def _greet(self, hello: wire.Message) -> None:
+        """Takes what the child said of itself when it was ready."""
+
+    def _ask(self, request: wire.Message) -> wire.Message:
+        """Sends `request` and returns the answer, which says that it went well.
+
+        Raises:
+            ParserError: it raised, died, hung or answered nonsense.
+        """
+        assert self._channel is not None  # callers hold a started worker
         try:
-            self._labels = wire.read_label_set(hello["labels"])
-        except (ValueError, TypeError, KeyError) as error:
+            self._channel.send(json.dumps(request).encode())
+        except OSError:
             self.kill()
-            raise ParserError(f"the parser's label set is nonsense: {error}") from None
+            raise ParserError("the parser process died; a new one will be started") from None
+        answer = self._receive(self._spec.deadline_s)
+        if answer.get("ok") is not True:
+            raise ParserError(
+                f"the parser failed on frame {request['frame_id']}: {answer.get('error')}"
+            )
+        return answer
+
+    def _picture(self, height: int, width: int) -> NDArray[np.uint8]:
+        """Returns where a picture of that size is laid for the child; starts it where none runs."""
+        if self._process is None:
+            self._start()
+        assert self._memory is not None  # _start() made it
+        return wire.input_view(memoryview(self._memory), height, width)
 
     def _launch(self) -> None:
         spec = {
@@ -224,6 +204,61 @@ class ParserWorker:
             self.kill()
             raise ParserError("the parser process died; a new one will be started")
         return message
+
+
+@final
+class ParserWorker(WorkerProcess):
+    """One parser process (see `ParserQueue`)."""
+
+    def __init__(self, spec: WorkerSpec) -> None:
+        super().__init__(spec)
+        self._labels: LabelSet | None = None
+
+    def _greet(self, hello: wire.Message) -> None:
+        try:
+            self._labels = wire.read_label_set(hello["labels"])
+        except (ValueError, TypeError, KeyError) as error:
+            self.kill()
+            raise ParserError(f"the parser's label set is nonsense: {error}") from None
+
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
+    ) -> ParseResult:
+        """Returns the worker's findings on `bgr`, an (h, w, 3) uint8 picture.
+
+        Its sides are at most `wire.MAX_INPUT_SIDE`.
+
+        Raises:
+            ParserError: it raised, died, hung or answered nonsense. After the last three it has
+                been killed; the next call starts a new one.
+            ModelError: the weights cannot be loaded; trying again will not help.
+        """
+        height, width = bgr.shape[:2]
+        picture = self._picture(height, width)
+        assert self._memory is not None  # it was started
+        assert self._labels is not None
+        memory = memoryview(self._memory)
+        picture[...] = bgr
+        try:
+            request = {"frame_id": frame_id, "height": height, "width": width, "look": look}
+            answer = self._ask(request)
+            try:
+                result = wire.read_result(memory, answer, self._labels)
+            except (ValueError, TypeError, KeyError) as error:
+                self.kill()
+                raise ParserError(f"the parser answered nonsense: {error}") from None
+        finally:
+            picture.fill(0)
+        if result.frame_id != frame_id:
+            self.kill()
+            raise ParserError(f"asked about frame {frame_id}, got an answer for {result.frame_id}")
+        if not _is_map_of(result.label_map.shape, (height, width)):
+            self.kill()
+            raise ParserError(
+                f"asked about a {width}x{height} picture, got a map of "
+                f"{result.label_map.shape[1]}x{result.label_map.shape[0]}"
+            )
+        return result
 
 
 def _is_map_of(shape: tuple[int, ...], picture: tuple[int, int]) -> bool:

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.config import load_settings
 from m2fp_stream.core.raw import RawFrame
-from scripts.bench.leak_run import Direct, run_pipeline
+from scripts.bench.leak_run import Looks, run_pipeline
 from scripts.bench.metrics import HIDES, Cover
 from scripts.bench.scenes import Truth
 
@@ -172,13 +172,13 @@ def main() -> None:
     cv2.setNumThreads(1)
     hide = HIDES[arguments.hide]
     settings = load_settings(overrides=hide.options)
-    direct = Direct(settings.parser)
+    looker = Looks()
     first, last = (int(text) if text else None for text in arguments.frames.split(":"))
     arguments.out.mkdir(parents=True, exist_ok=True)
     for file in arguments.clips:
         clip = Clip(file, first or 0, last)
         watch = Watch()
-        _, looks = run_pipeline(clip, settings, direct, hide=hide, watch=watch.see, rate=clip.rate)
+        _, looks = run_pipeline(clip, settings, looker, hide=hide, watch=watch.see, rate=clip.rate)
         regular = [watch.thumbs[k] for k in sorted(watch.thumbs) if k % arguments.every == 0]
         events = [watch.thumbs[k] for k in watch.events()]
         sheets = write_sheets(arguments.out, f"{file.stem}-every", regular)

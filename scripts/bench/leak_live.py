@@ -10,26 +10,52 @@ from unittest import mock
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from m2fp_stream.config import Settings
 from m2fp_stream.core.labels import Label
 from m2fp_stream.core.plan import Parsed, Why
-from m2fp_stream.core.records import Look
+from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.parsers.embedded.options import EmbeddedOptions
+from m2fp_stream.parsers.guarded import from_options
 from m2fp_stream.pipeline.follow import Follower
 from m2fp_stream.pipeline.follow import Verdict as LiveVerdict
 from m2fp_stream.pipeline.present import Ages, FrameStates
 from m2fp_stream.policy import Policy
 from m2fp_stream.tracking.flow import Analyser, Small, small_size
 from m2fp_stream.tracking.motion_guard import Guard
+from m2fp_stream.tracking.options import TrackingOptions
 from m2fp_stream.tracking.propagate import Tracker
-from scripts.bench.leak_run import Direct, Judge, cover_of, raw_frame
+from scripts.bench.leak_run import Judge, cover_of, raw_frame
 from scripts.bench.metrics import HIDES, Hide, Scorer, Verdict
-from scripts.bench.scenes import RATE, Truth
+from scripts.bench.scenes import RATE, SIZE_WH, Truth
 
 __all__ = ["run_alone", "run_live", "without_guard"]
 
 WARM_UP_FRAMES: Final = 15
 """Of the first picture, before a live scene begins: a camera runs before anybody comes."""
+
+
+class Direct:
+    """The embedded parser in this process, as a queue wants it."""
+
+    def __init__(self, options: EmbeddedOptions) -> None:
+        # As in a file run, where the parser draws at the size at which people are tracked.
+        small = max(small_size(SIZE_WH, TrackingOptions().area))
+        chosen = options.model_copy(update={"map_size": small})
+        self._parser = from_options(guard=chosen.model_dump(mode="json"))
+
+    def parse(
+        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
+    ) -> ParseResult:
+        """Returns the findings on `bgr`, which is frame `frame_id` of the scene at hand."""
+        return self._parser.parse(bgr, frame_id=frame_id, look=look)
+
+    def interrupt(self) -> None:
+        """Nothing runs for long."""
+
+    def close(self) -> None:
+        """The parser is kept for the next mode."""
 
 
 @contextlib.contextmanager

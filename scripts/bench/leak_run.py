@@ -15,17 +15,14 @@ from m2fp_stream.compositor.effects import find_regions
 from m2fp_stream.config import Settings
 from m2fp_stream.core.plan import CoverPlan, CoverState, Unknown
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import Detections, LookKind, PartPlanes
 from m2fp_stream.core.safe import SafeFrame
-from m2fp_stream.parsers.embedded.options import EmbeddedOptions
-from m2fp_stream.parsers.guarded import from_options
-from m2fp_stream.pipeline.offline import OfflineRun
-from m2fp_stream.pipeline.workers import ParserQueue
+from m2fp_stream.parsers.embedded.looker import EmbeddedLooker
+from m2fp_stream.pipeline.files.run import FileRun
+from m2fp_stream.pipeline.looks import LookPool
 from m2fp_stream.policy import Policy
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
-from m2fp_stream.tracking.flow import small_size
-from m2fp_stream.tracking.options import TrackingOptions
 from scripts.bench.metrics import (
     EXPOSED_SHARE,
     HIDES,
@@ -36,7 +33,7 @@ from scripts.bench.metrics import (
     Scorer,
     Verdict,
 )
-from scripts.bench.scenes import RATE, SIZE_WH, Truth
+from scripts.bench.scenes import RATE, Truth
 
 Watcher = Callable[[RawFrame, Cover], None]
 
@@ -161,32 +158,29 @@ def _tint(view: NDArray[np.uint8], where: Bool, bgr: tuple[int, int, int]) -> No
     view[where] = (view[where] // 2 + np.asarray(bgr) // 2).astype(np.uint8)
 
 
-class Direct:
-    """The embedded parser in this process, as a queue wants it."""
+class Looks:
+    """The embedded looker in this process, as a pool wants it."""
 
-    def __init__(self, options: EmbeddedOptions) -> None:
-        # As in a file run, where the parser draws at the size at which people are tracked.
-        small = max(small_size(SIZE_WH, TrackingOptions().area))
-        chosen = options.model_copy(update={"map_size": small})
-        self._parser = from_options(guard=chosen.model_dump(mode="json"))
+    def __init__(self) -> None:
+        self._looker = EmbeddedLooker()
 
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> ParseResult:
-        """Returns the findings on `bgr`, which is frame `frame_id` of the scene at hand."""
-        return self._parser.parse(bgr, frame_id=frame_id, look=look)
+    def look(
+        self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int
+    ) -> Detections | PartPlanes:
+        """Returns what one look found."""
+        return self._looker.asked(kind, bgr, frame_id=frame_id)
 
     def interrupt(self) -> None:
         """Nothing runs for long."""
 
     def close(self) -> None:
-        """The parser is kept for the next mode."""
+        """The looker is kept for the next scene."""
 
 
 def run_pipeline(
     truths: Sequence[Truth],
     settings: Settings,
-    parser: Direct,
+    looker: Looks,
     *,
     hide: Hide = HIDES["head"],
     look: Path | None = None,
@@ -198,17 +192,18 @@ def run_pipeline(
     The one place of the benchmark that knows how files are processed.
     """
     judged = Judge(truths, settings, hide=hide, look=look, watch=watch)
-    queue = ParserQueue(parser)
+    pool = LookPool([looker])
+    high = settings.file.quality == "high"
     try:
-        outcome = OfflineRun(
+        outcome = FileRun(
             source=Frames(truths, rate),
             sink=Nowhere(),
             composer=judged,
-            parser=queue,
+            looks=pool,
             policy=Policy(settings.policy),
-            tracking=settings.tracking,
             options=settings.file,
+            again=Frames(truths, rate) if high else None,
         ).run()
     finally:
-        queue.close()
-    return judged.verdicts, {"parses": outcome.parses}
+        pool.close()
+    return judged.verdicts, dict(outcome.looks)

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from m2fp_stream.config import load_settings
-from scripts.bench.leak_run import Direct, run_pipeline
+from scripts.bench.leak_run import Looks, run_pipeline
 from scripts.bench.metrics import Cover
 from scripts.bench.peers import before, cached, covers
 from scripts.bench.scenes import Truth
@@ -86,7 +86,7 @@ def test_every_frame_of_the_file_pipeline_is_judged_once_and_looks_are_counted()
     verdicts, looks = run_pipeline(
         frames(3, 6),
         settings,
-        Direct(settings.parser),
+        Looks(),
         watch=lambda raw, cover: watched.append((raw.frame_id, cover)),
     )
     assert [verdict.frame_id for verdict in verdicts] == list(range(6))

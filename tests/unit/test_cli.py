@@ -152,7 +152,7 @@ def one_error(capsys: Capture) -> str:
         ("anonymize a.mp4 --end nan", "--end: expected seconds"),
         ("anonymize a.mp4 --end abc", "--end: expected seconds"),
         ("anonymize a.mp4 --end a:00", "--end: expected seconds"),
-        ("anonymize a.mp4 --quality high", "--quality: invalid choice: 'high'"),
+        ("anonymize a.mp4 --quality best", "--quality: expected 'standard' or 'high'"),
         ("anonymize a.mp4 --audio keep", "--audio: invalid choice: 'keep'"),
         ("anonymize a.mp4 --parser m3fp", "--parser: expected embedded or m2fp, got 'm3fp'"),
         ("anonymize a.mp4 --parser m2fp --tiles 9", "--tiles: expected less than or equal to 8"),

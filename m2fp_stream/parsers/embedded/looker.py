@@ -1,0 +1,160 @@
+"""The embedded looker: YuNet for faces, EfficientDet-Lite0 for people, our network for parts."""
+
+from __future__ import annotations
+
+import math
+from typing import Final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from m2fp_stream.core.labels import Label
+from m2fp_stream.core.records import Detections, LookKind, PartPlanes
+from m2fp_stream.parsers.base import Looker
+
+from .boxes import Box
+from .classes import LABEL_OF, PartClass
+from .crops import cut
+from .efficientdet import EfficientDetPerson
+from .parts import CENTRE, STRIDE, network_shape
+from .runtime import open_network
+from .yunet import YuNet
+
+__all__ = ["PART_LABELS", "EmbeddedLooker", "crop_for_parts", "from_options"]
+
+PEOPLE_SIZES: Final = ((384, 1.0), (640, 0.45), (1280, 0.22))
+"""Long sides at which people are looked for, up to that of the copy, and the share of the picture
+up to which a box counts there: larger bodies are cut at large sizes (the network knows 320)."""
+DARK_LEVEL: Final = 70.0
+LIGHT_LEVEL: Final = 110.0
+MOST_GAIN: Final = 5.0
+"""A picture of a mean level below the first is multiplied to the second, by so much at most: the
+networks were trained on daylight."""
+SAME_PERSON: Final = 0.7
+"""Share of a small box in a larger one from which both sizes found the same person: at larger sizes
+the upper half of somebody may be taken for a person."""
+WEAKEST: Final = 0.15
+"""Scores below are not reported. What is weak may become somebody by what else is seen."""
+
+PART_LABELS: Final[tuple[Label, ...]] = tuple(LABEL_OF[part] for part in PartClass)
+"""The label of each plane of `PartPlanes`."""
+
+
+class EmbeddedLooker(Looker):
+    """Looks with small networks that ship with the package.
+
+    Args:
+        threads: of each network.
+        runtime: library that runs them; None takes the measured choice.
+
+    Raises:
+        ModelError: weights are missing or changed, or the runtime is not installed.
+    """
+
+    name = "embedded"
+
+    def __init__(self, *, threads: int = 1, runtime: str | None = None) -> None:
+        self._yunet = YuNet(size=640, threshold=WEAKEST, threads=threads, runtime=runtime)
+        self._people_at = EfficientDetPerson(
+            size=384, threshold=WEAKEST, threads=threads, runtime=runtime
+        )
+        self._network = open_network("parts", threads=threads, runtime=runtime)
+
+    def _faces(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        found = self._yunet.at(max(bgr.shape[:2]))(lightened(bgr))
+        rolls = [math.radians(face.roll_deg) for face in found]
+        return _detections(frame_id, LookKind.FACES, [face.box for face in found], rolls)
+
+    def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        bgr = lightened(bgr)
+        side = max(bgr.shape[:2])
+        found: list[Box] = []
+        for size, largest in PEOPLE_SIZES:
+            for box in self._people_at.at(min(size, side))(bgr):
+                small = max(box.width, box.height) <= largest * side
+                if small and all(_overlap(_row(box), _row(other)) < SAME_PERSON for other in found):
+                    found.append(box)
+            if size >= side:
+                break
+        return _detections(frame_id, LookKind.PEOPLE, found, [0.0] * len(found))
+
+    def _parts(self, bgr: NDArray[np.uint8], frame_id: int) -> PartPlanes:
+        # Trained on RGB -1..1.
+        bgr = lightened(bgr)
+        blob = cv2.dnn.blobFromImage(bgr, 1 / CENTRE, mean=(CENTRE, CENTRE, CENTRE), swapRB=True)
+        (chances,) = self._network.run(np.ascontiguousarray(blob, np.float32))
+        planes = np.rint(chances[0] * 255).astype(np.uint8)
+        return PartPlanes(frame_id=frame_id, planes=planes)
+
+
+def crop_for_parts(
+    bgr: NDArray[np.uint8], region: tuple[float, float, float, float], most_pixels: int
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Returns the crop that the part network gets of a region, and where its planes lie.
+
+    Args:
+        bgr: (H, W, 3) uint8 frame at full size.
+        region: x1, y1, x2, y2 in its pixels; may leave it (black there, as in training).
+        most_pixels: of the crop; fewer where the frame has no more to see.
+
+    Returns:
+        The (h, w, 3) uint8 crop, and the (2, 3) float64 map from pixel positions of the planes
+        (half the crop's size) to those of the frame.
+    """
+    x1, y1, x2, y2 = region
+    box = Box(x1, y1, x2, y2, 1.0)
+    height, width = network_shape(box, min(float(most_pixels), box.width * box.height))
+    scale = min(height / max(box.height, 1.0), width / max(box.width, 1.0))
+    crop = cut(bgr, box.center, scale, (height, width))
+    step = STRIDE / scale
+    x, y = box.center
+    # Pixel centres: crop position p (continuous) lies at centre + (p - size / 2) / scale.
+    matrix = np.array(
+        [
+            [step, 0.0, x - width / 2 / scale + 0.5 * step - 0.5],
+            [0.0, step, y - height / 2 / scale + 0.5 * step - 0.5],
+        ]
+    )
+    return crop, matrix
+
+
+def lightened(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns a dark picture with its levels multiplied, any other as it is."""
+    level = float(cv2.mean(bgr[::4, ::4])[1])
+    if level >= DARK_LEVEL:
+        return bgr
+    gain = min(MOST_GAIN, LIGHT_LEVEL / max(level, 1.0))
+    return np.asarray(cv2.convertScaleAbs(bgr, alpha=gain), np.uint8)
+
+
+def from_options(*, threads: int = 1, runtime: str | None = None) -> EmbeddedLooker:
+    """Makes the looker from JSON values; what a looker process calls.
+
+    Raises:
+        ModelError: the weights are missing or changed.
+    """
+    return EmbeddedLooker(threads=threads, runtime=runtime)
+
+
+def _row(box: Box) -> tuple[float, float, float, float]:
+    return box.x1, box.y1, box.x2, box.y2
+
+
+def _overlap(a: tuple[float, float, float, float], b: tuple[float, float, float, float]) -> float:
+    """Returns the share of the smaller box that lies in the other, 0..1."""
+    width, height = min(a[2], b[2]) - max(a[0], b[0]), min(a[3], b[3]) - max(a[1], b[1])
+    if width <= 0 or height <= 0:
+        return 0.0
+    areas = (a[2] - a[0]) * (a[3] - a[1]), (b[2] - b[0]) * (b[3] - b[1])
+    return width * height / max(1e-6, min(areas))
+
+
+def _detections(frame_id: int, kind: LookKind, boxes: list[Box], rolls: list[float]) -> Detections:
+    return Detections(
+        frame_id=frame_id,
+        kind=kind,
+        xyxy=np.array([_row(box) for box in boxes], np.float32).reshape(-1, 4),
+        scores=np.array([box.confidence for box in boxes], np.float32),
+        rolls=np.array(rolls, np.float32),
+    )

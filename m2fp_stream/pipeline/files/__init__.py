@@ -1,0 +1,1 @@
+"""Recorded files: a reader, a pure solver and the run that joins them."""

@@ -1,0 +1,160 @@
+"""Reads a source, measures motion and orders the look for faces at every frame."""
+
+from __future__ import annotations
+
+import logging
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final, final
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.plan import Why
+from ...core.raw import RawFrame
+from ...core.records import LookKind, ParseResult
+from ...core.timing import seconds
+from ...sources.base import Source
+from ...tracking.motion import Motion, MotionFinder, SmallGrey
+from ..looks import LookPool, Seen
+
+__all__ = ["Item", "Reader", "face_size", "look_copy", "shrunk"]
+
+_log = logging.getLogger(__name__)
+
+HALVED: Final = 2
+"""A picture is looked at at half its size, or at the configured size where that is larger: the cost
+of a look then stays in proportion to that of decoding."""
+
+
+def face_size(size_wh: tuple[int, int], look_side: int) -> tuple[int, int]:
+    """Returns (width, height) at which faces are looked for in a picture of `size_wh`."""
+    return shrunk(size_wh, max(look_side, max(size_wh) // HALVED))
+
+
+def shrunk(size_wh: tuple[int, int], side: int) -> tuple[int, int]:
+    """Returns `size_wh` with a long side of `side`; never enlarged."""
+    scale = min(1.0, side / max(size_wh))
+    return max(1, round(size_wh[0] * scale)), max(1, round(size_wh[1] * scale))
+
+
+def look_copy(frame: RawFrame, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """Returns a copy of `frame` at `size_wh`; whoever looks at it zeroes it."""
+    with frame.analysis() as bgr:
+        if (bgr.shape[1], bgr.shape[0]) == size_wh:
+            return bgr.copy()
+        return np.asarray(cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+
+
+@final
+@dataclass(slots=True, eq=False)
+class Item:
+    """One frame on its way through a run.
+
+    Attributes:
+        frame: raw; whoever holds the item releases it.
+        time_s: its time.
+        motion: against the frame before.
+        faces: the look for faces, None where the frame cannot be looked at.
+        faces_wh: (width, height) of the copy that was looked at.
+        people: the look for people, where one was made.
+        people_wh: the same of that copy.
+        fine: the look of a second parser, where one was made.
+        digest: of the small copy, to know the frame again.
+        unknown: why nothing is known about it, where that is so.
+    """
+
+    frame: RawFrame
+    time_s: float
+    motion: Motion
+    faces: Future[Seen] | None = None
+    faces_wh: tuple[int, int] = (1, 1)
+    people: Future[Seen] | None = None
+    people_wh: tuple[int, int] = (1, 1)
+    fine: Future[ParseResult] | None = None
+    digest: int = 0
+    unknown: Why | None = None
+
+    @property
+    def number(self) -> int:
+        """The frame's id."""
+        return self.frame.frame_id
+
+    def drop(self) -> None:
+        """Lets go of everything."""
+        for future in (self.faces, self.people, self.fine):
+            if future is not None:
+                future.cancel()
+        if not self.frame.released:
+            self.frame.release()
+
+
+@final
+class Reader:
+    """Yields the frames of a source as items, in order; one thread.
+
+    Attributes:
+        last_duration: ticks the last frame is shown for, where the source says so.
+    """
+
+    def __init__(self, source: Source, looks: LookPool, look_side: int) -> None:
+        self._source = source
+        self._looks = looks
+        self._look_side = look_side
+        self._finder = MotionFinder()
+        self.last_duration: int | None = None
+
+    def items(self) -> Iterator[Item]:
+        """Yields every frame; the caller drops each item."""
+        before: SmallGrey | None = None
+        fresh = True  # the next frame starts a shot whatever it shows
+        size_wh = self._source.info.size_wh
+        try:
+            for captured in self._source.frames():
+                self.last_duration = captured.duration
+                frame = captured.frame
+                if captured.restart or fresh or frame.size_wh != size_wh:
+                    self._finder.restart()
+                size_wh = frame.size_wh
+                small, unknown = None, None
+                try:
+                    with frame.analysis() as bgr:
+                        small = SmallGrey.of(bgr)
+                    motion = self._finder.feed(small)
+                except Exception as error:  # a plain bug must not pass for "nobody"
+                    _log.warning("frame %d: no motion: %s", frame.frame_id, type(error).__name__)
+                    unknown = Why.TRACKING_FAILED
+                    self._finder.restart()
+                if before is not None:
+                    before.wipe()
+                before = small
+                if unknown is not None:
+                    motion = Motion(True, None, np.zeros((1, 1), np.uint8), 1.0)
+                elif small is not None and small.uniform:
+                    unknown = Why.UNIFORM
+                    motion = Motion(True, None, motion.moved, motion.scale)
+                fresh = unknown is not None
+                item = Item(
+                    frame,
+                    seconds(frame.pts, frame.time_base),
+                    motion,
+                    unknown=unknown,
+                    digest=0 if small is None else zlib.crc32(small.grey.data),
+                )
+                if unknown is None:
+                    try:
+                        item.faces_wh = face_size(size_wh, self._look_side)
+                        copy = look_copy(frame, item.faces_wh)
+                        item.faces = self._looks.submit(
+                            copy, LookKind.FACES, frame_id=frame.frame_id
+                        )
+                    except BaseException:
+                        item.drop()
+                        raise
+                yield item
+        finally:
+            if before is not None:
+                before.wipe()

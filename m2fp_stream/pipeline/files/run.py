@@ -1,0 +1,531 @@
+"""Anonymises a recorded source: every frame, in order, covered from both sides of time.
+
+Three threads, and the looks in processes of their own; every decision depends on pixels and options
+only, never on which of them was faster.
+
+    reader    decodes, measures motion, finds cuts, orders the look for faces at each frame
+    solver    (the caller's thread) orders looks for people and at parts, follows people (`solve`)
+    writer    composes and hands composed frames to the sink
+
+A frame leaves the solver once `lookbehind_s` of later frames are known, so that a person found late
+is still covered in the frames before (P5). Raw frames live in memory only, and only this long.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import zlib
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from typing import Final, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.errors import M2FPStreamError, ModelError, ParserError, SourceError
+from ...core.labels import BODY_PARTS
+from ...core.plan import CoverState, Parsed, Propagated, Unknown, Why
+from ...core.raw import RawFrame
+from ...core.records import Detections, Look, LookKind, ParseResult, PartPlanes
+from ...core.safe import SafeFrame
+from ...parsers.embedded.looker import PART_LABELS, crop_for_parts
+from ...policy import Policy
+from ...sinks.base import Sink
+from ...sources.base import Source
+from ...tracking.heads import Rect
+from ...tracking.motion import SmallGrey
+from ...tracking.people import Body, Face
+from ...tracking.shape import PartLook
+from ..looks import LookPool, Seen
+from ..slot import BoundedQueue, Stopped
+from .fine import FineLooks, fine_looks
+from .options import FilePipelineOptions
+from .reader import Item, Reader, look_copy, shrunk
+from .solve import (
+    FAR_EVERY_S,
+    HEAD_LABELS,
+    Cover,
+    FineLook,
+    Frame,
+    Hidden,
+    PartOrder,
+    Reach,
+    Solver,
+)
+
+__all__ = ["Composer", "FileRun", "Outcome"]
+
+_log = logging.getLogger(__name__)
+
+_READ_AHEAD: Final = 8
+_WRITE_AHEAD: Final = 3
+_PEOPLE_LAG: Final = 3
+"""Frames by which following people lags behind the look for faces: looks for people go on
+meanwhile."""
+_PARTS_LAG: Final = 6
+"""The same for looks at parts."""
+_MAP_SIDE: Final = 640
+"""Long side of the map that covers are drawn on."""
+_FAR_SIDE: Final = 1280
+"""Long side at which people who are small in the picture are looked for."""
+_FAR_HIGH_S: Final = 0.3
+"""Seconds between far looks under `--quality high`."""
+_LONGEST_S: Final = 60.0
+"""What is known of a shot before it is covered, under `--quality high`: no more than that."""
+_KEPT_FRAMES: Final = 16
+"""Frames that stay for looks out of turn, where the source is read twice."""
+_HEAD_PIXELS: Final = 32_000
+_BODY_PIXELS: Final = 65_000
+"""Of the crops for parts; see `parsers.embedded.parts.CROP_PIXELS`."""
+
+
+class Composer(Protocol):
+    """The one thing that may turn a raw frame into a safe one."""
+
+    def compose(self, raw: RawFrame, state: CoverState) -> SafeFrame:
+        """Returns the composed frame; total."""
+        ...
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """Counts of one run; see `core.records.RunReport`."""
+
+    frames: int
+    looks: tuple[tuple[str, int], ...]
+    covered_fraction: float
+    unknown_frames: int
+    shortened_frames: int
+
+
+@dataclass(slots=True)
+class _Counts:
+    frames: int = 0
+    covered: float = 0.0
+    unknown: int = 0
+    shortened: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class _PartsUnderWay:
+    order: PartOrder
+    matrix: NDArray[np.float64]
+    future: Future[Seen]
+
+
+@final
+class FileRun:
+    """One run over one source. Use once: `FileRun(...).run()`."""
+
+    def __init__(
+        self,
+        *,
+        source: Source,
+        sink: Sink[SafeFrame],
+        composer: Composer,
+        looks: LookPool,
+        policy: Policy,
+        options: FilePipelineOptions,
+        fine: FineLooks | None = None,
+        again: Source | None = None,
+        on_frames: Callable[[int], None] | None = None,
+        before_finish: Callable[[Outcome], None] | None = None,
+    ) -> None:
+        """Takes what the run needs; it opens and closes none of it but the sink.
+
+        `fine` is a second parser, whose findings are added. `again` is the same source opened a
+        second time: each shot is then known whole before its first frame is covered. `on_frames`
+        gets the frames written so far, `before_finish` what was done; what either raises ends the
+        run without an output. Both are called from the thread of `run()`.
+        """
+        self._sink = sink
+        self._composer = composer
+        self._looks = looks
+        self._policy = policy
+        self._options = options
+        self._on_frames = on_frames
+        self._before_finish = before_finish
+        self._reader = Reader(source, looks, options.look_size)
+        self._size_wh = source.info.size_wh
+        width, height = self._size_wh
+        shrink = min(1.0, _MAP_SIDE / max(width, height))
+        self._fine, self._fine_s = fine, -1e9
+        self._again = None if again is None else again.frames()
+        high = options.quality == "high"
+        self._solver = Solver(
+            size_wh=self._size_wh,
+            map_wh=(max(1, round(width * shrink)), max(1, round(height * shrink))),
+            rate=float(source.info.average_rate or 25),
+            hidden=_hidden(policy),
+            people_every=1 if high else options.people_every,
+            parts_every=options.parts_every,
+            parts_a_frame=options.parts_a_frame,
+            far_every_s=_FAR_HIGH_S if high else FAR_EVERY_S,
+        )
+        self._frames_held = max(4, options.buffer_mb * 1_000_000 // (width * height * 3))
+        self._known_s = options.lookbehind_s if again is None else _LONGEST_S
+        self._read: BoundedQueue[Item] = BoundedQueue(_READ_AHEAD)
+        self._write: BoundedQueue[tuple[RawFrame, CoverState]] = BoundedQueue(_WRITE_AHEAD)
+        self._held: deque[Item] = deque()
+        self._ahead: deque[Item] = deque()
+        """Of those held, the last ones: their looks for people may be under way."""
+        self._parts: deque[_PartsUnderWay] = deque()
+        self._past: deque[tuple[int, Item, tuple[int, int], Future[Seen]]] = deque()
+        self._fed = -1
+        self._people_s = 0.0
+        self._failures = 0
+        self._counts = _Counts()
+        self._written = 0
+        self._write_error: BaseException | None = None
+
+    def run(self) -> Outcome:
+        """Processes the whole source and finishes the sink; returns what was done.
+
+        On any error, an interrupt included, the sink is aborted: no output appears.
+
+        Raises:
+            SourceError, SinkError, ParserError, ModelError, PromiseError: see `core.errors`.
+        """
+        reader = threading.Thread(target=self._read_all, name="reader", daemon=True)
+        writer = threading.Thread(target=self._write_all, name="writer", daemon=True)
+        done = False
+        try:
+            reader.start()
+            writer.start()
+            for item in self._read:
+                self._held.append(item)
+                self._take(item)
+                if self._on_frames is not None:
+                    self._on_frames(self._written)
+            self._settle()
+            self._write.finish()
+            writer.join()
+            done = self._write_error is None
+        except Stopped:
+            pass  # the writer failed; its error is raised below
+        finally:
+            self._clean_up(reader, writer, done=done)
+        if self._write_error is not None:
+            raise self._write_error
+        counts = self._counts
+        outcome = Outcome(
+            frames=counts.frames,
+            looks=tuple(sorted(self._solver.looks.items())),
+            covered_fraction=counts.covered / max(1, counts.frames),
+            unknown_frames=counts.unknown,
+            shortened_frames=counts.shortened,
+        )
+        try:
+            if self._on_frames is not None:
+                self._on_frames(self._written)
+            if self._before_finish is not None:
+                self._before_finish(outcome)
+            if self._reader.last_duration is not None:
+                self._sink.set_last_duration(self._reader.last_duration)
+            self._sink.finish()
+        except BaseException:
+            self._sink.abort()
+            raise
+        return outcome
+
+    def _clean_up(self, reader: threading.Thread, writer: threading.Thread, *, done: bool) -> None:
+        for item in self._read.stop():
+            item.drop()
+        for under_way in self._parts:
+            under_way.future.cancel()
+        for *_, future in self._past:
+            future.cancel()
+        while self._held:
+            self._held.popleft().drop()
+        if not done:
+            for frame, _ in self._write.stop():
+                frame.release()
+        if reader.ident is not None:
+            reader.join()
+        for item in self._read.stop():  # what the reader put while it was being stopped
+            item.drop()
+        if writer.ident is not None:
+            writer.join()
+        if not done:
+            self._sink.abort()
+
+    # --- reader thread ---
+
+    def _read_all(self) -> None:
+        try:
+            for item in self._reader.items():
+                try:
+                    self._read.put(item)
+                except BaseException:
+                    item.drop()
+                    raise
+            self._read.finish()
+        except Stopped:
+            pass
+        except BaseException as error:  # carried to the solver, which raises it
+            self._read.fail(error)
+
+    # --- solver: the caller's thread ---
+
+    def _take(self, item: Item) -> None:
+        """Takes the next frame; orders its look for people; follows people some frames behind."""
+        faces = self._faces(item)
+        if item.motion.cut:
+            self._settle()
+        if item.unknown is None:
+            reach = self._solver.wants_people(item.number, item.motion, faces)
+            if reach is not None:
+                item.people_wh = self._people_wh(item.frame.size_wh, reach)
+                copy = look_copy(item.frame, item.people_wh)
+                item.people = self._looks.submit(copy, LookKind.PEOPLE, frame_id=item.number)
+            self._order_fine(item)
+        self._ahead.append(item)
+        while len(self._ahead) > _PEOPLE_LAG:
+            self._follow(self._ahead.popleft())
+        self._emit_due()
+
+    def _people_wh(self, size_wh: tuple[int, int], reach: Reach) -> tuple[int, int]:
+        side = self._options.look_size if reach is Reach.NEAR else _FAR_SIDE
+        return shrunk(size_wh, side)
+
+    def _order_fine(self, item: Item) -> None:
+        if self._fine is None:
+            return
+        if item.motion.cut or item.time_s - self._fine_s >= self._fine.every_s:
+            self._fine_s = item.time_s
+            copy = look_copy(item.frame, shrunk(item.frame.size_wh, self._fine.side))
+            item.fine = self._fine.queue.submit(copy, frame_id=item.number, look=Look.ASIDE)
+
+    def _fine_looks(self, item: Item) -> list[FineLook]:
+        if item.fine is None:
+            return []
+        result = self._result(item.fine, item.number)
+        if not isinstance(result, ParseResult):
+            return []
+        return fine_looks(result, item.frame.size_wh, PART_LABELS)
+
+    def _settle(self) -> None:
+        """Brings everything that was read to its end: a cut, or the end of the source.
+
+        The frame read last, which starts the next shot, stays.
+        """
+        while self._ahead:
+            self._follow(self._ahead.popleft())
+        self._take_parts(self._fed)
+        while self._held and self._held[0].number <= self._fed:
+            self._emit(self._held.popleft())
+
+    def _follow(self, item: Item) -> None:
+        faces = self._faces(item)
+        bodies: list[Body] | None = None
+        if item.people is not None:
+            seen = self._result(item.people, item.number)
+            if isinstance(seen, Detections):
+                bodies = [
+                    Body(box, score) for box, score, _ in _boxes(seen, item.people_wh, item.frame)
+                ]
+                self._people_s = item.time_s
+            else:
+                item.unknown = item.unknown or Why.PARSER_FAILED
+        self._fed = item.number
+        far = item.people_wh != self._people_wh(item.frame.size_wh, Reach.NEAR)
+        fine = self._fine_looks(item)
+        self._solver.feed(Frame(item.number, item.motion, faces, bodies, far, fine))
+        for number in self._solver.past_orders():
+            self._order_past(number)
+        if item.unknown is None:
+            self._order_parts(item)
+        self._take_parts(item.number - _PARTS_LAG)
+        if self._again is not None:  # its pixels come again
+            old = item.number - _KEPT_FRAMES - self._held[0].number
+            if old >= 0 and not self._held[old].frame.released:
+                self._held[old].frame.release()
+
+    def _faces(self, item: Item) -> list[Face]:
+        if item.faces is None:
+            return []
+        seen = self._result(item.faces, item.number)
+        if not isinstance(seen, Detections):
+            item.unknown = item.unknown or Why.PARSER_FAILED
+            item.faces = None
+            return []
+        found = _boxes(seen, item.faces_wh, item.frame)
+        return [Face(box, score, roll) for box, score, roll in found]
+
+    def _order_past(self, number: int) -> None:
+        """Orders a look for people at a frame that was fed before, if it is still held."""
+        index = number - self._held[0].number
+        if index < 0:
+            return
+        item = self._held[index]
+        if item.unknown is not None or item.frame.released:
+            return
+        size_wh = self._people_wh(item.frame.size_wh, Reach.NEAR)
+        future = self._looks.submit(
+            look_copy(item.frame, size_wh), LookKind.PEOPLE, frame_id=number
+        )
+        self._past.append((self._fed, item, size_wh, future))
+
+    def _take_past(self, upto: int) -> None:
+        while self._past and self._past[0][0] <= upto:
+            _, item, size_wh, future = self._past.popleft()
+            seen = self._result(future, item.number)
+            if isinstance(seen, Detections):
+                found = _boxes(seen, size_wh, item.frame)
+                self._solver.take_past(item.number, [Body(box, score) for box, score, _ in found])
+
+    def _order_parts(self, item: Item) -> None:
+        for order in self._solver.part_orders():
+            with item.frame.analysis() as bgr:
+                pixels = _BODY_PIXELS if order.body else _HEAD_PIXELS
+                crop, matrix = crop_for_parts(bgr, order.region, pixels)
+            future = self._looks.submit(crop, LookKind.PARTS, frame_id=item.number)
+            self._parts.append(_PartsUnderWay(order, matrix, future))
+
+    def _take_parts(self, upto: int) -> None:
+        """Waits for the looks out of turn that were ordered up to a frame."""
+        self._take_past(upto)
+        while self._parts and self._parts[0].order.frame <= upto:
+            under_way = self._parts.popleft()
+            seen = self._result(under_way.future, under_way.order.frame)
+            if isinstance(seen, PartPlanes):
+                look = PartLook.inside(seen.planes, under_way.matrix, self._size_wh)
+                self._solver.take_parts(under_way.order, look)
+
+    def _result(
+        self, future: Future[Seen] | Future[ParseResult], number: int
+    ) -> Seen | ParseResult | None:
+        """Returns what a look found; None where it failed."""
+        try:
+            seen = future.result()
+        except ModelError:
+            raise
+        except M2FPStreamError as error:
+            self._failures += 1
+            _log.warning("frame %d: %s", number, error)
+            if self._failures >= self._options.max_failures:
+                raise ParserError(
+                    f"{self._failures} looks in a row failed, nothing was written; last: {error}"
+                ) from None
+            return None
+        self._failures = 0
+        return seen
+
+    # --- leaving the solver ---
+
+    def _emit_due(self) -> None:
+        """Emits frames that are old enough, or more than the buffer holds."""
+        newest = self._held[-1].time_s if self._held else 0.0
+        while self._held and self._held[0].number <= self._fed - _PARTS_LAG:
+            oldest = self._held[0]
+            old = newest - oldest.time_s > self._known_s
+            if not old:
+                if self._again is not None or len(self._held) <= self._frames_held:
+                    return
+                self._counts.shortened += 1
+            self._emit(self._held.popleft())
+
+    def _emit(self, item: Item) -> None:
+        counts = self._counts
+        counts.frames += 1
+        state: CoverState
+        if item.unknown is not None:
+            state = Unknown(item.unknown)
+            counts.unknown += 1
+            counts.covered += 1.0
+        else:
+            cover = self._solver.cover(item.number)
+            state = self._state(item, cover)
+            counts.covered += float(np.count_nonzero(cover.parts)) / cover.parts.size
+        if item.number % _FORGET_EVERY == 0:
+            self._solver.forget_before(item.number)
+        frame = item.frame if self._again is None else self._seen_again(item)
+        try:
+            self._write.put((frame, state))
+        except BaseException:
+            frame.release()
+            raise
+
+    def _seen_again(self, item: Item) -> RawFrame:
+        """Returns the frame of `item`, read a second time.
+
+        Raises:
+            SourceError: it is another one: the input changed meanwhile.
+        """
+        assert self._again is not None  # the caller asked
+        if not item.frame.released:
+            item.frame.release()
+        captured = next(self._again, None)
+        if captured is not None:
+            frame = captured.frame
+            with frame.analysis() as bgr:
+                small = SmallGrey.of(bgr)
+            digest = zlib.crc32(small.grey.data)
+            small.wipe()
+            if (frame.pts, frame.size_wh) == (item.frame.pts, item.frame.size_wh) and (
+                digest == item.digest
+            ):
+                return frame
+            frame.release()
+        raise SourceError(
+            f"the input changed while it was read for the second time (frame {item.number}); "
+            "copy it to where nobody writes to it, or use --quality standard"
+        )
+
+    def _state(self, item: Item, cover: Cover) -> CoverState:
+        plan = self._policy.plan(
+            frame_id=item.number,
+            size_wh=item.frame.size_wh,
+            parts=cover.parts,
+            tracks=cover.tracks,
+        )
+        if item.people is not None:
+            return Parsed(plan)
+        return Propagated(plan, 0.0, 1.0)
+
+    # --- writer thread ---
+
+    def _write_all(self) -> None:
+        try:
+            for frame, state in self._write:
+                try:
+                    safe = self._composer.compose(frame, state)
+                finally:
+                    frame.release()
+                self._sink.write(safe)
+                self._written += 1
+        except BaseException as error:  # carried to the solver, which raises it
+            self._write_error = error
+        finally:
+            for frame, _ in self._write.stop():
+                frame.release()
+
+
+_FORGET_EVERY: Final = 32
+
+
+def _boxes(
+    seen: Detections, looked_wh: tuple[int, int], frame: RawFrame
+) -> list[tuple[Rect, float, float]]:
+    """Returns boxes in pixels of the frame, scores and tilts."""
+    across, down = frame.size_wh[0] / looked_wh[0], frame.size_wh[1] / looked_wh[1]
+    rows = zip(seen.xyxy.tolist(), seen.scores.tolist(), seen.rolls.tolist(), strict=True)
+    return [
+        (Rect(x1 * across, y1 * down, x2 * across, y2 * down), score, roll)
+        for (x1, y1, x2, y2), score, roll in rows
+    ]
+
+
+def _hidden(policy: Policy) -> Hidden:
+    head = [PART_LABELS.index(label) for label in HEAD_LABELS]
+    return Hidden(
+        labels=policy.hidden(BODY_PARTS),
+        part_labels=PART_LABELS,
+        head_parts=tuple(sorted(head)),
+        threshold=round(policy.options.threshold * 255),
+        margin=policy.options.margin,
+    )

@@ -1,0 +1,188 @@
+"""Looks in processes of their own: a picture goes out, boxes or planes of parts come back."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import queue
+import threading
+from collections.abc import Sequence
+from concurrent.futures import Future
+from typing import Final, Protocol, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..core.errors import M2FPStreamError, ModelError, ParserError
+from ..core.records import Detections, LookKind, PartPlanes
+from . import wire
+from .workers import WorkerProcess
+
+__all__ = ["LookPool", "LookWorker", "Seen", "SyncLooker"]
+
+_log = logging.getLogger(__name__)
+
+Seen = Detections | PartPlanes
+
+_URGENCY: Final = {LookKind.PEOPLE: 0, LookKind.PARTS: 1, LookKind.FACES: 2}
+"""Looks that somebody waits for go first; the order changes when answers come, never what they
+are, for a looker remembers nothing."""
+
+
+class SyncLooker(Protocol):
+    """What `LookPool` serves its callers from."""
+
+    def look(self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int) -> Seen:
+        """Returns what one look found, or raises ParserError."""
+        ...
+
+    def interrupt(self) -> None:
+        """Makes a look that is under way fail soon; the only method for another thread."""
+        ...
+
+    def close(self) -> None:
+        """Ends it."""
+        ...
+
+
+@final
+class LookWorker(WorkerProcess):
+    """One process with a `parsers.base.Looker`."""
+
+    def look(self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int) -> Seen:
+        """Returns what the worker saw in `bgr`, an (h, w, 3) uint8 picture.
+
+        Raises:
+            ParserError: it raised, died, hung or answered nonsense. After the last three it has
+                been killed; the next call starts a new one.
+            ModelError: the weights cannot be loaded; trying again will not help.
+        """
+        height, width = bgr.shape[:2]
+        picture = self._picture(height, width)
+        assert self._memory is not None  # it was started
+        memory = memoryview(self._memory)
+        picture[...] = bgr
+        request = {"frame_id": frame_id, "height": height, "width": width, "kind": kind}
+        try:
+            answer = self._ask(request)
+            try:
+                seen: Seen
+                if kind is LookKind.PARTS:
+                    seen = wire.read_planes(memory, answer)
+                else:
+                    seen = wire.read_detections(memory, answer)
+                _check(seen, kind, frame_id, (height, width))
+            except (ValueError, TypeError, KeyError) as error:
+                self.kill()
+                raise ParserError(f"the looker answered nonsense: {error}") from None
+        finally:
+            picture.fill(0)
+        return seen
+
+
+def _check(seen: Seen, kind: LookKind, frame_id: int, size: tuple[int, int]) -> None:
+    """Raises ValueError where the answer is about something else than was asked."""
+    if seen.frame_id != frame_id:
+        raise ValueError(f"asked about frame {frame_id}, got an answer for {seen.frame_id}")
+    height, width = size
+    if isinstance(seen, PartPlanes):
+        rows, columns = seen.planes.shape[1:]
+        if rows > height or columns > width or abs(rows * width - columns * height) > width:
+            raise ValueError(f"asked about {width}x{height}, got planes of {columns}x{rows}")
+        return
+    if seen.kind is not kind:
+        raise ValueError(f"asked for {kind}, got {seen.kind}")
+    # Boxes may reach over the border, by no more than the picture itself.
+    low, high = (-width, -height) * 2, (2 * width, 2 * height) * 2
+    if len(seen.scores) and ((seen.xyxy < low).any() or (seen.xyxy > high).any()):
+        raise ValueError("a box lies far outside the picture")
+
+
+@final
+class LookPool:
+    """Serves looks from one thread a looker.
+
+    Every future gets a result or an exception; `close()` cancels those not begun.
+    """
+
+    def __init__(self, lookers: Sequence[SyncLooker], *, attempts: int = 2) -> None:
+        """`attempts`: how often a look is tried before its future gets the error."""
+        self._lookers = tuple(lookers)
+        self._attempts = attempts
+        self._order = itertools.count()
+        self._waiting: queue.PriorityQueue[
+            tuple[int, int, int, LookKind | None, NDArray[np.uint8] | None, Future[Seen] | None]
+        ] = queue.PriorityQueue()
+        self._closed = threading.Event()
+        self._threads = [
+            threading.Thread(target=self._serve, args=(one,), name=f"looks-{k}", daemon=True)
+            for k, one in enumerate(self._lookers)
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def submit(self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int) -> Future[Seen]:
+        """Queues a look at `bgr`, an (h, w, 3) uint8 array that is zeroed once it was looked at.
+
+        After `close` the future is cancelled at once.
+        """
+        future: Future[Seen] = Future()
+        self._waiting.put((_URGENCY[kind], next(self._order), frame_id, kind, bgr, future))
+        if self._closed.is_set():
+            self._drain()
+        return future
+
+    def close(self) -> None:
+        """Stops threads and lookers; pending futures are cancelled."""
+        if self._closed.is_set():
+            return
+        self._closed.set()
+        for looker in self._lookers:
+            self._waiting.put((-1, next(self._order), -1, None, None, None))
+            looker.interrupt()
+        for thread in self._threads:
+            thread.join()
+        for looker in self._lookers:
+            looker.close()
+        self._drain()
+
+    def _drain(self) -> None:
+        for thread in self._threads:
+            thread.join()
+        while True:
+            try:
+                *_, bgr, future = self._waiting.get_nowait()
+            except queue.Empty:
+                return
+            if bgr is not None and future is not None:
+                bgr.fill(0)
+                future.cancel()
+
+    def _serve(self, looker: SyncLooker) -> None:
+        while True:
+            _, _, frame_id, kind, bgr, future = self._waiting.get()
+            if kind is None or bgr is None or future is None:
+                return
+            if not future.set_running_or_notify_cancel():
+                bgr.fill(0)
+                continue
+            try:
+                future.set_result(self._look(looker, bgr, kind, frame_id))
+            except BaseException as error:  # the future carries it to whoever waits
+                future.set_exception(error)
+            finally:
+                bgr.fill(0)
+
+    def _look(
+        self, looker: SyncLooker, bgr: NDArray[np.uint8], kind: LookKind, frame_id: int
+    ) -> Seen:
+        for attempt in range(1, self._attempts + 1):
+            try:
+                return looker.look(bgr, kind, frame_id=frame_id)
+            except ModelError:
+                raise
+            except M2FPStreamError as error:
+                if attempt == self._attempts or self._closed.is_set():
+                    raise
+                _log.warning("%s of frame %d failed, trying again: %s", kind, frame_id, error)
+        raise AssertionError("unreachable")
