@@ -19,7 +19,7 @@ from .boxes import Box
 from .letterbox import Letterbox, letterbox, logit
 from .runtime import open_network
 
-__all__ = ["Face", "YuNet"]
+__all__ = ["Face", "YuNet", "roll_of"]
 
 STRIDES: Final = (8, 16, 32)
 """One output each, in this order."""
@@ -46,16 +46,28 @@ class Face:
 
     @property
     def roll_deg(self) -> float:
-        """Degrees by which the head is turned clockwise in the picture, -180 to 180; 0 is upright.
+        """Degrees by which the head is turned clockwise in the picture, as `roll_of`.
 
-        From both the line between the eyes and the one from the eyes to the mouth, so that
-        profiles, whose eyes coincide, have one too.
+        Far too small beyond 10 degrees: YuNet's points hardly turn with a face (docs/parsers.md).
+        `closer.CloserFace` knows better.
         """
-        right_eye, left_eye, _, right_mouth, left_mouth = (complex(*p) for p in self.landmarks)
-        across = left_eye - right_eye + left_mouth - right_mouth
-        down = right_mouth + left_mouth - right_eye - left_eye
-        axis = across + down * -1j  # a quarter turn back: both point to the right in an upright one
-        return math.degrees(math.atan2(axis.imag, axis.real))
+        return roll_of(np.array(self.landmarks, np.float32))
+
+
+def roll_of(points: NDArray[np.float32]) -> float:
+    """Returns the degrees by which five points of a face are turned clockwise; 0 is upright.
+
+    Takes the lines between the eyes, between the corners of the mouth, and from those to these, so
+    that profiles, whose eyes coincide, have one too.
+
+    Args:
+        points: (5, 2) x right and y down, in the order of `Face.landmarks`.
+    """
+    right_eye, left_eye, _, right_mouth, left_mouth = (complex(x, y) for x, y in points)
+    across = left_eye - right_eye + left_mouth - right_mouth
+    down = right_mouth + left_mouth - right_eye - left_eye
+    axis = across + down * -1j  # a quarter turn back: in an upright face both point to the right
+    return math.degrees(math.atan2(axis.imag, axis.real))
 
 
 class YuNet:
