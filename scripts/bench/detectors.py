@@ -325,6 +325,29 @@ def calibration(right: NDArray[np.bool_], *scores: NDArray[Any]) -> list[float]:
     return [float(weight) for weight in weights]
 
 
+def knots(right: NDArray[np.bool_], scores: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Returns (logit of the score, log-odds of right) bin by bin, never falling.
+
+    For scores whose curve is no straight line in log-odds. Neighbours that would fall are pooled.
+    Source: pool adjacent violators, Ayer et al., Annals of Mathematical Statistics 26 (1955).
+    """
+    pools: list[list[NDArray[Any]]] = []
+
+    def odds(pool: list[NDArray[Any]]) -> float:
+        hits, count = (float(part.sum()) for part in (pool[1], np.ones_like(pool[1])))
+        return math.log((hits + 0.5) / (count - hits + 0.5))
+
+    for low, high in pairwise(BINS):
+        chosen = (scores >= low) & (scores < high)
+        if not chosen.any():
+            continue
+        pools.append([log_odds(scores[chosen]), right[chosen]])
+        while len(pools) > 1 and odds(pools[-2]) >= odds(pools[-1]):
+            last = pools.pop()
+            pools[-1] = [np.concatenate(parts) for parts in zip(pools[-1], last, strict=True)]
+    return [(round(float(pool[0].mean()), 2), round(odds(pool), 2)) for pool in pools]
+
+
 # --------------------------------------------------------------------------------------------------
 # Tables
 
@@ -394,7 +417,9 @@ def calibrated(name: str, *tallies: Tally) -> dict[str, Any]:
         ("score", "boxes", "right", "fitted"),
         ((f"{lo:g} to {hi:g}", str(n), pct(r), pct(f)) for lo, hi, n, r, f in rows),
     )
-    return {"a": a, "b": b, "bins": [[float(v) for v in row] for row in rows]}
+    steps = knots(right, scores)
+    print("knots (logit of the score, log-odds):", steps, end="\n\n")
+    return {"a": a, "b": b, "knots": steps, "bins": [[float(v) for v in row] for row in rows]}
 
 
 def collect_closer(

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from scripts.bench.detectors import LOWEST, altered, calibration, judge, two_scales, unturned
+from scripts.bench.detectors import LOWEST, altered, calibration, judge, knots, two_scales, unturned
 from scripts.everyday import Person, Photo, half, photos
 
 
@@ -96,6 +96,15 @@ def test_calibration_finds_the_curve_that_made_the_scores() -> None:
         truth = 1 / (1 + np.exp(-(slope * np.log(scores / (1 - scores)) + shift)))
         a, b = calibration(rng.uniform(size=scores.size) < truth, scores)
         assert (a, b) == pytest.approx((slope, shift), rel=0.05)
+
+
+def test_knots_follow_the_share_of_right_boxes_and_never_fall() -> None:
+    scores = np.repeat([0.07, 0.12, 0.17, 0.9], 1000)
+    right = np.zeros(4000, bool)
+    right[:100] = right[1000:1300] = right[2000:2200] = right[3000:3900] = True
+    found = knots(right, scores)
+    # The third share (0.2) is below the second (0.3): both become 0.25.
+    assert [odds for _, odds in found] == pytest.approx([-2.2, -1.1, 2.2], abs=0.03)
 
 
 @pytest.mark.parametrize("condition", ["turn90", "turn180", "turn270"])

@@ -12,6 +12,7 @@ import skimage
 from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import ParserError
+from m2fp_stream.parsers.embedded import closer as closer_module
 from m2fp_stream.parsers.embedded import efficientdet, letterbox, yunet
 from m2fp_stream.parsers.embedded.boxes import Box
 from m2fp_stream.parsers.embedded.closer import CloserFace
@@ -264,6 +265,37 @@ def test_roll_is_the_turn_of_the_points(turn_deg: float, profile: bool) -> None:
     turned = upright @ turn.T + 100
     face = Face(Box(0, 0, 200, 200, 1.0), tuple((float(x), float(y)) for x, y in turned))
     assert face.roll_deg == pytest.approx(turn_deg, abs=2)
+
+
+# --- what a score is worth ---
+
+
+@pytest.mark.parametrize(
+    "log_odds",
+    [
+        yunet.log_odds,
+        lambda score: efficientdet.log_odds(score, 384),
+        lambda score: efficientdet.log_odds(score, 640),
+        lambda score: closer_module.log_odds(0.5, score),
+        lambda score: closer_module.log_odds(score, 0.5),
+    ],
+)
+def test_a_surer_box_is_never_less_likely(log_odds: Callable[[float], float]) -> None:
+    odds = [log_odds(score) for score in np.linspace(0, 1, 101)]
+    assert np.isfinite(odds).all()
+    assert odds == sorted(odds)
+    assert odds[5] < -1 < 1 < odds[95]
+
+
+def test_scores_are_worth_what_was_measured() -> None:
+    # Shares of right boxes on the tune half, by scripts/bench/detectors.py.
+    def probability(odds: float) -> float:
+        return 1 / (1 + float(np.exp(-odds)))
+
+    assert probability(yunet.log_odds(0.07)) == pytest.approx(0.028, abs=0.01)
+    assert probability(yunet.log_odds(0.65)) == pytest.approx(0.455, abs=0.03)
+    assert probability(efficientdet.log_odds(0.12, 384)) == pytest.approx(0.314, abs=0.04)
+    assert probability(efficientdet.log_odds(0.35, 640)) == pytest.approx(0.70, abs=0.04)
 
 
 # --- the closer look ---
