@@ -134,7 +134,8 @@ def altered(bgr: Picture, condition: str, name: str) -> Picture:
 def unturned(rows: Table, condition: str, picture_hw: tuple[int, int]) -> Table:
     """Returns what was found in a turned picture in the coordinates of the upright one."""
     height, width = picture_hw
-    points = np.concatenate([rows[:, :4], rows[:, 5:]], axis=1).reshape(len(rows), -1, 2)
+    count = (rows.shape[1] - 1) // 2
+    points = np.delete(rows, 4, axis=1).reshape(len(rows), count, 2)
     x, y = points[..., 0], points[..., 1]
     back = {
         "turn90": (y, height - x),
@@ -143,7 +144,7 @@ def unturned(rows: Table, condition: str, picture_hw: tuple[int, int]) -> Table:
     }
     points = np.stack(back[condition], axis=-1)
     corners = np.concatenate([points[:, :2].min(axis=1), points[:, :2].max(axis=1)], axis=1)
-    rest = points[:, 2:].reshape(len(rows), -1)
+    rest = points[:, 2:].reshape(len(rows), 2 * (count - 2))
     return np.concatenate([corners, rows[:, 4:5], rest], axis=1).astype(np.float32)
 
 

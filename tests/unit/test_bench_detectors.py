@@ -115,6 +115,7 @@ def test_boxes_of_a_turned_picture_return_to_where_they_were(condition: str) -> 
     ys, xs = np.nonzero(turned[..., 0])
     found = np.array([[xs.min(), ys.min(), xs.max() + 1, ys.max() + 1, 0.5]], np.float32)
     assert unturned(found, condition, (40, 60)).tolist() == [[20, 5, 50, 15, 0.5]]
+    assert unturned(np.zeros((0, 15), np.float32), condition, (40, 60)).shape == (0, 15)
 
 
 def test_noise_of_a_darkened_picture_is_the_same_each_time() -> None:

@@ -267,6 +267,27 @@ def test_roll_is_the_turn_of_the_points(turn_deg: float, profile: bool) -> None:
     assert face.roll_deg == pytest.approx(turn_deg, abs=2)
 
 
+# --- in the dark ---
+
+
+def test_she_is_found_in_the_dark(
+    faces: YuNet, persons: EfficientDetPerson, astronaut: Picture
+) -> None:
+    noise = np.random.default_rng(1).normal(0, 1, astronaut.shape)
+    dark = np.clip(np.rint(astronaut / 12 + noise), 0, 255).astype(np.uint8)
+    assert faces(dark)[0].box.confidence > 0.6
+    assert shared_part(faces(dark)[0].box, faces(astronaut)[0].box) > 0.6
+    assert shared_part(persons(dark)[0], HER) > 0.7
+    assert persons(dark)[0].confidence > 0.4
+
+
+def test_a_bright_picture_is_looked_at_as_it_is(astronaut: Picture) -> None:
+    fitted = letterbox.letterbox(astronaut, size=512, enlargement=1)
+    assert np.shares_memory(fitted.inner, astronaut)
+    dark = (astronaut // 4).astype(np.uint8)
+    assert letterbox.letterbox(dark, size=512, enlargement=1).inner.max() == 255
+
+
 # --- what a score is worth ---
 
 
