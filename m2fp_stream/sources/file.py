@@ -351,6 +351,10 @@ class FileSource(Source):
                 # Not `stream_index`: the packets that flush a decoder all have 0 there.
                 if packet.stream.index == self._stream.index:
                     yield cast("av.Packet[VideoStream]", packet)
+        except IndexError:
+            # PyAV 18 cannot flush streams that appeared meanwhile (a new programme in MPEG-TS, or
+            # damage that looks like one). It goes by number: ours, an older one, has been flushed.
+            return
         except (av.error.FFmpegError, OSError):
             self._damage(None)
             yield None

@@ -353,7 +353,7 @@ class StreamSource(LiveSource):
             problem, began_s = "", time.monotonic()
             try:
                 packet = next(packets)
-            except StopIteration:
+            except (StopIteration, IndexError):  # the latter: see `FileSource._packets`
                 problem = f"{self._name}: ended; check the sender, then start again"
             except (av.error.FFmpegError, OSError) as error:
                 problem = (
