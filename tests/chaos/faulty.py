@@ -280,13 +280,16 @@ class FaultyLooker(DrawnLooker):
         wire.write_planes = self._forge_planes
 
     def _faces(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
-        return self._broken(super()._faces(bgr, frame_id), LookKind.FACES)
+        seen: Detections = self._broken(super()._faces(bgr, frame_id), LookKind.FACES)
+        return seen
 
     def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
-        return self._broken(super()._people(bgr, frame_id), LookKind.PEOPLE)
+        seen: Detections = self._broken(super()._people(bgr, frame_id), LookKind.PEOPLE)
+        return seen
 
     def _parts(self, bgr: NDArray[np.uint8], frame_id: int) -> PartPlanes:
-        return self._broken(super()._parts(bgr, frame_id), LookKind.PARTS)
+        seen: PartPlanes = self._broken(super()._parts(bgr, frame_id), LookKind.PARTS)
+        return seen
 
     def _faults(self, kind: LookKind, frame_id: int) -> bool:
         return kind in self._kinds and (self._at is None or frame_id in self._at)
@@ -300,7 +303,7 @@ class FaultyLooker(DrawnLooker):
             case "nan":
                 if kind is LookKind.PARTS:
                     nans = np.full(seen.planes.shape, np.nan, np.float32)
-                    return PartPlanes(frame_id=seen.frame_id, planes=nans)  # type: ignore[arg-type]
+                    return PartPlanes(frame_id=seen.frame_id, planes=nans)
                 return detections(seen.frame_id, kind, [(0, 0, float("nan"), 9)], 0.9)
             case "stale":
                 changes = {"frame_id": seen.frame_id - 1}
