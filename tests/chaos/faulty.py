@@ -1,4 +1,4 @@
-"""Parsers with one fault each, run in real worker processes; their factories are importable.
+"""Parsers and lookers with one fault each, run in real worker processes, importable there.
 
 The scene they answer about is fixed, so that tests and child agree without talking: one person,
 `person_box(frame_id)`, in a picture of any size.
@@ -14,11 +14,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from m2fp_stream.core.labels import Label, LabelSet
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import Detections, Look, LookKind, ParseResult, PartPlanes
+from m2fp_stream.parsers.base import Looker
+from m2fp_stream.parsers.embedded.looker import PART_LABELS
 from m2fp_stream.pipeline import wire
 from tests.labelsets import HEAD_PARTS
 
@@ -175,3 +178,215 @@ def nonsense_labels_factory() -> Faulty:
     parser.labels = LabelSet("odd", HEAD_PARTS.ids)
     object.__setattr__(parser.labels, "ids", frozenset({Label.FACE}))
     return parser
+
+
+# --- lookers ---
+
+
+def where_grey(bgr: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Returns where a picture is grey: people are drawn in grey, the room has no blue in it."""
+    most, least = bgr.max(axis=2).astype(np.int16), bgr.min(axis=2).astype(np.int16)
+    grey = ((most - least <= 0.3 * most + 2) & (most > 3)).astype(np.uint8)
+    cell = np.ones((5, 5), np.uint8)
+    closed = cv2.morphologyEx(grey, cv2.MORPH_CLOSE, cell)
+    return np.asarray(cv2.morphologyEx(closed, cv2.MORPH_OPEN, cell) > 0)
+
+
+def people_in(bgr: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
+    """Returns left, top, right, bottom of the grey heads in a picture."""
+    grey = where_grey(bgr).astype(np.uint8)
+    stats = cv2.connectedComponentsWithStats(grey)[2][1:].tolist()
+    return [(x, y, x + w, y + h) for x, y, w, h, area in stats if area >= 60]
+
+
+def detections(
+    frame_id: int, kind: LookKind, boxes: list[tuple[float, float, float, float]], score: float
+) -> Detections:
+    """Returns boxes that all have one score."""
+    return Detections(
+        frame_id=frame_id,
+        kind=kind,
+        xyxy=np.array(boxes, np.float32).reshape(-1, 4),
+        scores=np.full(len(boxes), score, np.float32),
+        rolls=np.zeros(len(boxes), np.float32),
+    )
+
+
+def planes_of(mask: NDArray[np.bool_], frame_id: int) -> PartPlanes:
+    """Returns planes of half the size of `mask` that say: face in it, nobody else."""
+    height, width = mask.shape
+    small = cv2.resize(
+        mask.astype(np.uint8) * np.uint8(255),
+        (max(1, width // 2), max(1, height // 2)),
+        interpolation=cv2.INTER_AREA,
+    )
+    planes = np.zeros((len(PART_LABELS), *small.shape), np.uint8)
+    planes[PART_LABELS.index(Label.FACE)] = small
+    planes[PART_LABELS.index(Label.BACKGROUND)] = 255 - small
+    return PartPlanes(frame_id=frame_id, planes=planes)
+
+
+class DrawnLooker(Looker):
+    """Sees the grey heads of drawn footage; each stands for a person cut at the lower edge."""
+
+    name = "drawn"
+
+    def _faces(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        boxes = [(float(a), float(b), float(c), float(d)) for a, b, c, d in people_in(bgr)]
+        return detections(frame_id, LookKind.FACES, boxes, 0.9)
+
+    def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        boxes = []
+        for left, top, right, bottom in people_in(bgr):
+            width, height = right - left, bottom - top
+            below = min(float(bgr.shape[0]), bottom + 3.0 * height)
+            boxes.append((left - 0.6 * width, top - 0.2 * height, right + 0.6 * width, below))
+        return detections(frame_id, LookKind.PEOPLE, boxes, 0.9)
+
+    def _parts(self, bgr: NDArray[np.uint8], frame_id: int) -> PartPlanes:
+        return planes_of(where_grey(bgr), frame_id)
+
+
+LOOK_FAULTS = ("raising", "nan", "stale", "nothing", "other_kind")
+"""Faults of a looker's answer as Python objects."""
+
+BOX_MESSAGE_FAULTS = (
+    *("forged_frame", "forged_count", "forged_types", "forged_kind", "forged_scores"),
+    *("forged_places", "forged_ends", "huge", "garbage"),
+)
+"""Faults of messages about faces or people: only the parent's own checks can find them."""
+
+PLANE_MESSAGE_FAULTS = (
+    *("forged_frame", "forged_count", "forged_types", "forged_size", "forged_aspect"),
+    *("huge", "garbage"),
+)
+"""The same of messages about parts."""
+
+
+class FaultyLooker(DrawnLooker):
+    """Tells the truth except in looks of `kinds` at frames in `at` (None: at every frame)."""
+
+    def __init__(
+        self,
+        fault: str = "none",
+        kinds: list[str] | None = None,
+        at: list[int] | None = None,
+        note: str = "",
+    ) -> None:
+        self._fault, self._at, self._note = fault, at, note
+        self._kinds = set(LookKind) if kinds is None else {LookKind(kind) for kind in kinds}
+        self._boxes, self._planes = wire.write_detections, wire.write_planes
+        wire.write_detections = self._forge_boxes
+        wire.write_planes = self._forge_planes
+
+    def _faces(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        seen: Detections = self._broken(super()._faces(bgr, frame_id), LookKind.FACES)
+        return seen
+
+    def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        seen: Detections = self._broken(super()._people(bgr, frame_id), LookKind.PEOPLE)
+        return seen
+
+    def _parts(self, bgr: NDArray[np.uint8], frame_id: int) -> PartPlanes:
+        seen: PartPlanes = self._broken(super()._parts(bgr, frame_id), LookKind.PARTS)
+        return seen
+
+    def _faults(self, kind: LookKind, frame_id: int) -> bool:
+        return kind in self._kinds and (self._at is None or frame_id in self._at)
+
+    def _broken(self, seen: Any, kind: LookKind) -> Any:
+        if not self._faults(kind, seen.frame_id):
+            return seen
+        match self._fault:
+            case "raising":
+                raise RuntimeError("secret text that must not be passed on")
+            case "nan":
+                if kind is LookKind.PARTS:
+                    nans = np.full(seen.planes.shape, np.nan, np.float32)
+                    return PartPlanes(frame_id=seen.frame_id, planes=nans)
+                return detections(seen.frame_id, kind, [(0, 0, float("nan"), 9)], 0.9)
+            case "stale":
+                changes = {"frame_id": seen.frame_id - 1}
+                return _with(seen, **changes)
+            case "nothing":
+                return None
+            case "other_kind":
+                if kind is LookKind.PARTS:
+                    return detections(seen.frame_id, LookKind.FACES, [], 0.9)
+                return PartPlanes(frame_id=seen.frame_id, planes=np.zeros((2, 9, 16), np.uint8))
+            case "empty":  # an honest mistake: it sees nobody
+                if kind is LookKind.PARTS:
+                    return _with(seen, planes=np.zeros_like(seen.planes))
+                return detections(seen.frame_id, kind, [], 0.9)
+            case "few_planes":
+                return _with(seen, planes=seen.planes[:1].copy())
+            case "small_planes":
+                return _with(seen, planes=seen.planes[:, ::4, ::4].copy())
+            case "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "exiting":
+                sys.exit(7)
+            case "hanging":
+                if self._note:
+                    Path(self._note).write_text(str(os.getpid()), encoding="ascii")
+                time.sleep(FOREVER_S)
+            case _:  # of the message, or none
+                pass
+        return seen
+
+    def _forge_boxes(self, memory: memoryview, found: Detections) -> dict[str, object]:
+        message = self._boxes(memory, found)
+        if not self._faults(found.kind, found.frame_id):
+            return message
+        table = np.frombuffer(memory, np.float32, 6, wire.INPUT_BYTES)
+        other = LookKind.PEOPLE if found.kind is LookKind.FACES else LookKind.FACES
+        forged: dict[str, dict[str, object]] = {
+            "forged_frame": {"frame_id": found.frame_id + 1},
+            "forged_count": {"count": 1_000_000_000},
+            "forged_types": {"count": "3"},
+            "forged_kind": {"kind": other},
+            "forged_scores": {"count": 1},
+            "forged_places": {"count": 1},
+            "forged_ends": {"count": 1},
+            "huge": {"kind": "x" * 3 * wire.MESSAGE_BYTES},
+            "garbage": {"ok": "yes"},
+        }
+        boxes: dict[str, tuple[float, ...]] = {
+            "forged_scores": (5, 5, 9, 9, 17.0, 0),
+            "forged_places": (-1e9, 5, 1e9, 9, 0.9, 0),
+            "forged_ends": (9, 5, 5, 9, 0.9, 0),
+        }
+        if self._fault in boxes:
+            table[:] = boxes[self._fault]
+        return message | forged.get(self._fault, {})
+
+    def _forge_planes(self, memory: memoryview, found: PartPlanes) -> dict[str, object]:
+        message = self._planes(memory, found)
+        if not self._faults(LookKind.PARTS, found.frame_id):
+            return message
+        width = found.planes.shape[2]
+        forged: dict[str, dict[str, object]] = {
+            "forged_frame": {"frame_id": found.frame_id + 1},
+            "forged_count": {"count": 1_000_000},
+            "forged_types": {"width": str(width)},
+            "forged_size": {"height": 100_000},
+            "forged_aspect": {"height": 2, "width": width},
+            "huge": {"count": "x" * 3 * wire.MESSAGE_BYTES},
+            "garbage": {"ok": "yes"},
+        }
+        return message | forged.get(self._fault, {})
+
+
+def _with(seen: Any, **changes: Any) -> Any:
+    fields = {name: getattr(seen, name) for name in type(seen).__dataclass_fields__}
+    return type(seen)(**(fields | changes))
+
+
+def broken_looker_factory() -> FaultyLooker:
+    """Cannot be made."""
+    raise RuntimeError("secret text that must not be passed on")
+
+
+def exiting_looker_factory() -> FaultyLooker:
+    """Ends the process while it starts."""
+    os._exit(9)

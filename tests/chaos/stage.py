@@ -1,10 +1,10 @@
-"""A stage for runs: drawn footage that knows what was released, scripted parsers, a kept sink."""
+"""A stage for runs: drawn footage that knows what was released, scripted lookers, a kept sink."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -16,16 +16,18 @@ from numpy.typing import NDArray
 from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core.plan import CoverPlan, CoverState, Parsed, Propagated
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import Look, LookKind, ParseResult
 from m2fp_stream.core.safe import SafeFrame
-from m2fp_stream.pipeline.offline import OfflineOptions, OfflineRun, Outcome
+from m2fp_stream.pipeline.files.fine import FineLooks
+from m2fp_stream.pipeline.files.options import FilePipelineOptions
+from m2fp_stream.pipeline.files.run import FileRun, Outcome
+from m2fp_stream.pipeline.looks import LookPool, Seen, SyncLooker
 from m2fp_stream.pipeline.workers import ParserQueue, SyncParser
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
-from m2fp_stream.tracking.options import TrackingOptions
 
-from .faulty import good_result
+from .faulty import DrawnLooker, good_result
 
 Picture = NDArray[np.uint8]
 WIDTH, HEIGHT = 320, 180
@@ -166,27 +168,71 @@ def serving(parser: SyncParser) -> Iterator[ParserQueue]:
         queue.close()
 
 
+class Watcher:
+    """A looker in this process: sees the people drawn in the footage, unless a function objects.
+
+    Args:
+        script: called with every question before it is answered; what it returns is the answer,
+            unless it is None. What it raises is raised.
+    """
+
+    def __init__(self, script: LookScript | None = None) -> None:
+        self._eyes = DrawnLooker()
+        self._script = script or (lambda bgr, kind, n: None)
+        self.asked: list[tuple[LookKind, int]] = []
+        self.closed = threading.Event()
+
+    def look(self, bgr: Picture, kind: LookKind, *, frame_id: int) -> Seen:
+        self.asked.append((kind, frame_id))
+        answer = self._script(bgr, kind, frame_id)
+        return self._eyes.asked(kind, bgr, frame_id=frame_id) if answer is None else answer
+
+    def frames(self, kind: LookKind) -> list[int]:
+        """The frames at which a look of `kind` was asked for, in order, each once."""
+        return sorted({number for asked, number in self.asked if asked is kind})
+
+    def interrupt(self) -> None:
+        """It ends by itself."""
+
+    def close(self) -> None:
+        self.closed.set()
+
+
+LookScript = Callable[[Picture, LookKind, int], Seen | None]
+
+
 @dataclass
 class Show:
-    """One run: what went in, what came out."""
+    """One run over a file: what went in, what came out."""
 
     source: Footage
-    parser: SyncParser = field(default_factory=Scripted)
+    lookers: Sequence[SyncLooker] = field(default_factory=lambda: [Watcher()])
     sink: Kept = field(default_factory=Kept)
     witness: Witness = field(default_factory=Witness)
     options: dict[str, Any] = field(default_factory=dict)
-    tracking: dict[str, Any] = field(default_factory=dict)
-    hide: str = "head"
+    hide: str | list[str] = "head"
+    again: Footage | None = None
+    fine: SyncParser | None = None
 
     def run(self, on_frames: Callable[[int], None] | None = None) -> Outcome:
-        with serving(self.parser) as queue:
-            return OfflineRun(
+        with ExitStack() as opened:
+            looks = LookPool(self.lookers)
+            opened.callback(looks.close)
+            fine = None
+            if self.fine is not None:
+                fine = FineLooks(opened.enter_context(serving(self.fine)), side=320, every_s=0.2)
+            return FileRun(
                 source=self.source,
                 sink=self.sink,
                 composer=self.witness,
-                parser=queue,
+                looks=looks,
                 policy=Policy(PolicyOptions.model_validate({"hide": self.hide})),
-                tracking=TrackingOptions.model_validate(self.tracking),
-                options=OfflineOptions.model_validate(self.options),
+                options=FilePipelineOptions.model_validate(self.options),
+                fine=fine,
+                again=self.again,
                 on_frames=on_frames,
             ).run()
+
+    def all_gone(self) -> bool:
+        """Returns whether every frame of either reading was released and zeroed."""
+        return self.source.all_gone() and (self.again is None or self.again.all_gone())

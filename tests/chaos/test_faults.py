@@ -14,16 +14,15 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core._mint import COMPOSED
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.plan import CoverState, Parsed, Propagated, Unknown
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.records import Look
 from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
-from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
+from m2fp_stream.pipeline.looks import LookWorker
+from m2fp_stream.pipeline.workers import WorkerSpec
 from tests.texture import contains_marker, marker
 
 from . import faulty
@@ -32,15 +31,17 @@ from .stage import HEIGHT, WIDTH, Footage, Kept, Picture, Show, backdrop
 SEED = 77
 FRAMES = 30
 FAULTY_FRAME = 12
-OPTIONS = {"interval_s": 0.16, "max_gap": 4}  # parses frames 0, 4, 8, 12...
+OPTIONS = {"people_every": 1, "parts_every": 1}
 TEXTURE = marker(SEED, 64, 48)
 ROOM = backdrop(0)
+ROOM[..., 0] = 0  # grey is the person
 
 
-def scene(frame_id: int, *, light: float = 1.0) -> Picture:
-    """The room with the marked person in it."""
+def scene(frame_id: int, *, light: float = 1.0, room: Picture = ROOM) -> Picture:
+    """The room with the marked person in it, and a lamp that blinks: something always moves."""
     left, top, right, bottom = faulty.person_box(frame_id)
-    picture = ROOM.copy()
+    picture = room.copy()
+    picture[-8:, -60:] = (0, 40 + 160 * (frame_id % 2), 60)
     picture[top:bottom, left:right] = TEXTURE
     return np.asarray(picture * light, np.uint8)
 
@@ -85,186 +86,148 @@ def assert_control_is_found(like: Show, frame_id: int = FAULTY_FRAME) -> None:
 
 
 def show_with(fault: str, **settings: Any) -> Show:
-    """A run whose real parser process fails on one frame."""
-    options = {"fault": fault, "at": settings.pop("at", [FAULTY_FRAME])}
+    """A run whose real looker processes fail at one frame."""
+    options = {
+        "fault": fault,
+        "kinds": settings.pop("kinds", None),
+        "at": settings.pop("at", [FAULTY_FRAME]),
+    }
     deadline_s = 0.7 if fault == "hanging" else 60.0
-    spec = WorkerSpec("tests.chaos.faulty:Faulty", options, deadline_s=deadline_s)
+    spec = WorkerSpec("tests.chaos.faulty:FaultyLooker", options, deadline_s=deadline_s)
     source = settings.pop("source", None) or Footage([scene(n) for n in range(FRAMES)])
-    return Show(source, parser=ParserWorker(spec), options=OPTIONS | settings)
+    again = settings.pop("again", None)
+    return Show(source, [LookWorker(spec)], options=OPTIONS | settings, again=again)
 
 
 def unknown(show: Show) -> set[int]:
     return {n for n, state in show.witness.states.items() if isinstance(state, Unknown)}
 
 
-def assert_covered_around_the_failed_parse(show: Show) -> None:
+def assert_nothing_exposed(show: Show) -> None:
     outcome = show.run()
     assert outcome.frames == len(show.sink.frames) == FRAMES
     assert exposed(show.sink) == []
     assert_control_is_found(show)
-    # Only the frames that hang on this parse are covered whole: the run went on.
-    assert FAULTY_FRAME in unknown(show)
-    assert unknown(show) <= set(range(FAULTY_FRAME - 4, FAULTY_FRAME + 5))
-    assert show.source.all_gone()
+    assert show.all_gone()
 
 
 def test_without_a_fault_the_marker_is_covered_and_the_room_is_not() -> None:
     show = show_with("none")
-    show.run()
-    assert exposed(show.sink) == []
-    assert_control_is_found(show)
+    assert_nothing_exposed(show)
     assert unknown(show) == set()
     for frame in show.sink.frames:
-        np.testing.assert_array_equal(frame.pixels[:20], ROOM[:20])
+        np.testing.assert_array_equal(frame.pixels[:, 240:], scene(frame.frame_id)[:, 240:])
 
 
-def test_parser_raising() -> None:
-    assert_covered_around_the_failed_parse(show_with("raising"))
+WHOLE_FRAME_LOOKS = ["faces", "people"]
+FAULTS = ["raising", "hanging", "killed", "nan", "stale", "forged_frame", "forged_places"]
+"""tests/unit/test_looks.py has all of them: each is an error of its look."""
 
 
-def test_parser_hanging() -> None:
-    assert_covered_around_the_failed_parse(show_with("hanging"))
+@pytest.mark.parametrize("kind", WHOLE_FRAME_LOOKS)
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_look_at_a_whole_frame_that_fails_covers_that_frame_alone(fault: str, kind: str) -> None:
+    show = show_with(fault, kinds=[kind])
+    assert_nothing_exposed(show)
+    assert unknown(show) == {FAULTY_FRAME}
 
 
-def test_parser_killed() -> None:
-    assert_covered_around_the_failed_parse(show_with("killed"))
+PART_FAULTS = ["raising", "hanging", "killed", "few_planes", "small_planes", "forged_size"]
 
 
-def test_parser_exiting() -> None:
-    assert_covered_around_the_failed_parse(show_with("exiting"))
+@pytest.mark.parametrize("fault", PART_FAULTS)
+def test_a_part_look_that_fails_leaves_the_head_covered(fault: str) -> None:
+    show = show_with(fault, kinds=["parts"])
+    assert_nothing_exposed(show)
+    assert unknown(show) == set()
 
 
-def test_parser_returning_nan() -> None:
-    assert_covered_around_the_failed_parse(show_with("nan"))
+def test_part_looks_that_all_fail_leave_the_heads_ellipse() -> None:
+    show = show_with("raising", kinds=["parts"], at=None, max_failures=1000)
+    assert_nothing_exposed(show)
+    assert unknown(show) == set()
 
 
-def test_parser_returning_a_wrong_size() -> None:
-    assert_covered_around_the_failed_parse(show_with("wrong_size"))
+@pytest.mark.parametrize("kind", WHOLE_FRAME_LOOKS)
+def test_looks_that_see_nobody_for_a_while_expose_nobody(kind: str) -> None:
+    """An honest mistake of one detector: the other and the frames around know better."""
+    assert_nothing_exposed(show_with("empty", kinds=[kind], at=[10, 11, 12]))
 
 
-def test_parser_returning_a_stale_id() -> None:
-    assert_covered_around_the_failed_parse(show_with("stale"))
+def test_a_blink_of_both_detectors_exposes_nobody() -> None:
+    assert_nothing_exposed(show_with("empty", kinds=WHOLE_FRAME_LOOKS, at=[12, 13]))
 
 
-def test_parser_returning_an_empty_map() -> None:
-    assert_covered_around_the_failed_parse(show_with("empty"))
+@pytest.mark.parametrize("kind", WHOLE_FRAME_LOOKS)
+def test_a_look_failing_on_the_very_first_frame(kind: str) -> None:
+    show = show_with("raising", kinds=[kind], at=[0])
+    assert_nothing_exposed(show)
+    assert unknown(show) == {0}  # until the first good look
 
 
-def test_parser_forging_its_message() -> None:
-    assert_covered_around_the_failed_parse(show_with("forged_frame"))
-
-
-def test_parser_failing_on_the_very_first_frame() -> None:
-    show = show_with("raising", at=[0])
-    show.run()
-    assert exposed(show.sink) == []
-    assert_control_is_found(show)
-    assert unknown(show) == {0, 1, 2, 3}  # until the first good parse
-
-
-@pytest.mark.parametrize("fault", ["raising", "killed", "hanging"])
-def test_parser_failing_for_good_ends_the_run_without_an_output(fault: str) -> None:
-    show = show_with(fault, at=list(range(FAULTY_FRAME, FRAMES)), max_failures=3)
-    with pytest.raises(ParserError, match="3 parses in a row failed, nothing was written"):
+@pytest.mark.parametrize(
+    ("fault", "kind"),
+    [
+        *(("raising", "faces"), ("raising", "people"), ("raising", "parts")),
+        *(("killed", "faces"), ("hanging", "people")),
+    ],
+)
+def test_looks_failing_for_good_end_the_run_without_an_output(fault: str, kind: str) -> None:
+    show = show_with(fault, kinds=[kind], at=list(range(FAULTY_FRAME, FRAMES)), max_failures=2)
+    with pytest.raises(ParserError, match=r"2 looks .* in a row failed, nothing was written"):
         show.run()
     assert show.sink.aborted
     assert not show.sink.finished
     assert exposed(show.sink) == []
     assert_control_is_found(show)
-    assert show.source.all_gone()
+    assert show.all_gone()
 
 
-def test_parser_that_cannot_be_loaded_ends_the_run_without_an_output() -> None:
-    spec = WorkerSpec("tests.chaos.faulty:broken_factory")
-    show = Show(Footage([scene(n) for n in range(FRAMES)]), parser=ParserWorker(spec))
+def test_a_looker_that_cannot_be_loaded_ends_the_run_without_an_output() -> None:
+    spec = WorkerSpec("tests.chaos.faulty:broken_looker_factory")
+    show = Show(Footage([scene(n) for n in range(FRAMES)]), [LookWorker(spec)])
     with pytest.raises(ModelError, match="cannot start"):
         show.run()
     assert show.sink.aborted
     assert exposed(show.sink) == []
     assert_control_is_found(show)
-    assert show.source.all_gone()
+    assert show.all_gone()
 
 
-class BrokenFlow:
-    """DIS optical flow that fails from its nth call on, or answers with NaN."""
-
-    def __init__(self, genuine: cv2.DISOpticalFlow, first: int, answer: str) -> None:
-        self._genuine, self._left, self._answer = genuine, first, answer
-
-    def calc(self, here: Picture, there: Picture, zero: NDArray[np.float32]) -> Any:
-        self._left -= 1
-        if self._left > 0:
-            return self._genuine.calc(here, there, zero)
-        if self._answer == "error":
-            raise cv2.error("out of luck")
-        return np.full_like(zero, np.nan)
+@pytest.mark.parametrize("kind", WHOLE_FRAME_LOOKS)
+def test_a_run_that_reads_twice_covers_a_frame_whose_look_failed(kind: str) -> None:
+    again = Footage([scene(n) for n in range(FRAMES)])
+    show = show_with("killed", kinds=[kind], quality="high", again=again)
+    assert_nothing_exposed(show)
+    assert unknown(show) == {FAULTY_FRAME}
 
 
-@pytest.mark.parametrize("first", [1, 2, 23, 24])
-@pytest.mark.parametrize("answer", ["error", "nan"])
-def test_flow_failing(monkeypatch: pytest.MonkeyPatch, answer: str, first: int) -> None:
-    genuine = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+def test_measuring_motion_failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The frame is unknown, the next one starts a shot."""
+    from m2fp_stream.tracking import motion
 
-    class Maker:
-        @staticmethod
-        def create(preset: int) -> BrokenFlow:
-            return BrokenFlow(genuine, first, answer)
-
-    monkeypatch.setattr(cv2, "DISOpticalFlow", Maker)
-    show = show_with("none")
-    assert show.run().frames == FRAMES
-    assert exposed(show.sink) == []
-    assert_control_is_found(show)
-    if answer == "error":
-        assert len(unknown(show)) >= (FRAMES - 1 - first // 2) // 2
-
-
-@pytest.mark.parametrize("where", ["step", "correct"])
-def test_tracking_failing_in_the_solver(monkeypatch: pytest.MonkeyPatch, where: str) -> None:
-    from m2fp_stream.tracking.propagate import Tracker
-
-    genuine = getattr(Tracker, where)
+    genuine = motion.MotionFinder.feed
     calls = [0]
 
-    def broken(self: Tracker, *arguments: Any) -> Any:
+    def broken(self: motion.MotionFinder, small: motion.SmallGrey) -> motion.Motion:
         calls[0] += 1
-        if calls[0] % 3 == 1:
+        if calls[0] == FAULTY_FRAME + 1:
             raise cv2.error("out of luck")
-        return genuine(self, *arguments)
+        return genuine(self, small)
 
-    monkeypatch.setattr(Tracker, where, broken)
+    monkeypatch.setattr(motion.MotionFinder, "feed", broken)
     show = show_with("none")
-    assert show.run().frames == FRAMES
-    assert exposed(show.sink) == []
-    assert_control_is_found(show)
-    assert unknown(show)
+    assert_nothing_exposed(show)
+    assert unknown(show) == {FAULTY_FRAME}
 
 
 @pytest.mark.parametrize("said", [True, False], ids=["said", "unsaid"])
 def test_source_changing_its_size(said: bool) -> None:
-    change = FAULTY_FRAME + 1  # no regular parse
+    change = FAULTY_FRAME + 1
     pictures = [scene(n) for n in range(FRAMES)]
     pictures[change:] = [picture[:, 40:280].copy() for picture in pictures[change:]]
     source = Footage(pictures, restarts=[change] if said else [])
-
-    class Shifted(faulty.Faulty):
-        """Knows the scene after the change, too."""
-
-        def parse(self, bgr: Picture, *, frame_id: int, look: Look = Look.FULL) -> Any:
-            if frame_id < change:
-                return super().parse(bgr, frame_id=frame_id, look=look)
-            whole = faulty.good_result(HEIGHT, WIDTH, frame_id)
-            label_map = whole.label_map[:, 40:280].copy()
-            evidence = whole.evidence[:, :, 40:280].copy()
-            empty = np.zeros(label_map.shape, np.bool_)
-            return self._with(whole, label_map=label_map, evidence=evidence, must_cover=empty)
-
-        def interrupt(self) -> None:
-            """It ends by itself."""
-
-        close = interrupt
-
-    show = Show(source, parser=Shifted(), options=OPTIONS)
+    show = show_with("none", source=source)
     show.run()
     assert {frame.size_wh for frame in show.sink.frames} == {(320, 180), (240, 180)}
 
@@ -278,7 +241,7 @@ def test_source_changing_its_size(said: bool) -> None:
     control = Kept()
     bypass(control, [(n, pictures[n]) for n in (0, change)])
     assert exposed(control, found) == [0, change]
-    assert isinstance(show.witness.states[change], Parsed)  # P4: nothing was carried over it
+    assert unknown(show) == set()
 
 
 def test_a_plan_for_another_size_becomes_the_card() -> None:
@@ -317,10 +280,10 @@ def test_a_uniform_frame() -> None:
 def test_a_flash_to_white_and_a_cut() -> None:
     pictures = [scene(n) for n in range(FRAMES)]
     pictures[10] = np.full_like(ROOM, 255)
+    other = backdrop(3)
+    other[..., 0] = 0
     for frame_id in range(20, FRAMES):
-        left, top, right, bottom = faulty.person_box(frame_id)
-        pictures[frame_id] = backdrop(3)
-        pictures[frame_id][top:bottom, left:right] = TEXTURE
+        pictures[frame_id] = scene(frame_id, room=other)
     show = show_with("none", source=Footage(pictures))
     show.run()
     assert exposed(show.sink) == []

@@ -16,7 +16,7 @@ from __future__ import annotations
 import logging
 import threading
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -32,6 +32,7 @@ from ...core.raw import RawFrame
 from ...core.records import Detections, Look, LookKind, ParseResult, PartPlanes
 from ...core.safe import SafeFrame
 from ...parsers.embedded.looker import PART_LABELS, crop_for_parts
+from ...parsers.embedded.parts import STRIDE
 from ...policy import Policy
 from ...sinks.base import Sink
 from ...sources.base import Source
@@ -113,6 +114,8 @@ class _Counts:
 @dataclass(slots=True, eq=False)
 class _PartsUnderWay:
     order: PartOrder
+    shape: tuple[int, int, int]
+    """Of the planes that are expected."""
     matrix: NDArray[np.float64]
     future: Future[Seen]
 
@@ -150,22 +153,12 @@ class FileRun:
         self._on_frames = on_frames
         self._before_finish = before_finish
         self._reader = Reader(source, looks, options.look_size)
-        self._size_wh = source.info.size_wh
-        width, height = self._size_wh
-        shrink = min(1.0, _MAP_SIDE / max(width, height))
+        width, height = self._size_wh = source.info.size_wh
+        self._rate = float(source.info.average_rate or 25)
         self._fine, self._fine_s = fine, -1e9
         self._again = None if again is None else again.frames()
-        high = options.quality == "high"
-        self._solver = Solver(
-            size_wh=self._size_wh,
-            map_wh=(max(1, round(width * shrink)), max(1, round(height * shrink))),
-            rate=float(source.info.average_rate or 25),
-            hidden=_hidden(policy),
-            people_every=1 if high else options.people_every,
-            parts_every=options.parts_every,
-            parts_a_frame=options.parts_a_frame,
-            far_every_s=_FAR_HIGH_S if high else FAR_EVERY_S,
-        )
+        self._looks_made: Counter[str] = Counter()
+        self._solver = self._new_solver(self._size_wh)
         self._frames_held = max(4, options.buffer_mb * 1_000_000 // (width * height * 3))
         self._known_s = options.lookbehind_s if again is None else _LONGEST_S
         self._read: BoundedQueue[Item] = BoundedQueue(_READ_AHEAD)
@@ -176,11 +169,27 @@ class FileRun:
         self._parts: deque[_PartsUnderWay] = deque()
         self._past: deque[tuple[int, Item, tuple[int, int], Future[Seen]]] = deque()
         self._fed = -1
-        self._people_s = 0.0
-        self._failures = 0
+        self._people_owed: Reach | None = None
+        """A look that the next frame gets in any case: one failed, or none began this shot."""
+        self._people_known = False
+        """Whether a look for people in this shot has succeeded."""
+        self._failures: Counter[str] = Counter()
         self._counts = _Counts()
         self._written = 0
         self._write_error: BaseException | None = None
+
+    def _new_solver(self, size_wh: tuple[int, int]) -> Solver:
+        options, high = self._options, self._options.quality == "high"
+        return Solver(
+            size_wh=size_wh,
+            map_wh=shrunk(size_wh, _MAP_SIDE),
+            rate=self._rate,
+            hidden=_hidden(self._policy),
+            people_every=1 if high else options.people_every,
+            parts_every=options.parts_every,
+            parts_a_frame=options.parts_a_frame,
+            far_every_s=_FAR_HIGH_S if high else FAR_EVERY_S,
+        )
 
     def run(self) -> Outcome:
         """Processes the whole source and finishes the sink; returns what was done.
@@ -214,7 +223,7 @@ class FileRun:
         counts = self._counts
         outcome = Outcome(
             frames=counts.frames,
-            looks=tuple(sorted(self._solver.looks.items())),
+            looks=tuple(sorted((self._looks_made + self._solver.looks).items())),
             covered_fraction=counts.covered / max(1, counts.frames),
             unknown_frames=counts.unknown,
             shortened_frames=counts.shortened,
@@ -276,9 +285,15 @@ class FileRun:
         faces = self._faces(item)
         if item.motion.cut:
             self._settle()
+            self._people_owed = Reach.FAR
+        if item.frame.size_wh != self._size_wh:  # always a cut
+            self._looks_made += self._solver.looks
+            self._size_wh = item.frame.size_wh
+            self._solver = self._new_solver(self._size_wh)
         if item.unknown is None:
-            reach = self._solver.wants_people(item.number, item.motion, faces)
+            reach = self._solver.wants_people(item.number, item.motion, faces) or self._people_owed
             if reach is not None:
+                self._people_owed = None
                 item.people_wh = self._people_wh(item.frame.size_wh, reach)
                 copy = look_copy(item.frame, item.people_wh)
                 item.people = self._looks.submit(copy, LookKind.PEOPLE, frame_id=item.number)
@@ -303,7 +318,7 @@ class FileRun:
     def _fine_looks(self, item: Item) -> list[FineLook]:
         if item.fine is None:
             return []
-        result = self._result(item.fine, item.number)
+        result = self._result(item.fine, item.number, "fine")
         if not isinstance(result, ParseResult):
             return []
         return fine_looks(result, item.frame.size_wh, PART_LABELS)
@@ -322,17 +337,22 @@ class FileRun:
     def _follow(self, item: Item) -> None:
         faces = self._faces(item)
         bodies: list[Body] | None = None
+        far = item.people_wh != self._people_wh(item.frame.size_wh, Reach.NEAR)
+        if item.motion.cut:
+            self._people_known = False
         if item.people is not None:
-            seen = self._result(item.people, item.number)
+            seen = self._result(item.people, item.number, "people")
             if isinstance(seen, Detections):
                 bodies = [
                     Body(box, score) for box, score, _ in _boxes(seen, item.people_wh, item.frame)
                 ]
-                self._people_s = item.time_s
+                self._people_known = True
             else:
                 item.unknown = item.unknown or Why.PARSER_FAILED
+                self._people_owed = Reach.FAR if far else Reach.NEAR
+        if not self._people_known:  # a shot is known by both looks at whole frames, not by one (P4)
+            item.unknown = item.unknown or Why.NO_PARSE
         self._fed = item.number
-        far = item.people_wh != self._people_wh(item.frame.size_wh, Reach.NEAR)
         fine = self._fine_looks(item)
         self._solver.feed(Frame(item.number, item.motion, faces, bodies, far, fine))
         for number in self._solver.past_orders():
@@ -348,7 +368,7 @@ class FileRun:
     def _faces(self, item: Item) -> list[Face]:
         if item.faces is None:
             return []
-        seen = self._result(item.faces, item.number)
+        seen = self._result(item.faces, item.number, "faces")
         if not isinstance(seen, Detections):
             item.unknown = item.unknown or Why.PARSER_FAILED
             item.faces = None
@@ -373,7 +393,7 @@ class FileRun:
     def _take_past(self, upto: int) -> None:
         while self._past and self._past[0][0] <= upto:
             _, item, size_wh, future = self._past.popleft()
-            seen = self._result(future, item.number)
+            seen = self._result(future, item.number, "people")
             if isinstance(seen, Detections):
                 found = _boxes(seen, size_wh, item.frame)
                 self._solver.take_past(item.number, [Body(box, score) for box, score, _ in found])
@@ -384,35 +404,52 @@ class FileRun:
                 pixels = _BODY_PIXELS if order.body else _HEAD_PIXELS
                 crop, matrix = crop_for_parts(bgr, order.region, pixels)
             future = self._looks.submit(crop, LookKind.PARTS, frame_id=item.number)
-            self._parts.append(_PartsUnderWay(order, matrix, future))
+            shape = len(PART_LABELS), crop.shape[0] // STRIDE, crop.shape[1] // STRIDE
+            self._parts.append(_PartsUnderWay(order, shape, matrix, future))
 
     def _take_parts(self, upto: int) -> None:
         """Waits for the looks out of turn that were ordered up to a frame."""
         self._take_past(upto)
         while self._parts and self._parts[0].order.frame <= upto:
             under_way = self._parts.popleft()
-            seen = self._result(under_way.future, under_way.order.frame)
+            number = under_way.order.frame
+            seen = self._result(under_way.future, number, "parts", under_way.shape)
             if isinstance(seen, PartPlanes):
                 look = PartLook.inside(seen.planes, under_way.matrix, self._size_wh)
                 self._solver.take_parts(under_way.order, look)
 
     def _result(
-        self, future: Future[Seen] | Future[ParseResult], number: int
+        self,
+        future: Future[Seen] | Future[ParseResult],
+        number: int,
+        kind: str,
+        shape: tuple[int, int, int] | None = None,
     ) -> Seen | ParseResult | None:
-        """Returns what a look found; None where it failed."""
+        """Returns what a look found; None where it failed.
+
+        Args:
+            future: of the look.
+            number: its frame.
+            kind: failures in a row are counted for each kind by itself: one that is dead must not
+                hide behind another.
+            shape: of the planes, where planes are expected.
+        """
         try:
             seen = future.result()
+            if isinstance(seen, PartPlanes) and seen.planes.shape != shape:
+                raise ParserError(f"expected planes of {shape}, got {seen.planes.shape}")
         except ModelError:
             raise
         except M2FPStreamError as error:
-            self._failures += 1
+            self._failures[kind] += 1
             _log.warning("frame %d: %s", number, error)
-            if self._failures >= self._options.max_failures:
+            if self._failures[kind] >= self._options.max_failures:
                 raise ParserError(
-                    f"{self._failures} looks in a row failed, nothing was written; last: {error}"
+                    f"{self._failures[kind]} looks ({kind}) in a row failed, nothing was written; "
+                    f"last: {error}"
                 ) from None
             return None
-        self._failures = 0
+        self._failures[kind] = 0
         return seen
 
     # --- leaving the solver ---

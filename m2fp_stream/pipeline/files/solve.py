@@ -244,10 +244,12 @@ class Cover:
 
 @dataclass(slots=True, eq=False)
 class _Shapes:
-    """What close looks made of one track, by frame."""
+    """What close looks made of one track, by frame; those of a second parser only add."""
 
     head: dict[int, Shape] = field(default_factory=dict[int, Shape])
     body: dict[int, Shape] = field(default_factory=dict[int, Shape])
+    fine_head: dict[int, Shape] = field(default_factory=dict[int, Shape])
+    fine_body: dict[int, Shape] = field(default_factory=dict[int, Shape])
     asked: int = -1_000_000
     share: float | None = None
     searched: int = -1_000_000
@@ -391,10 +393,11 @@ class Solver:
             if track.last == number and track.seen[number] is sighting:
                 self._shapes.setdefault(track.track_id, _Shapes())
                 region = (0.0, 0.0, 0.0, 0.0)
-                self.take_parts(PartOrder(number, track.track_id, region, body=False), fine.parts)
+                order = PartOrder(number, track.track_id, region, body=False)
+                self.take_parts(order, fine.parts, fine=True)
                 if self._hidden.body:
                     order = PartOrder(number, track.track_id, region, body=True)
-                    self.take_parts(order, fine.parts)
+                    self.take_parts(order, fine.parts, fine=True)
 
     def _take_people(self, number: int, bodies: Sequence[Body], *, far: bool) -> None:
         self._looks[number] = tuple(bodies)
@@ -506,8 +509,11 @@ class Solver:
             min(box.x1, rect.x1), min(box.y1, rect.y1), max(box.x2, rect.x2), max(box.y2, rect.y2)
         )
 
-    def take_parts(self, order: PartOrder, look: PartLook) -> None:
-        """Takes what a close look found; in the order of `part_orders`."""
+    def take_parts(self, order: PartOrder, look: PartLook, *, fine: bool = False) -> None:
+        """Takes what a close look found; in the order of `part_orders`.
+
+        `fine`: a second parser's, which only adds: it says nothing about whether this is somebody.
+        """
         track = next((t for t in self._tracker.tracks if t.track_id == order.track_id), None)
         if track is None or order.frame not in track.seen:
             return
@@ -515,12 +521,12 @@ class Solver:
         margin = self._hidden.margin
         if order.body:
             box = self._body(track, order.frame)
-            if shapes.searched == order.frame:
+            if shapes.searched == order.frame and not fine:
                 self._search(track, order.frame, look, box)
             if not self._hidden.body:
                 return
             anchor = anchor_of_body(box)
-            shapes.body[order.frame] = Shape.of(
+            (shapes.fine_body if fine else shapes.body)[order.frame] = Shape.of(
                 look,
                 anchor,
                 label_of=self._hidden.label_of(head=False),
@@ -539,13 +545,14 @@ class Solver:
         anchor = anchor_of_head(head)
         planes = look.on(anchor, self._hidden.head_parts)
         total = planes.sum(axis=0, dtype=np.uint16) > 127
-        share = np.count_nonzero(total[self._seed > 0]) / self._seed_area
-        track.heads.append(float(share))
-        track.detail = max(track.detail, head.width)
-        shapes.share = float(np.median(track.heads[-5:]))
+        if not fine:
+            share = np.count_nonzero(total[self._seed > 0]) / self._seed_area
+            track.heads.append(float(share))
+            track.detail = max(track.detail, head.width)
+            shapes.share = float(np.median(track.heads[-5:]))
         label_of = self._hidden.label_of(head=True)
         if label_of:
-            shapes.head[order.frame] = Shape.of(
+            (shapes.fine_head if fine else shapes.head)[order.frame] = Shape.of(
                 look,
                 anchor,
                 label_of=label_of,
@@ -649,7 +656,7 @@ class Solver:
         held = {track.track_id for track in self._tracker.tracks}
         self._shapes = {key: value for key, value in self._shapes.items() if key in held}
         for shapes in self._shapes.values():
-            for kept in (shapes.head, shapes.body):
+            for kept in (shapes.head, shapes.body, shapes.fine_head, shapes.fine_body):
                 old = [frame for frame in kept if frame < number - 60]
                 for frame in old[:-1]:
                     del kept[frame]
@@ -664,8 +671,9 @@ class Solver:
         shapes = self._shapes.get(track.track_id, _Shapes())
         grown = head.scaled(1 + GROWTH_PER_GAP * gap)
         shape = _nearest(shapes.head, number)
-        if shape is not None:
-            shape.lay(parts, tracks, mark, anchor_of_head(grown), scale)
+        for laid in (shape, _nearest(shapes.fine_head, number)):
+            if laid is not None:
+                laid.lay(parts, tracks, mark, anchor_of_head(grown), scale)
         if track.track_id in self._whole and not hidden.person:
             lay_box(parts, tracks, mark, self._body(track, number), Label.HUMAN, scale)
         if hidden.head or hidden.person:
@@ -680,9 +688,10 @@ class Solver:
         if hidden.body:
             body = self._body(track, number)
             shape = _nearest(shapes.body, number)
-            if shape is not None:
-                shape.lay(parts, tracks, mark, anchor_of_body(body), scale)
-            elif hidden.person:
+            for laid in (shape, _nearest(shapes.fine_body, number)):
+                if laid is not None:
+                    laid.lay(parts, tracks, mark, anchor_of_body(body), scale)
+            if shape is None and hidden.person:
                 lay_box(parts, tracks, mark, body, Label.HUMAN, scale)
         return bool((tracks == mark).any())
 
