@@ -158,7 +158,8 @@ def test_is_far_means_small_and_without_a_face() -> None:
     made = feed([[small]])
     assert made.is_far(only(made))
     rows: list[list[Face | Body]] = [[large], [small, face_at(200, 105, 10)]]
-    for row in [*rows, [face_at(200, 105, 10)]]:
+    rows.append([face_at(200, 105, 10)])
+    for row in rows:
         made = feed([row])
         assert not made.is_far(only(made))
 
