@@ -21,7 +21,7 @@ from .parts import CENTRE, STRIDE, network_shape
 from .runtime import open_network
 from .yunet import YuNet
 
-__all__ = ["PART_LABELS", "EmbeddedLooker", "crop_for_parts", "from_options"]
+__all__ = ["PART_LABELS", "EmbeddedLooker", "crop_for_parts", "from_options", "lightened"]
 
 PEOPLE_SIZES: Final = ((384, 1.0), (640, 0.45), (1280, 0.22))
 """Long sides at which people are looked for, up to that of the copy, and the share of the picture
