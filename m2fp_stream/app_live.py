@@ -49,7 +49,7 @@ from .sources.stream import StreamSource
 from .sources.synthetic import SyntheticSource
 from .tracking.flow import small_size
 
-__all__ = ["page_hello", "run_live", "write_facts"]
+__all__ = ["page_hello", "run_live", "worker_options", "write_facts"]
 
 _FAR_EVERY: Final = 2
 """Full parses that share a look for people far away: it is two fifths of a full parse's time."""
