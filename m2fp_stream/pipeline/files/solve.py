@@ -48,6 +48,8 @@ WEAK: Final = 0.18
 WEAK_HITS: Final = 4
 SURE_FACE: Final = 0.85
 DENIED_FACE: Final = 0.25
+SUPPORTED: Final = 0.25
+"""Share of the looks for people that must have seen a body for its score to count."""
 HEAD_SEEN: Final = 0.30
 HEAD_ABSENT: Final = 0.10
 """A track is covered when what detectors and close looks saw of it agree. The share of the expected
@@ -69,6 +71,8 @@ TELLING_HEAD_PX: Final = 28.0
 SEARCHED_BODY: Final = 0.50
 """Score of a body without a head in its place from which the head is searched for in all of it."""
 SEARCH_EVERY: Final = 12
+LYING: Final = 0.7
+"""Width over height of a body from which it is not upright."""
 LEAST_HEAD: Final = 0.15
 """Area of what the parts take for a head, over the expected box, from which it is one."""
 LEAST_PERSON: Final = 0.30
@@ -671,7 +675,8 @@ class Solver:
         width = self._size_wh[0]
         cut = box.y1 <= 1 or box.x1 <= 1 or box.x2 >= width - 1
         torso = planes[1:].max() > 127
-        if person >= LEAST_PERSON and torso and not cut:
+        lies = box.width > LYING * box.height
+        if person >= LEAST_PERSON and torso and lies and not cut:
             self._whole.add(track.track_id)
 
     def _find_head(self, look: PartLook, expected: Head) -> Head | None:
@@ -710,6 +715,8 @@ class Solver:
         face, body = track.best_face, track.best_body
         if face >= 1.0:
             return True
+        if track.supported < SUPPORTED * track.looked:  # its body may be somebody else's
+            body = min(body, WEAK)
         confirmed = bool(track.faces) and max(track.faces) >= FACE_CONFIRMED
         if track.faces and max(track.faces) < FACE_DENIED:
             face = min(face, DENIED_FACE)
