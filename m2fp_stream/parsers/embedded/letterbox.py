@@ -14,7 +14,7 @@ from m2fp_stream.core.errors import ParserError
 
 from .boxes import Box, suppress_overlaps
 
-__all__ = ["NETWORK_MULTIPLE", "Letterbox", "letterbox", "logit"]
+__all__ = ["NETWORK_MULTIPLE", "Letterbox", "letterbox", "lifted", "logit"]
 
 NETWORK_MULTIPLE: Final = 32
 """Both detectors' coarsest convolution has stride 32: sides are multiples of it."""
@@ -87,7 +87,7 @@ def letterbox(bgr: NDArray[np.uint8], *, size: int, enlargement: float) -> Lette
     scale = min(size / max(height, width), enlargement)
     inner_w, inner_h = max(1, round(width * scale)), max(1, round(height * scale))
     network_hw = _network_side(inner_h), _network_side(inner_w)
-    return Letterbox(_lifted(_scaled(bgr, (inner_w, inner_h))), network_hw, (height, width))
+    return Letterbox(lifted(_scaled(bgr, (inner_w, inner_h))), network_hw, (height, width))
 
 
 def logit(probability: float) -> float:
@@ -99,7 +99,7 @@ def _network_side(pixels: int) -> int:
     return -(-pixels // NETWORK_MULTIPLE) * NETWORK_MULTIPLE
 
 
-def _lifted(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def lifted(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """Returns a dark picture made brighter, any other as it is.
 
     At a sixteenth of the light YuNet finds half of the large faces as it is and three quarters
