@@ -131,8 +131,9 @@ class Motion:
     def share(self, box: Rect) -> float:
         """Returns the share (0..1) of `box` that moved."""
         height, width = self.moved.shape
-        rows = slice(max(0, int(box.y1 * self.scale)), min(height, int(box.y2 * self.scale) + 1))
-        columns = slice(max(0, int(box.x1 * self.scale)), min(width, int(box.x2 * self.scale) + 1))
+        bottom, right = int(box.y2 * self.scale) + 1, int(box.x2 * self.scale) + 1
+        rows = slice(max(0, int(box.y1 * self.scale)), max(0, min(height, bottom)))
+        columns = slice(max(0, int(box.x1 * self.scale)), max(0, min(width, right)))
         inside = self.moved[rows, columns]
         return float(np.count_nonzero(inside)) / inside.size if inside.size else 0.0
 

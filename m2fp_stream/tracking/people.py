@@ -169,7 +169,7 @@ class Track:
         end: first frame after the shot, None while it lasts.
         born: frame of its first sighting.
         seen: sightings by frame, in order; old ones are let go (see `prune`).
-        velocity: pixels a frame.
+        velocity: pixels a frame, beside the camera's motion.
         best_face, best_body: the best scores of its life.
         sightings: how many there were.
         looked: looks for people in its life, and
@@ -289,6 +289,8 @@ class Track:
 
     def predict(self, camera: NDArray[np.float32] | None) -> None:
         """Moves the expected head on by one frame."""
+        # Where it was seen moves with the camera, too: the velocity is the person's own.
+        self._predicted_at = self._predicted_at.carried(camera)
         self._predicted = self.predicted.carried(camera).moved(*self.velocity)
 
     def head_at(self, frame: int) -> Head:
