@@ -294,12 +294,12 @@ class Track:
         self._predicted = self.predicted.carried(camera).moved(*self.velocity)
 
     def head_at(self, frame: int) -> Head:
-        """Returns where the head is in a frame of its life, from the sightings around.
+        """Returns where the head is, from the sightings around; at an end of its life beyond it.
 
         A body alone says less about the head than faces shortly before and after do.
         """
         before, after = self._around(frame)
-        if before == after and self.seen[frame].face == 0 and not self.seen[frame].sure:
+        if before == after == frame and self.seen[frame].face == 0 and not self.seen[frame].sure:
             earlier, later = self._faces_around(frame)
             if earlier is not None and later is not None and later - earlier <= FACES_APART:
                 before, after = earlier, later

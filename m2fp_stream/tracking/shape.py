@@ -18,7 +18,19 @@ from numpy.typing import NDArray
 
 from .heads import Head, Rect
 
-__all__ = ["Anchor", "PartLook", "Shape", "anchor_of_body", "anchor_of_head"]
+__all__ = [
+    "Anchor",
+    "PartLook",
+    "Shape",
+    "anchor_of_body",
+    "anchor_of_head",
+    "filled",
+    "head_seed",
+    "head_thresholds",
+    "lay_box",
+    "lay_ellipse",
+    "put_on",
+]
 
 U8 = NDArray[np.uint8]
 F64 = NDArray[np.float64]

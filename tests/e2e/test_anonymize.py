@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -104,6 +105,7 @@ def test_covers_the_face_in_every_frame_and_keeps_count_and_times(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out.mp4"]
 
 
+<<<<<<< HEAD
 def test_equal_input_gives_equal_composed_frames(
     film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -127,7 +129,46 @@ def test_equal_input_gives_equal_composed_frames(
     assert reports[0].frames == 25
     assert reports[0].parses == reports[1].parses > 0
     assert reports[0].covered_fraction == reports[1].covered_fraction
+=======
+def test_equal_input_gives_equal_frames_times_and_counts(
+    film: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Composed frames: the encoder's bytes may differ between machines and under load."""
+    composed: list[list[tuple[int, int]]] = []
+    genuine = VideoFileSink.write
+
+    def write(sink: VideoFileSink, item: SafeFrame) -> None:
+        composed[-1].append((item.pts, zlib.crc32(item.pixels.tobytes())))
+        genuine(sink, item)
+
+    monkeypatch.setattr(VideoFileSink, "write", write)
+    reports = []
+    for n in (1, 2):
+        composed.append([])
+        reports.append(m2fp_stream.anonymize(film, tmp_path / f"{n}.mp4"))
+    assert composed[0] == composed[1]
+    assert len(set(composed[0])) == reports[0].frames == 25
+    assert reports[0].looks == reports[1].looks
+    assert reports[0].looks["faces"] == 25
+    assert reports[0].looks["people"] > 0
+>>>>>>> filetests
     assert 0 < reports[0].covered_fraction < 1
+
+
+def test_high_quality_covers_the_face_and_keeps_count_and_times(
+    portrait: Bgr, film: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.mp4"
+    done = run("anonymize", film, "-o", out, "--quality", "high", "--start", "0.2")
+    assert done.returncode == 0, done.stderr
+    source, result = list(frames(film)), list(frames(out))
+    first = len(source) - len(result)
+    assert 0 < first < 10
+    left, top, right, bottom = FACE_XYXY
+    for number, (_, covered) in enumerate(result, first):
+        shift = 4 * number
+        face = (slice(top - 20, bottom - 20), slice(max(0, left - shift), right - shift))
+        assert likeness(source[number][1][face], covered[face]) < 0.3, f"frame {number}"
 
 
 def test_the_default_name_stands_beside_the_input(film: Path, tmp_path: Path) -> None:

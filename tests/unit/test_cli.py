@@ -64,7 +64,7 @@ class FakeApp:
         return RunReport(
             path_out=str(path_out),
             frames=120,
-            parses=9,
+            looks={"faces": 120, "people": 17, "parts": 9},
             covered_fraction=0.0312,
             unknown_frames=2,
             elapsed_s=4.0,
@@ -387,8 +387,8 @@ def test_the_output_stands_beside_the_input(
     out, err = capsys.readouterr()
     assert err == ""
     assert out == (
-        f"{name} -> {output}: 120 frames, 2 wholly covered, 9 parses, 3.1% covered on average, "
-        "4.0 s (30.0 fps)\n"
+        f"{name} -> {output}: 120 frames, 2 wholly covered, looks: 120 faces, 17 people, "
+        "9 parts; 3.1% covered on average, 4.0 s (30.0 fps)\n"
     )
 
 

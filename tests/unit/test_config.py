@@ -229,6 +229,25 @@ def test_a_file_that_is_no_configuration_is_refused(
         load_settings(config, {})
 
 
+@pytest.mark.parametrize(
+    ("key", "successor"),
+    [
+        ("interval_s", "people_every"),
+        ("full_interval_s", "people_every"),
+        ("max_gap", "people_every"),
+        ("parse_side", "look_size"),
+        ("parse_deadline_s", "deadline_s"),
+    ],
+)
+def test_a_key_of_an_earlier_version_says_what_replaced_it(
+    key: str, successor: str, config: Path
+) -> None:
+    config.write_text(f"file:\n  {key}: 1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=rf"file.{key}.*unknown key; .*file\.{successor}"):
+        load_settings(config, {})
+    assert successor in SECTIONS["file"].model_fields
+
+
 def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"nope.yaml: cannot read the configuration: No such"):
         load_settings(tmp_path / "nope.yaml", {})

@@ -294,6 +294,19 @@ def test_where_the_body_is_between_looks_and_beyond_them() -> None:
     assert only(feed([[face_at(100, 140)]])).box_at(0) is None
 
 
+@pytest.mark.parametrize("ends_with", ["face", "body", "both"])
+def test_beyond_its_ends_it_stays_where_it_was_seen_last(ends_with: str) -> None:
+    face, body = face_at(200, 140), body_at(200, 100)
+    rows: dict[str, list[Face | Body]] = {"face": [face], "body": [body], "both": [face, body]}
+    table: list[list[Face | Body]] = [[], [], rows[ends_with], rows["both"], rows[ends_with]]
+    track = only(feed(table))
+    for number in (0, 1, 2, 4, 5, 9):
+        assert track.head_at(number) == track.head_at(min(4, max(2, number)))
+        box = track.box_at(number)
+        assert box is not None
+        assert box.x == pytest.approx(body.box.x, abs=0.01)
+
+
 def test_a_face_box_is_interpolated_and_not_believed_for_ever() -> None:
     body = body_at(200, 100, 300, 320)
     table: list[list[Face | Body]] = [[face_at(200, 140), body]] * 5

@@ -1,0 +1,577 @@
+"""The solver of files, on tables of faces and bodies: who is covered when, and what it asks for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from m2fp_stream.core.labels import BODY_PARTS, Label
+from m2fp_stream.parsers.embedded.looker import PART_LABELS
+from m2fp_stream.pipeline.files.solve import (
+    HEAD_LABELS,
+    Cover,
+    FineLook,
+    Frame,
+    Hidden,
+    PartOrder,
+    Reach,
+    Solver,
+)
+from m2fp_stream.policy import Policy, PolicyOptions
+from m2fp_stream.tracking.heads import Rect, of_face
+from m2fp_stream.tracking.motion import Motion
+from m2fp_stream.tracking.people import Body, Face, Sighting
+from m2fp_stream.tracking.shape import PartLook
+
+Mask = NDArray[np.bool_]
+
+WIDTH, HEIGHT = 640, 360
+RATE = 25
+STILL = Motion(False, None, np.zeros((HEIGHT // 2, WIDTH // 2), np.uint8), 0.5)
+CUT = Motion(True, None, STILL.moved, 0.5)
+
+
+def moving(*boxes: Rect) -> Motion:
+    """Something moved in these boxes of the frame."""
+    moved = STILL.moved.copy()
+    for box in boxes:
+        moved[int(box.y1) // 2 : int(box.y2) // 2, int(box.x1) // 2 : int(box.x2) // 2] = 1
+    return Motion(False, None, moved, 0.5)
+
+
+def hidden(hide: Any = "head") -> Hidden:
+    return Hidden(
+        labels=Policy(PolicyOptions(hide=hide)).hidden(BODY_PARTS),
+        part_labels=PART_LABELS,
+        head_parts=tuple(sorted(PART_LABELS.index(label) for label in HEAD_LABELS)),
+        threshold=76,
+        margin=0.12,
+    )
+
+
+def solver(hide: Any = "head", **options: Any) -> Solver:
+    known: dict[str, Any] = {
+        "size_wh": (WIDTH, HEIGHT),
+        "map_wh": (WIDTH, HEIGHT),
+        "rate": RATE,
+        "hidden": hidden(hide),
+        "people_every": 8,
+        "parts_every": 6,
+        "parts_a_frame": 3,
+    }
+    return Solver(**(known | options))
+
+
+def face_at(x: float, y: float, score: float = 0.9, size: float = 40) -> Face:
+    return Face(Rect(x - size / 2, y - 0.6 * size, x + size / 2, y + 0.6 * size), score)
+
+
+def body_of(face: Face, score: float = 0.9) -> Body:
+    box = face.box
+    return Body(
+        Rect(box.x - 1.2 * box.width, box.y1 - 8, box.x + 1.2 * box.width, box.y2 + 190), score
+    )
+
+
+def planes(**masks: Mask) -> PartLook:
+    """What a part network says that is sure of everything; at half the frame's size."""
+    found = np.zeros((len(PART_LABELS), HEIGHT // 2, WIDTH // 2), np.uint8)
+    found[0] = 255
+    for name, mask in masks.items():
+        at = mask[::2, ::2]
+        found[:, at] = 0
+        found[PART_LABELS.index(Label[name]), at] = 255
+    return PartLook(found, np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]]))
+
+
+def box_mask(box: Rect) -> Mask:
+    mask = np.zeros((HEIGHT, WIDTH), np.bool_)
+    mask[max(0, int(box.y1)) : int(box.y2), max(0, int(box.x1)) : int(box.x2)] = True
+    return mask
+
+
+NOTHING = planes()
+
+
+@dataclass
+class Film:
+    """Feeds a solver as a run does, and keeps what it asked for."""
+
+    faces: Callable[[int], Sequence[Face]]
+    bodies: Callable[[int], Sequence[Body]] = lambda n: []
+    parts: Callable[[PartOrder], PartLook | None] = lambda order: None
+    motion: Callable[[int], Motion] = lambda n: STILL
+    solver: Solver = field(default_factory=solver)
+    looked: dict[int, Reach] = field(default_factory=dict)
+    past: list[int] = field(default_factory=list)
+    orders: list[PartOrder] = field(default_factory=list)
+    frames: int = 0
+
+    def run(self, count: int) -> Film:
+        for n in range(count):
+            motion = CUT if n == 0 else self.motion(n)
+            faces = list(self.faces(n))
+            reach = self.solver.wants_people(n, motion, faces)
+            bodies = None
+            if reach is not None:
+                self.looked[n] = reach
+                bodies = list(self.bodies(n))
+            self.solver.feed(Frame(n, motion, faces, bodies, reach is Reach.FAR))
+            past = self.solver.past_orders()
+            self.past += past
+            for number in past:
+                self.solver.take_past(number, list(self.bodies(number)))
+            orders = self.solver.part_orders()
+            self.orders += orders
+            for order in orders:
+                look = self.parts(order)
+                if look is not None:
+                    self.solver.take_parts(order, look)
+        self.frames = count
+        return self
+
+    def cover(self, number: int) -> Cover:
+        return self.solver.cover(number)
+
+    def share(self, number: int, box: Rect) -> float:
+        """The share of a box that is covered."""
+        return float((self.cover(number).parts[box_mask(box)] > 0).mean())
+
+    def covered(self, box: Rect) -> list[int]:
+        """The frames in which all of a box is covered."""
+        return [n for n in range(self.frames) if self.share(n, box) == 1.0]
+
+
+FACE = face_at(320, 120)
+HEAD_OF = of_face(FACE.box).rect()
+CENTRE = Rect(FACE.box.x - 10, FACE.box.y - 10, FACE.box.x + 10, FACE.box.y + 10)
+WHOLE_HEAD = planes(FACE=box_mask(FACE.box), HAIR=box_mask(HEAD_OF) & ~box_mask(FACE.box))
+
+
+# --- who is somebody ---
+
+
+def test_a_sure_face_is_covered_whatever_the_part_network_says() -> None:
+    film = Film(lambda n: [FACE], parts=lambda order: NOTHING).run(20)
+    assert film.covered(FACE.box) == list(range(20))
+    assert {film.cover(n).people for n in range(20)} == {1}
+    assert film.cover(5).parts.mean() > 0
+
+
+def test_nobody_is_nobody() -> None:
+    film = Film(lambda n: []).run(20)
+    assert not any(film.cover(n).parts.any() or film.cover(n).people for n in range(20))
+
+
+def test_a_weak_face_seen_once_is_nobody() -> None:
+    film = Film(lambda n: [face_at(320, 120, 0.2)] if n == 10 else []).run(20)
+    assert film.covered(CENTRE) == []
+
+
+def test_weak_faces_that_agree_are_somebody_where_the_parts_are_a_head() -> None:
+    """From the first of them on."""
+
+    def weak(n: int) -> list[Face]:
+        return [face_at(320, 120, 0.25)] if n >= 5 else []
+
+    seen = Film(weak, parts=lambda order: WHOLE_HEAD).run(40)
+    assert set(range(5, 40)) <= set(seen.covered(FACE.box))
+    unseen = Film(weak, parts=lambda order: NOTHING).run(40)
+    assert unseen.covered(CENTRE) == []
+
+
+def test_weak_faces_become_somebody_once_one_is_strong() -> None:
+    film = Film(lambda n: [face_at(320, 120, 0.18 if n < 30 else 0.95)]).run(40)
+    assert film.covered(FACE.box) == list(range(40))
+
+
+def test_a_strong_body_that_shows_no_face_has_its_head_covered() -> None:
+    film = Film(lambda n: [], lambda n: [body_of(FACE)]).run(30)
+    for n in range(30):
+        assert film.share(n, CENTRE) == 1.0
+        assert film.share(n, Rect(FACE.box.x - 20, 260, FACE.box.x + 20, 300)) == 0.0
+
+
+def test_a_body_whose_head_is_elsewhere_has_it_covered_there() -> None:
+    """Leaning: the parts show the head at one side of the body."""
+    aside = Rect(330, 60, 372, 110)
+    body = Body(Rect(240, 60, 400, 340), 0.9)
+    look = planes(HAIR=box_mask(aside), UPPER_CLOTHES=box_mask(Rect(260, 130, 380, 330)))
+    film = Film(lambda n: [], lambda n: [body], lambda order: look).run(60)
+    assert all(film.share(n, aside) > 0.9 for n in range(15, 60))
+
+
+def test_two_people_have_marks_of_their_own() -> None:
+    other = face_at(120, 120)
+    film = Film(lambda n: [FACE, other]).run(10)
+    cover = film.cover(5)
+    assert cover.people == 2
+    marks = {int(cover.tracks[int(face.box.y), int(face.box.x)]) for face in (FACE, other)}
+    assert len(marks) == 2
+    assert 0 not in marks
+    assert ((cover.tracks > 0) == (cover.parts > 0)).all()
+
+
+def test_whom_a_second_parser_vouches_for_is_somebody() -> None:
+    made = solver()
+    sighting = Sighting(of_face(FACE.box), body=1.0, box=body_of(FACE).box, sure=True)
+    made.wants_people(0, CUT, [])
+    made.feed(Frame(0, CUT, [], [], far=True, fine=[FineLook(sighting, WHOLE_HEAD)]))
+    cover = made.cover(0)
+    assert (cover.parts[box_mask(FACE.box)] > 0).all()
+    assert cover.people == 1
+
+
+# --- between, before and after ---
+
+
+def test_somebody_unseen_for_some_frames_is_covered_on_his_way() -> None:
+    def faces(n: int) -> list[Face]:
+        return [face_at(150 + 6 * n, 120)] if not 15 <= n < 23 else []
+
+    film = Film(faces).run(40)
+    for n in range(40):
+        assert film.share(n, face_at(150 + 6 * n, 120).box) > 0.97, n
+        assert film.cover(n).age == (0 if not 15 <= n < 23 else min(n - 14, 23 - n))
+
+
+def seen_between(first: int, last: int, x: float) -> Film:
+    """A face and a body in some frames only, and looks at every frame that see what there is."""
+    face = face_at(x, 120)
+
+    def there(n: int) -> bool:
+        return first <= n <= last
+
+    return Film(
+        lambda n: [face] if there(n) else [],
+        lambda n: [body_of(face)] if there(n) else [],
+        solver=solver(people_every=1),
+        motion=lambda n: moving(Rect(20, 330, 40, 350)),  # something else
+    )
+
+
+def test_who_appears_in_the_middle_of_the_picture_was_not_there_where_looks_saw_nobody() -> None:
+    film = seen_between(20, 40, 320).run(60)
+    covered = film.covered(CENTRE)
+    assert set(range(20, 41)) <= set(covered)
+    assert covered[0] >= 18
+    assert covered[-1] <= 42
+
+
+def test_who_appears_at_the_edge_was_there_for_some_frames_more() -> None:
+    """A body that the edge cuts is not found reliably: an empty look says little."""
+    film = seen_between(20, 40, 14).run(60)
+    covered = film.covered(Rect(6, 112, 22, 128))
+    assert covered[0] <= 14
+    assert covered[-1] >= 46
+    assert covered == list(range(covered[0], covered[-1] + 1))
+    assert covered[0] > 0  # but not for ever
+    assert covered[-1] < 59
+
+
+def test_where_something_moves_unexplained_an_empty_look_is_not_believed() -> None:
+    calm, blurred = seen_between(20, 40, 320), seen_between(20, 40, 320)
+    blurred.motion = lambda n: moving(HEAD_OF, Rect(20, 330, 40, 350))
+    calm.run(60)
+    blurred.run(60)
+    assert blurred.covered(CENTRE)[0] < calm.covered(CENTRE)[0]
+    assert blurred.covered(CENTRE)[-1] > calm.covered(CENTRE)[-1]
+
+
+def test_a_face_that_is_not_seen_contradicts_nothing() -> None:
+    """No look ever saw this body, so none that does not see it says that nobody is there."""
+    film = Film(lambda n: [FACE] if 20 <= n <= 40 else [], solver=solver(people_every=1)).run(60)
+    covered = film.covered(CENTRE)
+    assert covered[0] <= 14
+    assert covered[-1] >= 46
+
+
+def test_nobody_is_carried_over_a_cut() -> None:
+    film = Film(lambda n: [FACE] if n < 20 else [], motion=lambda n: CUT if n == 20 else STILL).run(
+        40
+    )
+    assert film.covered(FACE.box) == list(range(20))
+    film = Film(
+        lambda n: [FACE] if n >= 20 else [], motion=lambda n: CUT if n == 20 else STILL
+    ).run(40)
+    assert film.covered(FACE.box) == list(range(20, 40))
+
+
+def test_who_left_the_picture_is_not_carried_on_outside() -> None:
+    film = Film(lambda n: [face_at(500 + 20 * n, 120)] if n < 8 else []).run(20)
+    assert not film.cover(19).parts.any()
+    assert film.cover(19).people == 0
+
+
+# --- which looks are wanted ---
+
+
+def test_a_shot_begins_with_a_far_look() -> None:
+    film = Film(lambda n: [], motion=lambda n: CUT if n == 17 else STILL).run(20)
+    assert film.looked[0] is Reach.FAR
+    assert film.looked[17] is Reach.FAR
+
+
+def test_people_are_looked_for_at_a_steady_rate_where_anything_moves() -> None:
+    film = Film(
+        lambda n: [FACE],
+        lambda n: [body_of(FACE)],
+        motion=lambda n: moving(FACE.box),
+        solver=solver(people_every=5),
+    ).run(60)
+    gaps = np.diff([*sorted(film.looked), 60])
+    assert gaps.max() == 5
+
+
+def test_while_nothing_moves_looks_are_rarer_but_go_on() -> None:
+    still = Film(lambda n: [FACE], lambda n: [body_of(FACE)]).run(100)
+    lively = Film(
+        lambda n: [FACE], lambda n: [body_of(FACE)], motion=lambda n: moving(FACE.box)
+    ).run(100)
+    assert len(still.looked) < len(lively.looked)
+    assert np.diff([*sorted(still.looked), 100]).max() <= RATE
+
+
+def test_far_looks_come_again_and_again() -> None:
+    film = Film(lambda n: [], motion=lambda n: moving(FACE.box), solver=solver(far_every_s=0.8))
+    film.run(100)
+    far = [n for n, reach in film.looked.items() if reach is Reach.FAR]
+    assert np.diff([*far, 100]).max() <= 20
+
+
+@pytest.mark.parametrize("frame", [13, 14, 15])
+def test_a_face_that_is_born_or_lost_is_looked_at_in_that_frame(frame: int) -> None:
+    options = {"people_every": 60, "far_every_s": 9.0}
+    calm = Film(lambda n: [FACE], solver=solver(**options)).run(20)
+    born = Film(lambda n: [FACE] if n >= frame else [], solver=solver(**options)).run(20)
+    lost = Film(lambda n: [FACE] if n < frame else [], solver=solver(**options)).run(20)
+    assert frame not in calm.looked
+    assert frame in born.looked
+    assert frame in lost.looked
+
+
+def test_motion_that_nobody_explains_is_looked_at_in_that_frame() -> None:
+    def at(box: Rect) -> Film:
+        return Film(
+            lambda n: [FACE],
+            lambda n: [body_of(FACE)],
+            motion=lambda n: moving(box) if n == 15 else STILL,
+            solver=solver(people_every=60, far_every_s=9.0),
+        ).run(20)
+
+    assert 15 in at(Rect(60, 60, 110, 200)).looked
+    assert 15 not in at(FACE.box).looked
+    assert 15 not in at(Rect(300, 160, 340, 260)).looked  # his body
+
+
+def test_where_somebody_appears_or_is_lost_frames_beside_are_looked_at_after_all() -> None:
+    film = Film(
+        lambda n: [FACE] if 20 <= n <= 40 else [],
+        lambda n: [body_of(FACE)] if 20 <= n <= 40 else [],
+        solver=solver(people_every=60, far_every_s=9.0),
+    ).run(60)
+    looked = {*film.looked, *film.past}
+    assert looked & set(range(15, 20))
+    assert looked & set(range(41, 46))
+
+
+def test_no_past_frame_of_another_shot_is_looked_at() -> None:
+    film = Film(
+        lambda n: [FACE] if n >= 21 else [],
+        motion=lambda n: CUT if n == 20 else STILL,
+        solver=solver(people_every=60),
+    ).run(40)
+    assert all(n >= 20 for n in film.past)
+
+
+# --- close looks ---
+
+
+def test_each_person_is_looked_at_closely_as_often_as_asked() -> None:
+    film = Film(lambda n: [FACE], solver=solver(parts_every=7)).run(70)
+    asked = [order.frame for order in film.orders]
+    assert set(np.diff(asked)) == {7}
+    x1, y1, x2, y2 = film.orders[0].region
+    assert x1 < HEAD_OF.x1
+    assert x2 > HEAD_OF.x2
+    assert y1 < HEAD_OF.y1
+    assert y2 > HEAD_OF.y2
+
+
+def test_close_looks_are_capped_and_take_turns() -> None:
+    faces = [face_at(120 + 100 * k, 120) for k in range(5)]
+    film = Film(lambda n: faces, solver=solver(parts_a_frame=2, parts_every=6)).run(60)
+    per_frame = [sum(order.frame == n for order in film.orders) for n in range(60)]
+    assert max(per_frame) == 2
+    per_person = [sum(order.track_id == k for order in film.orders) for k in range(1, 6)]
+    assert min(per_person) >= max(per_person) - 1 > 5
+    assert film.solver.looks["parts"] == len(film.orders)
+
+
+def test_heads_too_small_to_tell_parts_and_ghosts_get_no_close_look() -> None:
+    tiny = face_at(320, 120, 0.9, size=4)
+    assert Film(lambda n: [tiny]).run(20).orders == []
+    ghost = Film(lambda n: [face_at(320, 120, 0.18)] if n == 5 else []).run(20)
+    assert ghost.orders == []
+
+
+def test_an_answer_about_somebody_who_is_forgotten_changes_nothing() -> None:
+    film = Film(lambda n: [FACE]).run(10)
+    film.solver.take_parts(PartOrder(5, 99, (0, 0, 9, 9), body=False), WHOLE_HEAD)
+    film.solver.take_parts(PartOrder(500, 1, (0, 0, 9, 9), body=False), WHOLE_HEAD)
+
+
+def test_hair_that_hangs_below_the_head_is_covered_and_goes_with_it() -> None:
+    def face(n: int) -> Face:
+        return face_at(200 + 4 * n, 120)
+
+    def hair(n: int) -> Rect:
+        head = of_face(face(n).box)
+        return Rect(head.x - 14, head.y + 0.3 * head.height, head.x - 4, head.y + 1.0 * head.height)
+
+    def look(order: PartOrder) -> PartLook:
+        n = order.frame
+        head = box_mask(of_face(face(n).box).rect())
+        return planes(HAIR=box_mask(hair(n)) | head, FACE=box_mask(face(n).box))
+
+    film = Film(lambda n: [face(n)], parts=look).run(40)
+    bare = Film(lambda n: [face(n)], parts=lambda order: NOTHING).run(40)
+    assert min(film.share(n, hair(n)) for n in range(40)) > 0.9
+    assert bare.share(20, hair(20)) < 0.8
+
+
+def test_somebody_elses_head_in_the_crop_is_not_this_ones_shape() -> None:
+    other = Rect(420, 100, 450, 140)
+    look = planes(FACE=box_mask(FACE.box) | box_mask(other))
+    film = Film(lambda n: [FACE], parts=lambda order: look).run(20)
+    assert film.share(10, other) == 0.0
+
+
+# --- what is hidden ---
+
+TORSO = Rect(280, 170, 360, 240)
+ARM = Rect(265, 180, 279, 260)
+LEGS = Rect(290, 250, 350, 320)
+HANGING = Rect(300, 92, 340, 96)  # hair above the face
+
+
+def dressed(order: PartOrder) -> PartLook:
+    return planes(
+        HAIR=box_mask(HEAD_OF),
+        FACE=box_mask(FACE.box),
+        UPPER_CLOTHES=box_mask(TORSO),
+        LEFT_ARM=box_mask(ARM),
+        PANTS=box_mask(LEGS),
+    )
+
+
+@pytest.mark.parametrize(
+    ("hide", "covered", "clear"),
+    [
+        ("face", ["face"], ["torso", "arm", "legs"]),
+        ("head", ["face", "hair"], ["torso", "arm", "legs"]),
+        ("skin", ["face", "arm"], ["torso", "legs"]),
+        ("person", ["face", "hair", "torso", "arm", "legs"], []),
+        (("left-arm",), ["arm"], ["face", "torso", "legs"]),
+        (("pants", "face"), ["face", "legs"], ["torso", "arm"]),
+    ],
+    ids=str,
+)
+def test_what_is_hidden_is_covered_and_what_is_not_stays(
+    hide: Any, covered: list[str], clear: list[str]
+) -> None:
+    film = Film(
+        lambda n: [FACE], lambda n: [body_of(FACE)], dressed, solver=solver(hide, parts_every=2)
+    ).run(20)
+    inner = {
+        "face": FACE.box.grown(-4, -4, -4),
+        "hair": HANGING,
+        "torso": Rect(290, 195, 350, 230),
+        "arm": ARM.grown(-3, -8, -8),
+        "legs": LEGS.grown(-8, -12, -12),
+    }
+    for n in range(2, 20):
+        for name in covered:
+            assert film.share(n, inner[name]) > 0.95, (n, name)
+        for name in clear:
+            assert film.share(n, inner[name]) < 0.1, (n, name)
+
+
+def test_parts_are_named_by_what_they_are() -> None:
+    film = Film(
+        lambda n: [FACE], lambda n: [body_of(FACE)], dressed, solver=solver(("face", "pants"))
+    ).run(10)
+    parts = film.cover(5).parts
+    assert parts[int(FACE.box.y), int(FACE.box.x)] == Label.FACE
+    assert parts[285, 320] in (Label.PANTS, BODY_PARTS.contained_in.get(Label.PANTS))
+
+
+def test_a_whole_person_is_covered_before_anybody_looked_closely() -> None:
+    film = Film(
+        lambda n: [FACE],
+        lambda n: [body_of(FACE)],
+        motion=lambda n: moving(FACE.box),
+        solver=solver("person"),
+    ).run(20)
+    body = body_of(FACE).box
+    assert all(film.share(n, body) == 1.0 for n in range(20))
+
+
+def test_a_whole_person_whose_body_no_look_saw_is_covered_below_the_head() -> None:
+    film = Film(lambda n: [FACE], solver=solver("person")).run(20)
+    assert film.share(10, Rect(300, 180, 340, 300)) == 1.0
+
+
+# --- always ---
+
+
+def test_a_map_may_be_smaller_than_the_frame() -> None:
+    small = Film(lambda n: [FACE], solver=solver(map_wh=(320, 180))).run(5)
+    cover = small.cover(3).parts
+    assert cover.shape == (180, 320)
+    box = FACE.box
+    assert (cover[int(box.y1 / 2) : int(box.y2 / 2), int(box.x1 / 2) : int(box.x2 / 2)] > 0).all()
+
+
+def test_what_is_forgotten_leaves_the_covers_of_recent_frames() -> None:
+    def film() -> Film:
+        return Film(
+            lambda n: [face_at(200 + n % 40, 120)] if n % 50 < 40 else [],
+            lambda n: [body_of(face_at(200 + n % 40, 120))],
+            lambda order: WHOLE_HEAD,
+        )
+
+    kept = film().run(300)
+    other = film()
+    genuine = other.solver.feed
+
+    def feed(frame: Frame) -> None:
+        genuine(frame)
+        if frame.number % 32 == 0:
+            other.solver.forget_before(frame.number - 30)
+
+    other.solver.feed = feed  # type: ignore[method-assign]  # to forget on the way
+    other.run(300)
+    for n in range(270, 300):
+        assert np.array_equal(other.cover(n).parts, kept.cover(n).parts), n
+
+
+def test_equal_tables_give_equal_covers() -> None:
+    def film() -> Film:
+        return Film(
+            lambda n: [face_at(200 + 7 * (n % 20), 120), face_at(420 - 5 * (n % 20), 140)],
+            lambda n: [body_of(FACE)],
+            dressed,
+            solver=solver("skin"),
+        ).run(40)
+
+    one, two = film(), film()
+    assert one.looked == two.looked
+    assert one.orders == two.orders
+    for n in range(40):
+        assert np.array_equal(one.cover(n).parts, two.cover(n).parts)
