@@ -7,10 +7,12 @@ import logging
 import multiprocessing
 import os
 import resource
+import signal
 import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import FrameType
 
 import cv2
 import psutil
@@ -29,6 +31,22 @@ _HELPERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
 settings.register_profile("default", deadline=None)
 settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
+
+
+def pytest_configure() -> None:
+    """Lets what tests start hear signals, also where these tests themselves were told not to.
+
+    A shell without job control makes its background jobs ignore Ctrl-C, `nohup` makes a command
+    ignore SIGHUP, and whoever ignores a signal has children that do. A handler that does nothing is
+    as deaf, but is not handed on (signal(7): execve resets handled signals, keeps ignored ones).
+    """
+    for number in (signal.SIGINT, signal.SIGHUP):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, _nothing)
+
+
+def _nothing(_: int, __: FrameType | None) -> None:
+    """Handles a signal."""
 
 
 _ALONE = (

@@ -288,8 +288,6 @@ class RealKiosk:
             stderr=subprocess.PIPE,
             text=True,
             env=environment(**self._variables),
-            # A shell that starts the tests in the background makes children ignore Ctrl-C.
-            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
         self._reader.start()
 

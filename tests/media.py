@@ -93,8 +93,14 @@ def write_video(
     """Writes a film of `card`s; with `extras` also everything a container can hold beside it.
 
     `tags` are attributes of the codec context (colorspace...); `rotation` is counter-clockwise
-    degrees and the two mirrors; `secret` goes into every extra and every metadata value.
+    degrees and the two mirrors; `secret` goes into every extra and every metadata value. Equal
+    arguments make equal bytes on one type of CPU, which tests that damage them rely on: x264's
+    macroblock tree is left out, with it every other run differs (AMD EPYC with AVX-512: 7 results
+    in 20 runs, without it 1).
     """
+    chosen = dict(options or {})
+    if codec.startswith("libx264"):
+        chosen.setdefault("mbtree", "0")
     pictures = list(frames) if frames is not None else [card(size_wh, i) for i in range(count)]
     base = time_base or 1 / Fraction(rate)
     times = list(pts) if pts is not None else list(range(len(pictures)))
@@ -102,7 +108,7 @@ def write_video(
         path, "w", format=container_format, options=dict(container_options or {})
     ) as container:
         container.metadata.update(metadata or {})
-        stream: Any = container.add_stream(codec, rate=rate, options=dict(options or {}))
+        stream: Any = container.add_stream(codec, rate=rate, options=chosen)
         context = stream.codec_context
         context.width, context.height = size_wh
         context.pix_fmt = pix_fmt

@@ -45,6 +45,8 @@ class LookKind(StrEnum):
     """In every frame."""
     PEOPLE = "people"
     """Whole bodies, from any side: now and then, and where motion asks for it."""
+    CLOSER = "closer"
+    """Whether a weakly seen face is one, and how far it is turned."""
     PARTS = "parts"
     """Which pixel is hair, face, skin...: of one person, now and then."""
 
@@ -56,7 +58,7 @@ class Detections:
 
     Attributes:
         frame_id: the frame that was looked at.
-        kind: `LookKind.FACES` or `LookKind.PEOPLE`.
+        kind: any but `LookKind.PARTS`.
         xyxy: (n, 4) float32, corners in pixels of the picture that was looked at.
         scores: (n,) float32, 0..1.
         rolls: (n,) float32, tilt of a face's eyes in radians, 0 where unknown.

@@ -91,7 +91,7 @@ class Parser(ABC):
 
 
 class Looker(ABC):
-    """Answers the three kinds of look (`core.records.LookKind`), each on a picture of its own.
+    """Answers the kinds of look (`core.records.LookKind`), each on a picture of its own.
 
     Same picture, same answer: a looker remembers nothing. Subclasses implement `_faces`, `_people`
     and `_parts`. One thread at a time may use it.
@@ -121,6 +121,14 @@ class Looker(ABC):
         return self._asked(self._people, bgr, frame_id)
 
     @final
+    def closer(self, bgr: NDArray[np.uint8], *, frame_id: int = 0) -> Detections:
+        """Returns one box with the score and the tilt of what may be a face; see `faces`.
+
+        The picture is square, twice as large as the face, which is expected in its middle.
+        """
+        return self._asked(self._closer, bgr, frame_id)
+
+    @final
     def parts(self, bgr: NDArray[np.uint8], *, frame_id: int = 0) -> PartPlanes:
         """Returns which pixel of a crop is which part of a person; see `faces`."""
         return self._asked(self._parts, bgr, frame_id)
@@ -135,6 +143,8 @@ class Looker(ABC):
                 return self.faces(bgr, frame_id=frame_id)
             case LookKind.PEOPLE:
                 return self.people(bgr, frame_id=frame_id)
+            case LookKind.CLOSER:
+                return self.closer(bgr, frame_id=frame_id)
             case LookKind.PARTS:
                 return self.parts(bgr, frame_id=frame_id)
             case _:
@@ -160,6 +170,10 @@ class Looker(ABC):
 
     @abstractmethod
     def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        """The same."""
+
+    @abstractmethod
+    def _closer(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
         """The same."""
 
     @abstractmethod

@@ -24,7 +24,12 @@ _log = logging.getLogger(__name__)
 
 Seen = Detections | PartPlanes
 
-_URGENCY: Final = {LookKind.PEOPLE: 0, LookKind.PARTS: 1, LookKind.FACES: 2}
+_URGENCY: Final = {
+    LookKind.PEOPLE: 0,
+    LookKind.CLOSER: 1,
+    LookKind.PARTS: 1,
+    LookKind.FACES: 2,
+}
 """Looks that somebody waits for go first; the order changes when answers come, never what they
 are, for a looker remembers nothing."""
 

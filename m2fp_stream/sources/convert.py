@@ -23,6 +23,7 @@ from .orientation import Orientation
 __all__ = [
     "ColorTags",
     "fit_bgr",
+    "has_alpha",
     "is_attached",
     "is_hdr",
     "orientation_of",
@@ -66,6 +67,11 @@ class ColorTags(NamedTuple):
             _matrix_tag(frame),
             frame.color_range or None,
         )
+
+
+def has_alpha(frame: av.VideoFrame) -> bool:
+    """Returns whether the frame's format has room for transparency; `write_bgr` honours it."""
+    return frame.format.has_palette or any(c.is_alpha for c in frame.format.components)
 
 
 def is_hdr(frame: av.VideoFrame) -> bool:
@@ -124,7 +130,7 @@ def write_bgr(
     target = out[box.y : box.y + box.height, box.x : box.x + box.width]
     size = (box.height, box.width) if orientation.transpose else (box.width, box.height)
     hdr = is_hdr(frame)
-    alpha = frame.format.has_palette or any(c.is_alpha for c in frame.format.components)
+    alpha = has_alpha(frame)
     converted = reformatter.reformat(
         frame,
         width=size[0],

@@ -28,6 +28,7 @@ from ..core.timing import rescale, seconds
 from .base import MAX_PIXELS, Captured, Source, SourceInfo, open_regular
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .orientation import Orientation
+from .transparency import AlphaDecoder, AlphaMissingError, carries_alpha, refuse_lost_alpha
 
 __all__ = ["FileOptions", "FileSource"]
 
@@ -112,13 +113,17 @@ class FileSource(Source):
     interlaced, as BGR by the tagged matrix and range, alpha over black, HDR mapped to SDR. Where
     the picture's size changes, later frames are fitted into the first size with black bars.
 
+    What alpha hides stays hidden: also where VP8 and VP9 carry it beside the picture. Where it is
+    known to be there and is not decoded, the file is refused.
+
     Timestamps are the file's own. A missing one is filled from the frame rate; one that does not
     rise is moved up by one tick; after a fall of more than a second, time goes on from where it
     was. A stream that starts before 0 or with a running clock is moved to 0, and with `start_s`
     that point becomes 0.
 
     Raises:
-        SourceError: not a regular file, no video in it, too large, no frame.
+        SourceError: not a regular file, no video in it, too large, no frame, transparency that
+            cannot be decoded (also while iterating).
         TruncatedSourceError: damaged or shorter than it declares, unless `salvage`; also while
             iterating.
     """
@@ -133,6 +138,7 @@ class FileSource(Source):
         # An open file, not a name: no URL and no protocol prefix can reach FFmpeg.
         self._file = open_regular(path)
         self._container: InputContainer | None = None
+        self._alpha: AlphaDecoder | None = None
         try:
             container = self._container = self._open()
             self._stream = self._choose(container)
@@ -204,6 +210,10 @@ class FileSource(Source):
         stream.thread_type = "AUTO"
         stream.thread_count = self._options.threads
         stream.codec_context.options = self._loose_limit
+        if AlphaDecoder.fits(stream):
+            self._alpha = AlphaDecoder(
+                stream, threads=self._options.threads, options=self._loose_limit
+            )
         return stream
 
     def _check_size(self, width: int, height: int) -> None:
@@ -295,20 +305,24 @@ class FileSource(Source):
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Gives decoded frames in presentation order, timestamps as the decoder has them."""
-        stream, damaged = self._stream, False
+        stream, damaged, transparent = self._stream, False, False
+        decoder = self._alpha or stream
         last_packet = last_frame = Fraction(-1)
         for packet in self._packets():
             if packet is not None and packet.is_corrupt:
                 damaged = self._damage(packet.pts)
+            transparent |= packet is not None and carries_alpha(stream, packet)
             try:
-                frames = stream.decode(packet)
-            except (av.error.FFmpegError, OSError):
-                self._check_size(stream.codec_context.width, stream.codec_context.height)
+                frames = decoder.decode(packet)
+            except (av.error.FFmpegError, AlphaMissingError, OSError):
+                self._check_size(*_size_wh_of(decoder))
                 damaged = self._damage(None if packet is None else packet.pts)
                 continue
             if packet is not None and packet.pts is not None and not packet.is_discard:
                 last_packet = max(last_packet, packet.pts * self._time_base)
             for frame in frames:
+                if transparent:
+                    refuse_lost_alpha(frame, str(self._path))
                 if frame.is_corrupt:
                     damaged = self._damage(frame.pts)
                 if frame.pts is not None:
@@ -337,6 +351,10 @@ class FileSource(Source):
                 # Not `stream_index`: the packets that flush a decoder all have 0 there.
                 if packet.stream.index == self._stream.index:
                     yield cast("av.Packet[VideoStream]", packet)
+        except IndexError:
+            # PyAV 18 cannot flush streams that appeared meanwhile (a new programme in MPEG-TS, or
+            # damage that looks like one). It goes by number: ours, an older one, has been flushed.
+            return
         except (av.error.FFmpegError, OSError):
             self._damage(None)
             yield None
@@ -395,7 +413,8 @@ class FileSource(Source):
         if container is None:
             raise SourceError(f"{self._path}: was closed before its frames were read")
         target = self._origin - self._ticks(_SEEK_MARGIN_S)
-        exact = container.format.name.startswith(_EXACT_SEEK)
+        # The key frames of alpha are not always those of the picture.
+        exact = container.format.name.startswith(_EXACT_SEEK) and self._alpha is None
         if self._options.start_s is not None and target > 0 and exact:
             try:
                 container.seek(target, stream=self._stream)
@@ -455,7 +474,7 @@ class FileSource(Source):
         return Captured(raw, restart, frame.duration or None)
 
     def _orientation_of(self, frame: av.VideoFrame) -> Orientation:
-        orientation, odd = orientation_of(frame)
+        orientation, odd = orientation_of(frame) if self._alpha is None else self._alpha.orientation
         if odd:
             self._warn("the picture is rotated by an odd angle; the nearest right angle is used")
         return orientation
@@ -549,6 +568,12 @@ class _Deinterlacer:
                 self._tags
             )
             yield ready, ready.pts in self._jumps
+
+
+def _size_wh_of(decoder: AlphaDecoder | VideoStream) -> tuple[int, int]:
+    if isinstance(decoder, AlphaDecoder):
+        return decoder.size_wh
+    return decoder.codec_context.width, decoder.codec_context.height
 
 
 def _dropped(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:

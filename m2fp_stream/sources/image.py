@@ -125,10 +125,9 @@ def _decode(data: bytes, path: Path) -> NDArray[np.uint8]:
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         bgr: MatLike | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
-        if bgr is not None and not data.startswith((_JPEG, b"BM")):
-            # IMREAD_COLOR drops alpha, and what lies hidden under it would appear. JPEG has none,
-            # and the fourth byte of a bitmap is as a rule unused, zero where 255 would be meant.
-            _apply_alpha(bgr, encoded, path)
+        if bgr is not None and _may_hide(data):
+            # IMREAD_COLOR drops alpha, and what lies hidden under it would appear.
+            _apply_alpha(bgr, data, path)
     except cv2.error:
         bgr = None
     finally:
@@ -138,10 +137,36 @@ def _decode(data: bytes, path: Path) -> NDArray[np.uint8]:
     return np.asarray(bgr, dtype=np.uint8)
 
 
-def _apply_alpha(bgr: MatLike, encoded: NDArray[np.uint8], path: Path) -> None:
-    """Darkens `bgr` in place by the picture's alpha channel, where it has one."""
+def _may_hide(data: bytes) -> bool:
+    """Returns whether the picture may have an alpha channel.
+
+    JPEG has none. The fourth byte of a bitmap is as a rule unused, zero where 255 would be meant;
+    it is alpha where a mask says so (BITMAPV3INFOHEADER and later, or BI_ALPHABITFIELDS = 6).
+    """
+    if data.startswith(b"BM"):
+        header, compression = struct.unpack_from("<I", data, 14)[0], data[30]
+        masks = compression == 6 or (compression == 3 and header >= 56)
+        return masks and any(data[66:70])
+    return not data.startswith(_JPEG)
+
+
+def _apply_alpha(bgr: MatLike, data: bytes, path: Path) -> None:
+    """Darkens `bgr` in place by the picture's alpha channel, where it has one.
+
+    Raises:
+        SourceError: it has one that is not decoded.
+    """
+    encoded = np.frombuffer(data, np.uint8)
     stored, kinds, blocks = cv2.imdecodeWithMetadata(encoded, cv2.IMREAD_UNCHANGED)
-    if stored.ndim == 3 and stored.shape[2] == 4:
+    bitmap = data.startswith(b"BM")
+    if stored.ndim == 2 or stored.shape[2] < 4:
+        # TIFF 6.0, 277: of two samples a pixel the second is alpha; OpenCV gives the first alone.
+        if data[:2] in _ENDIAN and _tiff_tags(data).get(277) == 2:
+            raise SourceError(
+                f"{path}: its transparency cannot be decoded, and what it hides would show; "
+                "export it without transparency first"
+            )
+    elif not bitmap or stored[:, :, 3].any():  # as everywhere, a bitmap that is all hidden is not
         alpha = stored[:, :, 3] // (1 if stored.dtype == np.uint8 else 257)
         found = [bytes(block) for kind, block in zip(kinds, blocks, strict=True) if kind == _EXIF]
         orientation = Orientation.from_exif(_exif_orientation(found[0]) if found else 1)

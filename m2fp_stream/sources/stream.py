@@ -25,6 +25,7 @@ from .base import MAX_PIXELS, Captured, SourceInfo
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .live import LIVE_TIME_BASE, LiveSource, Pace
 from .orientation import Orientation
+from .transparency import carries_alpha, refuse_lost_alpha
 
 __all__ = ["StreamOptions", "StreamSource"]
 
@@ -192,6 +193,7 @@ class StreamSource(LiveSource):
         super().__init__(name, first_frame_id=first_frame_id, size_wh=size_wh)
         self._options = options or StreamOptions()
         self._corrupt = 0
+        self._transparent = False
         self._warnings: dict[str, None] = {}  # a set that keeps order
         self._reformatter = VideoReformatter()
         self._container: InputContainer | None = None
@@ -353,7 +355,7 @@ class StreamSource(LiveSource):
             problem, began_s = "", time.monotonic()
             try:
                 packet = next(packets)
-            except StopIteration:
+            except (StopIteration, IndexError):  # the latter: see `FileSource._packets`
                 problem = f"{self._name}: ended; check the sender, then start again"
             except (av.error.FFmpegError, OSError) as error:
                 problem = (
@@ -387,6 +389,7 @@ class StreamSource(LiveSource):
             self._corrupt += 1
             yield None
             return
+        self._transparent |= carries_alpha(self._stream, packet)
         frames = None
         with suppress(av.error.FFmpegError, OSError):
             frames = self._stream.decode(packet)
@@ -396,6 +399,8 @@ class StreamSource(LiveSource):
             self._corrupt += 1
             yield None
         for frame in frames or ():
+            if self._transparent:
+                refuse_lost_alpha(frame, self._name)
             self._corrupt += frame.is_corrupt
             yield None if frame.is_corrupt else frame
 

@@ -175,6 +175,9 @@ class Track:
         looked: looks for people in its life, and
         supported: how many of them saw its body.
         heads: share of the expected head that close looks found to be one, each look.
+        faces: scores of closer looks at its face.
+        rolls: tilt of the head in radians, by frame of a closer look.
+        cut_above: whether the picture's upper edge cuts the body.
         detail: width in pixels of the largest head that was looked at closely.
     """
 
@@ -190,6 +193,9 @@ class Track:
     looked: int = 0
     supported: int = 0
     heads: list[float] = field(default_factory=list[float])
+    faces: list[float] = field(default_factory=list[float])
+    rolls: dict[int, float] = field(default_factory=dict[int, float])
+    cut_above: bool = False
     detail: float = 0.0
     _frames: list[int] = field(default_factory=list[int])
     _predicted: Head = _NOWHERE
@@ -248,6 +254,8 @@ class Track:
             )
         if not self._frames:
             self.born = frame
+        if sighting.box is not None:
+            self.cut_above = sighting.box.y1 <= CUT_PX
         self.seen[frame] = sighting
         self._frames.append(frame)
         self.sightings += 1
@@ -352,6 +360,11 @@ class Track:
         then, now = self.head_at(near_frame), self.head_at(frame)
         return box.moved(now.x - then.x, now.y - then.y)
 
+    def roll_at(self, frame: int) -> float:
+        """Returns the tilt of the head in radians, of the nearest closer look."""
+        near = min(self.rolls, key=lambda other: (abs(other - frame), other), default=None)
+        return 0.0 if near is None else self.rolls[near]
+
     def gap(self, frame: int) -> int:
         """Returns how many frames the nearest sighting is away from `frame`."""
         before, after = self._around(frame)
@@ -365,6 +378,7 @@ class Track:
         return (b.x - a.x) / gap, (b.y - a.y) / gap
 
 
+CUT_PX: Final = 2.0
 FACES_APART: Final = 10
 """Frames between two faces, at most, for the head to be taken from them where a body was seen."""
 SPEED_SIGHTINGS: Final = 3

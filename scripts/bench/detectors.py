@@ -6,11 +6,11 @@ Looks are made once and kept in `--raw` as JSON, one file a condition; tables ar
 them. Halves as in `scripts.everyday`: scores are calibrated on "tune", all else is "report".
 
 **Persons.** A box is *right* where it shares 0.4 (intersection over union) with a labelled person,
-or where 0.7 of it lies inside one or in a crowd (a part of somebody); else it is *false*. A person
-is found by a box of the first kind. Heights are those in the picture (long side 640 at most).
+and then finds it. It is left out where 0.7 of it lies inside one (a part of somebody) or in a
+crowd; else it is *false*. Heights are those in the picture (long side 640 at most).
 
 **Faces.** A face is found where the nose and both eyes of a labelled person are visible and a box
-contains the nose; its width is taken as 2.4 distances between the eyes. A box is *right* that
+contains the nose; its width is taken as 2.3 distances between the eyes. A box is *right* that
 contains a labelled nose or eye; one in a crowd, or at a person whose head is not labelled, is left
 out; every other one is *false*.
 
@@ -42,6 +42,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from m2fp_stream.parsers.embedded.boxes import Box, suppress_overlaps
+from m2fp_stream.parsers.embedded.closer import CloserFace
 from m2fp_stream.parsers.embedded.efficientdet import EfficientDetPerson
 from m2fp_stream.parsers.embedded.faces import FaceDetector
 from m2fp_stream.parsers.embedded.persons import PersonDetector
@@ -59,8 +60,10 @@ THRESHOLDS: Final = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.5, 0.6)
 BINS: Final = (0.05, 0.1, 0.15, 0.2, 0.25, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 1.0)
 IOU: Final = 0.4
 INSIDE: Final = 0.7
-FACE_WIDTHS: Final = 2.4
+FACE_WIDTHS: Final = 2.3
 """Widths of a face in distances between the eyes: YuNet's boxes on the tune half, median."""
+CLOSER_FROM: Final = 0.1
+"""YuNet's faces from this score upwards get a closer look."""
 FAR_SHARE: Final = 0.45
 """In `384+640`, the finer look's boxes count up to this share of the long side."""
 PERSON_HEIGHTS: Final = ((50, math.inf), (25, 50), (0, 25))
@@ -131,7 +134,8 @@ def altered(bgr: Picture, condition: str, name: str) -> Picture:
 def unturned(rows: Table, condition: str, picture_hw: tuple[int, int]) -> Table:
     """Returns what was found in a turned picture in the coordinates of the upright one."""
     height, width = picture_hw
-    points = np.concatenate([rows[:, :4], rows[:, 5:]], axis=1).reshape(len(rows), -1, 2)
+    count = (rows.shape[1] - 1) // 2
+    points = np.delete(rows, 4, axis=1).reshape(len(rows), count, 2)
     x, y = points[..., 0], points[..., 1]
     back = {
         "turn90": (y, height - x),
@@ -140,7 +144,7 @@ def unturned(rows: Table, condition: str, picture_hw: tuple[int, int]) -> Table:
     }
     points = np.stack(back[condition], axis=-1)
     corners = np.concatenate([points[:, :2].min(axis=1), points[:, :2].max(axis=1)], axis=1)
-    rest = points[:, 2:].reshape(len(rows), -1)
+    rest = points[:, 2:].reshape(len(rows), 2 * (count - 2))
     return np.concatenate([corners, rows[:, 4:5], rest], axis=1).astype(np.float32)
 
 
@@ -266,10 +270,11 @@ def _best(hits: NDArray[np.bool_], scores: NDArray[np.float32]) -> list[float]:
 def _persons_of(rows: Table, photo: Photo) -> Judged:
     corners = np.array([person.xyxy for person in photo.people], np.float32).reshape(-1, 4)
     ious, parts = shared(rows, corners)
+    right = ious.max(axis=1, initial=0) >= IOU
     crowded = shared(rows, photo.crowds)[1].max(axis=1, initial=0) >= INSIDE
-    right = (ious.max(axis=1, initial=0) >= IOU) | (parts.max(axis=1, initial=0) >= INSIDE)
+    unknown = crowded | (parts.max(axis=1, initial=0) >= INSIDE)
     heights = [person.height for person in photo.people]
-    return _best(ious >= IOU, rows[:, 4]), heights, right | crowded, np.zeros(len(rows), bool)
+    return _best(ious >= IOU, rows[:, 4]), heights, right, unknown & ~right
 
 
 def _faces_of(rows: Table, photo: Photo) -> Judged:
@@ -291,20 +296,57 @@ def _faces_of(rows: Table, photo: Photo) -> Judged:
     return _best(hits, rows[:, 4]), sizes, right, unknown & ~right
 
 
-def calibration(scores: NDArray[np.float64], right: NDArray[np.bool_]) -> tuple[float, float]:
-    """Returns a and b of probability = 1 / (1 + exp(-(a * logit(score) + b))), by Newton steps.
+def log_odds(scores: NDArray[Any]) -> NDArray[np.float64]:
+    """Returns logit(score) of scores cut to 0.005 to 0.995."""
+    clipped = np.clip(scores.astype(np.float64), 0.005, 0.995)
+    return np.asarray(np.log(clipped / (1 - clipped)))
 
-    Source: Platt, "Probabilistic Outputs for Support Vector Machines", 1999, on log-odds.
+
+def calibration(right: NDArray[np.bool_], *scores: NDArray[Any]) -> list[float]:
+    """Returns a of each score and b: the log-odds of right are sum(a * logit(score)) + b.
+
+    Fitted by Newton steps. Source: Platt, "Probabilistic Outputs for Support Vector Machines",
+    1999, on log-odds.
     """
-    clipped = np.clip(scores, 1e-4, 1 - 1e-4)
-    inputs = np.stack([np.log(clipped / (1 - clipped)), np.ones_like(clipped)], axis=1)
-    weights = np.array([1.0, 0.0])
+    inputs = np.stack([*map(log_odds, scores), np.ones(len(right))], axis=1)
+    weights = np.array([1.0] * len(scores) + [0.0])
+
+    def loss(tried: NDArray[np.float64]) -> float:
+        values = inputs @ tried
+        return float((np.logaddexp(0, values) - right * values).sum())
+
     for _ in range(50):
         expected = 1 / (1 + np.exp(-inputs @ weights))
         slope = inputs.T @ (right - expected)
         curve = (inputs * (expected * (1 - expected))[:, None]).T @ inputs
-        weights = weights + np.linalg.solve(curve + 1e-6 * np.eye(2), slope)
-    return float(weights[0]), float(weights[1])
+        step = np.linalg.solve(curve + 1e-6 * np.eye(len(weights)), slope)
+        while loss(weights + step) > loss(weights) and np.abs(step).max() > 1e-9:
+            step = step / 2  # a whole Newton step may overshoot
+        weights = weights + step
+    return [float(weight) for weight in weights]
+
+
+def knots(right: NDArray[np.bool_], scores: NDArray[np.float64]) -> list[tuple[float, float]]:
+    """Returns (logit of the score, log-odds of right) bin by bin, never falling.
+
+    For scores whose curve is no straight line in log-odds. Neighbours that would fall are pooled.
+    Source: pool adjacent violators, Ayer et al., Annals of Mathematical Statistics 26 (1955).
+    """
+    pools: list[list[NDArray[Any]]] = []
+
+    def odds(pool: list[NDArray[Any]]) -> float:
+        hits, count = (float(part.sum()) for part in (pool[1], np.ones_like(pool[1])))
+        return math.log((hits + 0.5) / (count - hits + 0.5))
+
+    for low, high in pairwise(BINS):
+        chosen = (scores >= low) & (scores < high)
+        if not chosen.any():
+            continue
+        pools.append([log_odds(scores[chosen]), right[chosen]])
+        while len(pools) > 1 and odds(pools[-2]) >= odds(pools[-1]):
+            last = pools.pop()
+            pools[-1] = [np.concatenate(parts) for parts in zip(pools[-1], last, strict=True)]
+    return [(round(float(pool[0].mean()), 2), round(odds(pool), 2)) for pool in pools]
 
 
 # --------------------------------------------------------------------------------------------------
@@ -364,25 +406,85 @@ def calibrated(name: str, *tallies: Tally) -> dict[str, Any]:
     """Prints and returns the share of right boxes by score, and the fitted curve."""
     scores = np.concatenate([tally.scores for tally in tallies])
     right = np.concatenate([tally.right for tally in tallies])
-    a, b = calibration(scores, right)
+    a, b = calibration(right, scores)
     rows = []
     for low, high in pairwise(BINS):
         chosen = (scores >= low) & (scores < high)
         if chosen.any():
-            middle = scores[chosen].clip(1e-4, 1 - 1e-4)
-            fitted = 1 / (1 + np.exp(-(a * np.log(middle / (1 - middle)) + b)))
+            fitted = 1 / (1 + np.exp(-(a * log_odds(scores[chosen]) + b)))
             rows.append((low, high, int(chosen.sum()), right[chosen].mean(), fitted.mean()))
     print(f"{name}: share of right boxes by score, tune half; a = {a:.3f}, b = {b:.3f}")
     table(
         ("score", "boxes", "right", "fitted"),
         ((f"{lo:g} to {hi:g}", str(n), pct(r), pct(f)) for lo, hi, n, r, f in rows),
     )
-    return {"a": a, "b": b, "bins": [[float(v) for v in row] for row in rows]}
+    steps = knots(right, scores)
+    print("knots (logit of the score, log-odds):", steps, end="\n\n")
+    return {"a": a, "b": b, "knots": steps, "bins": [[float(v) for v in row] for row in rows]}
 
 
-def points_table(found: dict[str, Table], chosen: Sequence[Photo]) -> list[dict[str, float]]:
-    """Prints how far YuNet's eyes are from the labelled ones, and the error of its roll."""
-    errors: list[tuple[float, float, float]] = []
+def collect_closer(
+    folder: Path, found: dict[str, Table], chosen: Sequence[Photo]
+) -> dict[str, NDArray[np.float32]]:
+    """Returns per file (n, 2): what a closer look says of each box from `CLOSER_FROM` upwards."""
+    file = folder / "closer.json"
+    if not file.exists():
+        closer = CloserFace(threads=1, runtime=None)
+        kept: dict[str, list[list[float]]] = {}
+        for photo in chosen:
+            bgr = photo.read()
+            said = []
+            for row in found[photo.path.name]:
+                if row[4] < CLOSER_FROM:
+                    said.append([0.0, 0.0])
+                    continue
+                look = closer(bgr, Box.from_row(row[:4], float(row[4])))
+                said.append([round(look.confidence, 5), round(look.roll_deg, 2)])
+            kept[photo.path.name] = said
+        file.write_text(json.dumps(kept))
+        print("looked closer", flush=True)
+    read = json.loads(file.read_text())
+    return {name: np.array(rows, np.float32).reshape(-1, 2) for name, rows in read.items()}
+
+
+def together(
+    found: dict[str, Table],
+    closer: dict[str, NDArray[np.float32]],
+    peopled: Sequence[Photo],
+    empty: Sequence[Photo],
+) -> dict[str, Any]:
+    """Prints and returns what YuNet and a closer look are worth together."""
+    rows = {name: table[table[:, 4] >= CLOSER_FROM] for name, table in found.items()}
+    looks_at = {name: closer[name][found[name][:, 4] >= CLOSER_FROM, 0] for name in found}
+    tune = [photo for photo in (*peopled, *empty) if half(photo.path.name) == "tune"]
+    right: list[NDArray[np.bool_]] = []
+    scores: list[NDArray[np.float32]] = []
+    for photo in tune:
+        name = photo.path.name
+        _, _, is_right, left_out = _faces_of(rows[name], photo)
+        right.append(is_right[~left_out])
+        scores.append(np.stack([rows[name][:, 4], looks_at[name]], axis=1)[~left_out])
+    pairs = np.concatenate(scores)
+    a, c, b = calibration(np.concatenate(right), pairs[:, 0], pairs[:, 1])
+    sure = {}
+    for name, table_of in rows.items():
+        value = a * log_odds(table_of[:, 4]) + c * log_odds(looks_at[name]) + b
+        sure[name] = table_of.copy()
+        sure[name][:, 4] = 1 / (1 + np.exp(-value))
+    people, nobody = (
+        judge(sure, [p for p in part if half(p.path.name) == "report"], faces=True)
+        for part in (peopled, empty)
+    )
+    print(f"log-odds = {a:.3f} logit(yunet) + {c:.3f} logit(closer) {b:+.3f}, tune half")
+    title = "yunet 640 from 0.1 upwards and a closer look; threshold: probability"
+    return {"a": a, "c": c, "b": b, "report": at_thresholds(title, people, nobody, FACE_SIZES)}
+
+
+def points_table(
+    found: dict[str, Table], closer: dict[str, NDArray[np.float32]], chosen: Sequence[Photo]
+) -> list[dict[str, float]]:
+    """Prints how far YuNet's eyes are from the labelled ones, and the error of either's roll."""
+    errors: list[tuple[float, float, float, float]] = []
     for photo in chosen:
         rows = found[photo.path.name]
         for person in photo.people:
@@ -397,18 +499,27 @@ def points_table(found: dict[str, Table], chosen: Sequence[Photo]) -> list[dict[
             off = np.hypot(*(eyes - np.stack([right, left])).T).mean() / apart
             true = math.degrees(math.atan2(*(left - right)[::-1]))
             ours = math.degrees(math.atan2(*(eyes[1] - eyes[0])[::-1]))
-            errors.append((abs(true), float(off), abs((ours - true + 180) % 360 - 180)))
+            nearer = float(closer[photo.path.name][np.argmax(hits), 1])
+            turn, closer_turn = (abs((roll - true + 180) % 360 - 180) for roll in (ours, nearer))
+            errors.append((abs(true), float(off), turn, closer_turn))
     rows_out = []
     for low, high in ((0, 10), (10, 20), (20, 35), (35, 180)):
         part = [e for e in errors if low <= e[0] < high]
         if part:
-            off, turn = (statistics.median(e[i] for e in part) for i in (1, 2))
-            rows_out.append({"from": low, "to": high, "n": len(part), "eyes": off, "roll": turn})
-    print("yunet 640: points against the labelled eyes (8 px apart or more), medians")
+            off, turn, nearer = (statistics.median(e[i] for e in part) for i in (1, 2, 3))
+            row = {"from": low, "to": high, "n": len(part), "eyes": off}
+            rows_out.append({**row, "roll": turn, "closer": nearer})
+    print("Points against the labelled eyes (8 px apart or more), medians of the errors")
     table(
-        ("roll of the head", "faces", "error in distances between the eyes", "error of the roll"),
+        ("roll of the head", "faces", "yunet, distances between the eyes", "its roll", "closer"),
         (
-            (f"{r['from']} to {r['to']}", str(r["n"]), f"{r['eyes']:.2f}", f"{r['roll']:.1f}")
+            (
+                f"{r['from']} to {r['to']}",
+                str(r["n"]),
+                f"{r['eyes']:.2f}",
+                f"{r['roll']:.1f}",
+                f"{r['closer']:.1f}",
+            )
             for r in rows_out
         ),
     )
@@ -488,6 +599,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument("--raw", type=Path, required=True, help="folder for what was found")
     parser.add_argument("--json", type=Path, help="also write all figures here")
+    parser.add_argument("--every", type=int, default=3, help="conditions: every nth picture")
     parser.add_argument("--conditions", default=",".join((*WHERE_PEOPLE[1:], *TURNS)))
     options = parser.parse_args()
     cv2.setNumThreads(1)
@@ -497,8 +609,12 @@ def main() -> None:
     out: dict[str, Any] = {"machine": about, "ms": timings()}
     peopled, empty = photos(options.data, PEOPLED), photos(options.data, EMPTY)
     found = collect(options.raw, "plain", [*peopled, *empty], (*FACE_LOOKS, *PERSON_LOOKS))
+    closer = collect_closer(options.raw, found["yunet 640"], [*peopled, *empty])
     out["plain"] = plain_tables(found, peopled, empty)
-    report = [photo for photo in peopled if half(photo.path.name) == "report"]
+    out["together"] = together(found["yunet 640"], closer, peopled, empty)
+    every_report = [photo for photo in peopled if half(photo.path.name) == "report"]
+    out["points"] = points_table(found["yunet 640"], closer, every_report)
+    report = every_report[:: options.every]
     conditions = [name for name in options.conditions.split(",") if name]
     faces: dict[str, dict[str, Tally]] = {}
     persons: dict[str, dict[str, Tally]] = {}
@@ -564,7 +680,6 @@ def plain_tables(
             else:
                 row["calibration"] = calibrated(name, people, nobody)
         out[name] = row
-    out["points"] = points_table(found["yunet 640"], part(peopled, "report"))
     return out
 
 

@@ -9,7 +9,8 @@ than `SMALLEST_PX` of it is visible shows nothing.
   is uncovered. run: the longest run of exposed frames.
 - open: required pixels uncovered, of all required pixels; face, hair: the same of faces (glasses
   included) and of hair (what hangs below the chin included, hats not).
-- hair frames: frames in which more than a quarter of somebody's hair is uncovered.
+- hair frames: frames in which more than a quarter of somebody's hair is uncovered. Long hair of
+  who stands so far away that the head is too small to count does not count either.
 - *outside heads*: beyond the union over people of `scenes.draw_zone`'s ellipse (2.6 by 3.0 faces),
   united with required and aside pixels dilated by 12 pixels of 720 rows. Somebody of whose head no
   pixel is visible has no ellipse. Pixels to be ignored count nowhere.
@@ -38,7 +39,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from scripts.bench.scenes import HEAD_PARTS, Figure, Part, Truth, draw_zone
+from scripts.bench.scenes import HEAD_FACES_WH, HEAD_PARTS, Figure, Part, Truth, draw_zone
 
 __all__ = ["HIDES", "Cover", "Hide", "Scorer", "Verdict", "judge", "longest_run", "summary"]
 
@@ -210,7 +211,8 @@ class Scorer:
             shown = ~covered[figure.rows, figure.columns]
             worst = max(worst, _open(figure, self._hide.required, shown, counts, ""))
             _open(figure, (Part.FACE,), shown, counts, "face_")
-            hair_worst = max(hair_worst, _open(figure, _HAIR, shown, counts, "hair_"))
+            if _large_enough(figure):
+                hair_worst = max(hair_worst, _open(figure, _HAIR, shown, counts, "hair_"))
             owner = _owner(truth, figure, cover.tracks)
             if owner:
                 owners.append((figure.person, owner))
@@ -264,6 +266,15 @@ def _open(
     counts[f"{what}px"] += visible
     counts[f"{what}open_px"] += opened
     return opened / visible
+
+
+def _large_enough(figure: Figure) -> bool:
+    """Returns whether somebody's head has `SMALLEST_PX`, hidden or not: an ellipse of that size."""
+    if figure.face is None:
+        return False
+    width, height = HEAD_FACES_WH
+    area = np.pi / 4 * width * figure.face.width * height * figure.face.height
+    return bool(area >= SMALLEST_PX)
 
 
 def _owner(truth: Truth, figure: Figure, tracks: U8 | None) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import inspect
 import os
@@ -15,6 +16,7 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
@@ -117,15 +119,22 @@ def test_the_output_appears_at_finish_and_not_before(case: Case, tmp_path: Path)
     assert path.stat().st_size > 0
 
 
-def test_the_same_items_make_the_same_bytes(case: Case, tmp_path: Path) -> None:
-    written = []
+def test_the_same_items_make_the_same_file(case: Case, tmp_path: Path) -> None:
+    """Of video the same pictures: x264's bytes may differ (tests/unit/test_sink_video_file.py)."""
+    written = set()
     for name in ("a", "b"):
         path = tmp_path / (name + case.name)
         with case.open(path) as sink:
             sink.write(case.item())
             sink.finish()
-        written.append(path.read_bytes())
-    assert written[0] == written[1]
+        if case.name.endswith(".mp4"):  # lossless here
+            with av.open(path) as container:
+                pictures = [frame.to_ndarray() for frame in container.decode(video=0)]
+            content = b"".join(np.ascontiguousarray(one).tobytes() for one in pictures)
+        else:
+            content = path.read_bytes()
+        written.add(hashlib.sha256(content).hexdigest())
+    assert len(written) == 1
 
 
 @pytest.mark.parametrize("mask", [0o022, 0o077])

@@ -68,7 +68,7 @@ def test_pictures_wishes_and_stills_and_its_media_process_killed(
         status = kiosk.status()
         assert (status["level"], status["floor"], status["stored"]) == ("parts", "parts", True)
         assert status["watching"] == 1
-        assert (tmp_path / "stats.json").exists()
+        wait_until((tmp_path / "stats.json").exists)  # written now and then
 
         # Nothing that processes show to others has the token.
         for process in kiosk.processes():

@@ -15,6 +15,7 @@ import pytest
 
 from .film import (
     LOOKS_LIKE_HER,
+    PATIENCE_S,
     PATIENT,
     Bgr,
     command,
@@ -98,14 +99,21 @@ def test_live_it_refines_and_never_shows_her(
     )
     stats = tmp_path / "stats.json"
     with subprocess.Popen(
-        command("run", config, "--seconds", "100", "--stats", stats),
+        command("run", config, "--seconds", "900", "--stats", stats),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         env=environment(**folders),
     ) as process:
-        until(lambda: stats.exists() and json.loads(stats.read_text())["fine"]["parses"] > 1)
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == 130
+        # Its worker is the nicest: on a busy machine it gets a hundredth of a core.
+        try:
+            until(
+                lambda: stats.exists() and json.loads(stats.read_text())["fine"]["parses"] > 1,
+                patience_s=800,
+            )
+            process.send_signal(signal.SIGINT)
+            assert process.wait(PATIENCE_S) == 130
+        finally:
+            process.kill()
     facts = json.loads(stats.read_text())
     assert facts["fine"]["failures"] == 0
     shown = [picture for path in tmp_path.glob("m2fp-stream-*.mp4") for picture in pictures(path)]

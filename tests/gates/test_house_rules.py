@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 
@@ -64,3 +67,22 @@ def test_each_offence_fails_its_own_test(tmp_path: Path) -> None:
     assert "ERROR logged by somewhere: unexpected" in summary["test_logs_an_error"]
     assert "UserWarning" in summary["test_warns"]
     assert re.search(r"SKIPPED .*no footage in .*set M2FP_STREAM_TEST_DATA", done.stdout)
+
+
+WITH_A_SIGNAL = "test_a_signal_is_130_and_a_second_one_does_not_disturb_the_cleaning"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP])
+def test_what_tests_start_hears_the_signals_that_their_parent_was_told_to_ignore(
+    number: signal.Signals, tmp_path: Path
+) -> None:
+    name = f"tests/unit/test_cli.py::{WITH_A_SIGNAL}[{number.value}]"
+    program = (
+        "import os, signal, sys\n"
+        f"signal.signal({number.value}, signal.SIG_IGN)\n"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])\n"
+    )
+    words = [sys.executable, "-c", program, "-m", "pytest", "-q", "-p", "no:cacheprovider", name]
+    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "1 passed" in done.stdout

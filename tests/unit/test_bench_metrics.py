@@ -64,6 +64,15 @@ def test_a_whole_head_covered_shows_nothing_and_its_long_hair_is_hair_that_shows
     assert verdict.hair_worst == pytest.approx(0.5)
 
 
+def test_long_hair_of_a_head_too_small_to_count_does_not_count() -> None:
+    parts = np.full((20, 8), Part.LONG_HAIR, np.uint8)
+    parts[:4] = Part.FACE
+    for face_height, hair_px in ((4, 0), (10, 128)):
+        face = FaceBox(104, 62, 5, face_height)
+        far = Figure(0, slice(60, 80), slice(100, 108), parts, face)
+        assert judge(truth(far), cover()).hair_px == hair_px
+
+
 def test_an_exposed_frame_is_more_than_a_quarter_a_strict_one_more_than_a_twentieth() -> None:
     covers = [cover((60 + open_rows, 80, 100, 120)) for open_rows in (1, 2, 5, 6)]
     scorer = Scorer()

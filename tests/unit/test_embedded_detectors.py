@@ -12,8 +12,10 @@ import skimage
 from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import ParserError
+from m2fp_stream.parsers.embedded import closer as closer_module
 from m2fp_stream.parsers.embedded import efficientdet, letterbox, yunet
 from m2fp_stream.parsers.embedded.boxes import Box
+from m2fp_stream.parsers.embedded.closer import CloserFace
 from m2fp_stream.parsers.embedded.efficientdet import EfficientDetPerson
 from m2fp_stream.parsers.embedded.runtime import open_network
 from m2fp_stream.parsers.embedded.yunet import Face, YuNet
@@ -263,3 +265,109 @@ def test_roll_is_the_turn_of_the_points(turn_deg: float, profile: bool) -> None:
     turned = upright @ turn.T + 100
     face = Face(Box(0, 0, 200, 200, 1.0), tuple((float(x), float(y)) for x, y in turned))
     assert face.roll_deg == pytest.approx(turn_deg, abs=2)
+
+
+# --- in the dark ---
+
+
+def test_she_is_found_in_the_dark(
+    faces: YuNet, persons: EfficientDetPerson, astronaut: Picture
+) -> None:
+    noise = np.random.default_rng(1).normal(0, 1, astronaut.shape)
+    dark = np.clip(np.rint(astronaut / 12 + noise), 0, 255).astype(np.uint8)
+    assert faces(dark)[0].box.confidence > 0.6
+    assert shared_part(faces(dark)[0].box, faces(astronaut)[0].box) > 0.6
+    assert shared_part(persons(dark)[0], HER) > 0.7
+    assert persons(dark)[0].confidence > 0.4
+
+
+def test_a_bright_picture_is_looked_at_as_it_is(astronaut: Picture) -> None:
+    fitted = letterbox.letterbox(astronaut, size=512, enlargement=1)
+    assert np.shares_memory(fitted.inner, astronaut)
+    dark = (astronaut // 4).astype(np.uint8)
+    assert letterbox.letterbox(dark, size=512, enlargement=1).inner.max() == 255
+
+
+# --- what a score is worth ---
+
+
+@pytest.mark.parametrize(
+    "log_odds",
+    [
+        yunet.log_odds,
+        lambda score: efficientdet.log_odds(score, 384),
+        lambda score: efficientdet.log_odds(score, 640),
+        lambda score: closer_module.log_odds(0.5, score),
+        lambda score: closer_module.log_odds(score, 0.5),
+    ],
+)
+def test_a_surer_box_is_never_less_likely(log_odds: Callable[[float], float]) -> None:
+    odds = [log_odds(score) for score in np.linspace(0, 1, 101)]
+    assert np.isfinite(odds).all()
+    assert odds == sorted(odds)
+    assert odds[5] < -1 < 1 < odds[95]
+
+
+def test_scores_are_worth_what_was_measured() -> None:
+    # Shares of right boxes on the tune half, by scripts/bench/detectors.py.
+    def probability(odds: float) -> float:
+        return 1 / (1 + float(np.exp(-odds)))
+
+    assert probability(yunet.log_odds(0.07)) == pytest.approx(0.028, abs=0.01)
+    assert probability(yunet.log_odds(0.65)) == pytest.approx(0.455, abs=0.03)
+    assert probability(efficientdet.log_odds(0.12, 384)) == pytest.approx(0.314, abs=0.04)
+    assert probability(efficientdet.log_odds(0.35, 640)) == pytest.approx(0.70, abs=0.04)
+
+
+# --- the closer look ---
+
+
+@pytest.fixture(scope="module")
+def closer() -> CloserFace:
+    return CloserFace(threads=1, runtime=None)
+
+
+def test_a_closer_look_knows_a_face_from_a_helmet(
+    closer: CloserFace, faces: YuNet, astronaut: Picture
+) -> None:
+    assert closer(astronaut, faces(astronaut)[0].box).confidence > 0.7
+    assert closer(astronaut, Box(20, 200, 120, 320, 1.0)).confidence < 0.2
+
+
+@pytest.mark.parametrize("turn_deg", [-40, -20, 0, 20, 40])
+def test_a_closer_look_sees_how_far_a_head_is_turned(
+    closer: CloserFace, faces: YuNet, astronaut: Picture, turn_deg: int
+) -> None:
+    turn = cv2.getRotationMatrix2D((226, 120), -turn_deg, 1)
+    turned = cv2.warpAffine(astronaut, turn, (512, 512), borderMode=cv2.BORDER_REFLECT)
+    picture = np.asarray(turned, np.uint8)
+    look = closer(picture, faces(picture)[0].box)
+    assert look.roll_deg == pytest.approx(turn_deg, abs=12)
+
+
+def test_a_closer_look_at_a_face_across_the_edge(
+    closer: CloserFace, faces: YuNet, astronaut: Picture
+) -> None:
+    half = np.ascontiguousarray(astronaut[:, 215:])
+    found = faces(half)[0].box
+    assert found.x1 < 20
+    assert closer(half, found).confidence > 0.3
+
+
+def test_a_closer_look_at_a_larger_picture_says_the_same(
+    closer: CloserFace, faces: YuNet, astronaut: Picture
+) -> None:
+    box = faces(astronaut)[0].box
+    large = np.asarray(cv2.resize(astronaut, (2048, 2048)), np.uint8)
+    scaled = Box(box.x1 * 4, box.y1 * 4, box.x2 * 4, box.y2 * 4, 1.0)
+    assert closer(large, scaled).confidence == pytest.approx(
+        closer(astronaut, box).confidence, abs=0.1
+    )
+
+
+@pytest.mark.parametrize("box", [Box(600, 10, 700, 80, 1.0), Box(10, 10, 10, 40, 1.0)])
+def test_a_closer_look_at_nothing_is_a_failure(
+    closer: CloserFace, astronaut: Picture, box: Box
+) -> None:
+    with pytest.raises(ParserError, match="without pixels"):
+        closer(astronaut, box)

@@ -106,10 +106,12 @@ class Film:
     bodies: Callable[[int], Sequence[Body]] = lambda n: []
     parts: Callable[[PartOrder], PartLook | None] = lambda order: None
     motion: Callable[[int], Motion] = lambda n: STILL
+    closer: Callable[[PartOrder], float | None] = lambda order: None
     solver: Solver = field(default_factory=solver)
     looked: dict[int, Reach] = field(default_factory=dict)
     past: list[int] = field(default_factory=list)
     orders: list[PartOrder] = field(default_factory=list)
+    closer_orders: list[PartOrder] = field(default_factory=list)
     frames: int = 0
 
     def run(self, count: int) -> Film:
@@ -126,9 +128,14 @@ class Film:
             self.past += past
             for number in past:
                 self.solver.take_past(number, list(self.bodies(number)))
-            orders = self.solver.part_orders()
-            self.orders += orders
-            for order in orders:
+            for order in self.solver.part_orders():
+                if order.face:
+                    self.closer_orders.append(order)
+                    score = self.closer(order)
+                    if score is not None:
+                        self.solver.take_face(order, score, 0.0)
+                    continue
+                self.orders.append(order)
                 look = self.parts(order)
                 if look is not None:
                     self.solver.take_parts(order, look)
@@ -179,10 +186,54 @@ def test_weak_faces_that_agree_are_somebody_where_the_parts_are_a_head() -> None
     def weak(n: int) -> list[Face]:
         return [face_at(320, 120, 0.25)] if n >= 5 else []
 
-    seen = Film(weak, parts=lambda order: WHOLE_HEAD).run(40)
+    seen = Film(weak, parts=lambda order: WHOLE_HEAD, closer=lambda order: 0.9).run(40)
     assert set(range(5, 40)) <= set(seen.covered(FACE.box))
-    unseen = Film(weak, parts=lambda order: NOTHING).run(40)
+    unseen = Film(weak, parts=lambda order: NOTHING, closer=lambda order: 0.0).run(40)
     assert unseen.covered(CENTRE) == []
+
+
+def test_a_closer_look_tells_weak_faces_from_what_only_looks_like_one() -> None:
+    def judged(score: float) -> Film:
+        return Film(
+            lambda n: [face_at(320, 120, 0.25)] if n >= 5 else [], closer=lambda order: score
+        ).run(40)
+
+    assert set(range(5, 40)) <= set(judged(0.95).covered(FACE.box))
+    assert judged(0.0).covered(CENTRE) == []
+    orders = judged(0.95).closer_orders
+    assert orders[0].frame == 5
+    x1, y1, x2, y2 = orders[0].region
+    assert Rect(x1, y1, x2, y2) == FACE.box
+
+
+def test_closer_looks_are_few_and_capped() -> None:
+    faces = [face_at(120 + 100 * k, 120) for k in range(5)]
+    film = Film(lambda n: faces, closer=lambda order: 0.9, solver=solver(parts_a_frame=2)).run(60)
+    per_frame = [sum(order.frame == n for order in film.closer_orders) for n in range(60)]
+    assert max(per_frame) == 2
+    assert {order.track_id for order in film.closer_orders} == {1, 2, 3, 4, 5}
+    assert len(film.closer_orders) < 5 * 10
+    assert film.solver.looks["closer"] == len(film.closer_orders)
+
+
+def test_a_tilt_that_a_closer_look_is_sure_of_tilts_the_cover() -> None:
+    def tilted(score: float) -> Cover:
+        film = Film(lambda n: [FACE])
+        film.run(10)
+        (track,) = film.solver._tracker.tracks
+        for n in range(0, 10, 3):
+            order = PartOrder(n, track.track_id, (0, 0, 9, 9), body=False, face=True)
+            film.solver.take_face(order, score, 1.2)
+        return film.cover(5)
+
+    upright, leaning = tilted(0.4).parts > 0, tilted(0.95).parts > 0
+
+    def mean_of(cover: Mask) -> float:
+        rows, columns = np.nonzero(cover)
+        return float(np.cov(columns, rows)[0, 1])
+
+    assert abs(mean_of(upright)) < 1
+    assert abs(mean_of(leaning)) > 5
 
 
 def test_weak_faces_become_somebody_once_one_is_strong() -> None:

@@ -157,6 +157,64 @@ def test_the_unused_byte_of_a_bitmap_is_not_taken_for_alpha(tmp_path: Path) -> N
     assert np.array_equal(read(tmp_path / "p"), media.card())
 
 
+def bitmap(picture: Any, header_size: int, compression: int, alpha_mask: int) -> bytes:
+    """Returns a bitmap of 32 bits a pixel that says where its alpha is, if anywhere."""
+    height, width = picture.shape[:2]
+    header = struct.pack(
+        "<IiiHHIIiiII", header_size, width, height, 1, 32, compression, picture.size, 0, 0, 0, 0
+    )
+    header += struct.pack("<IIII", 0xFF0000, 0xFF00, 0xFF, alpha_mask)
+    header = header.ljust(header_size, b"\0")
+    start = 14 + len(header)
+    data = b"BM" + struct.pack("<IHHI", start + picture.size, 0, 0, start) + header
+    return data + bytes(picture[::-1].tobytes())
+
+
+@pytest.mark.parametrize("header_size", [56, 108, 124])
+def test_what_the_alpha_of_a_bitmap_hides_stays_hidden(tmp_path: Path, header_size: int) -> None:
+    picture = np.dstack([media.card(), np.zeros((64, 96), np.uint8)])
+    picture[:20, :, 3] = 255
+    (tmp_path / "p").write_bytes(bitmap(picture, header_size, 3, 0xFF000000))
+    shown = read(tmp_path / "p")
+    assert np.array_equal(shown[:20], media.card()[:20])
+    assert not shown[20:].any()
+    for mask, all_hidden in ((0, picture), (0xFF000000, picture * (1, 1, 1, 0))):
+        opaque = bitmap(all_hidden.astype(np.uint8), header_size, 3, mask)
+        (tmp_path / "p").write_bytes(opaque)
+        assert np.array_equal(read(tmp_path / "p"), media.card()), "as browsers take it"
+
+
+def test_a_bitmap_whose_alpha_is_not_decoded_is_refused(tmp_path: Path) -> None:
+    """Of 16 bits a pixel, one of them alpha: OpenCV itself takes it for damaged."""
+    header = struct.pack("<IiiHHIIiiII", 56, 8, 8, 1, 16, 3, 128, 0, 0, 0, 0)
+    header += struct.pack("<IIII", 0x7C00, 0x3E0, 0x1F, 0x8000)
+    data = b"BM" + struct.pack("<IHHI", 198, 0, 0, 70) + header + b"\x12\x34" * 64
+    (tmp_path / "p").write_bytes(data)
+    with pytest.raises(SourceError, match="is damaged"):
+        ImageSource(tmp_path / "p")
+
+
+def test_a_grey_tiff_with_alpha_is_refused(tmp_path: Path) -> None:
+    def grey(samples: int) -> bytes:
+        tags = [
+            *((256, 3, 8), (257, 3, 8), (258, 3, 8 | 8 << 16 if samples == 2 else 8), (259, 3, 1)),
+            *((262, 3, 1), (273, 4, 200), (277, 3, samples), (278, 3, 8), (279, 4, 64 * samples)),
+            *([(338, 3, 2)] if samples == 2 else []),
+        ]
+        entries = b"".join(
+            struct.pack("<HHII", tag, kind, 2 if tag == 258 and samples == 2 else 1, value)
+            for tag, kind, value in tags
+        )
+        directory = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+        return directory.ljust(200, b"\0") + bytes([200, 0][:samples]) * 64
+
+    (tmp_path / "p").write_bytes(grey(1))
+    assert (read(tmp_path / "p") == 200).all()
+    (tmp_path / "p").write_bytes(grey(2))
+    with pytest.raises(SourceError, match="transparency cannot be decoded"):
+        ImageSource(tmp_path / "p")
+
+
 def test_frames_beyond_the_first_are_named(tmp_path: Path) -> None:
     data = encode(".png", media.card())
     control = struct.pack(">II", 2, 0)

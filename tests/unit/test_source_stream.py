@@ -380,6 +380,27 @@ def test_a_video_by_http_arrives_and_its_end_is_an_error(tmp_path: Path, name: s
             next(frames)
 
 
+def test_a_stream_whose_alpha_layer_is_not_decoded_is_refused(tmp_path: Path) -> None:
+    path = media.write_video(
+        tmp_path / "clip.ts", codec="libx265", options={"x265-params": "log-level=none"}, count=5
+    )
+    plain = path.read_bytes()
+    with (
+        http_server(slowly(path)) as port,
+        StreamSource(f"http://127.0.0.1:{port}/clip.ts", SHORT) as source,
+    ):
+        assert media.number_of(taken(next(source.frames()))) == 0
+    # The encoder's own message becomes one on alpha (ITU-T H.265, D.2.38).
+    told = b"\x4e\x01\x05"
+    assert plain.count(told) == 1
+    path.write_bytes(plain.replace(told, b"\x4e\x01\xa5"))
+    with (
+        http_server(slowly(path)) as port,
+        pytest.raises(SourceError, match="transparency cannot be decoded"),
+    ):
+        StreamSource(f"http://127.0.0.1:{port}/clip.ts", SHORT)
+
+
 def test_a_sender_that_hangs_up_is_an_error(tmp_path: Path) -> None:
     path = media.write_video(tmp_path / "clip.ts", count=20)
     with (

@@ -15,22 +15,25 @@ from m2fp_stream.parsers.base import Looker
 
 from .boxes import Box
 from .classes import LABEL_OF, PartClass
+from .closer import CROP_SIDE, SURROUNDINGS, CloserFace
 from .crops import cut
 from .efficientdet import EfficientDetPerson
+from .letterbox import lifted
 from .parts import CENTRE, STRIDE, network_shape
 from .runtime import open_network
 from .yunet import YuNet
 
-__all__ = ["PART_LABELS", "EmbeddedLooker", "crop_for_parts", "from_options", "lightened"]
+__all__ = [
+    "PART_LABELS",
+    "EmbeddedLooker",
+    "crop_for_closer",
+    "crop_for_parts",
+    "from_options",
+]
 
 PEOPLE_SIZES: Final = ((384, 1.0), (640, 0.45), (1280, 0.22))
 """Long sides at which people are looked for, up to that of the copy, and the share of the picture
 up to which a box counts there: larger bodies are cut at large sizes (the network knows 320)."""
-DARK_LEVEL: Final = 70.0
-LIGHT_LEVEL: Final = 110.0
-MOST_GAIN: Final = 5.0
-"""A picture of a mean level below the first is multiplied to the second, by so much at most: the
-networks were trained on daylight."""
 SAME_PERSON: Final = 0.7
 """Share of a small box in a larger one from which both sizes found the same person: at larger sizes
 the upper half of somebody may be taken for a person."""
@@ -59,15 +62,16 @@ class EmbeddedLooker(Looker):
         self._people_at = EfficientDetPerson(
             size=384, threshold=WEAKEST, threads=threads, runtime=runtime
         )
+        self._judge = CloserFace(threads=threads, runtime=runtime)
         self._network = open_network("parts", threads=threads, runtime=runtime)
 
     def _faces(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
-        found = self._yunet.at(max(bgr.shape[:2]))(lightened(bgr))
-        rolls = [math.radians(face.roll_deg) for face in found]
+        found = self._yunet.at(max(bgr.shape[:2]))(bgr)
+        # YuNet's points do not turn with a head (docs/parsers.md): a closer look says the tilt.
+        rolls = [0.0] * len(found)
         return _detections(frame_id, LookKind.FACES, [face.box for face in found], rolls)
 
     def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
-        bgr = lightened(bgr)
         side = max(bgr.shape[:2])
         found: list[Box] = []
         for size, largest in PEOPLE_SIZES:
@@ -79,13 +83,36 @@ class EmbeddedLooker(Looker):
                 break
         return _detections(frame_id, LookKind.PEOPLE, found, [0.0] * len(found))
 
+    def _closer(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        side = bgr.shape[0]
+        rest = (1 - 1 / SURROUNDINGS) / 2 * side
+        box = Box(rest, rest, side - rest, side - rest, 1.0)
+        look = self._judge(lifted(bgr), box)
+        judged = Box(box.x1, box.y1, box.x2, box.y2, min(1.0, max(0.0, look.confidence)))
+        roll = math.radians(look.roll_deg)
+        return _detections(frame_id, LookKind.CLOSER, [judged], [roll])
+
     def _parts(self, bgr: NDArray[np.uint8], frame_id: int) -> PartPlanes:
         # Trained on RGB -1..1.
-        bgr = lightened(bgr)
+        bgr = lifted(bgr)
         blob = cv2.dnn.blobFromImage(bgr, 1 / CENTRE, mean=(CENTRE, CENTRE, CENTRE), swapRB=True)
         (chances,) = self._network.run(np.ascontiguousarray(blob, np.float32))
         planes = np.rint(chances[0] * 255).astype(np.uint8)
         return PartPlanes(frame_id=frame_id, planes=planes)
+
+
+def crop_for_closer(
+    bgr: NDArray[np.uint8], box: tuple[float, float, float, float]
+) -> NDArray[np.uint8]:
+    """Returns the square crop of a closer look at a face.
+
+    Args:
+        bgr: (H, W, 3) uint8 frame at full size.
+        box: x1, y1, x2, y2 of the face in its pixels.
+    """
+    x1, y1, x2, y2 = box
+    side = max(1.0, SURROUNDINGS * max(x2 - x1, y2 - y1))
+    return cut(bgr, ((x1 + x2) / 2, (y1 + y2) / 2), CROP_SIDE / side, (CROP_SIDE, CROP_SIDE))
 
 
 def crop_for_parts(
@@ -117,15 +144,6 @@ def crop_for_parts(
         ]
     )
     return crop, matrix
-
-
-def lightened(bgr: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Returns a dark picture with its levels multiplied, any other as it is."""
-    level = float(cv2.mean(bgr[::4, ::4])[1])
-    if level >= DARK_LEVEL:
-        return bgr
-    gain = min(MOST_GAIN, LIGHT_LEVEL / max(level, 1.0))
-    return np.asarray(cv2.convertScaleAbs(bgr, alpha=gain), np.uint8)
 
 
 def from_options(*, threads: int = 1, runtime: str | None = None) -> EmbeddedLooker:

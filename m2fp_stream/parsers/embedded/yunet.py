@@ -19,7 +19,7 @@ from .boxes import Box
 from .letterbox import Letterbox, letterbox, logit
 from .runtime import open_network
 
-__all__ = ["Face", "YuNet"]
+__all__ = ["CALIBRATION", "Face", "YuNet", "log_odds", "roll_of"]
 
 STRIDES: Final = (8, 16, 32)
 """One output each, in this order."""
@@ -29,6 +29,33 @@ LARGEST_ENLARGEMENT: Final = 2.0
 """Small pictures are enlarged at most so much, as for the other detectors."""
 LARGEST_LOG: Final = 8.0
 """Sides beyond e^8 strides (23 848 pixels at the finest) are cut there: no overflow."""
+
+CALIBRATION: Final = (
+    (-2.64, -3.54),
+    (-1.99, -3.17),
+    (-1.58, -2.83),
+    (-1.16, -2.6),
+    (-0.64, -1.81),
+    (-0.22, -1.72),
+    (0.2, -1.07),
+    (0.63, -0.18),
+    (1.13, 0.89),
+    (2.1, 4.14),
+)
+"""Logit of the score, and log-odds that such a box is a face, at 640 pixels.
+Source: ``scripts/bench/detectors.py``, knots of `yunet 640`, tune half of the everyday photographs
+(346 pictures with people, 343 without). A straight line in log-odds would make a score of 0.5
+twice as likely as it is."""
+
+
+def log_odds(score: float) -> float:
+    """Returns the natural log-odds that a box of this score is a face, by `CALIBRATION`.
+
+    Between its ends in straight lines, beyond them as at the ends. What the setting makes likely is
+    in it: half the pictures there showed people.
+    """
+    scores, odds = zip(*CALIBRATION, strict=True)
+    return float(np.interp(logit(min(max(score, 1e-6), 1 - 1e-6)), scores, odds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,16 +73,28 @@ class Face:
 
     @property
     def roll_deg(self) -> float:
-        """Degrees by which the head is turned clockwise in the picture, -180 to 180; 0 is upright.
+        """Degrees by which the head is turned clockwise in the picture, as `roll_of`.
 
-        From both the line between the eyes and the one from the eyes to the mouth, so that
-        profiles, whose eyes coincide, have one too.
+        Far too small beyond 10 degrees: YuNet's points hardly turn with a face (docs/parsers.md).
+        `closer.CloserFace` knows better.
         """
-        right_eye, left_eye, _, right_mouth, left_mouth = (complex(*p) for p in self.landmarks)
-        across = left_eye - right_eye + left_mouth - right_mouth
-        down = right_mouth + left_mouth - right_eye - left_eye
-        axis = across + down * -1j  # a quarter turn back: both point to the right in an upright one
-        return math.degrees(math.atan2(axis.imag, axis.real))
+        return roll_of(np.array(self.landmarks, np.float32))
+
+
+def roll_of(points: NDArray[np.float32]) -> float:
+    """Returns the degrees by which five points of a face are turned clockwise; 0 is upright.
+
+    Takes the lines between the eyes, between the corners of the mouth, and from those to these, so
+    that profiles, whose eyes coincide, have one too.
+
+    Args:
+        points: (5, 2) x right and y down, in the order of `Face.landmarks`.
+    """
+    right_eye, left_eye, _, right_mouth, left_mouth = (complex(x, y) for x, y in points)
+    across = left_eye - right_eye + left_mouth - right_mouth
+    down = right_mouth + left_mouth - right_eye - left_eye
+    axis = across + down * -1j  # a quarter turn back: in an upright face both point to the right
+    return math.degrees(math.atan2(axis.imag, axis.real))
 
 
 class YuNet:

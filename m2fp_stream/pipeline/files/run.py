@@ -31,7 +31,7 @@ from ...core.plan import CoverState, Parsed, Propagated, Unknown, Why
 from ...core.raw import RawFrame
 from ...core.records import Detections, Look, LookKind, ParseResult, PartPlanes
 from ...core.safe import SafeFrame
-from ...parsers.embedded.looker import PART_LABELS, crop_for_parts
+from ...parsers.embedded.looker import PART_LABELS, crop_for_closer, crop_for_parts
 from ...parsers.embedded.parts import STRIDE
 from ...policy import Policy
 from ...sinks.base import Sink
@@ -400,6 +400,13 @@ class FileRun:
 
     def _order_parts(self, item: Item) -> None:
         for order in self._solver.part_orders():
+            if order.face:
+                with item.frame.analysis() as bgr:
+                    closer = crop_for_closer(bgr, order.region)
+                future = self._looks.submit(closer, LookKind.CLOSER, frame_id=item.number)
+                nothing = np.zeros((2, 3))
+                self._parts.append(_PartsUnderWay(order, (0, 0, 0), nothing, future))
+                continue
             with item.frame.analysis() as bgr:
                 pixels = _BODY_PIXELS if order.body else _HEAD_PIXELS
                 crop, matrix = crop_for_parts(bgr, order.region, pixels)
@@ -413,7 +420,11 @@ class FileRun:
         while self._parts and self._parts[0].order.frame <= upto:
             under_way = self._parts.popleft()
             number = under_way.order.frame
-            seen = self._result(under_way.future, number, "parts", under_way.shape)
+            kind = "closer" if under_way.order.face else "parts"
+            seen = self._result(under_way.future, number, kind, under_way.shape)
+            if isinstance(seen, Detections) and len(seen.scores):
+                score, roll = float(seen.scores[0]), float(seen.rolls[0])
+                self._solver.take_face(under_way.order, score, roll)
             if isinstance(seen, PartPlanes):
                 look = PartLook.inside(seen.planes, under_way.matrix, self._size_wh)
                 self._solver.take_parts(under_way.order, look)

@@ -40,18 +40,28 @@ U8 = NDArray[np.uint8]
 
 # --- who is somebody ---
 
-STRONG_FACE: Final = 0.60
-STRONG_BODY: Final = 0.50
-LIKELY: Final = 0.30
-WEAK: Final = 0.20
+STRONG: Final = 0.45
+STRONG_BODY: Final = 0.60
+AGREEING: Final = 0.40
+LIKELY: Final = 0.28
+WEAK: Final = 0.18
 WEAK_HITS: Final = 4
 SURE_FACE: Final = 0.85
+DENIED_FACE: Final = 0.25
 HEAD_SEEN: Final = 0.30
-HEAD_ONCE: Final = 0.60
 HEAD_ABSENT: Final = 0.10
 """A track is covered when what detectors and close looks saw of it agree. The share of the expected
-head that the part network takes for one (median and best of all looks) tells hands, prints and
+head that the part network takes for one (median of all looks) tells hands, prints and
 furniture, whose share is 0 as a rule, from people, even weakly detected ones."""
+CLOSER_LOOKS: Final = 2
+CLOSER_EVERY: Final = 3
+"""A face is judged by so many closer looks, so many frames apart at least."""
+FACE_CONFIRMED: Final = 0.30
+FACE_DENIED: Final = 0.12
+"""Score of a closer look from which a weakly seen face is one, and below which it is none
+(docs/parsers.md: at .2, .08 false faces a picture without people are left, of .46)."""
+TILTED_FACE: Final = 0.5
+"""Score of a closer look from which its tilt is believed."""
 TELLING_HEAD_PX: Final = 28.0
 """Width of a head from which not finding its parts says something."""
 SEARCHED_BODY: Final = 0.50
@@ -216,12 +226,14 @@ class PartOrder:
         track_id: whom it is about.
         region: x1, y1, x2, y2 in pixels of the frame; may leave it.
         body: whether it is the whole body, not the head.
+        face: whether it is a closer look at a face (`LookKind.CLOSER`); the region is its box.
     """
 
     frame: int
     track_id: int
     region: tuple[float, float, float, float]
     body: bool
+    face: bool = False
 
 
 @final
@@ -253,6 +265,7 @@ class _Shapes:
     asked: int = -1_000_000
     share: float | None = None
     searched: int = -1_000_000
+    judged: int = -1_000_000
 
 
 @final
@@ -294,7 +307,7 @@ class Solver:
             body_gap=max(2 * STILL_EVERY + 1, round(MAX_GAP_S * rate)),
             far_gap=2 * self._far_every + 1,
             far_px=FAR_SHARE * max(size_wh),
-            strong=STRONG_BODY,
+            strong=STRONG,
         )
         self._shapes: dict[int, _Shapes] = {}
         self._looks: dict[int, tuple[Body, ...]] = {}
@@ -444,12 +457,39 @@ class Solver:
                 continue
             waiting.append((shapes.asked, track.track_id, track, shapes))
         waiting.sort(key=lambda one: one[:2])
-        orders = []
+        orders = self._face_orders()
         for *_, track, shapes in waiting[: self._parts_a_frame]:
             shapes.asked = self._frame
             orders += self._orders(track)
-        self.looks["parts"] += len(orders)
+        for order in orders:
+            self.looks["closer" if order.face else "parts"] += 1
         return orders
+
+    def _face_orders(self) -> list[PartOrder]:
+        """Returns closer looks at faces: two for a track, later ones now and then for the tilt."""
+        orders = []
+        for track in self._tracker.live:
+            if track.last != self._frame:
+                continue
+            box = track.seen[self._frame].face_box
+            shapes = self._shapes.setdefault(track.track_id, _Shapes())
+            every = CLOSER_EVERY if len(track.faces) < CLOSER_LOOKS else self._parts_every * 4
+            if box is None or self._frame - shapes.judged < every:
+                continue
+            shapes.judged = self._frame
+            region = box.x1, box.y1, box.x2, box.y2
+            orders.append(PartOrder(self._frame, track.track_id, region, body=False, face=True))
+            if len(orders) == self._parts_a_frame:
+                break
+        return orders
+
+    def take_face(self, order: PartOrder, score: float, roll: float) -> None:
+        """Takes what a closer look at a face found: its score (0..1) and tilt (radians)."""
+        for track in self._tracker.tracks:
+            if track.track_id == order.track_id:
+                track.faces.append(score)
+                if score >= TILTED_FACE:
+                    track.rolls[order.frame] = roll
 
     def _orders(self, track: Track) -> list[PartOrder]:
         head = track.head_at(self._frame)
@@ -618,21 +658,28 @@ class Solver:
         return track.best >= LIKELY or track.sightings >= WEAK_HITS
 
     def is_somebody(self, track: Track) -> bool:
-        """Says whether a track is covered."""
-        face, body, heads = track.best_face, track.best_body, track.heads
+        """Says whether a track is covered, by what detectors and closer looks say together."""
+        face, body = track.best_face, track.best_body
         if face >= 1.0:
             return True
-        if heads:
-            usual, best = float(np.median(heads)), max(heads)
-            if usual >= HEAD_SEEN or best >= HEAD_ONCE:
-                return track.best >= WEAK
-            if track.detail >= TELLING_HEAD_PX:
-                if usual >= HEAD_ABSENT:
-                    return face >= 0.5 or body >= 0.5
-                agreed = face >= STRONG_FACE and body >= STRONG_BODY
-                return agreed or face >= SURE_FACE or track.track_id in self._whole
-        strong = face >= STRONG_FACE or body >= STRONG_BODY
-        return strong or (track.best >= LIKELY and track.sightings >= 2)
+        confirmed = bool(track.faces) and max(track.faces) >= FACE_CONFIRMED
+        if track.faces and max(track.faces) < FACE_DENIED:
+            face = min(face, DENIED_FACE)
+        best = max(face, body)
+        if track.heads and track.detail >= TELLING_HEAD_PX:
+            usual = float(np.median(track.heads))
+            if usual >= HEAD_SEEN:
+                return best >= (WEAK if confirmed or best == body else LIKELY)
+            if usual >= HEAD_ABSENT:
+                return best >= LIKELY or (confirmed and best >= WEAK)
+            if face >= SURE_FACE or track.track_id in self._whole:
+                return True
+            agreed = face >= AGREEING and body >= AGREEING
+            return agreed or (body >= STRONG_BODY and not track.cut_above)
+        if best >= STRONG:
+            return True
+        enough = LIKELY if not confirmed else WEAK
+        return best >= enough and (track.sightings >= 2 or confirmed)
 
     # --- covers ---
 
