@@ -294,8 +294,8 @@ def test_equal_input_gives_equal_covers_however_long_looks_take_and_whoever_make
 
 
 def shown_from(show: Show) -> int:
-    """The first frame in which BOX is covered whole, and is from there on."""
-    whole = [n for n in sorted(show.witness.states) if covered(show, n) == 1.0]
+    """The first frame in which BOX is covered but for its corners, and is from there on."""
+    whole = [n for n in sorted(show.witness.states) if covered(show, n) > 0.93]
     first = whole[0]
     assert whole == list(range(first, len(show.witness.states))), "covered, then not"
     assert covered(show, first - 1) == 0.0 if first else True

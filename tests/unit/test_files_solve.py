@@ -216,26 +216,6 @@ def test_closer_looks_are_few_and_capped() -> None:
     assert film.solver.looks["closer"] == len(film.closer_orders)
 
 
-def test_a_tilt_that_a_closer_look_is_sure_of_tilts_the_cover() -> None:
-    def tilted(score: float) -> Cover:
-        film = Film(lambda n: [FACE])
-        film.run(10)
-        (track,) = film.solver._tracker.tracks
-        for n in range(0, 10, 3):
-            order = PartOrder(n, track.track_id, (0, 0, 9, 9), body=False, face=True)
-            film.solver.take_face(order, score, 1.2)
-        return film.cover(5)
-
-    upright, leaning = tilted(0.4).parts > 0, tilted(0.95).parts > 0
-
-    def mean_of(cover: Mask) -> float:
-        rows, columns = np.nonzero(cover)
-        return float(np.cov(columns, rows)[0, 1])
-
-    assert abs(mean_of(upright)) < 1
-    assert abs(mean_of(leaning)) > 5
-
-
 def test_weak_faces_become_somebody_once_one_is_strong() -> None:
     film = Film(lambda n: [face_at(320, 120, 0.18 if n < 30 else 0.95)]).run(40)
     assert film.covered(FACE.box) == list(range(40))
