@@ -31,9 +31,11 @@ __all__ = [
     "from_options",
 ]
 
-PEOPLE_SIZES: Final = ((384, 1.0), (640, 0.45), (1280, 0.22))
-"""Long sides at which people are looked for, up to that of the copy, and the share of the picture
-up to which a box counts there: larger bodies are cut at large sizes (the network knows 320)."""
+NEAR_SIDE: Final = 384
+"""Long side at which people are looked for first; in larger copies at their own size, besides."""
+LARGEST_PX: Final = 288.0
+"""Longer side of the largest body that counts there: the network knows pictures of 320 pixels, and
+cuts larger bodies (research notes, "every frame")."""
 SAME_PERSON: Final = 0.7
 """Share of a small box in a larger one from which both sizes found the same person: at larger sizes
 the upper half of somebody may be taken for a person."""
@@ -60,7 +62,7 @@ class EmbeddedLooker(Looker):
     def __init__(self, *, threads: int = 1, runtime: str | None = None) -> None:
         self._yunet = YuNet(size=640, threshold=WEAKEST, threads=threads, runtime=runtime)
         self._people_at = EfficientDetPerson(
-            size=384, threshold=WEAKEST, threads=threads, runtime=runtime
+            size=NEAR_SIDE, threshold=WEAKEST, threads=threads, runtime=runtime
         )
         self._judge = CloserFace(threads=threads, runtime=runtime)
         self._network = open_network("parts", threads=threads, runtime=runtime)
@@ -73,14 +75,12 @@ class EmbeddedLooker(Looker):
 
     def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
         side = max(bgr.shape[:2])
-        found: list[Box] = []
-        for size, largest in PEOPLE_SIZES:
-            for box in self._people_at.at(min(size, side))(bgr):
-                small = max(box.width, box.height) <= largest * side
+        found = self._people_at.at(min(NEAR_SIDE, side))(bgr)
+        if side > NEAR_SIDE:
+            for box in self._people_at.at(side)(bgr):
+                small = max(box.width, box.height) <= LARGEST_PX
                 if small and all(_overlap(_row(box), _row(other)) < SAME_PERSON for other in found):
                     found.append(box)
-            if size >= side:
-                break
         return _detections(frame_id, LookKind.PEOPLE, found, [0.0] * len(found))
 
     def _closer(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:

@@ -20,6 +20,7 @@ from ...core.timing import seconds
 from ...sources.base import Source
 from ...tracking.motion import Motion, MotionFinder, SmallGrey
 from ..looks import LookPool, Seen
+from .solve import Reach
 
 __all__ = ["Item", "Reader", "face_size", "look_copy", "shrunk"]
 
@@ -62,6 +63,7 @@ class Item:
         faces_wh: (width, height) of the copy that was looked at.
         people: the look for people, where one was made.
         people_wh: the same of that copy.
+        reach: of that look.
         fine: the look of a second parser, where one was made.
         digest: of the small copy, to know the frame again.
         unknown: why nothing is known about it, where that is so.
@@ -74,6 +76,7 @@ class Item:
     faces_wh: tuple[int, int] = (1, 1)
     people: Future[Seen] | None = None
     people_wh: tuple[int, int] = (1, 1)
+    reach: Reach = Reach.MIDDLE
     fine: Future[ParseResult] | None = None
     digest: int = 0
     unknown: Why | None = None

@@ -70,8 +70,9 @@ _PARTS_LAG: Final = 6
 """The same for looks at parts."""
 _MAP_SIDE: Final = 640
 """Long side of the map that covers are drawn on."""
+_NEAR_SIDE: Final = 384
 _FAR_SIDE: Final = 1280
-"""Long side at which people who are small in the picture are looked for."""
+"""Long sides at which people who are large and small in the picture are looked for."""
 _FAR_HIGH_S: Final = 0.3
 """Seconds between far looks under `--quality high`."""
 _LONGEST_S: Final = 60.0
@@ -294,6 +295,7 @@ class FileRun:
             reach = self._solver.wants_people(item.number, item.motion, faces) or self._people_owed
             if reach is not None:
                 self._people_owed = None
+                item.reach = reach
                 item.people_wh = self._people_wh(item.frame.size_wh, reach)
                 copy = look_copy(item.frame, item.people_wh)
                 item.people = self._looks.submit(copy, LookKind.PEOPLE, frame_id=item.number)
@@ -304,7 +306,11 @@ class FileRun:
         self._emit_due()
 
     def _people_wh(self, size_wh: tuple[int, int], reach: Reach) -> tuple[int, int]:
-        side = self._options.look_size if reach is Reach.NEAR else _FAR_SIDE
+        side = {
+            Reach.NEAR: min(_NEAR_SIDE, self._options.look_size),
+            Reach.MIDDLE: self._options.look_size,
+            Reach.FAR: max(_FAR_SIDE, self._options.look_size),
+        }[reach]
         return shrunk(size_wh, side)
 
     def _order_fine(self, item: Item) -> None:
@@ -337,7 +343,6 @@ class FileRun:
     def _follow(self, item: Item) -> None:
         faces = self._faces(item)
         bodies: list[Body] | None = None
-        far = item.people_wh != self._people_wh(item.frame.size_wh, Reach.NEAR)
         if item.motion.cut:
             self._people_known = False
         if item.people is not None:
@@ -349,12 +354,12 @@ class FileRun:
                 self._people_known = True
             else:
                 item.unknown = item.unknown or Why.PARSER_FAILED
-                self._people_owed = Reach.FAR if far else Reach.NEAR
+                self._people_owed = item.reach
         if not self._people_known:  # a shot is known by both looks at whole frames, not by one (P4)
             item.unknown = item.unknown or Why.NO_PARSE
         self._fed = item.number
         fine = self._fine_looks(item)
-        self._solver.feed(Frame(item.number, item.motion, faces, bodies, far, fine))
+        self._solver.feed(Frame(item.number, item.motion, faces, bodies, item.reach, fine))
         for number in self._solver.past_orders():
             self._order_past(number)
         if item.unknown is None:
@@ -384,7 +389,7 @@ class FileRun:
         item = self._held[index]
         if item.unknown is not None or item.frame.released:
             return
-        size_wh = self._people_wh(item.frame.size_wh, Reach.NEAR)
+        size_wh = self._people_wh(item.frame.size_wh, Reach.MIDDLE)
         future = self._looks.submit(
             look_copy(item.frame, size_wh), LookKind.PEOPLE, frame_id=number
         )

@@ -12,7 +12,7 @@ from bisect import bisect_left
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from enum import Enum, unique
+from enum import IntEnum, unique
 from typing import Final, final
 
 import cv2
@@ -48,6 +48,8 @@ WEAK: Final = 0.18
 WEAK_HITS: Final = 4
 SURE_FACE: Final = 0.85
 DENIED_FACE: Final = 0.25
+SUPPORTED: Final = 0.25
+"""Share of the looks for people that must have seen a body for its score to count."""
 HEAD_SEEN: Final = 0.30
 HEAD_ABSENT: Final = 0.10
 """A track is covered when what detectors and close looks saw of it agree. The share of the expected
@@ -62,11 +64,15 @@ FACE_DENIED: Final = 0.12
 (docs/parsers.md: at .2, .08 false faces a picture without people are left, of .46)."""
 TILTED_FACE: Final = 0.5
 """Score of a closer look from which its tilt is believed."""
+BLURRED: Final = 0.3
+"""Head sizes a frame from which somebody is too fast, and so too blurred, for parts to tell."""
 TELLING_HEAD_PX: Final = 28.0
 """Width of a head from which not finding its parts says something."""
 SEARCHED_BODY: Final = 0.50
 """Score of a body without a head in its place from which the head is searched for in all of it."""
 SEARCH_EVERY: Final = 12
+LYING: Final = 0.7
+"""Width over height of a body from which it is not upright."""
 LEAST_HEAD: Final = 0.15
 """Area of what the parts take for a head, over the expected box, from which it is one."""
 LEAST_PERSON: Final = 0.30
@@ -84,7 +90,7 @@ SUPPORT: Final = 0.5
 says that it is gone."""
 BODY_THERE: Final = 0.15
 """Score of a body from which a look does not contradict."""
-FAR_EVERY_S: Final = 1.0
+FAR_EVERY_S: Final = 1.5
 """Seconds between looks for people who are small in the picture: they move slowly in it."""
 BESIDE_FRAMES: Final = 2
 """So far from a track's end it is asked whether it was there unseen."""
@@ -95,6 +101,15 @@ EDGE_HEADS: Final = 1.6
 FAR_SHARE: Final = 0.16
 """Of the picture's long side: smaller bodies are found reliably by far looks alone (100 pixels in a
 look of 640, at which the network's recall begins to fall)."""
+NEAR_SHARE: Final = 0.22
+"""Of the picture's long side: larger bodies are found by near looks (84 pixels of 384)."""
+FACES_IN_BODY: Final = 6.0
+"""Faces that a standing body is high, at least: it tells how large a body to look for."""
+ANSWERS: Final = 2
+ANSWERED_FRAMES: Final = 6
+ANSWERED_SHARE: Final = 0.7
+"""What moves is looked at twice; then at every second frame, while it moves on at that place: until
+it has not been seen there for so many frames. The same place is one that holds so much of it."""
 AGAIN_FRAMES: Final = 6
 """So soon after its start, a shot is looked at in this way again: one look may miss somebody."""
 STILL_EVERY: Final = 12
@@ -176,6 +191,18 @@ class Hidden:
 HEAD_LABELS: Final = frozenset({Label.HAT, Label.HAIR, Label.SUNGLASSES, Label.SCARF, Label.FACE})
 
 
+@unique
+class Reach(IntEnum):
+    """How closely a look for people looks: a larger one sees whom a smaller one sees, too."""
+
+    NEAR = 0
+    """For people who fill a fifth of the picture or more."""
+    MIDDLE = 1
+    """For those who fill a sixth, besides."""
+    FAR = 2
+    """At the size of the frame, for people who are small in it."""
+
+
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class FineLook:
@@ -195,7 +222,7 @@ class Frame:
         motion: against the frame before.
         faces: of the look at this frame; None where it failed.
         bodies: of the look for people, None where none was made.
-        far: whether that was a far look.
+        reach: of that look.
         fine: what a second parser saw, where it looked.
     """
 
@@ -203,17 +230,8 @@ class Frame:
     motion: Motion
     faces: Sequence[Face]
     bodies: Sequence[Body] | None = None
-    far: bool = False
+    reach: Reach = Reach.MIDDLE
     fine: Sequence[FineLook] = ()
-
-
-@unique
-class Reach(Enum):
-    """How closely a look for people looks."""
-
-    NEAR = "near"
-    FAR = "far"
-    """At the size of the frame, for people who are small in it."""
 
 
 @final
@@ -316,7 +334,8 @@ class Solver:
         self._faces_before: Sequence[Face] = ()
         self._people_at = self._far_at = -1_000_000
         self._motion: dict[int, Motion] = {}
-        self._far_looks: set[int] = set()
+        self._reaches: dict[int, Reach] = {}
+        self._answered: list[tuple[Rect, int, int]] = []
         self._moved_since = True
         self._seed = head_seed(SEED_SHARE)
         self._seed_area = int(np.count_nonzero(self._seed))
@@ -345,13 +364,11 @@ class Solver:
         elif any(track.seen[track.last].face == 0 for track in self._tracker.live):
             every = min(every, BODIES_EVERY)
         unexplained = motion.unexplained(self._known(faces))
+        open_questions = self._open(number, unexplained)
         far = number - self._far_at >= self._far_every or number - self._shot == AGAIN_FRAMES
+        middle = number - self._people_at >= every
         wanted = (
-            far
-            or number - self._people_at >= every
-            or _lost(before, faces)
-            or _lost(faces, before)
-            or bool(unexplained)
+            far or middle or _lost(before, faces) or _lost(faces, before) or bool(open_questions)
         )
         if not wanted:
             return None
@@ -359,7 +376,42 @@ class Solver:
         self._moved_since = False
         if far:
             self._far_at = number
-        return Reach.FAR if far else Reach.NEAR
+            return Reach.FAR
+        small = self._near_px()
+        sizes = [max(box.width, box.height) for box in open_questions]
+        sizes += [FACES_IN_BODY * f.box.height for f in (*before, *faces) if f.score >= LIKELY]
+        sizes += [
+            max(last.box.width, last.box.height)
+            for track in self._tracker.live
+            if (last := track.seen[track.last]).box is not None and not self._tracker.is_far(track)
+        ]
+        near = not (middle and not sizes) and all(size >= small for size in sizes)
+        return Reach.NEAR if near else Reach.MIDDLE
+
+    def _near_px(self) -> float:
+        return NEAR_SHARE * max(self._size_wh)
+
+    def _open(self, number: int, unexplained: Sequence[Rect]) -> list[Rect]:
+        """Returns what moves and was not looked at often enough lately.
+
+        Two looks at a place on different frames answer for the frames that follow (P5).
+        """
+        self._answered = [
+            (box, looks, at) for box, looks, at in self._answered if number - at <= ANSWERED_FRAMES
+        ]
+        left = []
+        for moved in unexplained:
+            answers = [
+                looks
+                for box, looks, _ in self._answered
+                if box.shared(moved) >= ANSWERED_SHARE * moved.area
+            ]
+            if max(answers, default=0) >= ANSWERS and number % ANSWERS:
+                continue
+            left.append(moved)
+            x, y = 0.3 * moved.width, 0.3 * moved.height
+            self._answered.append((moved.grown(x, y, y), max(answers, default=0) + 1, number))
+        return left
 
     def _known(self, faces: Sequence[Face]) -> list[Rect]:
         """Returns boxes that may move without a look: people known and faces seen."""
@@ -371,7 +423,8 @@ class Solver:
             known.append(rect.grown(head.width, 0.5 * head.height, 1.5 * head.height))
             if last.box is not None:
                 x, y = 0.25 * last.box.width, 0.25 * last.box.height
-                known.append(last.box.grown(x, y, y))
+                body = last.box.moved(head.x - last.head.x, head.y - last.head.y)
+                known += [last.box.grown(x, y, y), body.grown(x, y, y)]
         for face in faces:
             box = face.box
             known.append(box.grown(1.5 * box.width, box.height, 3 * box.height))
@@ -390,7 +443,7 @@ class Solver:
         self._motion[frame.number] = frame.motion
         self.looks["faces"] += 1
         if frame.bodies is not None:
-            self._take_people(frame.number, frame.bodies, far=frame.far)
+            self._take_people(frame.number, frame.bodies, frame.reach)
         self._tracker.step(
             frame.number,
             seen,
@@ -412,10 +465,9 @@ class Solver:
                     order = PartOrder(number, track.track_id, region, body=True)
                     self.take_parts(order, fine.parts, fine=True)
 
-    def _take_people(self, number: int, bodies: Sequence[Body], *, far: bool) -> None:
+    def _take_people(self, number: int, bodies: Sequence[Body], reach: Reach) -> None:
         self._looks[number] = tuple(bodies)
-        if far:
-            self._far_looks.add(number)
+        self._reaches[number] = reach
         self.looks["people"] += 1
 
     def past_orders(self) -> list[int]:
@@ -441,7 +493,7 @@ class Solver:
 
     def take_past(self, number: int, bodies: Sequence[Body]) -> None:
         """Takes what a look of `past_orders` found."""
-        self._take_people(number, bodies, far=False)
+        self._take_people(number, bodies, Reach.MIDDLE)
 
     def part_orders(self) -> list[PartOrder]:
         """Returns the close looks that are wanted at the frame fed last."""
@@ -585,11 +637,11 @@ class Solver:
         anchor = anchor_of_head(head)
         planes = look.on(anchor, self._hidden.head_parts)
         total = planes.sum(axis=0, dtype=np.uint16) > 127
-        if not fine:
+        if not fine and math.hypot(*track.velocity) <= BLURRED * head.size:
             share = np.count_nonzero(total[self._seed > 0]) / self._seed_area
             track.heads.append(float(share))
             track.detail = max(track.detail, head.width)
-            shapes.share = float(np.median(track.heads[-5:]))
+            shapes.share = float(np.median(track.heads[-5:])) if track.heads else None
         label_of = self._hidden.label_of(head=True)
         if label_of:
             (shapes.fine_head if fine else shapes.head)[order.frame] = Shape.of(
@@ -623,7 +675,8 @@ class Solver:
         width = self._size_wh[0]
         cut = box.y1 <= 1 or box.x1 <= 1 or box.x2 >= width - 1
         torso = planes[1:].max() > 127
-        if person >= LEAST_PERSON and torso and not cut:
+        lies = box.width > LYING * box.height
+        if person >= LEAST_PERSON and torso and lies and not cut:
             self._whole.add(track.track_id)
 
     def _find_head(self, look: PartLook, expected: Head) -> Head | None:
@@ -662,6 +715,8 @@ class Solver:
         face, body = track.best_face, track.best_body
         if face >= 1.0:
             return True
+        if track.supported < SUPPORTED * track.looked:  # its body may be somebody else's
+            body = min(body, WEAK)
         confirmed = bool(track.faces) and max(track.faces) >= FACE_CONFIRMED
         if track.faces and max(track.faces) < FACE_DENIED:
             face = min(face, DENIED_FACE)
@@ -708,7 +763,7 @@ class Solver:
                 for frame in old[:-1]:
                     del kept[frame]
         self._looks = {k: v for k, v in self._looks.items() if k >= number - 60}
-        self._far_looks = {k for k in self._far_looks if k >= number - 60}
+        self._reaches = {k: v for k, v in self._reaches.items() if k >= number - 60}
         self._motion = {k: v for k, v in self._motion.items() if k >= number - 60}
 
     def _lay(self, track: Track, number: int, gap: int, parts: U8, tracks: U8) -> bool:
@@ -773,7 +828,7 @@ class Solver:
         """
         if track.looked == 0 or track.supported < SUPPORT * track.looked:
             return False
-        far = self._tracker.is_far(track)
+        needed = self._needed(track)
         between = range(track.last + 1, number + 1) if at_end else range(number, track.born)
         for frame in between:
             bodies = self._looks.get(frame)
@@ -781,13 +836,21 @@ class Solver:
                 continue
             head = self._head(track, frame)
             rect = head.rect()
-            if far and frame not in self._far_looks:
+            if self._reaches[frame] < needed:
                 continue
             if self._at_edge(head) or self._motion[frame].share(rect) > MOVING:
                 continue
             if not any(rect.shared(body.box) > 0.2 * rect.area for body in bodies):
                 return True
         return False
+
+    def _needed(self, track: Track) -> Reach:
+        """Returns how closely a look must look to see a track's body."""
+        if self._tracker.is_far(track):
+            return Reach.FAR
+        box = track.seen[track.last].box
+        near = box is None or max(box.width, box.height) >= self._near_px()
+        return Reach.NEAR if near else Reach.MIDDLE
 
     def _at_edge(self, head: Head) -> bool:
         width, height = self._size_wh
