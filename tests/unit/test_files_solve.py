@@ -123,7 +123,7 @@ class Film:
             if reach is not None:
                 self.looked[n] = reach
                 bodies = list(self.bodies(n))
-            self.solver.feed(Frame(n, motion, faces, bodies, reach is Reach.FAR))
+            self.solver.feed(Frame(n, motion, faces, bodies, reach or Reach.NEAR))
             past = self.solver.past_orders()
             self.past += past
             for number in past:
@@ -206,6 +206,20 @@ def test_a_closer_look_tells_weak_faces_from_what_only_looks_like_one() -> None:
     assert Rect(x1, y1, x2, y2) == FACE.box
 
 
+@pytest.mark.parametrize("weak_frames", [4, 11, 30])
+def test_what_closer_looks_said_of_a_blur_does_not_hold_against_the_face_that_follows(
+    weak_frames: int,
+) -> None:
+    film = Film(
+        lambda n: [face_at(320, 120, 0.2 if n < weak_frames else 0.9)],
+        parts=lambda order: WHOLE_HEAD if order.frame >= weak_frames else NOTHING,
+        closer=lambda order: 0.9 if order.frame >= weak_frames else 0.0,
+    )
+    film.run(weak_frames + 1)
+    assert film.closer_orders[-1].frame == weak_frames
+    assert weak_frames in film.covered(FACE.box)
+
+
 def test_closer_looks_are_few_and_capped() -> None:
     faces = [face_at(120 + 100 * k, 120) for k in range(5)]
     film = Film(lambda n: faces, closer=lambda order: 0.9, solver=solver(parts_a_frame=2)).run(60)
@@ -252,7 +266,7 @@ def test_whom_a_second_parser_vouches_for_is_somebody() -> None:
     made = solver()
     sighting = Sighting(of_face(FACE.box), body=1.0, box=body_of(FACE).box, sure=True)
     made.wants_people(0, CUT, [])
-    made.feed(Frame(0, CUT, [], [], far=True, fine=[FineLook(sighting, WHOLE_HEAD)]))
+    made.feed(Frame(0, CUT, [], [], Reach.FAR, fine=[FineLook(sighting, WHOLE_HEAD)]))
     cover = made.cover(0)
     assert (cover.parts[box_mask(FACE.box)] > 0).all()
     assert cover.people == 1
