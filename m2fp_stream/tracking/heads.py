@@ -19,10 +19,10 @@ FACE_TO_HEAD_WH: Final = (1.7, 1.75)
 heights above the face's. Read off composed scenes and clips (research notes, "every frame"); the
 part network's mask corrects both wherever it saw the head."""
 FACE_RISE: Final = 0.12
-BODY_TO_HEAD: Final = (0.8, 0.24)
-"""A head's size over a body box: this share of its width or of its height, whichever is less.
-Standing adults measure seven to eight heads (Loomis, "Figure Drawing", 1943); boxes of seated and
-cut bodies are wider than they are high."""
+BODY_TO_HEAD: Final = (0.65, 0.2)
+"""A head's height, hair and all, over a body box: this share of its width or of its height, whichever
+is less. Standing adults measure seven to eight heads from chin to crown (Loomis, "Figure Drawing",
+1943); hair and the looseness of the boxes add a third. Boxes of seated and cut bodies are wider."""
 
 
 @final
@@ -182,5 +182,4 @@ def of_face(face: Rect, roll: float = 0.0) -> Head:
 def of_body(body: Rect) -> Head:
     """Returns where the head of an upright body is expected: at the middle of its upper edge."""
     size = max(1.0, min(BODY_TO_HEAD[0] * body.width, BODY_TO_HEAD[1] * body.height))
-    top, bottom = body.y1 - 0.12 * size, body.y1 + 1.25 * size
-    return Head(body.x, (top + bottom) / 2, 1.5 * size, bottom - top)
+    return Head(body.x, body.y1 + 0.45 * size, 0.85 * size, size)

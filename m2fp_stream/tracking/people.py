@@ -222,6 +222,11 @@ class Track:
         """The best score of its life."""
         return max(self.best_face, self.best_body)
 
+    @property
+    def placed(self) -> bool:
+        """Whether a face or its parts told where in the body the head is; true without a body."""
+        return bool(self._places) or self.best_face >= self.best_body
+
     def prune(self, frame: int) -> None:
         """Lets go of sightings before `frame`, but for the last of them."""
         keep = max(0, bisect_left(self._frames, frame) - 1)

@@ -10,8 +10,8 @@ columns: frames that show somebody stand beside what is covered needlessly. Para
 chosen on `--half tune` only; the scenes of `LAST_SCENES` run only where they are named, once.
 
 Modes: `default`; `high` (`--quality high`); `alone` (every frame parsed by the embedded parser,
-nothing carried: what a detector in a loop would do); `aligned` and `low` (`-noguard`): the live modes, in simulated time: a parse takes
-`--parse-ms FULL FAR GLANCE`, and the next starts when it is answered. `--deface` and `--before`
+nothing carried: what a detector in a loop would do); `aligned` and `low` (`-noguard`): the live
+modes, in simulated time: a parse takes `--parse-ms FULL FAR GLANCE`, and the next starts when it is answered. `--deface` and `--before`
 add rows for deface 1.5.0 and for another checkout's file pipeline on the very same frames;
 `--cache` keeps their covers from one run to the next.
 """

@@ -34,6 +34,7 @@ from m2fp_stream.core.errors import ModelError
 from m2fp_stream.core.records import Look
 from m2fp_stream.models import load_verified
 from m2fp_stream.parsers.embedded import EmbeddedOptions, EmbeddedParser
+from m2fp_stream.parsers.embedded.persons import PersonDetector
 from m2fp_stream.parsers.embedded.runtime import RUNTIMES, Network
 from m2fp_stream.pipeline.live import LiveOptions
 
@@ -100,6 +101,17 @@ class Timed:
         self.run = clocks.timed(name, network.run)
 
 
+class TimedPersons:
+    """A person detector under a clock, in both ways it is called."""
+
+    def __init__(self, persons: PersonDetector, clocks: Clocks) -> None:
+        self._look = clocks.timed("detect", persons.__call__)
+        self.far = clocks.timed("detect", persons.far)
+
+    def __call__(self, *args: Any) -> Any:
+        return self._look(*args)
+
+
 def instrumented(runtime: str) -> tuple[EmbeddedParser, Clocks]:
     """Returns a parser whose parts are timed.
 
@@ -111,8 +123,9 @@ def instrumented(runtime: str) -> tuple[EmbeddedParser, Clocks]:
     parser._parts._network = Timed(parser._parts._network, "network", clocks)
     parser._parts = clocks.timed("region", parser._parts)
     parser._body = clocks.timed("outline", parser._body)
-    for name in ("_faces", "_glance_faces", "_persons"):
+    for name in ("_faces", "_glance_faces"):
         setattr(parser, name, clocks.timed("detect", getattr(parser, name)))
+    parser._persons = TimedPersons(parser._persons, clocks)
     parser._parse = clocks.timed("fuse", parser._parse)
     return parser, clocks
 

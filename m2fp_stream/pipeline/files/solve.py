@@ -130,6 +130,10 @@ WIDER: Final = 1.12
 TRUSTED_HEAD: Final = 0.5
 TRUSTED_SCALE: Final = 0.85
 """Where the parts fill so much of a head, the ellipse is drawn so much smaller: they say it."""
+UNPLACED: Final = 1.8
+"""The same of a head that neither a face nor its parts placed: a body alone says it roughly."""
+SEARCH_SCALE: Final = 1.4
+"""So many head sizes around its expected place a body's head is looked for in its parts."""
 SEED_SHARE: Final = 0.85
 HEAD_CROP: Final = (1.6, 1.25, 3.1)
 """Reach of the crop for a head's parts: head widths to each side, heights up and down."""
@@ -695,7 +699,7 @@ class Solver:
         anchor = anchor_of_head(expected)
         planes = look.on(anchor, self._hidden.head_parts)
         mask = (planes.sum(axis=0, dtype=np.uint16) > 127).astype(np.uint8)
-        near = head_seed(1.5)
+        near = head_seed(SEARCH_SCALE)
         count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask)
         best, best_area = 0, LEAST_HEAD * self._seed_area
         for piece in range(1, count):
@@ -792,6 +796,8 @@ class Solver:
         if hidden.head or hidden.person:
             seen = shapes.share is not None and shapes.share >= TRUSTED_HEAD
             wide = grown.scaled(TRUSTED_SCALE if seen else 1.0) if shape else grown.scaled(WIDER)
+            if not track.placed:  # somewhere at the top of the body
+                wide = grown.scaled(UNPLACED)
             lay_ellipse(parts, tracks, mark, wide, Label.FACE, scale)
         elif hidden.face:
             face = track.face_box_at(number, SHAPES_APART)
