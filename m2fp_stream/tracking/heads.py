@@ -20,9 +20,10 @@ heights above the face's. Read off composed scenes and clips (research notes, "e
 part network's mask corrects both wherever it saw the head."""
 FACE_RISE: Final = 0.12
 BODY_TO_HEAD: Final = (0.65, 0.2)
-"""A head's height, hair and all, over a body box: this share of its width or of its height, the
-lesser one. Standing adults measure seven to eight heads, chin to crown (Loomis, "Figure Drawing",
-1943); hair and the looseness of the boxes add a third. Boxes of seated and cut bodies are wider."""
+"""A head's height, hair and all, over a body box: this share of its width or of its height,
+whichever is less. Standing adults measure seven to eight heads from chin to crown (Loomis, "Figure
+Drawing", 1943); hair and the looseness of the boxes add a third. Boxes of seated and cut bodies are
+wider."""
 
 
 @final

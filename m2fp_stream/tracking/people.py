@@ -202,6 +202,7 @@ class Track:
     _frames: list[int] = field(default_factory=list[int])
     _predicted: Head = _NOWHERE
     _predicted_at: Head = _NOWHERE
+    _body: tuple[Rect, Head] | None = None
     _places: dict[int, Rect] = field(default_factory=dict[int, Rect])
 
     @property
@@ -250,6 +251,14 @@ class Track:
         """Where its head is expected in the frame at hand."""
         return self._predicted
 
+    @property
+    def predicted_body(self) -> Rect | None:
+        """Where its body is expected, as it was seen last: it goes with the head."""
+        if self._body is None:
+            return None
+        box, head = self._body
+        return box.moved(self._predicted.x - head.x, self._predicted.y - head.y)
+
     def add(self, frame: int, sighting: Sighting) -> None:
         """Adds what was seen of it in `frame`, later than all before."""
         if sighting.face > 0 or sighting.sure:
@@ -275,6 +284,8 @@ class Track:
         self.best_face = max(self.best_face, 1.0 if sighting.sure else sighting.face)
         self.best_body = max(self.best_body, sighting.body)
         self._predicted = self._predicted_at = head
+        if sighting.box is not None:
+            self._body = sighting.box, head
 
     def place(self, frame: int, head: Head, box: Rect | None) -> None:
         """Notes where in its body the head was seen: other frames may show the body alone."""
@@ -510,16 +521,20 @@ class Tracker:
         other = OTHER_KIND_COST * ((sighting.face > 0) != (before.face > 0))
         if apart < GATE and 1 / SIZE_RATIO < ratio < SIZE_RATIO:
             return apart + other
-        if before.box is not None:
-            same_face = (
-                sighting.face_box is not None
-                and before.face == 0
-                and gap <= FIRST_GATE_FRAMES
-                and _belongs(sighting.face_box, before.box)
-            )
-            same_body = sighting.box is not None and before.box.iou(sighting.box) > SAME_BODY
-            if same_face or same_body:
-                return min(apart, GATE) + other
+        body = track.predicted_body
+        same_face = (
+            sighting.face_box is not None
+            and before.box is not None
+            and before.face == 0
+            and gap <= FIRST_GATE_FRAMES
+            and _belongs(sighting.face_box, before.box)
+        )
+        # Not every look that saw the face looked for the body.
+        same_body = (
+            body is not None and sighting.box is not None and body.iou(sighting.box) > SAME_BODY
+        )
+        if same_face or same_body:
+            return min(apart, GATE) + other
         if (
             len(track.frames) == 1
             and gap <= FIRST_GATE_FRAMES

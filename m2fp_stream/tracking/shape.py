@@ -40,6 +40,8 @@ HEAD_SPAN: Final = (3.0, 3.75)
 HEAD_ABOVE: Final = 1.05
 """A head's map spans so many head widths and heights, of which so many heights lie above the
 centre: hair to below the shoulders is in it. A cell is 1/32 of a head."""
+SLIGHTEST_PX: Final = 0.1
+"""A head counts as so wide and high at least: a detector's box may be a line."""
 BODY_GRID_WH: Final = (96, 160)
 BODY_SPAN: Final = (1.5, 1.3)
 """The same of a body's box, about its centre: raised arms leave the box."""
@@ -62,10 +64,10 @@ class Anchor:
 def anchor_of_head(head: Head) -> Anchor:
     """Returns the frame of reference of a head."""
     width, height = HEAD_GRID_WH
-    across, down = HEAD_SPAN[0] * head.width / width, HEAD_SPAN[1] * head.height / height
-    return _anchor(
-        (head.x, head.y), (across, down), (width / 2, HEAD_ABOVE * head.height / down), head.roll
-    )
+    across = HEAD_SPAN[0] * max(SLIGHTEST_PX, head.width) / width
+    down = HEAD_SPAN[1] * max(SLIGHTEST_PX, head.height) / height
+    centre = width / 2, HEAD_ABOVE * height / HEAD_SPAN[1]
+    return _anchor((head.x, head.y), (across, down), centre, head.roll)
 
 
 def anchor_of_body(box: Rect) -> Anchor:

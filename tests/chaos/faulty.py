@@ -243,6 +243,12 @@ class DrawnLooker(Looker):
             boxes.append((left - 0.6 * width, top - 0.2 * height, right + 0.6 * width, below))
         return detections(frame_id, LookKind.PEOPLE, boxes, 0.9)
 
+    def _closer(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        side = float(bgr.shape[0])
+        middle = where_grey(bgr)[bgr.shape[0] // 3 : -(bgr.shape[0] // 3) or None]
+        box = 0.25 * side, 0.25 * side, 0.75 * side, 0.75 * side
+        return detections(frame_id, LookKind.CLOSER, [box], 0.9 if middle.any() else 0.0)
+
     def _parts(self, bgr: NDArray[np.uint8], frame_id: int) -> PartPlanes:
         return planes_of(where_grey(bgr), frame_id)
 
@@ -285,6 +291,10 @@ class FaultyLooker(DrawnLooker):
 
     def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
         seen: Detections = self._broken(super()._people(bgr, frame_id), LookKind.PEOPLE)
+        return seen
+
+    def _closer(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        seen: Detections = self._broken(super()._closer(bgr, frame_id), LookKind.CLOSER)
         return seen
 
     def _parts(self, bgr: NDArray[np.uint8], frame_id: int) -> PartPlanes:

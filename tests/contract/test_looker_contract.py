@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import cv2
 import numpy as np
 import pytest
@@ -10,13 +12,18 @@ from numpy.typing import NDArray
 from m2fp_stream.core.errors import ParserError
 from m2fp_stream.core.records import Detections, LookKind, PartPlanes
 from m2fp_stream.parsers.base import Looker
-from m2fp_stream.parsers.embedded.looker import PART_LABELS, EmbeddedLooker, crop_for_parts
+from m2fp_stream.parsers.embedded.looker import (
+    PART_LABELS,
+    EmbeddedLooker,
+    crop_for_closer,
+    crop_for_parts,
+)
 from tests.chaos.faulty import DrawnLooker
 from tests.chaos.stage import backdrop
 
 Picture = NDArray[np.uint8]
 
-LOOKERS: dict[str, type[Looker]] = {"embedded": EmbeddedLooker, "drawn": DrawnLooker}
+LOOKERS: dict[str, Callable[[], Looker]] = {"embedded": EmbeddedLooker, "drawn": DrawnLooker}
 SIZES_WH = [(1, 1), (3, 200), (64, 36), (321, 181), (640, 360), (1280, 720)]
 
 
@@ -28,9 +35,11 @@ def looker(request: pytest.FixtureRequest) -> Looker:
 def picture_of(kind: LookKind, size_wh: tuple[int, int]) -> Picture:
     """A picture such as a look of that kind gets."""
     picture = backdrop(3, *size_wh)
+    width, height = size_wh
+    if kind is LookKind.CLOSER:
+        return crop_for_closer(picture, (0.4 * width, -0.1 * height, 0.6 * width, 0.2 * height))
     if kind is not LookKind.PARTS:
         return picture
-    width, height = size_wh
     return crop_for_parts(picture, (-0.1 * width, 0, 1.0 * width, 1.1 * height), 32_000)[0]
 
 
@@ -55,7 +64,8 @@ class TestLooker:
             assert seen.planes.shape == (len(PART_LABELS), height // 2, width // 2)
         else:
             assert seen.kind is kind
-            over = (seen.xyxy < -max(size_wh)) | (seen.xyxy > 2 * max(size_wh))
+            side = max(width, height)
+            over = (seen.xyxy < -side) | (seen.xyxy > 2 * side)
             assert not over.any()
 
     def test_same_picture_same_answer_whatever_was_seen_between(

@@ -106,10 +106,12 @@ class Film:
     bodies: Callable[[int], Sequence[Body]] = lambda n: []
     parts: Callable[[PartOrder], PartLook | None] = lambda order: None
     motion: Callable[[int], Motion] = lambda n: STILL
+    closer: Callable[[PartOrder], float | None] = lambda order: None
     solver: Solver = field(default_factory=solver)
     looked: dict[int, Reach] = field(default_factory=dict)
     past: list[int] = field(default_factory=list)
     orders: list[PartOrder] = field(default_factory=list)
+    closer_orders: list[PartOrder] = field(default_factory=list)
     frames: int = 0
 
     def run(self, count: int) -> Film:
@@ -121,14 +123,19 @@ class Film:
             if reach is not None:
                 self.looked[n] = reach
                 bodies = list(self.bodies(n))
-            self.solver.feed(Frame(n, motion, faces, bodies, reach is Reach.FAR))
+            self.solver.feed(Frame(n, motion, faces, bodies, reach or Reach.NEAR))
             past = self.solver.past_orders()
             self.past += past
             for number in past:
                 self.solver.take_past(number, list(self.bodies(number)))
-            orders = self.solver.part_orders()
-            self.orders += orders
-            for order in orders:
+            for order in self.solver.part_orders():
+                if order.face:
+                    self.closer_orders.append(order)
+                    score = self.closer(order)
+                    if score is not None:
+                        self.solver.take_face(order, score, 0.0)
+                    continue
+                self.orders.append(order)
                 look = self.parts(order)
                 if look is not None:
                     self.solver.take_parts(order, look)
@@ -179,10 +186,48 @@ def test_weak_faces_that_agree_are_somebody_where_the_parts_are_a_head() -> None
     def weak(n: int) -> list[Face]:
         return [face_at(320, 120, 0.25)] if n >= 5 else []
 
-    seen = Film(weak, parts=lambda order: WHOLE_HEAD).run(40)
+    seen = Film(weak, parts=lambda order: WHOLE_HEAD, closer=lambda order: 0.9).run(40)
     assert set(range(5, 40)) <= set(seen.covered(FACE.box))
-    unseen = Film(weak, parts=lambda order: NOTHING).run(40)
+    unseen = Film(weak, parts=lambda order: NOTHING, closer=lambda order: 0.0).run(40)
     assert unseen.covered(CENTRE) == []
+
+
+def test_a_closer_look_tells_weak_faces_from_what_only_looks_like_one() -> None:
+    def judged(score: float) -> Film:
+        return Film(
+            lambda n: [face_at(320, 120, 0.25)] if n >= 5 else [], closer=lambda order: score
+        ).run(40)
+
+    assert set(range(5, 40)) <= set(judged(0.95).covered(FACE.box))
+    assert judged(0.0).covered(CENTRE) == []
+    orders = judged(0.95).closer_orders
+    assert orders[0].frame == 5
+    x1, y1, x2, y2 = orders[0].region
+    assert Rect(x1, y1, x2, y2) == FACE.box
+
+
+@pytest.mark.parametrize("weak_frames", [4, 11, 30])
+def test_what_closer_looks_said_of_a_blur_does_not_hold_against_the_face_that_follows(
+    weak_frames: int,
+) -> None:
+    film = Film(
+        lambda n: [face_at(320, 120, 0.2 if n < weak_frames else 0.9)],
+        parts=lambda order: WHOLE_HEAD if order.frame >= weak_frames else NOTHING,
+        closer=lambda order: 0.9 if order.frame >= weak_frames else 0.0,
+    )
+    film.run(weak_frames + 1)
+    assert film.closer_orders[-1].frame == weak_frames
+    assert weak_frames in film.covered(FACE.box)
+
+
+def test_closer_looks_are_few_and_capped() -> None:
+    faces = [face_at(120 + 100 * k, 120) for k in range(5)]
+    film = Film(lambda n: faces, closer=lambda order: 0.9, solver=solver(parts_a_frame=2)).run(60)
+    per_frame = [sum(order.frame == n for order in film.closer_orders) for n in range(60)]
+    assert max(per_frame) == 2
+    assert {order.track_id for order in film.closer_orders} == {1, 2, 3, 4, 5}
+    assert len(film.closer_orders) < 5 * 10
+    assert film.solver.looks["closer"] == len(film.closer_orders)
 
 
 def test_weak_faces_become_somebody_once_one_is_strong() -> None:
@@ -221,7 +266,7 @@ def test_whom_a_second_parser_vouches_for_is_somebody() -> None:
     made = solver()
     sighting = Sighting(of_face(FACE.box), body=1.0, box=body_of(FACE).box, sure=True)
     made.wants_people(0, CUT, [])
-    made.feed(Frame(0, CUT, [], [], far=True, fine=[FineLook(sighting, WHOLE_HEAD)]))
+    made.feed(Frame(0, CUT, [], [], Reach.FAR, fine=[FineLook(sighting, WHOLE_HEAD)]))
     cover = made.cover(0)
     assert (cover.parts[box_mask(FACE.box)] > 0).all()
     assert cover.people == 1

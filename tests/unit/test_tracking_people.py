@@ -248,6 +248,20 @@ def test_somebody_who_turns_round_stays_one_track() -> None:
     assert track.sightings == 35
 
 
+def test_a_body_that_is_looked_for_now_and_then_holds_whose_face_is_lost() -> None:
+    """Also of somebody close to the camera, whose head is not where the body lets expect it."""
+    body = body_at(200, 100, 110, 150)
+    table: list[list[Face | Body]] = []
+    for n in range(48):
+        row: list[Face | Body] = [face_at(200, 140, 60)] if n < 22 else []
+        table.append([*row, body] if n % 8 == 0 else row)
+    track = only(feed(table, people=lambda n: n % 8 == 0))
+    assert track.last == 40
+    seen, expected = of_face(face_at(200, 140, 60).box), track.head_at(40)
+    assert (expected.x, expected.y) == pytest.approx((seen.x, seen.y))
+    assert (expected.width, expected.height) == pytest.approx((seen.width, seen.height))
+
+
 def test_a_face_that_appears_in_a_body_is_its_persons() -> None:
     """Also where the head is not where one would expect it: leaning."""
     body = body_at(200, 100, 260, 320)

@@ -293,8 +293,10 @@ class FileRun:
             self._size_wh = item.frame.size_wh
             self._solver = self._new_solver(self._size_wh)
         if item.unknown is None:
-            reach = self._solver.wants_people(item.number, item.motion, faces) or self._people_owed
-            if reach is not None:
+            wanted = self._solver.wants_people(item.number, item.motion, faces)
+            reaches = [one for one in (wanted, self._people_owed) if one is not None]
+            if reaches:
+                reach = max(reaches)
                 self._people_owed = None
                 item.reach = reach
                 item.people_wh = self._people_wh(item.frame.size_wh, reach)

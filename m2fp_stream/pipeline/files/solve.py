@@ -59,6 +59,8 @@ furniture, whose share is 0 as a rule, from people, even weakly detected ones.""
 CLOSER_LOOKS: Final = 2
 CLOSER_EVERY: Final = 3
 """A face is judged by so many closer looks, so many frames apart at least."""
+BETTER_FACE: Final = 0.1
+"""Detector's score of a face above the best that was judged from which it is judged at once."""
 FACE_CONFIRMED: Final = 0.30
 FACE_DENIED: Final = 0.12
 """Score of a closer look from which a weakly seen face is one, and below which it is none
@@ -291,6 +293,7 @@ class _Shapes:
     share: float | None = None
     searched: int = -1_000_000
     judged: int = -1_000_000
+    judged_score: float = 0.0
 
 
 @final
@@ -532,17 +535,25 @@ class Solver:
         return orders
 
     def _face_orders(self) -> list[PartOrder]:
-        """Returns closer looks at faces: two for a track, later ones now and then for the tilt."""
+        """Returns closer looks at faces: two for a track, later ones now and then for the tilt.
+
+        A face that is seen much better than any that was judged is judged at once: what closer
+        looks said of a blur must not hold against the face that comes out of it.
+        """
         orders = []
         for track in self._tracker.live:
             if track.last != self._frame:
                 continue
-            box = track.seen[self._frame].face_box
+            seen = track.seen[self._frame]
+            box = seen.face_box
             shapes = self._shapes.setdefault(track.track_id, _Shapes())
             every = CLOSER_EVERY if len(track.faces) < CLOSER_LOOKS else self._parts_every * 4
+            if seen.face > shapes.judged_score + BETTER_FACE:
+                every = 1
             if box is None or self._frame - shapes.judged < every:
                 continue
             shapes.judged = self._frame
+            shapes.judged_score = max(shapes.judged_score, seen.face)
             region = box.x1, box.y1, box.x2, box.y2
             orders.append(PartOrder(self._frame, track.track_id, region, body=False, face=True))
             if len(orders) == self._parts_a_frame:
