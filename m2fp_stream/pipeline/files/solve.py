@@ -28,6 +28,7 @@ from ...tracking.shape import (
     Shape,
     anchor_of_body,
     anchor_of_head,
+    filled,
     head_seed,
     head_thresholds,
     lay_box,
@@ -97,6 +98,8 @@ FAR_EVERY_S: Final = 1.5
 """Seconds between looks for people who are small in the picture: they move slowly in it."""
 BESIDE_FRAMES: Final = 2
 """So far from a track's end it is asked whether it was there unseen."""
+MOVING_REACH: Final = 0.6
+"""So many head sizes around a head beyond its track's end, what moves is covered with it."""
 MOVING: Final = 0.25
 """Share of a head in unexplained motion from which an empty look is not believed."""
 EDGE_HEADS: Final = 1.6
@@ -798,7 +801,7 @@ class Solver:
         shapes = self._shapes.get(track.track_id, _Shapes())
         grown = head.scaled(1 + GROWTH_PER_GAP * gap)
         if not track.born <= number <= track.last:
-            self._lay_motion(number, head, mark, parts, tracks)
+            self._lay_motion(track, number, head, parts, tracks)
         shape = _nearest(shapes.head, number)
         for laid in (shape, _nearest(shapes.fine_head, number)):
             if laid is not None:
@@ -827,15 +830,16 @@ class Solver:
                 lay_box(parts, tracks, mark, body, Label.HUMAN, scale)
         return bool((tracks == mark).any())
 
-    def _lay_motion(self, number: int, head: Head, mark: int, parts: U8, tracks: U8) -> None:
-        """Covers what moves around a head that is carried on beyond its track's end.
+    def _lay_motion(self, track: Track, number: int, head: Head, parts: U8, tracks: U8) -> None:
+        """Covers what moves where a head is carried on beyond its track's end, and nobody else is.
 
         Where somebody comes in or goes, his way is known from one side only.
         """
         motion = self._motion.get(number)
         if motion is None:
             return
-        around = head.rect().grown(head.width, head.height, head.height)
+        x, y = MOVING_REACH * head.width, MOVING_REACH * head.height
+        around = head.rect().grown(x, y, y)
         height, width = parts.shape
         rows = slice(max(0, int(around.y1 * motion.scale)), max(0, int(around.y2 * motion.scale)))
         columns = slice(
@@ -843,10 +847,26 @@ class Solver:
         )
         near = np.zeros_like(motion.moved)
         near[rows, columns] = motion.moved[rows, columns]
+        for other in self._tracker.tracks:
+            if other is not track and other.born <= number <= other.last:
+                box = self._body(other, number).grown(head.width / 4, 0, 0)
+                top, first = (max(0, int(v * motion.scale)) for v in (box.y1, box.x1))
+                below, beyond = (max(0, int(v * motion.scale)) for v in (box.y2, box.x2))
+                near[top : below + 1, first : beyond + 1] = 0
         if not near.any() or near.shape[0] < 2:
             return
-        whole = cv2.dilate(cv2.morphologyEx(near, cv2.MORPH_CLOSE, _CLOSED), _CLOSED)
+        whole = filled(np.asarray(cv2.dilate(near, _CLOSED), np.uint8))
+        _, pieces = cv2.connectedComponents(whole)
+        inner = head.rect()
+        core = np.zeros_like(whole)
+        core[
+            max(0, int(inner.y1 * motion.scale)) : max(0, int(inner.y2 * motion.scale)),
+            max(0, int(inner.x1 * motion.scale)) : max(0, int(inner.x2 * motion.scale)),
+        ] = 1
+        touching = np.unique(pieces[(core > 0) & (whole > 0)])
+        whole = np.asarray(np.isin(pieces, touching[touching > 0]), np.uint8)
         large = cv2.resize(whole, (width, height), interpolation=cv2.INTER_NEAREST)
+        mark = (track.track_id - 1) % 255 + 1
         put_on(parts, tracks, np.asarray(large > 0), int(Label.FACE), mark)
 
     def _is_there(self, track: Track, number: int) -> bool:
