@@ -1,4 +1,4 @@
-"""The parser of the pipelines: the embedded guard, reviewed, beside a fine one where wanted."""
+"""The parsers of the live pipeline: the embedded guard, and the fine one, each reviewed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from .base import Parser
 from .embedded.parser import from_options as embedded
 from .m2fp.parser import from_options as m2fp
 from .plausibility import Plausibility
-from .union import UnionParser
 
 __all__ = ["ReviewedParser", "fine_from_options", "from_options"]
 
@@ -38,21 +37,17 @@ class ReviewedParser(Parser):
         self._parser.close()
 
 
-def from_options(*, guard: Mapping[str, Any], fine: Mapping[str, Any] | None = None) -> Parser:
+def from_options(*, guard: Mapping[str, Any]) -> Parser:
     """Makes the parser from JSON values; what a parser process calls.
 
     Args:
         guard: those of `embedded.parser.from_options`.
-        fine: those of `m2fp.parser.from_options`; None for the guard alone.
 
     Raises:
         pydantic.ValidationError: an option is unknown or out of bounds.
         ModelError: weights are missing or changed.
     """
-    reviewed = ReviewedParser(embedded(**guard))
-    if fine is None:
-        return reviewed
-    return UnionParser(reviewed, m2fp(**fine), Plausibility())
+    return ReviewedParser(embedded(**guard))
 
 
 def fine_from_options(**fine: Any) -> Parser:

@@ -177,7 +177,8 @@ class Track:
         heads: share of the expected head that close looks found to be one, each look.
         faces: scores of closer looks at its face.
         rolls: tilt of the head in radians, by frame of a closer look.
-        cut_above: whether the picture's upper edge cuts the body.
+        bodies: sightings with a body, and
+        cuts: those whose body the picture's upper edge cuts.
         detail: width in pixels of the largest head that was looked at closely.
     """
 
@@ -195,7 +196,8 @@ class Track:
     heads: list[float] = field(default_factory=list[float])
     faces: list[float] = field(default_factory=list[float])
     rolls: dict[int, float] = field(default_factory=dict[int, float])
-    cut_above: bool = False
+    bodies: int = 0
+    cuts: int = 0
     detail: float = 0.0
     _frames: list[int] = field(default_factory=list[int])
     _predicted: Head = _NOWHERE
@@ -222,6 +224,11 @@ class Track:
     def best(self) -> float:
         """The best score of its life."""
         return max(self.best_face, self.best_body)
+
+    @property
+    def cut_above(self) -> bool:
+        """Whether the picture's upper edge cuts the body, mostly."""
+        return 2 * self.cuts > self.bodies
 
     @property
     def placed(self) -> bool:
@@ -269,7 +276,8 @@ class Track:
         if not self._frames:
             self.born = frame
         if sighting.box is not None:
-            self.cut_above = sighting.box.y1 <= CUT_PX
+            self.cuts += sighting.box.y1 <= CUT_SHARE * sighting.box.height
+            self.bodies += 1
         self.seen[frame] = sighting
         self._frames.append(frame)
         self.sightings += 1
@@ -394,7 +402,8 @@ class Track:
         return (b.x - a.x) / gap, (b.y - a.y) / gap
 
 
-CUT_PX: Final = 2.0
+CUT_SHARE: Final = 0.06
+"""A body whose box begins so near the upper edge, in its own heights, is cut by it."""
 FACES_APART: Final = 10
 """Frames between two faces, at most, for the head to be taken from them where a body was seen."""
 SPEED_SIGHTINGS: Final = 3

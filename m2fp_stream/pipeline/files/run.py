@@ -172,6 +172,7 @@ class FileRun:
         self._fed = -1
         self._people_owed: Reach | None = None
         """A look that the next frame gets in any case: one failed, or none began this shot."""
+        self._people_s = 0.0
         self._people_known = False
         """Whether a look for people in this shot has succeeded."""
         self._failures: Counter[str] = Counter()
@@ -354,11 +355,13 @@ class FileRun:
                     Body(box, score) for box, score, _ in _boxes(seen, item.people_wh, item.frame)
                 ]
                 self._people_known = True
+                self._people_s = item.time_s
             else:
                 item.unknown = item.unknown or Why.PARSER_FAILED
                 self._people_owed = item.reach
         if not self._people_known:  # a shot is known by both looks at whole frames, not by one (P4)
             item.unknown = item.unknown or Why.NO_PARSE
+        item.age_s = max(0.0, item.time_s - self._people_s)
         self._fed = item.number
         fine = self._fine_looks(item)
         self._solver.feed(Frame(item.number, item.motion, faces, bodies, item.reach, fine))
@@ -548,7 +551,7 @@ class FileRun:
         )
         if item.people is not None:
             return Parsed(plan)
-        return Propagated(plan, 0.0, 1.0)
+        return Propagated(plan, item.age_s, 1.0)
 
     # --- writer thread ---
 

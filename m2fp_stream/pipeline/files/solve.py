@@ -32,6 +32,7 @@ from ...tracking.shape import (
     head_thresholds,
     lay_box,
     lay_ellipse,
+    put_on,
 )
 
 __all__ = ["Cover", "FineLook", "Frame", "Hidden", "PartOrder", "Reach", "Solver"]
@@ -137,6 +138,8 @@ SEARCH_SCALE: Final = 1.4
 SEED_SHARE: Final = 0.85
 HEAD_CROP: Final = (1.6, 1.25, 3.1)
 """Reach of the crop for a head's parts: head widths to each side, heights up and down."""
+BODY_HEAD_CROP: Final = (3.0, 1.5, 5.5)
+"""The same where the body alone was seen: hair from behind is told by what is around it."""
 BODY_CROP: Final = 0.12
 BODY_OF_HEAD: Final = (1.6, 5.5)
 """A body that no look saw: so many head widths to each side, so many heights down."""
@@ -407,13 +410,20 @@ class Solver:
             (box, looks, at) for box, looks, at in self._answered if number - at <= ANSWERED_FRAMES
         ]
         left = []
+        followed = [
+            head.rect().grown(2 * head.width, 2 * head.height, 2 * head.height)
+            for track in self._tracker.live
+            if track.best >= LIKELY
+            for head in (track.predicted,)
+        ]
         for moved in unexplained:
             answers = [
                 looks
                 for box, looks, _ in self._answered
                 if box.shared(moved) >= ANSWERED_SHARE * moved.area
             ]
-            if max(answers, default=0) >= ANSWERS and number % ANSWERS:
+            answered = max(answers, default=0) >= ANSWERS
+            if answered and number % ANSWERS and not any(box.shared(moved) for box in followed):
                 continue
             left.append(moved)
             x, y = 0.3 * moved.width, 0.3 * moved.height
@@ -560,7 +570,7 @@ class Solver:
 
     def _orders(self, track: Track) -> list[PartOrder]:
         head = track.head_at(self._frame)
-        beside, up, down = HEAD_CROP
+        beside, up, down = HEAD_CROP if track.seen[self._frame].face > 0 else BODY_HEAD_CROP
         around = (
             head.x - beside * head.width,
             head.y - up * head.height,
@@ -787,6 +797,8 @@ class Solver:
         head = self._head(track, number)
         shapes = self._shapes.get(track.track_id, _Shapes())
         grown = head.scaled(1 + GROWTH_PER_GAP * gap)
+        if not track.born <= number <= track.last:
+            self._lay_motion(number, head, mark, parts, tracks)
         shape = _nearest(shapes.head, number)
         for laid in (shape, _nearest(shapes.fine_head, number)):
             if laid is not None:
@@ -796,6 +808,7 @@ class Solver:
         if hidden.head or hidden.person:
             seen = shapes.share is not None and shapes.share >= TRUSTED_HEAD
             wide = grown.scaled(TRUSTED_SCALE if seen else 1.0) if shape else grown.scaled(WIDER)
+            wide = replace(wide, roll=track.roll_at(number))
             if not track.placed:  # somewhere at the top of the body
                 wide = grown.scaled(UNPLACED)
             lay_ellipse(parts, tracks, mark, wide, Label.FACE, scale)
@@ -813,6 +826,28 @@ class Solver:
             if shape is None and hidden.person:
                 lay_box(parts, tracks, mark, body, Label.HUMAN, scale)
         return bool((tracks == mark).any())
+
+    def _lay_motion(self, number: int, head: Head, mark: int, parts: U8, tracks: U8) -> None:
+        """Covers what moves around a head that is carried on beyond its track's end.
+
+        Where somebody comes in or goes, his way is known from one side only.
+        """
+        motion = self._motion.get(number)
+        if motion is None:
+            return
+        around = head.rect().grown(head.width, head.height, head.height)
+        height, width = parts.shape
+        rows = slice(max(0, int(around.y1 * motion.scale)), max(0, int(around.y2 * motion.scale)))
+        columns = slice(
+            max(0, int(around.x1 * motion.scale)), max(0, int(around.x2 * motion.scale))
+        )
+        near = np.zeros_like(motion.moved)
+        near[rows, columns] = motion.moved[rows, columns]
+        if not near.any() or near.shape[0] < 2:
+            return
+        whole = cv2.dilate(cv2.morphologyEx(near, cv2.MORPH_CLOSE, _CLOSED), _CLOSED)
+        large = cv2.resize(whole, (width, height), interpolation=cv2.INTER_NEAREST)
+        put_on(parts, tracks, np.asarray(large > 0), int(Label.FACE), mark)
 
     def _is_there(self, track: Track, number: int) -> bool:
         """Says whether a track is in a frame: in its life, or carried on beyond its ends."""
@@ -922,6 +957,7 @@ def _vouched(seen: list[Sighting], fine: Sequence[FineLook]) -> list[tuple[Sight
     return vouched
 
 
+_CLOSED: Final = np.ones((5, 5), np.uint8)
 SAME_HEAD: Final = 0.7
 """Head sizes between what two parsers take for one head."""
 
