@@ -481,7 +481,7 @@ def fine_parser(mask: NDArray[np.bool_]) -> Scripted:
 
 def test_whom_the_second_parser_alone_sees_is_covered() -> None:
     show = Show(still(40), [from_frame(99)], fine=fine_parser(BOX))
-    show.run()
+    assert dict(show.run().looks)["fine"] == 8  # one in .2 seconds
     assert [n for n in range(40) if covered(show, n) < 0.95] == []
     for frame in show.sink.frames:
         np.testing.assert_array_equal(frame.pixels[:, :60], SOMEONE[:, :60])

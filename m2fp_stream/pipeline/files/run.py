@@ -330,6 +330,7 @@ class FileRun:
         result = self._result(item.fine, item.number, "fine")
         if not isinstance(result, ParseResult):
             return []
+        self._looks_made["fine"] += 1
         return fine_looks(result, item.frame.size_wh, PART_LABELS)
 
     def _settle(self) -> None:
