@@ -210,7 +210,8 @@ class RunReport:
     Attributes:
         path_out: the finished output.
         frames: frames written.
-        looks: how many of each kind were made (faces, people, parts; see `LookKind`).
+        looks: how many of each kind were made (see `LookKind`; `fine` are those of a second
+            parser).
         covered_fraction: mean share (0..1) of the picture that was covered.
         unknown_frames: frames that were covered whole because nothing was known about them.
         elapsed_s: wall-clock seconds.

@@ -205,7 +205,8 @@ def test_no_face_shows_on_real_footage(clip: str, data_dir: Path, tmp_path: Path
     source = list(frames(data_dir / "clips" / clip))[:36]
     result = list(frames(out))
     assert len(result) == len(source)
-    # All three sign in the same place: the faces stay in this box (seen on every tenth frame).
-    face = (slice(70, 190), slice(245, 350))
+    # All three sign in the same place: this box holds nothing but head (seen on every twelfth
+    # frame); clothes beside it may show. Measured: at most .02.
+    face = (slice(75, 160), slice(275, 350))
     for number, ((_, raw), (_, covered)) in enumerate(zip(source, result, strict=True)):
-        assert likeness(raw[face], covered[face]) < 0.35, f"frame {number}"
+        assert likeness(raw[face], covered[face]) < 0.1, f"frame {number}"

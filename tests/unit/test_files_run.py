@@ -262,6 +262,22 @@ def test_somebody_who_moves_is_covered_in_every_frame() -> None:
         assert inside.all(), frame_id
 
 
+@pytest.mark.parametrize("quality", ["standard", "high"])
+def test_shots_of_one_frame_are_covered_by_what_that_frame_shows(quality: str) -> None:
+    """And so is a single picture."""
+    for count in (1, 9):
+        pictures = [with_head(room(n), 20 + 30 * n) for n in range(count)]
+        again = Footage(pictures) if quality == "high" else None
+        show = Show(Footage(pictures), again=again, options={"quality": quality})
+        show.run()
+        assert unknown_frames(show) == []
+        for frame_id in range(count):
+            left = 20 + 30 * frame_id
+            cover = plan_of(show, frame_id)
+            assert cover[50:100, left : left + 40].mean() > 0.98, frame_id
+            assert cover.mean() < 0.3
+
+
 # --- equal input, equal output ---
 
 
@@ -465,7 +481,7 @@ def fine_parser(mask: NDArray[np.bool_]) -> Scripted:
 
 def test_whom_the_second_parser_alone_sees_is_covered() -> None:
     show = Show(still(40), [from_frame(99)], fine=fine_parser(BOX))
-    show.run()
+    assert dict(show.run().looks)["fine"] == 8  # one in .2 seconds
     assert [n for n in range(40) if covered(show, n) < 0.95] == []
     for frame in show.sink.frames:
         np.testing.assert_array_equal(frame.pixels[:, :60], SOMEONE[:, :60])
@@ -641,6 +657,30 @@ def test_an_interrupt_in_the_middle_leaves_nothing(calls: int, quality: str) -> 
     assert show.sink.aborted
     assert not show.sink.finished
     assert show.all_gone()
+
+
+@pytest.mark.parametrize(
+    "name", ["wants_people", "feed", "past_orders", "part_orders", "take_parts", "cover"]
+)
+def test_a_bug_in_the_solver_ends_the_run_without_an_output(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    genuine = getattr(Solver, name)
+    calls = [0]
+
+    def broken(*arguments: Any, **known: Any) -> Any:
+        calls[0] += 1
+        if calls[0] == 3:
+            raise ZeroDivisionError
+        return genuine(*arguments, **known)
+
+    monkeypatch.setattr(Solver, name, broken)
+    show = Show(still(50))
+    with pytest.raises(ZeroDivisionError):
+        show.run()
+    assert show.sink.aborted
+    assert not show.sink.finished
+    assert show.source.all_gone()
 
 
 def test_a_reader_that_cannot_be_started_aborts_the_sink(monkeypatch: pytest.MonkeyPatch) -> None:

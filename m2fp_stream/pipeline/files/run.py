@@ -330,6 +330,7 @@ class FileRun:
         result = self._result(item.fine, item.number, "fine")
         if not isinstance(result, ParseResult):
             return []
+        self._looks_made["fine"] += 1
         return fine_looks(result, item.frame.size_wh, PART_LABELS)
 
     def _settle(self) -> None:
@@ -488,25 +489,29 @@ class FileRun:
             self._emit(self._held.popleft())
 
     def _emit(self, item: Item) -> None:
+        frame = item.frame
+        try:
+            state = self._solved(item)
+            if item.number % _FORGET_EVERY == 0:
+                self._solver.forget_before(item.number)
+            if self._again is not None:
+                frame = self._seen_again(item)
+            self._write.put((frame, state))
+        except BaseException:  # nobody else holds it any more
+            if not frame.released:
+                frame.release()
+            raise
+
+    def _solved(self, item: Item) -> CoverState:
         counts = self._counts
         counts.frames += 1
-        state: CoverState
         if item.unknown is not None:
-            state = Unknown(item.unknown)
             counts.unknown += 1
             counts.covered += 1.0
-        else:
-            cover = self._solver.cover(item.number)
-            state = self._state(item, cover)
-            counts.covered += float(np.count_nonzero(cover.parts)) / cover.parts.size
-        if item.number % _FORGET_EVERY == 0:
-            self._solver.forget_before(item.number)
-        frame = item.frame if self._again is None else self._seen_again(item)
-        try:
-            self._write.put((frame, state))
-        except BaseException:
-            frame.release()
-            raise
+            return Unknown(item.unknown)
+        cover = self._solver.cover(item.number)
+        counts.covered += float(np.count_nonzero(cover.parts)) / cover.parts.size
+        return self._state(item, cover)
 
     def _seen_again(self, item: Item) -> RawFrame:
         """Returns the frame of `item`, read a second time.
@@ -520,8 +525,12 @@ class FileRun:
         captured = next(self._again, None)
         if captured is not None:
             frame = captured.frame
-            with frame.analysis() as bgr:
-                small = SmallGrey.of(bgr)
+            try:
+                with frame.analysis() as bgr:
+                    small = SmallGrey.of(bgr)
+            except BaseException:
+                frame.release()
+                raise
             digest = zlib.crc32(small.grey.data)
             small.wipe()
             if (frame.pts, frame.size_wh) == (item.frame.pts, item.frame.size_wh) and (
