@@ -241,6 +241,9 @@ class Track:
         for old in self._frames[:keep]:
             del self.seen[old]
         del self._frames[:keep]
+        for old in sorted(self.rolls)[:-1]:
+            if old < frame:
+                del self.rolls[old]
         old_places = sorted(self._places)[:-1]
         for old in old_places:
             if old < frame:

@@ -52,6 +52,8 @@ SURE_FACE: Final = 0.85
 DENIED_FACE: Final = 0.25
 SUPPORTED: Final = 0.25
 """Share of the looks for people that must have seen a body for its score to count."""
+RECENT_LOOKS: Final = 12
+"""Looks at parts that are weighed, the last ones: who was hidden for long may come into sight."""
 HEAD_SEEN: Final = 0.30
 HEAD_ABSENT: Final = 0.10
 """A track is covered when what detectors and close looks saw of it agree. The share of the expected
@@ -94,7 +96,7 @@ SUPPORT: Final = 0.5
 says that it is gone."""
 BODY_THERE: Final = 0.15
 """Score of a body from which a look does not contradict."""
-FAR_EVERY_S: Final = 1.5
+FAR_EVERY_S: Final = 2.0
 """Seconds between looks for people who are small in the picture: they move slowly in it."""
 BESIDE_FRAMES: Final = 2
 """So far from a track's end it is asked whether it was there unseen."""
@@ -750,7 +752,7 @@ class Solver:
             face = min(face, DENIED_FACE)
         best = max(face, body)
         if track.heads and track.detail >= TELLING_HEAD_PX:
-            usual = float(np.median(track.heads))
+            usual = float(np.median(track.heads[-RECENT_LOOKS:]))
             if usual >= HEAD_SEEN:
                 return best >= (WEAK if confirmed or best == body else LIKELY)
             if usual >= HEAD_ABSENT:
