@@ -81,10 +81,10 @@ ABOVE: Final = 0.15
 BESIDE: Final = 0.05
 TOP_SHARE: Final = 0.4
 TOP_WIDTHS: Final = 0.9
-SMALLEST_FACE: Final = 0.05
+SMALLEST_FACE, LARGEST_FACE = 0.05, 1.2
 """A face belongs to a body when its centre lies within the box, at most so far above and beside it
-(shares of its height and width), in the upper part (of the height, or so many widths), and is so
-high at least (of the body's height)."""
+(shares of its height and width), in the upper part (of the height, or so many widths), is so high
+at least (of the height), and at most (of height and width: of who leans in, a box holds the head)."""
 
 
 def _belongs(face: Rect, body: Rect) -> bool:
@@ -94,6 +94,8 @@ def _belongs(face: Rect, body: Rect) -> bool:
         body.x1 - beside <= face.x <= body.x2 + beside
         and body.y1 - above <= face.y <= body.y1 + top
         and face.height >= SMALLEST_FACE * body.height
+        and face.height <= LARGEST_FACE * body.height
+        and face.width <= LARGEST_FACE * body.width
     )
 
 

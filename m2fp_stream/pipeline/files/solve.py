@@ -109,8 +109,9 @@ EDGE_HEADS: Final = 1.6
 FAR_SHARE: Final = 0.16
 """Of the picture's long side: smaller bodies are found reliably by far looks alone (100 pixels in a
 look of 640, at which the network's recall begins to fall)."""
-NEAR_SHARE: Final = 0.22
-"""Of the picture's long side: larger bodies are found by near looks (84 pixels of 384)."""
+NEAR_SHARE: Final = 0.16
+"""Of the picture's long side: larger bodies are found by near looks (61 pixels of 384; recall is
+.94 from 50 upwards, docs/parsers.md)."""
 FACES_IN_BODY: Final = 6.0
 """Faces that a standing body is high, at least: it tells how large a body to look for."""
 ANSWERS: Final = 2
@@ -119,7 +120,7 @@ ANSWERED_SHARE: Final = 0.7
 """What moves is looked at twice; then at every second frame, while it moves on at that place: until
 it has not been seen there for so many frames. The same place is one that holds so much of it."""
 AGAIN_FRAMES: Final = 6
-"""So soon after its start, a shot is looked at in this way again: one look may miss somebody."""
+"""So soon after its start, a shot in which somebody small may be is looked at in this way again."""
 STILL_EVERY: Final = 12
 """Frames between looks for people while nothing at all moves: they would see the same."""
 BODIES_EVERY: Final = 3
@@ -350,6 +351,7 @@ class Solver:
         self._people_at = self._far_at = -1_000_000
         self._motion: dict[int, Motion] = {}
         self._reaches: dict[int, Reach] = {}
+        self._small_seen = False
         self._answered: list[tuple[Rect, int, int]] = []
         self._moved_since = True
         self._seed = head_seed(SEED_SHARE)
@@ -380,7 +382,8 @@ class Solver:
             every = min(every, BODIES_EVERY)
         unexplained = motion.unexplained(self._known(faces))
         open_questions = self._open(number, unexplained)
-        far = number - self._far_at >= self._far_every or number - self._shot == AGAIN_FRAMES
+        again = number - self._shot == AGAIN_FRAMES and self._small_seen
+        far = again or number - self._far_at >= self._far_every
         middle = number - self._people_at >= every
         wanted = (
             far or middle or _lost(before, faces) or _lost(faces, before) or bool(open_questions)
@@ -396,9 +399,9 @@ class Solver:
         sizes = [max(box.width, box.height) for box in open_questions]
         sizes += [FACES_IN_BODY * f.box.height for f in (*before, *faces) if f.score >= LIKELY]
         sizes += [
-            max(last.box.width, last.box.height)
+            max(body.width, body.height)
             for track in self._tracker.live
-            if (last := track.seen[track.last]).box is not None and not self._tracker.is_far(track)
+            if (body := track.predicted_body) is not None and not self._tracker.is_far(track)
         ]
         near = not (middle and not sizes) and all(size >= small for size in sizes)
         return Reach.NEAR if near else Reach.MIDDLE
@@ -439,14 +442,12 @@ class Solver:
         """Returns boxes that may move without a look: people known and faces seen."""
         known = []
         for track in self._tracker.live:
-            last = track.seen[track.last]
-            head = track.predicted
+            head, body = track.predicted, track.predicted_body
             rect = head.rect()
             known.append(rect.grown(head.width, 0.5 * head.height, 1.5 * head.height))
-            if last.box is not None:
-                x, y = 0.25 * last.box.width, 0.25 * last.box.height
-                body = last.box.moved(head.x - last.head.x, head.y - last.head.y)
-                known += [last.box.grown(x, y, y), body.grown(x, y, y)]
+            if body is not None:
+                x, y = 0.25 * body.width, 0.25 * body.height
+                known.append(body.grown(x, y, y))
         for face in faces:
             box = face.box
             known.append(box.grown(1.5 * box.width, box.height, 3 * box.height))
@@ -490,6 +491,9 @@ class Solver:
     def _take_people(self, number: int, bodies: Sequence[Body], reach: Reach) -> None:
         self._looks[number] = tuple(bodies)
         self._reaches[number] = reach
+        small = FAR_SHARE * max(self._size_wh)
+        if number == self._shot_fed:
+            self._small_seen = any(max(b.box.width, b.box.height) < small for b in bodies)
         self.looks["people"] += 1
 
     def past_orders(self) -> list[int]:
