@@ -84,7 +84,7 @@ TOP_WIDTHS: Final = 0.9
 SMALLEST_FACE, LARGEST_FACE = 0.05, 1.2
 """A face belongs to a body when its centre lies within the box, at most so far above and beside it
 (shares of its height and width), in the upper part (of the height, or so many widths), is so high
-at least (of the height), and at most (of height and width: of who leans in, a box holds the head)."""
+at least (of the height), and at most (of both: of who leans in, a box holds the head alone)."""
 
 
 def _belongs(face: Rect, body: Rect) -> bool:

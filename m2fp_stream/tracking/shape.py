@@ -336,7 +336,7 @@ def head_thresholds(threshold: int) -> NDArray[np.uint16]:
     return np.asarray(levels, np.uint16)
 
 
-SURE: Final = 225
+SURE: Final = 180
 NEVER: Final = 0xFFFF
 """A threshold that no sum of probabilities reaches."""
 
