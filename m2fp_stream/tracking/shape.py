@@ -336,6 +336,32 @@ def head_thresholds(threshold: int) -> NDArray[np.uint16]:
     return np.asarray(levels, np.uint16)
 
 
+def body_thresholds(look: PartLook, anchor: Anchor, threshold: int) -> NDArray[np.uint16]:
+    """Returns the threshold of each cell of a body's grid: what is not of the person never counts.
+
+    What is of the person hangs together with the middle of the body's box: specks on floors and
+    walls, and people beside, do not.
+    """
+    width, height = BODY_GRID_WH
+    person = 255 - look.on(anchor, (0,))[0].astype(np.int16)  # the first plane is the background
+    mask = np.asarray(person > threshold, np.uint8)
+    # Outside the crop the planes are 0: nothing was looked at there.
+    mask[look.on(anchor, range(len(look.planes))).max(axis=0) == 0] = 0
+    _, pieces = cv2.connectedComponents(mask)
+    core = pieces[
+        round(height * (1 - CORE) / 2) : round(height * (1 + CORE) / 2),
+        round(width * (1 - CORE) / 2) : round(width * (1 + CORE) / 2),
+    ]
+    touching = np.unique(core[core > 0])
+    near = np.asarray(np.isin(pieces, touching), np.uint8)
+    if not touching.size:
+        near = np.ones_like(near)
+    near = np.asarray(cv2.dilate(near, np.ones((5, 5), np.uint8)), np.uint8)
+    return np.where(near > 0, threshold, NEVER).astype(np.uint16)
+
+
+CORE: Final = 0.4
+"""Share of the body's grid, in its middle, that the person must touch."""
 SURE: Final = 180
 NEVER: Final = 0xFFFF
 """A threshold that no sum of probabilities reaches."""

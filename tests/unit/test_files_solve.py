@@ -620,3 +620,77 @@ def test_equal_tables_give_equal_covers() -> None:
     assert one.orders == two.orders
     for n in range(40):
         assert np.array_equal(one.cover(n).parts, two.cover(n).parts)
+
+
+# --- what moves, and whose body it is ---
+
+
+def test_a_known_body_that_moves_orders_no_look() -> None:
+    body = body_of(FACE)
+    legs = Rect(body.box.x1 + 5, body.box.y2 - 80, body.box.x2 - 5, body.box.y2 - 10)
+    film = Film(lambda n: [FACE], lambda n: [body], motion=lambda n: moving(legs)).run(24)
+    assert [n for n in film.looked if n > 8] == [16]  # the steady rate, nothing besides
+
+
+def test_somebody_small_is_looked_for_again_soon_after_a_cut_and_nobody_is_not() -> None:
+    small = Body(Rect(300, 100, 320, 150), 0.2)
+    assert Film(lambda n: [], lambda n: [small]).run(7).looked[6] is Reach.FAR
+    assert 6 not in Film(lambda n: []).run(7).looked
+
+
+def test_large_people_are_looked_for_at_near_reach_and_small_ones_are_not() -> None:
+    large, far = body_of(FACE), Body(Rect(40, 40, 55, 80), 0.9)
+    motion = moving(Rect(500, 20, 620, 340))
+    near = Film(lambda n: [FACE], lambda n: [large], motion=lambda n: motion).run(20)
+    assert Reach.NEAR in near.looked.values()
+    speck = moving(Rect(500, 20, 530, 50))
+    middle = Film(lambda n: [FACE], lambda n: [large, far], motion=lambda n: speck).run(20)
+    assert {middle.looked[n] for n in middle.looked if n > 6} == {Reach.MIDDLE}
+
+
+def test_what_moves_where_a_head_is_carried_on_is_covered_unless_it_is_somebody_elses() -> None:
+    beside = Rect(HEAD_OF.x2 - 10, HEAD_OF.y1 + 10, HEAD_OF.x2 + 14, HEAD_OF.y2 - 10)
+    edge = Rect(HEAD_OF.x2 + 6, beside.y1 + 4, beside.x2 - 4, beside.y2 - 4)
+
+    def film(*others: Face) -> Film:
+        return Film(
+            lambda n: [*others, *([FACE] if n >= 10 else [])], motion=lambda n: moving(beside)
+        ).run(20)
+
+    assert film().share(8, edge) == 1.0
+    assert film().share(15, edge) < 1.0  # seen there: its own shape is known
+    other = face_at(edge.x, edge.y, size=24)
+    assert film(other).share(8, Rect(edge.x2 + 12, edge.y2 + 30, edge.x2 + 16, edge.y2 + 34)) == 0
+
+
+def test_a_body_cut_above_whose_head_is_nowhere_is_nobody_and_one_that_is_whole_is_somebody() -> (
+    None
+):
+    whole = Body(Rect(270, 60, 370, 340), 0.7)
+    cut = Body(Rect(270, 0, 370, 300), 0.7)
+    for body, people in ((whole, 1), (cut, 0)):
+        film = Film(lambda n: [], lambda n, b=body: [b], lambda order: NOTHING).run(20)  # type: ignore[misc]  # bound now
+        assert film.cover(10).people == people
+
+
+def test_a_tilt_seen_by_closer_looks_turns_the_ellipse() -> None:
+    upright = Film(lambda n: [FACE]).run(10)
+    turned = Film(lambda n: [FACE]).run(10)
+    for track in turned.solver._tracker.tracks:
+        track.rolls[5] = 1.2
+    rows, columns = np.nonzero(upright.cover(5).parts)
+    tilted_rows, tilted_columns = np.nonzero(turned.cover(5).parts)
+    assert np.ptp(rows) > np.ptp(columns)
+    assert np.ptp(tilted_columns) > np.ptp(columns)
+    assert np.ptp(tilted_rows) < np.ptp(rows)
+
+
+def test_specks_beside_a_body_are_not_of_the_person() -> None:
+    body = body_of(FACE)
+    middle = Rect(body.box.x1 + 20, body.box.y1 + 20, body.box.x2 - 20, body.box.y2 - 10)
+    speck = Rect(body.box.x2 + 6, body.box.y2 - 20, body.box.x2 + 14, body.box.y2 - 8)
+    seen = planes(UPPER_CLOTHES=box_mask(middle) | box_mask(speck))
+    film = Film(lambda n: [FACE], lambda n: [body], lambda order: seen, solver=solver("person"))
+    film.run(12)
+    assert film.share(6, middle) == 1.0
+    assert film.share(6, speck) == 0.0

@@ -385,3 +385,12 @@ def test_a_tilted_face_gives_a_tilted_head() -> None:
     face = Face(face_at(100, 100).box, 0.9, math.radians(40))
     (seen,) = sightings([face], [])
     assert seen.head.roll == pytest.approx(math.radians(40))
+
+
+def test_a_face_far_larger_than_a_body_is_not_the_bodys() -> None:
+    giant = Face(Rect(100, 0, 400, 360), 0.5)
+    small = Body(Rect(220, 60, 280, 220), 0.9)
+    assert {(one.face > 0, one.body > 0) for one in sightings([giant], [small])} == {
+        (True, False),
+        (False, True),
+    }

@@ -28,6 +28,7 @@ from ...tracking.shape import (
     Shape,
     anchor_of_body,
     anchor_of_head,
+    body_thresholds,
     filled,
     head_seed,
     head_thresholds,
@@ -656,7 +657,7 @@ class Solver:
                 look,
                 anchor,
                 label_of=self._hidden.label_of(head=False),
-                threshold=self._hidden.threshold,
+                threshold=body_thresholds(look, anchor, self._hidden.threshold),
                 seed=None,
                 margin_cells=round(margin * 96 / 1.5 / 6),
             )
