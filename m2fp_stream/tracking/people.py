@@ -87,11 +87,6 @@ SMALLEST_FACE, LARGEST_FACE = 0.05, 1.2
 at least (of the height), and at most (of both: of who leans in, a box holds the head alone)."""
 
 
-SURE_FACE: Final = 0.6
-WEAK_APART: Final = 0.8
-"""A face below this score belongs to no body whose head is expected further away, in head sizes."""
-
-
 def _belongs(face: Rect, body: Rect) -> bool:
     beside, above = BESIDE * body.width, ABOVE * body.height
     top = max(TOP_SHARE * body.height, TOP_WIDTHS * body.width)
@@ -108,17 +103,13 @@ def sightings(faces: Sequence[Face], bodies: Sequence[Body]) -> list[Sighting]:
     """Returns one sighting a person: faces with the bodies they belong to, the rest alone.
 
     A body explains every face in its upper part, but belongs to the one nearest to where its head
-    is expected; the others may be of people before or behind it. A weak face that lies far from
-    there explains nothing: it may be none, and the head must not be taken from it.
+    is expected; the others may be of people before or behind it.
     """
-    near = (
+    pairs = sorted(
         (of_face(face.box).distance(of_body(body.box)), i, j)
         for i, face in enumerate(faces)
         for j, body in enumerate(bodies)
         if _belongs(face.box, body.box)
-    )
-    pairs = sorted(
-        (apart, i, j) for apart, i, j in near if apart <= WEAK_APART or faces[i].score >= SURE_FACE
     )
     body_of: dict[int, int] = {}
     taken: set[int] = set()

@@ -394,11 +394,3 @@ def test_a_face_far_larger_than_a_body_is_not_the_bodys() -> None:
         (True, False),
         (False, True),
     }
-
-
-def test_a_weak_face_beside_the_expected_head_does_not_take_the_bodys_head_away() -> None:
-    body = Body(Rect(200, 60, 300, 360), 0.9)
-    beside = Rect(270, 130, 298, 164)
-    for score, alone in ((0.3, True), (0.9, False)):
-        found = sightings([Face(beside, score)], [body])
-        assert any(one.face == 0 and one.body > 0 for one in found) is alone
