@@ -24,6 +24,7 @@ __all__ = [
     "Shape",
     "anchor_of_body",
     "anchor_of_head",
+    "body_thresholds",
     "filled",
     "head_seed",
     "head_thresholds",
