@@ -95,8 +95,6 @@ EXTEND_S: Final = 0.35
 SUPPORT: Final = 0.5
 """Share of the looks for people that saw the body of a track, from which one that does not see it
 says that it is gone."""
-BODY_THERE: Final = 0.15
-"""Score of a body from which a look does not contradict."""
 FAR_EVERY_S: Final = 2.0
 """Seconds between looks for people who are small in the picture: they move slowly in it."""
 BESIDE_FRAMES: Final = 2
