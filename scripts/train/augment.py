@@ -26,7 +26,9 @@ __all__ = [
     "LATE_SHAPES",
     "OUTPUT_STRIDE",
     "Sampler",
+    "a_part",
     "crop_matrix",
+    "degraded",
     "swap_sides",
     "warped",
     "warped_classes",
@@ -129,15 +131,27 @@ class Sampler:
         photos: to draw from.
         seed: of the whole run.
         empty_from: the sample from which on some show a place without people.
+        places: (h, w, 3) uint8 BGR pictures without people; half of the people are put before one.
+        turned: share of samples that are turned by any angle.
     """
 
-    def __init__(self, photos: Sequence[Photo], seed: int, empty_from: int | None = None) -> None:
+    def __init__(
+        self,
+        photos: Sequence[Photo],
+        seed: int,
+        empty_from: int | None = None,
+        *,
+        places: Sequence[Bytes] = (),
+        turned: float = 0.0,
+    ) -> None:
         if not photos:
             raise ValueError("no photographs to draw from")
         self._photos = photos
         self._seed = seed
         self._empty_from = math.inf if empty_from is None else empty_from
         self._heads = [_head_box(photo) for photo in photos]
+        self._places = places
+        self._turned = turned
 
     def __call__(self, number: int, shape: tuple[int, int]) -> tuple[Bytes, Bytes]:
         """Returns ((h, w, 3) uint8 RGB, (h/2, w/2) uint8 classes) of sample `number`."""
@@ -148,7 +162,7 @@ class Sampler:
             bgr, classes = self._scene(rng, shape)
         if rng.random() < 0.5:
             bgr, classes = bgr[:, ::-1], swap_sides(np.ascontiguousarray(classes[:, ::-1]))
-        bgr = _degraded(np.ascontiguousarray(bgr), rng)
+        bgr = degraded(np.ascontiguousarray(bgr), rng)
         coarse = classes[::OUTPUT_STRIDE, ::OUTPUT_STRIDE]
         return np.ascontiguousarray(bgr[:, :, ::-1]), np.ascontiguousarray(coarse)
 
@@ -156,7 +170,7 @@ class Sampler:
         index = int(rng.integers(len(self._photos)))
         main = self._layer(index, self._view(rng, index, shape), rng, shape)
         bgr, classes = main.bgr.copy(), main.classes.copy()
-        if rng.random() < 0.25:
+        if rng.random() < (0.5 if self._places else 0.25):
             person = (classes > 0) & (classes != IGNORE)
             background = self._background(rng, shape)
             _paste(background, np.zeros_like(classes), bgr, classes, person)
@@ -196,6 +210,8 @@ class Sampler:
         degrees = rng.normal(0, 7) if rng.random() < 0.5 else 0.0
         if rng.random() < 0.05:
             degrees = rng.uniform(-60, 60)
+        if rng.random() < self._turned:
+            degrees = rng.uniform(-180, 180)
         return crop_matrix((x, y), scale, shape, degrees)
 
     def _layer(
@@ -242,6 +258,9 @@ class Sampler:
     def _background(self, rng: Generator, shape: tuple[int, int]) -> Bytes:
         """A place without people: part of a photograph beside its person, or shapes and colours."""
         height, width = shape
+        if self._places and rng.random() < 0.8:
+            place = self._places[int(rng.integers(len(self._places)))]
+            return a_part(place, rng, shape)
         if rng.random() < 0.6:
             photo = self._photos[int(rng.integers(len(self._photos)))]
             empty = _emptied(photo)
@@ -271,6 +290,21 @@ class Sampler:
             _draw_shape(rng, picture, None)
         noise = rng.normal(0, rng.uniform(0, 12), shape)
         return np.clip(picture + noise[..., None], 0, 255).astype(np.uint8)
+
+
+def a_part(place: Bytes, rng: Generator, shape: tuple[int, int]) -> Bytes:
+    """Returns a crop of a picture: from an eighth of its shorter side to all of it."""
+    height, width = place.shape[:2]
+    side = min(height, width) * math.exp(rng.uniform(math.log(0.125), 0.0))
+    center = (
+        float(rng.uniform(side / 2, width - side / 2 + 1e-3)),
+        float(rng.uniform(side / 2, height - side / 2 + 1e-3)),
+    )
+    matrix = crop_matrix(center, max(shape) / side, shape)
+    picture = cv2.warpAffine(
+        place, matrix, shape[::-1], flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
+    )
+    return np.asarray(picture, np.uint8)
 
 
 def _head_box(photo: Photo) -> Box | None:
@@ -390,8 +424,8 @@ def _tone(rng: Generator, bgr: Bytes, classes: Bytes) -> None:
     np.copyto(bgr, np.clip(bgr * (1 + soft * (warm - 1)), 0, 255).astype(np.uint8))
 
 
-def _degraded(bgr: Bytes, rng: Generator) -> Bytes:
-    """Light, colour, optics, sensor, compression: in this order, each by chance."""
+def degraded(bgr: Bytes, rng: Generator) -> Bytes:
+    """Returns a worse picture: light, colour, optics, sensor, compression, each by chance."""
     x: Floats = bgr.astype(np.float32)
     if rng.random() < 0.75:
         gain, lift = rng.uniform(0.6, 1.4), rng.uniform(-28, 28)

@@ -1,4 +1,4 @@
-"""Step 4 of the recipe: picks the probabilities from which a part is hidden.
+"""Step 6 of the recipe: picks the probabilities from which a part is hidden.
 
     python -m scripts.train.calibrate --work ../work
 

@@ -1,4 +1,4 @@
-"""Step 3 of the recipe: writes the trained network as ONNX, batch normalisation folded in.
+"""Steps 3 and 5 of the recipe: writes a trained network as ONNX, batch normalisation folded in.
 
     python -m scripts.train.export --work ../work
 
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +23,7 @@ from scripts.vendor_models import GraphWriter
 
 from .network import TAPS, PartNetwork
 
-__all__ = ["export"]
+__all__ = ["convolutions", "export"]
 
 _SIX: Final = np.array(6, np.float32)
 _ZERO: Final = np.array(0, np.float32)
@@ -125,8 +126,27 @@ class _Exporter:
         )
 
 
+def convolutions(network: PartNetwork) -> Iterator[tuple[Any, Any]]:
+    """Yields every convolution and its normalisation (or None), in the order of the export."""
+    encoder: Any = network.encoder
+    yield encoder._conv_stem, encoder._bn0
+    for block in encoder._blocks:
+        if block.expands:
+            yield block._expand_conv, block._bn0
+        yield block._depthwise_conv, block._bn1
+        yield block._project_conv, block._bn2
+    yield network.pool, None
+    net = network
+    chains: tuple[nn.Sequential, ...] = (net.in32, net.in16, net.mix16, net.in8, net.mix8)
+    chains += (net.down8, net.in4, net.mix4, net.down4, net.in2, net.mix2)
+    for chain in chains:
+        flat = [m for m in chain.modules() if not list(m.children())]
+        yield from zip(flat[0::3], flat[1::3], strict=True)
+    yield network.classify, None
+
+
 def export(weights: Path) -> bytes:
-    """Returns the ONNX file of the weights that `fit` wrote."""
+    """Returns the ONNX file of the weights that `fit` or `refit` wrote."""
     network = PartNetwork()
     network.load_state_dict(torch.load(weights, map_location="cpu", weights_only=True))
     return _Exporter(network).model()
@@ -138,13 +158,16 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     options.add_argument("--work", type=Path, required=True, help="folder that fit wrote to")
+    options.add_argument(
+        "--name", choices=("first", "parts"), default="parts", help="what fit made, or refit"
+    )
     args = options.parse_args()
     try:
-        data = export(args.work / "parts.pt")
+        data = export(args.work / f"{args.name}.pt")
     except FileNotFoundError as error:
-        print(f"export: {error}; run scripts.train.fit first", file=sys.stderr)
+        print(f"export: {error}; run scripts.train.fit or refit first", file=sys.stderr)
         return 2
-    target = args.work / "parts.onnx"
+    target = args.work / f"{args.name}.onnx"
     target.write_bytes(data)
     print(f"export: {target}, {len(data)} bytes")
     return 0

@@ -1,4 +1,4 @@
-"""Step 2 of the recipe: trains the part network; may be interrupted and run again at any time.
+"""Step 2 of the recipe: trains the part network on street photographs; may be interrupted and run again at any time.
 
     python -m scripts.train.fit --work ../work
 
@@ -155,7 +155,7 @@ def fit(work: Path, data: Path, imagenet: Path, settings: Settings) -> Path:
         ValueError: the checkpoint in `work` belongs to other settings.
     """
     torch.manual_seed(settings.seed)
-    target, resume = work / "parts.pt", work / "fit.pt"
+    target, resume = work / "first.pt", work / "fit.pt"
     network = PartNetwork()
     network.load_imagenet(torch.load(imagenet, map_location="cpu", weights_only=True))
     network = network.to(memory_format=torch.channels_last).train()

@@ -3,9 +3,10 @@
     python -m pip install -e . -r scripts/train/requirements.txt
     python -m scripts.train.recipe --data ../shared/data --work ../work
 
-Fetches the encoder's published weights, derives labels, trains, exports, calibrates and prints the
-validation figures; everything is written below `--work`. Interrupted, the same command goes on.
-`scripts.train.evaluate --split report` is run once, when nothing will be changed any more;
+Fetches the encoder's published weights, derives labels, trains on street photographs, then on
+everyday pictures as well, exports, calibrates and prints the validation figures; everything is written below `--work`. Interrupted, the same command goes on.
+`scripts.train.evaluate --split report` and `scripts.train.evaluate_everyday --split report` are run
+once, when nothing will be changed any more;
 `scripts.train.ship` puts the result into the package.
 """
 
@@ -55,7 +56,11 @@ def run(data: Path, work: Path) -> None:
         with tempfile.TemporaryDirectory() as folder:
             imagenet.write_bytes(ENCODER.fetch(Path(folder))[CHECKPOINT])
     _step("prepare", "--data", data, "--work", work)
-    _step("fit", "--data", data, "--work", work, "--imagenet", imagenet)
+    first = work / "first.onnx"
+    if not first.exists():
+        _step("fit", "--data", data, "--work", work, "--imagenet", imagenet)
+        _step("export", "--work", work, "--name", "first")
+    _step("refit", "--data", data, "--work", work, "--start", first)
     _step("export", "--work", work)
     network = open_onnx(work / "parts.onnx")
     photos = load_split(work, data, "validation")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +12,14 @@ torch = pytest.importorskip("torch", reason="scripts/train/requirements.txt is n
 pytest.importorskip("onnx", reason="scripts/train/requirements.txt is not installed")
 pytest.importorskip("tflite", reason="scripts/train/requirements.txt is not installed")
 
+from m2fp_stream.parsers.embedded.classes import PartClass  # noqa: E402
 from scripts.train.evaluate import open_onnx  # noqa: E402
+from scripts.train.everyday import WeakClass  # noqa: E402
 from scripts.train.export import export  # noqa: E402
+from scripts.train.fit import loss_of  # noqa: E402
 from scripts.train.network import PartNetwork  # noqa: E402
+from scripts.train.photos import IGNORE  # noqa: E402
+from scripts.train.refit import label_tables, load_onnx, partial_loss  # noqa: E402
 
 
 def test_the_exported_network_gives_the_trained_ones_answers(tmp_path: Path) -> None:
@@ -31,3 +37,50 @@ def test_the_exported_network_gives_the_trained_ones_answers(tmp_path: Path) -> 
     got = open_onnx(tmp_path / "parts.onnx")(rgb)
     assert got.shape == wanted.shape == (16, 48, 64)
     assert np.abs(got - wanted).max() < 0.02
+
+
+def test_an_exported_network_is_read_back_to_go_on_from(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    first, second = PartNetwork(), PartNetwork()
+    torch.save(first.state_dict(), tmp_path / "parts.pt")
+    (tmp_path / "first.onnx").write_bytes(export(tmp_path / "parts.pt"))
+    load_onnx(second, tmp_path / "first.onnx")
+    torch.save(second.state_dict(), tmp_path / "parts.pt")
+    assert export(tmp_path / "parts.pt") == (tmp_path / "first.onnx").read_bytes()
+
+
+def one_pixel(*likely: int) -> Any:
+    """Logits of one pixel that shares out all its probability among `likely`."""
+    logits = torch.full((1, 16, 1, 1), -50.0)
+    logits[0, list(likely)] = 0.0
+    return logits
+
+
+def test_a_set_of_classes_is_met_by_any_of_them_and_by_none_else() -> None:
+    weights, allowed = label_tables()
+    behind = torch.tensor([[[WeakClass.BEHIND]]], dtype=torch.uint8)
+
+    def loss(*likely: int) -> float:
+        return float(partial_loss(one_pixel(*likely), behind, weights, allowed))
+
+    hair, hat, face = PartClass.HAIR, PartClass.HAT, PartClass.FACE
+    assert loss(hair) == pytest.approx(0, abs=1e-5)
+    assert loss(hair, hat) == pytest.approx(0, abs=1e-5)
+    assert loss(hair, face) == pytest.approx(np.log(2), abs=1e-4)
+    assert loss(face) > 10
+
+
+def test_one_class_is_learned_as_before_and_what_is_unknown_not_at_all() -> None:
+    weights, allowed = label_tables()
+    torch.manual_seed(5)
+    logits = torch.randn(2, 16, 6, 6)
+    classes = torch.randint(0, 16, (2, 6, 6), dtype=torch.uint8)
+    wanted = loss_of(logits, classes, weights[:16])
+    assert float(partial_loss(logits, classes, weights, allowed)) == pytest.approx(float(wanted))
+    classes[0] = IGNORE
+    changed = logits.clone()
+    changed[0] = torch.randn(16, 6, 6)
+    first, second = (
+        float(partial_loss(some, classes, weights, allowed)) for some in (logits, changed)
+    )
+    assert first == pytest.approx(second)

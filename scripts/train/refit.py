@@ -1,0 +1,312 @@
+"""Step 4 of the recipe: trains the exported network further, with everyday photographs besides.
+
+    python -m scripts.train.refit --work ../work --start ../work/first.onnx
+
+Half of the samples are street photographs as before, half of their people put before rooms; the
+other half are everyday pictures with partial labels (`everyday`). Starts from an exported network,
+whose batch normalisation is folded in and so stays as it is. May be interrupted like `fit`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import asdict, dataclass
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, Final
+
+import cv2
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from rich.progress import Progress
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.utils.data import DataLoader, Dataset
+
+from m2fp_stream.parsers.embedded.classes import PartClass
+
+from .augment import LATE_SHAPES, Sampler
+from .everyday import SETS, SceneSampler, empty_places, hand_scenes, people_scenes
+from .export import convolutions
+from .fit import CHECKPOINT_EVERY, CLASS_WEIGHTS, OVERLAP_SHARE, RARE, RARE_FACTOR, WARM_UP
+from .network import PartNetwork
+from .photos import IGNORE, TRAINING, photo_ids, read_photo
+
+__all__ = ["Settings", "label_tables", "load_onnx", "partial_loss", "refit"]
+
+AVERAGING: Final = 0.995
+"""Decay of the moving average of the weights, a step (shorter while it starts)."""
+EVERYDAY_SHARE: Final = 0.5
+"""Of the samples."""
+TURNED: Final = 0.12
+"""Share of samples turned by any angle: lying, hanging, a camera on its side."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What defines a run, besides data and start.
+
+    Attributes:
+        steps: optimiser steps.
+        batch: samples a step.
+        seed: of samples.
+        rate: peak learning rate of the decoder.
+        encoder_rate: the encoder's share of it.
+    """
+
+    steps: int = 1000
+    batch: int = 16
+    seed: int = 2
+    rate: float = 5e-4
+    encoder_rate: float = 0.25
+
+
+class _Batches(Dataset[tuple[Tensor, Tensor]]):
+    """Batch number -> pixels and keys of `SETS`; shapes alternate."""
+
+    def __init__(
+        self, street: Sampler, everyday: SceneSampler, settings: Settings, start: int
+    ) -> None:
+        self._street, self._everyday = street, everyday
+        self._settings, self._start = settings, start
+
+    def __len__(self) -> int:
+        return self._settings.steps - self._start
+
+    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
+        if index >= len(self):
+            raise IndexError(index)
+        cv2.setNumThreads(1)
+        number = self._start + index
+        shape = LATE_SHAPES[number % len(LATE_SHAPES)]
+        first, batch = number * self._settings.batch, self._settings.batch
+        everyday = round(EVERYDAY_SHARE * batch)
+        drawn = [
+            (self._everyday if k < everyday else self._street)(first + k, shape)
+            for k in range(batch)
+        ]
+        pixels = np.stack([rgb for rgb, _ in drawn]).transpose(0, 3, 1, 2)
+        classes = np.stack([labels for _, labels in drawn])
+        return torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(classes)
+
+
+def load_onnx(network: PartNetwork, path: Path) -> None:
+    """Puts the weights that `export` wrote back; batch normalisation becomes a bias.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: it is another network's.
+    """
+    graph = onnx.load_model(path).graph
+    stored = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
+    for node in graph.node:
+        if node.op_type == "Cast":
+            stored[node.output[0]] = stored[node.input[0]]
+    found = [node for node in graph.node if node.op_type == "Conv"]
+    wanted = list(convolutions(network))
+    if len(found) != len(wanted):
+        raise ValueError(f"{path} has {len(found)} convolutions, not {len(wanted)}")
+    with torch.no_grad():
+        for node, (layer, norm) in zip(found, wanted, strict=True):
+            weight, bias = (np.asarray(stored[name], np.float32) for name in node.input[1:])
+            if tuple(layer.weight.shape) != weight.shape:
+                raise ValueError(f"{path}: {node.name} has the shape {weight.shape}")
+            layer.weight.copy_(torch.from_numpy(weight.copy()))
+            if norm is None:
+                layer.bias.copy_(torch.from_numpy(bias.copy()))
+            else:
+                norm.running_mean.zero_()
+                norm.running_var.fill_(1 - norm.eps)
+                norm.weight.fill_(1.0)
+                norm.bias.copy_(torch.from_numpy(bias.copy()))
+
+
+def partial_loss(logits: Tensor, classes: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
+    """Cross entropy of what is allowed, plus soft Dice where one class is.
+
+    Args:
+        logits: (n, 16, h, w).
+        classes: (n, h, w) uint8 keys of `SETS`, or `IGNORE`.
+        weights: (256,) of each key.
+        allowed: (256, 16) bool, the classes that each key allows.
+    """
+    target = classes.long()
+    shares = logits.log_softmax(1)
+    may = allowed[target].permute(0, 3, 1, 2)
+    entropy = -shares.masked_fill(~may, -1e4).logsumexp(1)
+    known = weights[target] * (target != IGNORE)
+    loss = (entropy * known).sum() / known.sum().clamp(min=1.0)
+    single = (target < len(PartClass)).unsqueeze(1)
+    truth = functional.one_hot(target.clamp(max=len(PartClass) - 1), len(PartClass))
+    truth = truth.permute(0, 3, 1, 2) * single
+    chances = shares.exp() * single
+    both = (chances * truth).sum((0, 2, 3))
+    total = (chances + truth).sum((0, 2, 3))
+    present = truth.sum((0, 2, 3)) > 0
+    dice = 1 - (2 * both + 1) / (total + 1)
+    return loss + OVERLAP_SHARE * dice[present].sum() / present.sum().clamp(min=1)
+
+
+def label_tables() -> tuple[Tensor, Tensor]:
+    """Returns (256,) weights of the keys of `SETS`, and (256, 16) bool, what each allows."""
+    single = torch.ones(len(PartClass))
+    for part, weight in CLASS_WEIGHTS.items():
+        single[part] = weight
+    single[list(RARE)] *= RARE_FACTOR
+    weights, allowed = torch.ones(256), torch.zeros(256, len(PartClass), dtype=torch.bool)
+    weights[: len(PartClass)] = single
+    for key, parts in SETS.items():
+        allowed[key, list(parts)] = True
+    allowed[IGNORE] = True
+    return weights, allowed
+
+
+def _rate(step: int, settings: Settings) -> float:
+    if step < WARM_UP:
+        return (step + 1) / WARM_UP
+    share = (step - WARM_UP) / max(1, settings.steps - WARM_UP)
+    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+
+
+def refit(work: Path, data: Path, start_from: Path, settings: Settings) -> Path:
+    """Trains, or goes on; returns the path of the averaged weights.
+
+    Args:
+        work: folder that `prepare` wrote to.
+        data: the data set.
+        start_from: the exported network to begin with.
+
+    Raises:
+        FileNotFoundError: something the run needs is missing.
+        ValueError: the checkpoint in `work` belongs to other settings, or `start_from` to another
+            network.
+    """
+    torch.manual_seed(settings.seed)
+    target, resume = work / "parts.pt", work / "refit.pt"
+    network = PartNetwork()
+    load_onnx(network, start_from)
+    network = network.to(memory_format=torch.channels_last).train()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()  # folded: its statistics are not known any more
+    average = {name: value.clone() for name, value in network.state_dict().items()}
+    encoder = [p for n, p in network.named_parameters() if n.startswith("encoder.")]
+    decoder = [p for n, p in network.named_parameters() if not n.startswith("encoder.")]
+    groups = [
+        {"params": encoder, "share": settings.encoder_rate},
+        {"params": decoder, "share": 1.0},
+    ]
+    optimiser = torch.optim.AdamW(groups, lr=settings.rate, weight_decay=0.01)
+    start = 0
+    if resume.exists():
+        state = torch.load(resume, map_location="cpu", weights_only=True)
+        if state["settings"] != asdict(settings):
+            raise ValueError(f"{resume} was made with {state['settings']}; take another --work")
+        network.load_state_dict(state["network"])
+        optimiser.load_state_dict(state["optimiser"])
+        average, start = state["average"], state["step"]
+        print(f"refit: going on at step {start}", file=sys.stderr)
+    weights, allowed = label_tables()
+    started, running = time.monotonic(), math.nan
+    with Progress(disable=not sys.stderr.isatty()) as progress:
+        task = progress.add_task("training", total=settings.steps, completed=start)
+        for step, (pixels, classes) in enumerate(_load(work, data, settings, start), start=start):
+            for group in optimiser.param_groups:
+                group["lr"] = settings.rate * group["share"] * _rate(step, settings)
+            rgb = pixels.to(memory_format=torch.channels_last).float() / 255
+            loss = partial_loss(network(rgb)[0], classes, weights, allowed)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
+            optimiser.step()
+            decay = min(AVERAGING, (step + 1) / (step + 10))
+            for name, value in network.state_dict().items():
+                if value.dtype.is_floating_point:
+                    average[name].lerp_(value, 1 - decay)
+            value = float(loss.detach())
+            running = value if math.isnan(running) else 0.98 * running + 0.02 * value
+            progress.advance(task)
+            done = step + 1
+            if done % 20 == 0 or done == settings.steps:
+                line = {"step": done, "loss": round(running, 4)}
+                line["seconds"] = round(time.monotonic() - started)
+                with (work / "refit.jsonl").open("a", encoding="utf-8") as log:
+                    log.write(json.dumps(line) + "\n")
+            if done % CHECKPOINT_EVERY == 0 or done == settings.steps:
+                state = {
+                    "settings": asdict(settings),
+                    "network": network.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "average": average,
+                    "step": done,
+                }
+                part = resume.with_suffix(".part")
+                torch.save(state, part)
+                part.replace(resume)
+                torch.save(average, target)
+    torch.save(average, target)
+    return target
+
+
+def _load(work: Path, data: Path, settings: Settings, start: int) -> Iterator[Any]:
+    if start >= settings.steps:
+        return iter(())
+    names = [n for n in photo_ids(data, TRAINING) if (work / "photos" / f"{n}.npz").exists()]
+    empty = empty_places(data, "train")
+    street = Sampler(
+        [read_photo(work, name) for name in names],
+        settings.seed,
+        0,
+        places=[scene.bgr for scene in empty],
+        turned=TURNED,
+    )
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        # In a process of its own: a detector runs there, and what is forked after that hangs.
+        hands = pool.submit(hand_scenes, data, "train").result()
+    everyday = SceneSampler(
+        people_scenes(data, "train"),
+        empty,
+        hands,
+        seed=settings.seed,
+        turned=TURNED,
+    )
+    dataset = _Batches(street, everyday, settings, start)
+    return iter(DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=3))
+
+
+def main() -> int:
+    """Returns the exit code."""
+    options = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    options.add_argument("--data", type=Path, default=Path("../shared/data"))
+    options.add_argument("--work", type=Path, required=True, help="folder for everything written")
+    options.add_argument("--start", type=Path, required=True, help="exported network to begin with")
+    defaults = Settings()
+    options.add_argument("--steps", type=int, default=defaults.steps)
+    options.add_argument("--batch", type=int, default=defaults.batch)
+    options.add_argument("--seed", type=int, default=defaults.seed)
+    args = options.parse_args()
+    settings = Settings(steps=args.steps, batch=args.batch, seed=args.seed)
+    try:
+        target = refit(args.work, args.data, args.start, settings)
+    except (FileNotFoundError, ValueError) as error:
+        print(f"refit: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("refit: interrupted; the same command goes on", file=sys.stderr)
+        return 130
+    print(f"refit: {target}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
