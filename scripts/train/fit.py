@@ -1,4 +1,4 @@
-"""Step 2 of the recipe: trains the part network on street photographs; may be interrupted and run again at any time.
+"""Step 2 of the recipe: trains the part network on street photographs.
 
     python -m scripts.train.fit --work ../work
 

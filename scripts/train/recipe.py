@@ -4,10 +4,10 @@
     python -m scripts.train.recipe --data ../shared/data --work ../work
 
 Fetches the encoder's published weights, derives labels, trains on street photographs, then on
-everyday pictures as well, exports, calibrates and prints the validation figures; everything is written below `--work`. Interrupted, the same command goes on.
-`scripts.train.evaluate --split report` and `scripts.train.evaluate_everyday --split report` are run
-once, when nothing will be changed any more;
-`scripts.train.ship` puts the result into the package.
+everyday pictures as well, exports, calibrates and prints the validation figures; everything is
+written below `--work`. Interrupted, the same command goes on. `scripts.train.evaluate` and
+`scripts.train.evaluate_everyday` with `--split report` are run once, when nothing will be changed
+any more; `scripts.train.ship` puts the result into the package.
 """
 
 from __future__ import annotations

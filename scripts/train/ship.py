@@ -28,9 +28,9 @@ NAME: Final = "parts"
 DATA: Final = (
     "Clothing Co-Parsing (Yang, Luo, Lin, CVPR 2014; bearpaw/clothing-co-parsing, Apache-2.0): "
     "photographs whose id leaves 0 or 4 when divided by 5; thresholds on those that leave 1. "
-    "Everyday pictures: COCO train2017 (annotations CC BY 4.0, COCO Consortium; photographs CC BY 2.0 "
-    "and without known restrictions), Open Images V4 (CC BY 2.0), hands (Apache-2.0); one half by a "
-    "hash of the file name"
+    "Everyday pictures: COCO train2017 (annotations CC BY 4.0, COCO Consortium; photographs CC BY "
+    "2.0 and without known restrictions), Open Images V4 (CC BY 2.0) and hands (Apache-2.0), one "
+    "half by a hash of the file name"
 )
 NOTES: Final = (
     "Probabilities of 16 part classes at half the input's size (parsers/embedded/classes.py); "
