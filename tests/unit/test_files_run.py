@@ -548,7 +548,7 @@ def test_what_is_known_of_past_frames_does_not_grow_with_length(
         solver = made[0]
         known = sum(len(track.seen) for track in solver._tracker.tracks)
         known += sum(len(one.head) for one in solver._shapes.values())
-        held[done // 150] = known + len(solver._motion) + len(solver._looks)
+        held[done // 150] = known + len(solver._places.motions) + len(solver._places.bodies)
 
     monkeypatch.setattr(files_run, "Solver", recorded)
     small = np.ascontiguousarray(SOMEONE[30:120, 70:230])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.labels import BODY_PARTS, Label
 from m2fp_stream.parsers.embedded.looker import PART_LABELS
-from m2fp_stream.pipeline.files.solve import (
+from m2fp_stream.pipeline.files.records import (
     HEAD_LABELS,
     Cover,
     FineLook,
@@ -20,8 +20,8 @@ from m2fp_stream.pipeline.files.solve import (
     Hidden,
     PartOrder,
     Reach,
-    Solver,
 )
+from m2fp_stream.pipeline.files.solve import Solver
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.tracking.heads import Rect, of_face
 from m2fp_stream.tracking.motion import Motion

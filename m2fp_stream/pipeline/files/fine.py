@@ -18,7 +18,7 @@ from ...tracking.heads import Head, Rect, of_body
 from ...tracking.people import Sighting
 from ...tracking.shape import PartLook
 from ..workers import ParserQueue
-from .solve import HEAD_LABELS, FineLook
+from .records import HEAD_LABELS, FineLook
 
 __all__ = ["FineLooks", "fine_looks"]
 

@@ -45,17 +45,8 @@ from ..slot import BoundedQueue, Stopped
 from .fine import FineLooks, fine_looks
 from .options import FilePipelineOptions
 from .reader import Item, Reader, look_copy, shrunk
-from .solve import (
-    FAR_EVERY_S,
-    HEAD_LABELS,
-    Cover,
-    FineLook,
-    Frame,
-    Hidden,
-    PartOrder,
-    Reach,
-    Solver,
-)
+from .records import HEAD_LABELS, Cover, FineLook, Frame, Hidden, PartOrder, Reach
+from .solve import FAR_EVERY_S, Solver
 
 __all__ = ["Composer", "FileRun", "Outcome"]
 

@@ -1,0 +1,74 @@
+"""Who is somebody: what detectors and close looks say together about a track.
+
+The limits are read off scenes and clips of the tune half (`scripts/bench/leak.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import numpy as np
+
+from ...tracking.people import Track
+
+__all__ = ["LIKELY", "STRONG", "is_somebody", "may_be_somebody"]
+
+
+STRONG: Final = 0.45
+STRONG_BODY: Final = 0.60
+AGREEING: Final = 0.40
+LIKELY: Final = 0.28
+WEAK: Final = 0.18
+WEAK_HITS: Final = 4
+SURE_FACE: Final = 0.85
+DENIED_FACE: Final = 0.25
+SUPPORTED: Final = 0.25
+"""Share of the looks for people that must have seen a body for its score to count."""
+RECENT_LOOKS: Final = 12
+"""Looks at parts that are weighed, the last ones: who was hidden for long may come into sight."""
+HEAD_SEEN: Final = 0.30
+HEAD_ABSENT: Final = 0.10
+"""A track is covered when what detectors and close looks saw of it agree. The share of the expected
+head that the part network takes for one (median of all looks) tells hands, prints and
+furniture, whose share is 0 as a rule, from people, even weakly detected ones."""
+FACE_CONFIRMED: Final = 0.30
+FACE_DENIED: Final = 0.12
+"""Score of a closer look from which a weakly seen face is one, and below which it is none
+(docs/parsers.md: at .2, .08 false faces a picture without people are left, of .46)."""
+TELLING_HEAD_PX: Final = 28.0
+"""Width of a head from which not finding its parts says something."""
+
+
+def may_be_somebody(track: Track) -> bool:
+    """Says whether a track is worth close looks."""
+    return track.best >= LIKELY or track.sightings >= WEAK_HITS
+
+
+def is_somebody(track: Track, *, whole: bool) -> bool:
+    """Says whether a track is covered, by what detectors and closer looks say together.
+
+    `whole`: its parts show a person without a head, who lies, bends or is seen from above.
+    """
+    face, body = track.best_face, track.best_body
+    if face >= 1.0:
+        return True
+    if track.supported < SUPPORTED * track.looked:  # its body may be somebody else's
+        body = min(body, WEAK)
+    confirmed = bool(track.faces) and max(track.faces) >= FACE_CONFIRMED
+    if track.faces and max(track.faces) < FACE_DENIED:
+        face = min(face, DENIED_FACE)
+    best = max(face, body)
+    if track.heads and track.detail >= TELLING_HEAD_PX:
+        usual = float(np.median(track.heads[-RECENT_LOOKS:]))
+        if usual >= HEAD_SEEN:
+            return best >= (WEAK if confirmed or best == body else LIKELY)
+        if usual >= HEAD_ABSENT:
+            return best >= LIKELY or (confirmed and best >= WEAK)
+        if face >= SURE_FACE or whole:
+            return True
+        agreed = face >= AGREEING and body >= AGREEING
+        return agreed or (body >= STRONG_BODY and not track.cut_above)
+    if best >= STRONG:
+        return True
+    enough = LIKELY if not confirmed else WEAK
+    return best >= enough and (track.sightings >= 2 or confirmed)

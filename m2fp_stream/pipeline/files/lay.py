@@ -1,0 +1,176 @@
+"""What is covered: shapes, ellipses and boxes laid on the map of a frame."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Final, final
+
+import cv2
+import numpy as np
+
+from ...core.labels import Label
+from ...tracking.heads import Head
+from ...tracking.people import Track
+from ...tracking.shape import (
+    Shape,
+    anchor_of_body,
+    anchor_of_head,
+    filled,
+    lay_box,
+    lay_ellipse,
+    put_on,
+)
+from .place import Places
+from .records import U8, Hidden, Shapes
+
+__all__ = ["Layer"]
+
+
+MOVING_REACH: Final = 0.6
+"""So many head sizes around a head beyond its track's end, what moves is covered with it."""
+GROWTH_PER_GAP: Final = 0.03
+"""A head is covered so much larger for each frame that it is away from a sighting."""
+WIDER: Final = 1.12
+"""The ellipse of a head whose parts nobody looked at."""
+TRUSTED_HEAD: Final = 0.5
+TRUSTED_SCALE: Final = 0.85
+"""Where the parts fill so much of a head, the ellipse is drawn so much smaller: they say it."""
+UNPLACED: Final = 1.8
+"""The same of a head that neither a face nor its parts placed: a body alone says it roughly."""
+SHAPES_APART: Final = 24
+"""Frames from a look at parts beyond which its shape is no longer used."""
+
+
+@final
+class Layer:
+    """Lays the cover of one person after the other on a map.
+
+    Args:
+        places: where people are.
+        hidden: what the policy hides.
+        scale: map pixels in a pixel of the frame.
+    """
+
+    def __init__(self, places: Places, *, hidden: Hidden, scale: float) -> None:
+        self._places = places
+        self._hidden = hidden
+        self._scale = scale
+
+    def lay(
+        self,
+        track: Track,
+        number: int,
+        parts: U8,
+        tracks: U8,
+        *,
+        shapes: Shapes,
+        whole: bool,
+        others: Sequence[Track],
+    ) -> bool:
+        """Lays somebody's cover; says whether any of it is in the picture.
+
+        Args:
+            track: whose.
+            number: the frame.
+            parts: (h, w) uint8 `Label`, 0 = clear; drawn on.
+            tracks: (h, w) uint8 marks of people; drawn on.
+            shapes: what close looks made of the track.
+            whole: whether all of the body is covered, for its head is nowhere.
+            others: everybody, for what moves with them is theirs.
+        """
+        hidden, scale = self._hidden, self._scale
+        mark = (track.track_id - 1) % 255 + 1
+        head = self._places.head(track, number)
+        grown = head.scaled(1 + GROWTH_PER_GAP * track.gap(number))
+        if not track.born <= number <= track.last:
+            self._lay_motion(track, number, head, parts, tracks, others)
+        shape = _nearest(shapes.head, number)
+        for laid in (shape, _nearest(shapes.fine_head, number)):
+            if laid is not None:
+                laid.lay(parts, tracks, mark, anchor_of_head(grown), scale)
+        if whole and not hidden.person:
+            lay_box(parts, tracks, mark, self._places.body(track, number), Label.HUMAN, scale)
+        if hidden.head or hidden.person:
+            seen = shapes.share is not None and shapes.share >= TRUSTED_HEAD
+            wide = grown.scaled(TRUSTED_SCALE if seen else 1.0) if shape else grown.scaled(WIDER)
+            wide = replace(wide, roll=track.roll_at(number))
+            if not track.placed:  # somewhere at the top of the body
+                wide = grown.scaled(UNPLACED)
+            lay_ellipse(parts, tracks, mark, wide, Label.FACE, scale)
+        elif hidden.face:
+            face = track.face_box_at(number, SHAPES_APART)
+            if face is not None:
+                oval = Head(face.x, face.y, 1.15 * face.width, 1.2 * face.height, head.roll)
+                lay_ellipse(parts, tracks, mark, oval, Label.FACE, scale)
+        if hidden.body:
+            body = self._places.body(track, number)
+            shape = _nearest(shapes.body, number)
+            for laid in (shape, _nearest(shapes.fine_body, number)):
+                if laid is not None:
+                    laid.lay(parts, tracks, mark, anchor_of_body(body), scale)
+            if shape is None and hidden.person:
+                lay_box(parts, tracks, mark, body, Label.HUMAN, scale)
+        return bool((tracks == mark).any())
+
+    def _lay_motion(
+        self,
+        track: Track,
+        number: int,
+        head: Head,
+        parts: U8,
+        tracks: U8,
+        others: Sequence[Track],
+    ) -> None:
+        """Covers what moves where a head is carried on beyond its track's end, and nobody else is.
+
+        Where somebody comes in or goes, his way is known from one side only.
+        """
+        motion = self._places.motions.get(number)
+        if motion is None:
+            return
+        x, y = MOVING_REACH * head.width, MOVING_REACH * head.height
+        around = head.rect().grown(x, y, y)
+        height, width = parts.shape
+        rows = slice(max(0, int(around.y1 * motion.scale)), max(0, int(around.y2 * motion.scale)))
+        columns = slice(
+            max(0, int(around.x1 * motion.scale)), max(0, int(around.x2 * motion.scale))
+        )
+        near = np.zeros_like(motion.moved)
+        near[rows, columns] = motion.moved[rows, columns]
+        for other in others:
+            if other is not track and other.born <= number <= other.last:
+                box = self._places.body(other, number).grown(head.width / 4, 0, 0)
+                top, first = (max(0, int(v * motion.scale)) for v in (box.y1, box.x1))
+                below, beyond = (max(0, int(v * motion.scale)) for v in (box.y2, box.x2))
+                near[top : below + 1, first : beyond + 1] = 0
+        if not near.any() or near.shape[0] < 2:
+            return
+        whole = filled(np.asarray(cv2.dilate(near, _CLOSED), np.uint8))
+        _, pieces = cv2.connectedComponents(whole)
+        inner = head.rect()
+        core = np.zeros_like(whole)
+        core[
+            max(0, int(inner.y1 * motion.scale)) : max(0, int(inner.y2 * motion.scale)),
+            max(0, int(inner.x1 * motion.scale)) : max(0, int(inner.x2 * motion.scale)),
+        ] = 1
+        touching = np.unique(pieces[(core > 0) & (whole > 0)])
+        whole = np.asarray(np.isin(pieces, touching[touching > 0]), np.uint8)
+        large = cv2.resize(whole, (width, height), interpolation=cv2.INTER_NEAREST)
+        mark = (track.track_id - 1) % 255 + 1
+        put_on(parts, tracks, np.asarray(large > 0), int(Label.FACE), mark)
+
+
+_CLOSED: Final = np.ones((5, 5), np.uint8)
+
+
+def _nearest(shapes: dict[int, Shape], number: int) -> Shape | None:
+    """Returns the shapes of the looks before and after a frame, united; None where none is near."""
+    before = max((f for f in shapes if f <= number), default=None)
+    after = min((f for f in shapes if f >= number), default=None)
+    near = [f for f in (before, after) if f is not None]
+    if not near:
+        return None
+    near.sort(key=lambda f: (abs(f - number), f))
+    first = shapes[near[0]]
+    return first.united(shapes[near[1]]) if len(near) == 2 else first

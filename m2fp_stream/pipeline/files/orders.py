@@ -1,0 +1,315 @@
+"""Which looks are wanted: for people, at faces from near, at parts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final, final
+
+import numpy as np
+
+from ...tracking.heads import Rect
+from ...tracking.motion import Motion
+from ...tracking.people import Body, Face, Track, Tracker
+from .judge import HEAD_ABSENT, LIKELY, may_be_somebody
+from .place import FAR_SHARE, STILL_EVERY, Places
+from .records import Hidden, PartOrder, Reach, Shapes
+
+__all__ = ["Orders"]
+
+
+CLOSER_LOOKS: Final = 2
+CLOSER_EVERY: Final = 3
+"""A face is judged by so many closer looks, so many frames apart at least."""
+BETTER_FACE: Final = 0.1
+"""Detector's score of a face above the best that was judged from which it is judged at once."""
+SEARCHED_BODY: Final = 0.50
+"""Score of a body without a head in its place from which the head is searched for in all of it."""
+SEARCH_EVERY: Final = 12
+BESIDE_FRAMES: Final = 2
+"""So far from a track's end it is asked whether it was there unseen."""
+FACES_IN_BODY: Final = 6.0
+"""Faces that a standing body is high, at least: it tells how large a body to look for."""
+ANSWERS: Final = 2
+ANSWERED_FRAMES: Final = 6
+ANSWERED_SHARE: Final = 0.7
+"""What moves is looked at twice; then at every second frame, while it moves on at that place: until
+it has not been seen there for so many frames. The same place is one that holds so much of it."""
+AGAIN_FRAMES: Final = 6
+"""So soon after its start, a shot in which somebody small may be is looked at in this way again."""
+BODIES_EVERY: Final = 3
+"""The same while somebody is followed by the body alone."""
+SMALLEST_HEAD_PX: Final = 12.0
+"""Width of a head below which its parts cannot be told: it keeps its ellipse."""
+HEAD_CROP: Final = (1.6, 1.25, 3.1)
+"""Reach of the crop for a head's parts: head widths to each side, heights up and down."""
+BODY_HEAD_CROP: Final = (3.0, 1.5, 5.5)
+"""The same where the body alone was seen: hair from behind is told by what is around it."""
+BODY_CROP: Final = 0.12
+
+
+@final
+class Orders:
+    """Says which looks are wanted, from what is known of the film so far.
+
+    Args:
+        tracker: joins the sightings.
+        places: where people are.
+        shapes: by track; `part_orders` notes in them what it asked for.
+        size_wh: (width, height) of the frames.
+        hidden: what the policy hides.
+        people_every, parts_every, parts_a_frame: see `FilePipelineOptions`.
+        far_every: frames between looks for people who are small in the picture.
+    """
+
+    def __init__(
+        self,
+        tracker: Tracker,
+        places: Places,
+        shapes: dict[int, Shapes],
+        *,
+        size_wh: tuple[int, int],
+        hidden: Hidden,
+        people_every: int,
+        parts_every: int,
+        parts_a_frame: int,
+        far_every: int,
+    ) -> None:
+        self._tracker = tracker
+        self._places = places
+        self._shapes = shapes
+        self._size_wh = size_wh
+        self._hidden = hidden
+        self._people_every = people_every
+        self._parts_every = parts_every
+        self._parts_a_frame = parts_a_frame
+        self._far_every = far_every
+        self._frame = -1
+        self._shot = self._shot_fed = 0
+        self._faces_before: Sequence[Face] = ()
+        self._people_at = self._far_at = -1_000_000
+        self._small_seen = False
+        self._answered: list[tuple[Rect, int, int]] = []
+        self._moved_since = True
+
+    def wants_people(self, number: int, motion: Motion, faces: Sequence[Face]) -> Reach | None:
+        """Says how frame `number` must be looked at for people; asked once a frame, in order.
+
+        It may be asked some frames ahead of `feed`.
+        """
+        before, self._faces_before = self._faces_before, faces
+        if motion.cut:
+            self._faces_before = faces
+            self._moved_since = True
+            self._people_at = self._far_at = self._shot = number
+            return Reach.FAR
+        if motion.moved.any():
+            self._moved_since = True
+        every = self._people_every
+        if not self._moved_since:
+            every = max(every, STILL_EVERY)
+        elif any(track.seen[track.last].face == 0 for track in self._tracker.live):
+            every = min(every, BODIES_EVERY)
+        unexplained = motion.unexplained(self._known(faces))
+        open_questions = self._open(number, unexplained)
+        again = number - self._shot == AGAIN_FRAMES and self._small_seen
+        far = again or number - self._far_at >= self._far_every
+        middle = number - self._people_at >= every
+        wanted = (
+            far or middle or _lost(before, faces) or _lost(faces, before) or bool(open_questions)
+        )
+        if not wanted:
+            return None
+        self._people_at = number
+        self._moved_since = False
+        if far:
+            self._far_at = number
+            return Reach.FAR
+        small = self._places.near_px()
+        sizes = [max(box.width, box.height) for box in open_questions]
+        sizes += [FACES_IN_BODY * f.box.height for f in (*before, *faces) if f.score >= LIKELY]
+        sizes += [
+            max(body.width, body.height)
+            for track in self._tracker.live
+            if (body := track.predicted_body) is not None and not self._tracker.is_far(track)
+        ]
+        near = not (middle and not sizes) and all(size >= small for size in sizes)
+        return Reach.NEAR if near else Reach.MIDDLE
+
+    def _open(self, number: int, unexplained: Sequence[Rect]) -> list[Rect]:
+        """Returns what moves and was not looked at often enough lately.
+
+        Two looks at a place on different frames answer for the frames that follow (P5).
+        """
+        self._answered = [
+            (box, looks, at) for box, looks, at in self._answered if number - at <= ANSWERED_FRAMES
+        ]
+        left = []
+        followed = [
+            head.rect().grown(2 * head.width, 2 * head.height, 2 * head.height)
+            for track in self._tracker.live
+            if track.best >= LIKELY
+            for head in (track.predicted,)
+        ]
+        for moved in unexplained:
+            answers = [
+                looks
+                for box, looks, _ in self._answered
+                if box.shared(moved) >= ANSWERED_SHARE * moved.area
+            ]
+            answered = max(answers, default=0) >= ANSWERS
+            if answered and number % ANSWERS and not any(box.shared(moved) for box in followed):
+                continue
+            left.append(moved)
+            x, y = 0.3 * moved.width, 0.3 * moved.height
+            self._answered.append((moved.grown(x, y, y), max(answers, default=0) + 1, number))
+        return left
+
+    def _known(self, faces: Sequence[Face]) -> list[Rect]:
+        """Returns boxes that may move without a look: people known and faces seen."""
+        known = []
+        for track in self._tracker.live:
+            head, body = track.predicted, track.predicted_body
+            rect = head.rect()
+            known.append(rect.grown(head.width, 0.5 * head.height, 1.5 * head.height))
+            if body is not None:
+                x, y = 0.25 * body.width, 0.25 * body.height
+                known.append(body.grown(x, y, y))
+        for face in faces:
+            box = face.box
+            known.append(box.grown(1.5 * box.width, box.height, 3 * box.height))
+        return known
+
+    def feed(self, number: int, *, cut: bool) -> None:
+        """Goes on to the next frame."""
+        self._frame = number
+        if cut:
+            self._shot_fed = number
+
+    def take_people(self, number: int, bodies: Sequence[Body]) -> None:
+        """Takes what a look for people saw."""
+        small = FAR_SHARE * max(self._size_wh)
+        if number == self._shot_fed:
+            self._small_seen = any(max(b.box.width, b.box.height) < small for b in bodies)
+
+    def past_orders(self) -> list[int]:
+        """Returns frames, fed before, at which people must be looked for after all.
+
+        Where somebody appears or is lost in the middle of the picture, a look shortly before or
+        after says whether he was there unseen.
+        """
+        orders = []
+        for track in self._tracker.live:
+            if not may_be_somebody(track):
+                continue
+            if track.sightings == 2 and track.last == self._frame:
+                orders.append(track.born - BESIDE_FRAMES)
+            if self._frame - track.last == BESIDE_FRAMES and track.seen[track.last].face > 0:
+                orders.append(self._frame)
+        return [
+            number
+            for number in sorted(set(orders))
+            if number >= max(0, self._shot_fed)
+            and not any(k in self._places.bodies for k in range(number - 1, number + 2))
+        ]
+
+    def part_orders(self) -> list[PartOrder]:
+        """Returns the close looks that are wanted at the frame fed last."""
+        waiting = []
+        for track in self._tracker.live:
+            if track.last != self._frame or not may_be_somebody(track):
+                continue
+            shapes = self._shapes.setdefault(track.track_id, Shapes())
+            head = track.head_at(self._frame)
+            changing = (
+                self._places.at_edge(head) and self._frame - track.born < 2 * self._parts_every
+            )
+            every = 2 if changing else self._parts_every
+            if self._frame - shapes.asked < every or head.width < SMALLEST_HEAD_PX:
+                continue
+            waiting.append((shapes.asked, track.track_id, track, shapes))
+        waiting.sort(key=lambda one: one[:2])
+        orders = self._face_orders()
+        for *_, track, shapes in waiting[: self._parts_a_frame]:
+            shapes.asked = self._frame
+            orders += self._orders(track)
+        return orders
+
+    def _face_orders(self) -> list[PartOrder]:
+        """Returns closer looks at faces: two for a track, later ones now and then for the tilt.
+
+        A face that is seen much better than any that was judged is judged at once: what closer
+        looks said of a blur must not hold against the face that comes out of it.
+        """
+        orders = []
+        for track in self._tracker.live:
+            if track.last != self._frame:
+                continue
+            seen = track.seen[self._frame]
+            box = seen.face_box
+            shapes = self._shapes.setdefault(track.track_id, Shapes())
+            every = CLOSER_EVERY if len(track.faces) < CLOSER_LOOKS else self._parts_every * 4
+            if seen.face > shapes.judged_score + BETTER_FACE:
+                every = 1
+            if box is None or self._frame - shapes.judged < every:
+                continue
+            shapes.judged = self._frame
+            shapes.judged_score = max(shapes.judged_score, seen.face)
+            region = box.x1, box.y1, box.x2, box.y2
+            orders.append(PartOrder(self._frame, track.track_id, region, body=False, face=True))
+            if len(orders) == self._parts_a_frame:
+                break
+        return orders
+
+    def _orders(self, track: Track) -> list[PartOrder]:
+        head = track.head_at(self._frame)
+        beside, up, down = HEAD_CROP if track.seen[self._frame].face > 0 else BODY_HEAD_CROP
+        around = (
+            head.x - beside * head.width,
+            head.y - up * head.height,
+            head.x + beside * head.width,
+            head.y + down * head.height,
+        )
+        orders = [PartOrder(self._frame, track.track_id, around, body=False)]
+        if self._hidden.body or self._must_search(track):
+            box = self._places.body(track, self._frame)
+            x, y = BODY_CROP * box.width, BODY_CROP * box.height
+            box = self._inside(box.grown(x, y, y))
+            region = box.x1, box.y1, box.x2, box.y2
+            orders.append(PartOrder(self._frame, track.track_id, region, body=True))
+        return orders
+
+    def _must_search(self, track: Track) -> bool:
+        """Says whether a body shows no head where one is expected."""
+        shapes = self._shapes[track.track_id]
+        if (
+            track.best_body < SEARCHED_BODY
+            or track.best_face >= LIKELY
+            or not track.heads
+            or float(np.median(track.heads)) >= HEAD_ABSENT
+            or self._frame - shapes.searched < SEARCH_EVERY
+        ):
+            return False
+        shapes.searched = self._frame
+        return True
+
+    def _inside(self, box: Rect) -> Rect:
+        width, height = self._size_wh
+        return Rect(
+            max(0.0, min(box.x1, width - 1)),
+            max(0.0, min(box.y1, height - 1)),
+            min(float(width), max(box.x2, 1.0)),
+            min(float(height), max(box.y2, 1.0)),
+        )
+
+
+def _lost(faces: Sequence[Face], others: Sequence[Face]) -> bool:
+    """Says whether a face of `faces` that is likely one is nowhere near one of `others`."""
+    for face in faces:
+        if face.score < LIKELY:
+            continue
+        reach = face.box.grown(face.box.width, face.box.height, face.box.height)
+        if not any(
+            reach.x1 <= o.box.x <= reach.x2 and reach.y1 <= o.box.y <= reach.y2 for o in others
+        ):
+            return True
+    return False

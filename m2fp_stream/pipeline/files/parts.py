@@ -1,0 +1,161 @@
+"""What close looks at parts say: the shapes of a track, and where its head is."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, final
+
+import cv2
+import numpy as np
+
+from ...tracking.heads import Head, Rect, of_body
+from ...tracking.people import Track
+from ...tracking.shape import (
+    PartLook,
+    Shape,
+    anchor_of_body,
+    anchor_of_head,
+    body_thresholds,
+    head_seed,
+    head_thresholds,
+)
+from .place import Places
+from .records import Hidden, PartOrder, Shapes
+
+__all__ = ["PartReader"]
+
+
+BLURRED: Final = 0.3
+"""Head sizes a frame from which somebody is too fast, and so too blurred, for parts to tell."""
+LYING: Final = 0.7
+"""Width over height of a body from which it is not upright."""
+LEAST_HEAD: Final = 0.15
+"""Area of what the parts take for a head, over the expected box, from which it is one."""
+LEAST_PERSON: Final = 0.30
+"""Share of its box that must be a person, by the parts, for a body without any head to be covered
+whole: lying, bent, or seen from above."""
+SEARCH_SCALE: Final = 1.4
+"""So many head sizes around its expected place a body's head is looked for in its parts."""
+SEED_SHARE: Final = 0.85
+
+
+@final
+class PartReader:
+    """Makes shapes from looks at parts.
+
+    Args:
+        places: where people are.
+        shapes: by track; what is read goes into them.
+        hidden: what the policy hides.
+        width: of the frames, in pixels.
+    """
+
+    def __init__(
+        self, places: Places, shapes: dict[int, Shapes], *, hidden: Hidden, width: int
+    ) -> None:
+        self._places = places
+        self._shapes = shapes
+        self._hidden = hidden
+        self._width = width
+        self._seed = head_seed(SEED_SHARE)
+        self._seed_area = int(np.count_nonzero(self._seed))
+        self._thresholds = head_thresholds(hidden.threshold)
+        self.whole: set[int] = set()
+        """Tracks whose parts show a person without a head: lying, bent, or seen from above."""
+
+    def take(self, track: Track, order: PartOrder, look: PartLook, *, fine: bool) -> None:
+        """Takes what a close look at somebody found; see `Solver.take_parts`."""
+        shapes = self._shapes[order.track_id]
+        margin = self._hidden.margin
+        if order.body:
+            box = self._places.body(track, order.frame)
+            if shapes.searched == order.frame and not fine:
+                self._search(track, order.frame, look, box)
+            if not self._hidden.body:
+                return
+            anchor = anchor_of_body(box)
+            (shapes.fine_body if fine else shapes.body)[order.frame] = Shape.of(
+                look,
+                anchor,
+                label_of=self._hidden.label_of(head=False),
+                threshold=body_thresholds(look, anchor, self._hidden.threshold),
+                seed=None,
+                margin_cells=round(margin * 96 / 1.5 / 6),
+            )
+            return
+        head = track.head_at(order.frame)
+        sighting = track.seen[order.frame]
+        if sighting.face == 0:
+            found = self._find_head(look, head)
+            if found is not None:
+                track.place(order.frame, found, sighting.box)
+                head = track.head_at(order.frame)
+        anchor = anchor_of_head(head)
+        planes = look.on(anchor, self._hidden.head_parts)
+        total = planes.sum(axis=0, dtype=np.uint16) > 127
+        if not fine and math.hypot(*track.velocity) <= BLURRED * head.size:
+            share = np.count_nonzero(total[self._seed > 0]) / self._seed_area
+            track.heads.append(float(share))
+            track.detail = max(track.detail, head.width)
+            shapes.share = float(np.median(track.heads[-5:])) if track.heads else None
+        label_of = self._hidden.label_of(head=True)
+        if label_of:
+            (shapes.fine_head if fine else shapes.head)[order.frame] = Shape.of(
+                look,
+                anchor,
+                label_of=label_of,
+                threshold=self._thresholds,
+                seed=self._seed,
+                margin_cells=max(1, round(margin * 32 * 0.9)),
+            )
+
+    def _search(self, track: Track, frame: int, look: PartLook, box: Rect) -> None:
+        """Looks for a head anywhere in a body; one that has none may have to be covered whole."""
+        anchor = anchor_of_body(box)
+        planes = look.on(anchor, range(len(self._hidden.part_labels)))
+        heads = planes[list(self._hidden.head_parts)].sum(axis=0, dtype=np.uint16) > 127
+        count, _, stats, _ = cv2.connectedComponentsWithStats(heads.astype(np.uint8))
+        if count > 1:
+            piece = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
+            x, y, w, h, area = (float(v) for v in stats[piece])
+            cell_w, cell_h = float(anchor.matrix[0, 0]), float(anchor.matrix[1, 1])
+            head = of_body(box)
+            if area * cell_w * cell_h >= LEAST_HEAD * head.width * head.height:
+                centre = anchor.matrix[:, :2] @ (x + w / 2 - 0.5, y + h / 2 - 0.5)
+                centre = centre + anchor.matrix[:, 2] + 0.5
+                place = Head(float(centre[0]), float(centre[1]), w * cell_w * 1.2, h * cell_h * 1.2)
+                track.place(frame, place, track.seen[frame].box)
+                self.whole.discard(track.track_id)
+                return
+        person = float((255 - planes[0].astype(np.float32)).mean()) / 255 * 1.5 * 1.3
+        cut = box.y1 <= 1 or box.x1 <= 1 or box.x2 >= self._width - 1
+        torso = planes[1:].max() > 127
+        lies = box.width > LYING * box.height
+        if person >= LEAST_PERSON and torso and lies and not cut:
+            self.whole.add(track.track_id)
+
+    def _find_head(self, look: PartLook, expected: Head) -> Head | None:
+        """Returns the head that the parts show near where the body lets expect it."""
+        anchor = anchor_of_head(expected)
+        planes = look.on(anchor, self._hidden.head_parts)
+        mask = (planes.sum(axis=0, dtype=np.uint16) > 127).astype(np.uint8)
+        near = head_seed(SEARCH_SCALE)
+        count, pieces, stats, _ = cv2.connectedComponentsWithStats(mask)
+        best, best_area = 0, LEAST_HEAD * self._seed_area
+        for piece in range(1, count):
+            area = int(np.count_nonzero((pieces == piece) & (near > 0)))
+            if area > best_area:
+                best, best_area = piece, area
+        if not best:
+            return None
+        x, y, w, h, _ = (float(v) for v in stats[best])
+        w = min(max(w, 0.5 * 32), 1.5 * 32)
+        h = min(max(h, 0.5 * 32), 1.4 * 32)
+        grid = np.array([x + stats[best][2] / 2 - 0.5, y + h / 2 - 0.5])
+        place = anchor.matrix[:, :2] @ grid + anchor.matrix[:, 2] + 0.5
+        return Head(
+            float(place[0]),
+            float(place[1]),
+            expected.width * w / 32 * 1.1,
+            expected.height * h / 32 * 1.1,
+        )

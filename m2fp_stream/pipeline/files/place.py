@@ -1,0 +1,184 @@
+"""Where people are in a frame: along their tracks, and beyond a track's ends."""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left
+from collections.abc import Sequence
+from typing import Final, final
+
+from ...tracking.heads import Head, Rect
+from ...tracking.motion import Motion
+from ...tracking.people import Body, Track, Tracker
+from .records import Reach
+
+__all__ = ["FAR_SHARE", "STILL_EVERY", "Places"]
+
+
+EXTEND_S: Final = 0.35
+"""A track goes on so long beyond its ends where no look contradicts it."""
+SUPPORT: Final = 0.5
+"""Share of the looks for people that saw the body of a track, from which one that does not see it
+says that it is gone."""
+MOVING: Final = 0.25
+"""Share of a head in unexplained motion from which an empty look is not believed."""
+EDGE_HEADS: Final = 1.6
+"""A body whose head is so many head widths from the edge may be cut by it."""
+FAR_SHARE: Final = 0.16
+"""Of the picture's long side: smaller bodies are found reliably by far looks alone (100 pixels in a
+look of 640, at which the network's recall begins to fall)."""
+NEAR_SHARE: Final = 0.16
+"""Of the picture's long side: larger bodies are found by near looks (61 pixels of 384; recall is
+.94 from 50 upwards, docs/parsers.md)."""
+STILL_EVERY: Final = 12
+"""Frames between looks for people while nothing at all moves: they would see the same."""
+BODY_OF_HEAD: Final = (1.6, 5.5)
+"""A body that no look saw: so many head widths to each side, so many heights down."""
+
+
+@final
+class Places:
+    """Knows what was looked at when, and says from it where a track's person is.
+
+    Args:
+        tracker: joins the sightings.
+        size_wh: (width, height) of the frames.
+        rate: frames a second, about.
+        far_every: frames between looks for people who are small in the picture.
+    """
+
+    def __init__(
+        self, tracker: Tracker, *, size_wh: tuple[int, int], rate: float, far_every: int
+    ) -> None:
+        self._tracker = tracker
+        self._size_wh = size_wh
+        self._far_every = far_every
+        self._extend = max(3, round(EXTEND_S * rate))
+        self.bodies: dict[int, tuple[Body, ...]] = {}
+        self.reaches: dict[int, Reach] = {}
+        self.motions: dict[int, Motion] = {}
+
+    def take_motion(self, number: int, motion: Motion) -> None:
+        """Takes what moved from the frame before."""
+        self.motions[number] = motion
+
+    def take_people(self, number: int, bodies: Sequence[Body], reach: Reach) -> None:
+        """Takes what a look for people saw."""
+        self.bodies[number] = tuple(bodies)
+        self.reaches[number] = reach
+
+    def forget_before(self, number: int) -> None:
+        """Lets go of what was seen before a frame."""
+        self.bodies = {k: v for k, v in self.bodies.items() if k >= number}
+        self.reaches = {k: v for k, v in self.reaches.items() if k >= number}
+        self.motions = {k: v for k, v in self.motions.items() if k >= number}
+
+    def near_px(self) -> float:
+        """Returns the longer side of a body from which a near look finds it, in pixels."""
+        return NEAR_SHARE * max(self._size_wh)
+
+    def head(self, track: Track, number: int) -> Head:
+        """Returns where a track's head is, in its life or beyond its ends."""
+        if number > track.last or number < track.first:
+            at_end = number > track.last
+            edge = track.last if at_end else track.first
+            vx, vy = track.speed(at_end=at_end)
+            steps = number - edge
+            return self._steady(track, edge).moved(vx * steps, vy * steps)
+        return self._steady(track, number)
+
+    def _steady(self, track: Track, number: int) -> Head:
+        """Returns the head with the size that it has over the frames around: detectors waver."""
+        head = track.head_at(number)
+        frames = track.frames
+        index = bisect_left(frames, number)
+        near = [f for f in frames[max(0, index - 3) : index + 4] if abs(f - number) <= 6]
+        if len(near) < 2:
+            return head
+        sizes = [track.head_at(f) for f in near]
+        width = sum(one.width for one in sizes) / len(sizes)
+        height = sum(one.height for one in sizes) / len(sizes)
+        roll = math.atan2(
+            sum(math.sin(one.roll) for one in sizes), sum(math.cos(one.roll) for one in sizes)
+        )
+        return Head(
+            head.x, head.y, max(width, 0.97 * head.width), max(height, 0.97 * head.height), roll
+        )
+
+    def body(self, track: Track, frame: int) -> Rect:
+        """Returns the body at `frame`, seen or drawn from the head."""
+        box = track.box_at(frame)
+        head = self.head(track, frame)
+        rect = head.rect()
+        if box is None:
+            beside, down = BODY_OF_HEAD
+            return Rect(
+                head.x - beside * head.width,
+                rect.y1,
+                head.x + beside * head.width,
+                head.y + down * head.height,
+            )
+        return Rect(
+            min(box.x1, rect.x1), min(box.y1, rect.y1), max(box.x2, rect.x2), max(box.y2, rect.y2)
+        )
+
+    def is_there(self, track: Track, number: int) -> bool:
+        """Says whether a track is in a frame: in its life, or carried on beyond its ends."""
+        if number < track.start or (track.end is not None and number >= track.end):
+            return False
+        if track.born <= number <= track.last:
+            return True
+        at_end = number > track.last
+        steps = number - track.last if at_end else track.born - number
+        if steps > self._reach(track, at_end=at_end):
+            return False
+        head = self.head(track, number).rect()
+        width, height = self._size_wh
+        if head.x2 < 0 or head.y2 < 0 or head.x1 > width or head.y1 > height:
+            return False
+        return not self._contradicted(track, number, at_end=at_end)
+
+    def _reach(self, track: Track, *, at_end: bool) -> int:
+        """Returns how many frames a track goes on beyond an end where nothing contradicts it."""
+        if self._tracker.is_far(track):
+            return self._far_every
+        end = track.seen[track.last if at_end else track.first]
+        return self._extend if end.face > 0 else max(self._extend, STILL_EVERY)
+
+    def _contradicted(self, track: Track, number: int, *, at_end: bool) -> bool:
+        """Says whether looks for people, between the track's end and `number`, saw nobody there.
+
+        A look can be trusted there where the person would be whole: not at the edge of the picture,
+        and not where something moves that nobody explains.
+        """
+        if track.looked == 0 or track.supported < SUPPORT * track.looked:
+            return False
+        needed = self._needed(track)
+        between = range(track.last + 1, number + 1) if at_end else range(number, track.born)
+        for frame in between:
+            bodies = self.bodies.get(frame)
+            if bodies is None:
+                continue
+            head = self.head(track, frame)
+            rect = head.rect()
+            if self.reaches[frame] < needed:
+                continue
+            if self.at_edge(head) or self.motions[frame].share(rect) > MOVING:
+                continue
+            if not any(rect.shared(body.box) > 0.2 * rect.area for body in bodies):
+                return True
+        return False
+
+    def _needed(self, track: Track) -> Reach:
+        """Returns how closely a look must look to see a track's body."""
+        if self._tracker.is_far(track):
+            return Reach.FAR
+        box = track.seen[track.last].box
+        near = box is None or max(box.width, box.height) >= self.near_px()
+        return Reach.NEAR if near else Reach.MIDDLE
+
+    def at_edge(self, head: Head) -> bool:
+        """Says whether the edge of the picture may cut the person whose head this is."""
+        width, height = self._size_wh
+        reach = EDGE_HEADS * head.width
+        return not (reach < head.x < width - reach and 0.5 * head.height < head.y < height - reach)

@@ -1,0 +1,178 @@
+"""What goes into the solver and what comes out of it: looks, orders, covers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, unique
+from typing import Final, final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ...core.labels import Label
+from ...tracking.motion import Motion
+from ...tracking.people import Body, Face, Sighting
+from ...tracking.shape import PartLook, Shape
+
+__all__ = ["HEAD_LABELS", "Cover", "FineLook", "Frame", "Hidden", "PartOrder", "Reach", "Shapes"]
+
+U8 = NDArray[np.uint8]
+
+
+HEAD_LABELS: Final = frozenset({Label.HAT, Label.HAIR, Label.SUNGLASSES, Label.SCARF, Label.FACE})
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What the policy hides, as the solver needs it.
+
+    Attributes:
+        labels: hidden labels, those of the part network.
+        part_labels: the label of each plane of a look at parts.
+        head_parts: planes that are parts of a head, whatever is hidden.
+        threshold: 0..255, sum of the hidden planes from which a pixel is hidden.
+        margin: of a head's or limb's size, added around.
+    """
+
+    labels: frozenset[Label]
+    part_labels: tuple[Label, ...]
+    head_parts: tuple[int, ...]
+    threshold: int
+    margin: float
+
+    @property
+    def head(self) -> bool:
+        """Whether whole heads are hidden, from any side."""
+        return Label.HAIR in self.labels and Label.FACE in self.labels
+
+    @property
+    def face(self) -> bool:
+        """Whether faces are hidden."""
+        return Label.FACE in self.labels
+
+    @property
+    def person(self) -> bool:
+        """Whether people are hidden whole."""
+        return Label.HUMAN in self.labels
+
+    @property
+    def body(self) -> bool:
+        """Whether anything below the head is hidden."""
+        return bool(self.labels - HEAD_LABELS)
+
+    def label_of(self, *, head: bool) -> dict[int, int]:
+        """Returns hidden planes and their labels; those of the head, or all."""
+        return {
+            plane: int(label)
+            for plane, label in enumerate(self.part_labels)
+            if label in self.labels
+            and label is not Label.BACKGROUND
+            and (plane in self.head_parts or not head)
+        }
+
+
+@unique
+class Reach(IntEnum):
+    """How closely a look for people looks: a larger one sees whom a smaller one sees, too."""
+
+    NEAR = 0
+    """For people who fill a fifth of the picture or more."""
+    MIDDLE = 1
+    """For those who fill a sixth, besides."""
+    FAR = 2
+    """At the size of the frame, for people who are small in it."""
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class FineLook:
+    """One person as a second parser saw it: a sighting that is sure, and its parts."""
+
+    sighting: Sighting
+    parts: PartLook
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Frame:
+    """What was seen in one frame.
+
+    Attributes:
+        number: running, from 0.
+        motion: against the frame before.
+        faces: of the look at this frame; None where it failed.
+        bodies: of the look for people, None where none was made.
+        reach: of that look.
+        fine: what a second parser saw, where it looked.
+    """
+
+    number: int
+    motion: Motion
+    faces: Sequence[Face]
+    bodies: Sequence[Body] | None = None
+    reach: Reach = Reach.MIDDLE
+    fine: Sequence[FineLook] = ()
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class PartOrder:
+    """A close look that is wanted.
+
+    Attributes:
+        frame: of which the crop is to be taken.
+        track_id: whom it is about.
+        region: x1, y1, x2, y2 in pixels of the frame; may leave it.
+        body: whether it is the whole body, not the head.
+        face: whether it is a closer look at a face (`LookKind.CLOSER`); the region is its box.
+    """
+
+    frame: int
+    track_id: int
+    region: tuple[float, float, float, float]
+    body: bool
+    face: bool = False
+
+
+@final
+@dataclass(frozen=True, slots=True, eq=False)
+class Cover:
+    """What is covered in one frame, on a map of the frame.
+
+    Attributes:
+        parts: (h, w) uint8 `Label`, 0 = clear.
+        tracks: (h, w) uint8, 1 to 255 tells people apart.
+        age: frames to the nearest sighting of whoever was seen longest ago.
+        people: how many are covered.
+    """
+
+    parts: U8
+    tracks: U8
+    age: int
+    people: int
+
+
+@dataclass(slots=True, eq=False)
+class Shapes:
+    """What close looks made of one track, by frame; those of a second parser only add.
+
+    Attributes:
+        head, body: of looks at parts.
+        fine_head, fine_body: of a second parser.
+        asked, searched: frames at which parts were asked for last, and a head in all of the body.
+        share: of the expected head that parts take for one, usually; None before the first look.
+        judged: frame at which a closer look at the face was asked for last.
+        judged_score: the detector's best score of a face that was looked at closer.
+    """
+
+    head: dict[int, Shape] = field(default_factory=dict[int, Shape])
+    body: dict[int, Shape] = field(default_factory=dict[int, Shape])
+    fine_head: dict[int, Shape] = field(default_factory=dict[int, Shape])
+    fine_body: dict[int, Shape] = field(default_factory=dict[int, Shape])
+    asked: int = -1_000_000
+    share: float | None = None
+    searched: int = -1_000_000
+    judged: int = -1_000_000
+    judged_score: float = 0.0
