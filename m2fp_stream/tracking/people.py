@@ -62,6 +62,7 @@ class Sighting:
         box: of the body.
         sure: True where another parser vouches for it (M2FP).
         face_box: of the face.
+        turn: quarters by which the picture had to be turned for the look that saw it; see `turned`.
     """
 
     head: Head
@@ -70,6 +71,7 @@ class Sighting:
     box: Rect | None = None
     sure: bool = False
     face_box: Rect | None = None
+    turn: int = 0
 
     @property
     def score(self) -> float:
@@ -143,6 +145,8 @@ def sightings(faces: Sequence[Face], bodies: Sequence[Body]) -> list[Sighting]:
 
 GATE: Final = 1.2
 """Head sizes between prediction and sighting, at most."""
+TURNED_GATE: Final = 0.5
+"""The same where the face is turned otherwise than the track."""
 FIRST_GATE: Final = 3.0
 FIRST_GATE_FRAMES: Final = 2
 """The same after a track's first sighting, when its velocity is not known, so soon only."""
@@ -182,6 +186,7 @@ class Track:
         bodies: sightings with a body, and
         cuts: those whose body the picture's upper edge cuts.
         detail: width in pixels of the largest head that was looked at closely.
+        turn: of the last sighting that tells it; see `Sighting`.
     """
 
     track_id: int
@@ -201,11 +206,13 @@ class Track:
     bodies: int = 0
     cuts: int = 0
     detail: float = 0.0
+    turn: int = 0
     _frames: list[int] = field(default_factory=list[int])
     _predicted: Head = _NOWHERE
     _predicted_at: Head = _NOWHERE
     _body: tuple[Rect, Head] | None = None
-    _places: dict[int, Rect] = field(default_factory=dict[int, Rect])
+    _places: dict[int, tuple[Rect, float]] = field(default_factory=dict[int, tuple[Rect, float]])
+    _told: bool = False
 
     @property
     def first(self) -> int:
@@ -235,7 +242,7 @@ class Track:
     @property
     def placed(self) -> bool:
         """Whether a face or its parts told where in the body the head is; true without a body."""
-        return bool(self._places) or self.best_face >= self.best_body
+        return self._told or self.best_face >= self.best_body
 
     def prune(self, frame: int) -> None:
         """Lets go of sightings before `frame`, but for the last of them."""
@@ -266,10 +273,21 @@ class Track:
 
     def add(self, frame: int, sighting: Sighting) -> None:
         """Adds what was seen of it in `frame`, later than all before."""
+        turned_over = sighting.turn != 0 and self.turn != sighting.turn
+        if turned_over and self.best_face < UPRIGHT_FACE:
+            self._places.clear()  # where an upright body has its head says nothing any more
         if sighting.face > 0 or sighting.sure:
             self.place(frame, sighting.head, sighting.box)
+        elif sighting.turn:
+            self.place(frame, sighting.head, sighting.box, told=False)
+        if sighting.turn or sighting.face >= UPRIGHT_FACE:
+            self.turn = sighting.turn
+        if sighting.turn:
+            self.rolls[frame] = sighting.head.roll
         head = self._placed(frame, sighting)
-        if self._frames:
+        if turned_over:
+            self.velocity = (0.0, 0.0)
+        elif self._frames:
             gap = frame - self.last
             before = self._predicted_at
             fresh = (head.x - before.x) / gap, (head.y - before.y) / gap
@@ -292,15 +310,20 @@ class Track:
         if sighting.box is not None:
             self._body = sighting.box, head
 
-    def place(self, frame: int, head: Head, box: Rect | None) -> None:
-        """Notes where in its body the head was seen: other frames may show the body alone."""
+    def place(self, frame: int, head: Head, box: Rect | None, *, told: bool = True) -> None:
+        """Notes where in its body the head was seen: other frames may show the body alone.
+
+        `told`: by a face or by parts, not by how the body is turned alone.
+        """
         if box is not None and box.area > 0:
-            self._places[frame] = Rect(
+            place = Rect(
                 (head.x - box.x1) / box.width,
                 (head.y - box.y1) / box.height,
                 head.width / box.width,
                 head.height / box.height,
             )
+            self._places[frame] = place, head.roll
+            self._told = self._told or told
 
     def _placed(self, frame: int, sighting: Sighting) -> Head:
         """Returns the head of a sighting: seen, or where it was in the body when it was seen."""
@@ -308,12 +331,13 @@ class Track:
         if sighting.face > 0 or sighting.sure or box is None or not self._places:
             return sighting.head
         near = min(self._places, key=lambda other: (abs(other - frame), other))
-        place = self._places[near]
+        place, roll = self._places[near]
         return Head(
             box.x1 + place.x1 * box.width,
             box.y1 + place.y1 * box.height,
             place.x2 * box.width,
             place.y2 * box.height,
+            roll,
         )
 
     def predict(self, camera: NDArray[np.float32] | None) -> None:
@@ -407,6 +431,9 @@ class Track:
         return (b.x - a.x) / gap, (b.y - a.y) / gap
 
 
+UPRIGHT_FACE: Final = 0.5
+"""Score of an upright face from which somebody who was turned is upright: weaker ones are seen on
+people who lie, too."""
 CUT_SHARE: Final = 0.06
 """A body whose box begins so near the upper edge, in its own heights, is cut by it."""
 FACES_APART: Final = 10
@@ -522,6 +549,8 @@ class Tracker:
     ) -> float | None:
         """Returns what joining costs, None where it is out of the question."""
         apart = expected.distance(sighting.head)
+        if track.turn != sighting.turn and sighting.face > 0 and apart > TURNED_GATE:
+            return None  # in a body that hangs, what passes for an upright face is none
         ratio = sighting.head.size / max(1.0, expected.size)
         other = OTHER_KIND_COST * ((sighting.face > 0) != (before.face > 0))
         if apart < GATE and 1 / SIZE_RATIO < ratio < SIZE_RATIO:

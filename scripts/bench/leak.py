@@ -37,7 +37,7 @@ import numpy as np
 from m2fp_stream.config import Settings, load_settings
 from m2fp_stream.core.records import Look
 from scripts.bench.leak_live import Direct, run_alone, run_live, without_guard
-from scripts.bench.leak_run import Looks, run_pipeline, save_look
+from scripts.bench.leak_run import Looks, run_pipeline, save_look, turned_back
 from scripts.bench.metrics import (
     HIDES,
     STRICT_SHARE,
@@ -135,7 +135,8 @@ class Runner:
                 end.update(line if "looks" in line else {})
                 yield line
 
-        for index, cover in covers(kept(), film.scene.size_wh):
+        for index, shown in covers(kept(), film[0].shown_wh):
+            cover = turned_back(shown, film[index])
             verdict = scorer.see(film[index], cover, index)
             if look is not None:
                 save_look(look, film[index], cover, verdict, hide, "peer")

@@ -56,6 +56,12 @@ def cover_of(state: CoverState, size_wh: tuple[int, int]) -> Cover:
     return Cover(covered_pixels(plan), tracks[plan.cover])
 
 
+def turned_back(cover: Cover, truth: Truth) -> Cover:
+    """Returns the cover of the frame that was shown, turned as the truth tells it."""
+    tracks = None if cover.tracks is None else np.rot90(cover.tracks, truth.turn)
+    return Cover(np.ascontiguousarray(np.rot90(cover.pixels, truth.turn)), tracks)
+
+
 class Frames(Source):
     """Gives rendered frames as a file would."""
 
@@ -66,7 +72,7 @@ class Frames(Source):
 
     @property
     def info(self) -> SourceInfo:
-        return SourceInfo(size_wh=self._truths[0].size_wh, time_base=1 / self._rate)
+        return SourceInfo(size_wh=self._truths[0].shown_wh, time_base=1 / self._rate)
 
     def _capture(self) -> Iterator[Captured]:
         for index in range(len(self._truths)):
@@ -75,7 +81,8 @@ class Frames(Source):
 
 def raw_frame(truth: Truth, index: int, rate: Fraction = Fraction(RATE)) -> RawFrame:
     """Returns a frame with pixels of its own."""
-    return RawFrame(truth.bgr.copy(), frame_id=index, pts=index, time_base=1 / rate, captured_ns=0)
+    pixels = truth.shown.copy()
+    return RawFrame(pixels, frame_id=index, pts=index, time_base=1 / rate, captured_ns=0)
 
 
 class Nowhere(Sink[SafeFrame]):
@@ -121,7 +128,7 @@ class Judge:
     def compose(self, raw: RawFrame, state: CoverState) -> SafeFrame:
         """Returns the composed frame; what it shows is added to `verdicts`."""
         truth = self._truths[raw.frame_id]
-        cover = cover_of(state, truth.size_wh)
+        cover = turned_back(cover_of(state, truth.shown_wh), truth)
         verdict = self._scorer.see(truth, cover, raw.frame_id)
         if self._watch is not None:
             self._watch(raw, cover)

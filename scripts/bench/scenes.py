@@ -289,17 +289,30 @@ class Truth:
         size_wh: of the picture.
         figures: everybody.
         ignore: (H, W) bool, what counts neither as somebody nor as nobody; None for nothing.
+        turn: quarters clockwise by which the frame is turned for whoever is measured; everything
+            here is told of the frame before that.
     """
 
     pixels: U8 | Callable[[], U8]
     size_wh: tuple[int, int]
     figures: tuple[Figure, ...] = ()
     ignore: Bool | None = None
+    turn: int = 0
 
     @property
     def bgr(self) -> U8:
         """(H, W, 3) uint8."""
         return self.pixels() if callable(self.pixels) else self.pixels
+
+    @property
+    def shown(self) -> U8:
+        """(H, W, 3) or (W, H, 3) uint8, the frame as whoever is measured sees it."""
+        return np.ascontiguousarray(np.rot90(self.bgr, -self.turn))
+
+    @property
+    def shown_wh(self) -> tuple[int, int]:
+        """Width and height of `shown`."""
+        return self.size_wh[::-1] if self.turn % 2 else self.size_wh
 
     @property
     def heads(self) -> tuple[Bool, ...]:
@@ -332,12 +345,14 @@ class Scene:
 
     Attributes:
         scale: pixels of the picture a pixel of `SIZE_WH`, in which everything is told.
+        turn: see `Truth`.
     """
 
     name: str
     seed: int
     shots: tuple[Shot, ...]
     scale: float = 1.0
+    turn: int = 0
 
     @property
     def frames(self) -> int:
@@ -366,7 +381,8 @@ class Scene:
                 layers = [(weight * (1 - share), layer) for weight, layer in layers if share < 1]
                 layers.append((share, _paint(shot, time, self.size_wh, self.scale, number)))
             first += shot.frames
-        return _finish(layers, self.size_wh, np.random.default_rng((self.seed, index)))
+        truth = _finish(layers, self.size_wh, np.random.default_rng((self.seed, index)))
+        return replace(truth, turn=self.turn)
 
 
 class Film(Sequence[Truth]):

@@ -510,6 +510,20 @@ def _behind_last(stage: EverydayStage) -> tuple[Shot, ...]:
     return (Shot(stage.empty("streets", 1)[0], 60, actors, camera),)
 
 
+def _turned(stage: EverydayStage) -> tuple[Shot, ...]:
+    """Somebody from the front and somebody from behind, who do not move; then both, who do."""
+    backs = [stage.album.back(which) for which in stage.some(stage.album.backs(), 2)]
+    fronts = [stage.person() for _ in range(2)]
+    shots = []
+    for k, place in enumerate(stage.empty("rooms", 2)):
+        actors = (
+            Actor(fronts[k], _walk(stage, 380, 3.0 * k, 660, 440)),
+            Actor(backs[k], _walk(stage, 860, -3.0 * k, 680, 380)),
+        )
+        shots.append(Shot(place, 30, actors, overscan=1.05))
+    return tuple(shots)
+
+
 def _hands(stage: EverydayStage) -> tuple[Shot, ...]:
     """Two hands wave before a face, close to the camera."""
     near = 170 / HEAD_SHARE
@@ -642,6 +656,8 @@ EVERYDAY: Final[dict[str, Callable[[EverydayStage], tuple[Shot, ...]]]] = {
     "crowd-10": _crowd_10,
     "crowd-50": _crowd_50,
     "behind": _behind,
+    "lying": _turned,
+    "hanging": _turned,
     "hands": _hands,
     "phone": _phone,
     "fhd": _fhd,
@@ -662,6 +678,8 @@ SCALES: Final = {
     "uhd": 3.0,
 }
 """Pixels a pixel of 1280x720, where it is not 1."""
+TURNED: Final = {"lying": 1, "hanging": 2}
+"""Quarters clockwise by which whoever is measured gets the picture turned."""
 LAST_SCENES: Final = ("crowd-last", "behind-last", "dissolve-last")
 """Looked at once, when nothing is changed any more."""
 SCENES: Final = (*scenes.SCENES, *EVERYDAY)
@@ -677,4 +695,4 @@ def build(name: str, *, data: Path, half: Half, seed: int) -> Scene:
     if name not in EVERYDAY:
         return scenes.build(name, data=data, half=half, seed=seed)
     shots = EVERYDAY[name](EverydayStage(data, half, seed, name))
-    return Scene(name, seed, shots, SCALES.get(name, 1.0))
+    return Scene(name, seed, shots, SCALES.get(name, 1.0), TURNED.get(name, 0))

@@ -27,6 +27,7 @@ from m2fp_stream.tracking.heads import Rect, of_face
 from m2fp_stream.tracking.motion import Motion
 from m2fp_stream.tracking.people import Body, Face, Sighting
 from m2fp_stream.tracking.shape import PartLook
+from m2fp_stream.tracking.turned import TURNS, TurnedLook
 
 Mask = NDArray[np.bool_]
 
@@ -107,7 +108,9 @@ class Film:
     parts: Callable[[PartOrder], PartLook | None] = lambda order: None
     motion: Callable[[int], Motion] = lambda n: STILL
     closer: Callable[[PartOrder], float | None] = lambda order: None
+    turned: Callable[[int, int], TurnedLook | None] = lambda n, turn: None
     solver: Solver = field(default_factory=solver)
+    turns: dict[int, Sequence[int]] = field(default_factory=dict)
     looked: dict[int, Reach] = field(default_factory=dict)
     past: list[int] = field(default_factory=list)
     orders: list[PartOrder] = field(default_factory=list)
@@ -123,7 +126,11 @@ class Film:
             if reach is not None:
                 self.looked[n] = reach
                 bodies = list(self.bodies(n))
-            self.solver.feed(Frame(n, motion, faces, bodies, reach or Reach.NEAR))
+            turns = self.solver.wants_turned(n, reach)
+            if turns:
+                self.turns[n] = turns
+            turned = [found for turn in turns if (found := self.turned(n, turn)) is not None]
+            self.solver.feed(Frame(n, motion, faces, bodies, reach or Reach.NEAR, turned=turned))
             past = self.solver.past_orders()
             self.past += past
             for number in past:
@@ -694,3 +701,60 @@ def test_specks_beside_a_body_are_not_of_the_person() -> None:
     film.run(12)
     assert film.share(6, middle) == 1.0
     assert film.share(6, speck) == 0.0
+
+
+# --- who lies or hangs ---
+
+CROWN_DOWN = Face(Rect(WIDTH - 340, HEIGHT - 144, WIDTH - 300, HEIGHT - 96), 0.9)
+"""In a copy turned by a half: at FACE's place in the frame, the crown down."""
+
+
+def upside_down(number: int, turn: int) -> TurnedLook | None:
+    return TurnedLook(turn, [CROWN_DOWN], []) if turn == 2 else None
+
+
+def test_a_shot_begins_with_looks_at_all_turned_copies_and_far_looks_bring_them_again() -> None:
+    film = Film(lambda n: [], motion=lambda n: moving(CENTRE)).run(60)
+    far = [n for n, reach in film.looked.items() if reach is Reach.FAR]
+    assert all(film.turns[n] == TURNS for n in far)
+
+
+def test_who_hangs_is_followed_by_looks_at_that_turn_alone_and_stays_covered() -> None:
+    film = Film(lambda n: [], turned=upside_down).run(40)
+    followed = {n: turns for n, turns in film.turns.items() if turns != TURNS}
+    assert set(map(tuple, followed.values())) == {(2,)}
+    assert len(followed) >= 8
+    assert film.covered(CENTRE) == list(range(40))
+    below, above = (Rect(310, y, 330, y + 10) for y in (168, 64))
+    assert film.share(20, below) > film.share(20, above)
+
+
+def test_crops_of_who_hangs_are_turned_and_reach_to_where_the_body_is() -> None:
+    film = Film(lambda n: [], turned=upside_down, parts=lambda order: None).run(20)
+    assert film.orders
+    assert film.closer_orders
+    assert {order.turn for order in (*film.orders, *film.closer_orders)} == {2}
+    _, top, _, bottom = film.orders[0].region
+    assert 120 - top > bottom - 120
+
+
+def test_a_turned_finding_on_somebody_whose_face_is_upright_is_nobody() -> None:
+    feet = Body(Rect(WIDTH - 390, HEIGHT - 330, WIDTH - 250, HEIGHT - 90), 0.95)
+    film = Film(
+        lambda n: [FACE],
+        lambda n: [body_of(FACE)],
+        turned=lambda n, turn: TurnedLook(turn, [], [feet]) if turn == 2 else None,
+    ).run(30)
+    assert film.share(20, CENTRE) == 1
+    assert film.share(20, Rect(280, 260, 360, 330)) == 0
+
+
+def test_a_body_without_a_face_is_asked_about_twice_whether_it_is_turned() -> None:
+    film = Film(
+        lambda n: [],
+        lambda n: [body_of(FACE)] if n >= 10 else [],
+        motion=lambda n: moving(body_of(FACE).box),
+    ).run(45)
+    asked = [n for n, turns in film.turns.items() if turns == TURNS and 10 < n < 45]
+    assert len(asked) == 2
+    assert asked[1] - asked[0] >= 12

@@ -10,7 +10,8 @@ import numpy as np
 from ...tracking.heads import Rect
 from ...tracking.motion import Motion
 from ...tracking.people import Body, Face, Track, Tracker
-from .judge import HEAD_ABSENT, LIKELY, may_be_somebody
+from ...tracking.turned import TURNS, around, quarters
+from .judge import HEAD_ABSENT, LIKELY, is_somebody, may_be_somebody
 from .place import FAR_SHARE, STILL_EVERY, Places
 from .records import Hidden, PartOrder, Reach, Shapes
 
@@ -38,6 +39,15 @@ AGAIN_FRAMES: Final = 6
 """So soon after its start, a shot in which somebody small may be is looked at in this way again."""
 BODIES_EVERY: Final = 3
 """The same while somebody is followed by the body alone."""
+TURNED_EVERY: Final = 3
+"""Frames between looks at a turned copy while somebody turned so is followed."""
+ALL_TURNED_EVERY: Final = 12
+"""Frames between looks at all turned copies while a question is open that upright looks do not
+answer: something moves on that they do not see, or a body shows no face."""
+TURNED_ASKED: Final = 2
+"""So often all turned copies are looked at for one body without a face."""
+TURNED_SIGHTINGS: Final = 3
+"""Sightings after which somebody turned must be somebody for these looks to go on."""
 SMALLEST_HEAD_PX: Final = 12.0
 """Width of a head below which its parts cannot be told: it keeps its ellipse."""
 HEAD_CROP: Final = (1.6, 1.25, 3.1)
@@ -90,6 +100,9 @@ class Orders:
         self._small_seen = False
         self._answered: list[tuple[Rect, int, int]] = []
         self._moved_since = True
+        self._turned_at: dict[int, int] = {}
+        self._all_turned_at = -1_000_000
+        self._unanswered = False
 
     def wants_people(self, number: int, motion: Motion, faces: Sequence[Face]) -> Reach | None:
         """Says how frame `number` must be looked at for people; asked once a frame, in order.
@@ -135,6 +148,41 @@ class Orders:
         near = not (middle and not sizes) and all(size >= small for size in sizes)
         return Reach.NEAR if near else Reach.MIDDLE
 
+    def wants_turned(self, number: int, reach: Reach | None) -> Sequence[int]:
+        """Says by which quarters frame `number` is to be turned and looked at again.
+
+        Args:
+            number: of the frame; asked after `wants_people`.
+            reach: of the look for people that is made at it.
+        """
+        may_ask = number - self._all_turned_at >= ALL_TURNED_EVERY and reach is not None
+        if reach is Reach.FAR or (may_ask and (self._unanswered or self._headless())):
+            self._all_turned_at = number
+            self._turned_at = dict.fromkeys(TURNS, number)
+            for track in self._tracker.live:
+                if track.turn == 0 and track.best_face < LIKELY:
+                    shapes = self._shapes.setdefault(track.track_id, Shapes())
+                    shapes.turned_asked += 1
+            return TURNS
+        wanted = {
+            track.turn
+            for track in self._tracker.live
+            if track.turn
+            and number - self._turned_at.get(track.turn, number) >= TURNED_EVERY
+            and (track.sightings < TURNED_SIGHTINGS or is_somebody(track, whole=False))
+        }
+        self._turned_at |= dict.fromkeys(wanted, number)
+        return sorted(wanted)
+
+    def _headless(self) -> bool:
+        """Says whether somebody shows a body and no face: from behind, or turned?"""
+        return any(
+            track.turn == 0
+            and track.best_face < LIKELY <= track.best_body
+            and self._shapes.get(track.track_id, Shapes()).turned_asked < TURNED_ASKED
+            for track in self._tracker.live
+        )
+
     def _open(self, number: int, unexplained: Sequence[Rect]) -> list[Rect]:
         """Returns what moves and was not looked at often enough lately.
 
@@ -144,6 +192,7 @@ class Orders:
             (box, looks, at) for box, looks, at in self._answered if number - at <= ANSWERED_FRAMES
         ]
         left = []
+        self._unanswered = False
         followed = [
             head.rect().grown(2 * head.width, 2 * head.height, 2 * head.height)
             for track in self._tracker.live
@@ -157,6 +206,7 @@ class Orders:
                 if box.shared(moved) >= ANSWERED_SHARE * moved.area
             ]
             answered = max(answers, default=0) >= ANSWERS
+            self._unanswered = self._unanswered or answered
             if answered and number % ANSWERS and not any(box.shared(moved) for box in followed):
                 continue
             left.append(moved)
@@ -255,27 +305,27 @@ class Orders:
             shapes.judged = self._frame
             shapes.judged_score = max(shapes.judged_score, seen.face)
             region = box.x1, box.y1, box.x2, box.y2
-            orders.append(PartOrder(self._frame, track.track_id, region, body=False, face=True))
+            order = PartOrder(
+                self._frame, track.track_id, region, body=False, face=True, turn=seen.turn
+            )
+            orders.append(order)
             if len(orders) == self._parts_a_frame:
                 break
         return orders
 
     def _orders(self, track: Track) -> list[PartOrder]:
         head = track.head_at(self._frame)
-        beside, up, down = HEAD_CROP if track.seen[self._frame].face > 0 else BODY_HEAD_CROP
-        around = (
-            head.x - beside * head.width,
-            head.y - up * head.height,
-            head.x + beside * head.width,
-            head.y + down * head.height,
-        )
-        orders = [PartOrder(self._frame, track.track_id, around, body=False)]
+        turn = quarters(head.roll)
+        crop = HEAD_CROP if track.seen[self._frame].face > 0 else BODY_HEAD_CROP
+        near = around(head, *crop)
+        region = near.x1, near.y1, near.x2, near.y2
+        orders = [PartOrder(self._frame, track.track_id, region, body=False, turn=turn)]
         if self._hidden.body or self._must_search(track):
             box = self._places.body(track, self._frame)
             x, y = BODY_CROP * box.width, BODY_CROP * box.height
             box = self._inside(box.grown(x, y, y))
             region = box.x1, box.y1, box.x2, box.y2
-            orders.append(PartOrder(self._frame, track.track_id, region, body=True))
+            orders.append(PartOrder(self._frame, track.track_id, region, body=True, turn=turn))
         return orders
 
     def _must_search(self, track: Track) -> bool:

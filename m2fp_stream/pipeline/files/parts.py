@@ -158,4 +158,5 @@ class PartReader:
             float(place[1]),
             expected.width * w / 32 * 1.1,
             expected.height * h / 32 * 1.1,
+            expected.roll,
         )

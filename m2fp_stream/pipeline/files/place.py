@@ -10,6 +10,7 @@ from typing import Final, final
 from ...tracking.heads import Head, Rect
 from ...tracking.motion import Motion
 from ...tracking.people import Body, Track, Tracker
+from ...tracking.turned import around
 from .records import Reach
 
 __all__ = ["FAR_SHARE", "STILL_EVERY", "Places"]
@@ -112,12 +113,7 @@ class Places:
         rect = head.rect()
         if box is None:
             beside, down = BODY_OF_HEAD
-            return Rect(
-                head.x - beside * head.width,
-                rect.y1,
-                head.x + beside * head.width,
-                head.y + down * head.height,
-            )
+            return around(head, beside, 0.5, down)
         return Rect(
             min(box.x1, rect.x1), min(box.y1, rect.y1), max(box.x2, rect.x2), max(box.y2, rect.y2)
         )
@@ -151,8 +147,8 @@ class Places:
         A look can be trusted there where the person would be whole: not at the edge of the picture,
         and not where something moves that nobody explains.
         """
-        if track.looked == 0 or track.supported < SUPPORT * track.looked:
-            return False
+        if track.looked == 0 or track.supported < SUPPORT * track.looked or track.turn:
+            return False  # looks at the upright picture say nothing of who lies or hangs
         needed = self._needed(track)
         between = range(track.last + 1, number + 1) if at_end else range(number, track.born)
         for frame in between:

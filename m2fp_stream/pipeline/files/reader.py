@@ -6,8 +6,8 @@ import logging
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
-from typing import Final, final
+from dataclasses import dataclass, field
+from typing import Any, Final, final
 
 import cv2
 import numpy as np
@@ -64,6 +64,7 @@ class Item:
         people: the look for people, where one was made.
         people_wh: the same of that copy.
         reach: of that look.
+        turned: looks at turned copies: quarters, for faces, for people.
         fine: the look of a second parser, where one was made.
         digest: of the small copy, to know the frame again.
         age_s: seconds since the last look for people that succeeded (P3).
@@ -78,6 +79,7 @@ class Item:
     people: Future[Seen] | None = None
     people_wh: tuple[int, int] = (1, 1)
     reach: Reach = Reach.MIDDLE
+    turned: list[tuple[int, Future[Seen], Future[Seen]]] = field(default_factory=list[Any])
     fine: Future[ParseResult] | None = None
     digest: int = 0
     age_s: float = 0.0
@@ -90,7 +92,8 @@ class Item:
 
     def drop(self) -> None:
         """Lets go of everything."""
-        for future in (self.faces, self.people, self.fine):
+        turned = [future for _, *both in self.turned for future in both]
+        for future in (self.faces, self.people, self.fine, *turned):
             if future is not None:
                 future.cancel()
         if not self.frame.released:

@@ -14,6 +14,7 @@ from ...core.labels import Label
 from ...tracking.motion import Motion
 from ...tracking.people import Body, Face, Sighting
 from ...tracking.shape import PartLook, Shape
+from ...tracking.turned import TurnedLook
 
 __all__ = ["HEAD_LABELS", "Cover", "FineLook", "Frame", "Hidden", "PartOrder", "Reach", "Shapes"]
 
@@ -106,6 +107,7 @@ class Frame:
         bodies: of the look for people, None where none was made.
         reach: of that look.
         fine: what a second parser saw, where it looked.
+        turned: what looks at turned copies saw.
     """
 
     number: int
@@ -114,6 +116,7 @@ class Frame:
     bodies: Sequence[Body] | None = None
     reach: Reach = Reach.MIDDLE
     fine: Sequence[FineLook] = ()
+    turned: Sequence[TurnedLook] = ()
 
 
 @final
@@ -127,6 +130,7 @@ class PartOrder:
         region: x1, y1, x2, y2 in pixels of the frame; may leave it.
         body: whether it is the whole body, not the head.
         face: whether it is a closer look at a face (`LookKind.CLOSER`); the region is its box.
+        turn: quarters counter-clockwise by which the crop is to be turned first.
     """
 
     frame: int
@@ -134,6 +138,7 @@ class PartOrder:
     region: tuple[float, float, float, float]
     body: bool
     face: bool = False
+    turn: int = 0
 
 
 @final
@@ -165,6 +170,7 @@ class Shapes:
         share: of the expected head that parts take for one, usually; None before the first look.
         judged: frame at which a closer look at the face was asked for last.
         judged_score: the detector's best score of a face that was looked at closer.
+        turned_asked: looks at all turned copies that were asked for while no face was seen.
     """
 
     head: dict[int, Shape] = field(default_factory=dict[int, Shape])
@@ -176,3 +182,4 @@ class Shapes:
     searched: int = -1_000_000
     judged: int = -1_000_000
     judged_score: float = 0.0
+    turned_asked: int = 0

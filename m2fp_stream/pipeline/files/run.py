@@ -40,11 +40,12 @@ from ...tracking.heads import Rect
 from ...tracking.motion import SmallGrey
 from ...tracking.people import Body, Face
 from ...tracking.shape import PartLook
+from ...tracking.turned import TurnedLook
 from ..looks import LookPool, Seen
 from ..slot import BoundedQueue, Stopped
 from .fine import FineLooks, fine_looks
 from .options import FilePipelineOptions
-from .reader import Item, Reader, look_copy, shrunk
+from .reader import Item, Reader, face_size, look_copy, shrunk
 from .records import HEAD_LABELS, Cover, FineLook, Frame, Hidden, PartOrder, Reach
 from .solve import FAR_EVERY_S, Solver
 
@@ -293,6 +294,8 @@ class FileRun:
                 item.people_wh = self._people_wh(item.frame.size_wh, reach)
                 copy = look_copy(item.frame, item.people_wh)
                 item.people = self._looks.submit(copy, LookKind.PEOPLE, frame_id=item.number)
+            for turn in self._solver.wants_turned(item.number, item.reach if reaches else None):
+                self._order_turned(item, turn)
             self._order_fine(item)
         self._ahead.append(item)
         while len(self._ahead) > _PEOPLE_LAG:
@@ -306,6 +309,43 @@ class FileRun:
             Reach.FAR: max(_FAR_SIDE, self._options.look_size),
         }[reach]
         return shrunk(size_wh, side)
+
+    def _order_turned(self, item: Item, turn: int) -> None:
+        """Orders looks for faces and people at a copy turned by quarters."""
+        near_wh = self._people_wh(item.frame.size_wh, Reach.NEAR)
+        faces, people = (
+            self._looks.submit(
+                _turned(look_copy(item.frame, size_wh), turn),
+                kind,
+                frame_id=item.number,
+            )
+            for kind, size_wh in ((LookKind.FACES, item.faces_wh), (LookKind.PEOPLE, near_wh))
+        )
+        item.turned.append((turn, faces, people))
+
+    def _turned_looks(self, item: Item) -> list[TurnedLook]:
+        """Returns what looks at turned copies found; one that failed makes the frame unknown."""
+        found = []
+        for turn, *futures in item.turned:
+            wh = item.frame.size_wh[::-1] if turn % 2 else item.frame.size_wh
+            near_wh = self._people_wh(wh, Reach.NEAR)
+            looked = (face_size(wh, self._options.look_size), near_wh)
+            kinds = (f"faces, turned {turn}", f"people, turned {turn}")
+            seen = [
+                self._result(future, item.number, kind)
+                for future, kind in zip(futures, kinds, strict=True)
+            ]
+            boxes = [
+                _boxes(one, looked_wh, wh) if isinstance(one, Detections) else None
+                for one, looked_wh in zip(seen, looked, strict=True)
+            ]
+            if boxes[0] is None or boxes[1] is None:
+                item.unknown = item.unknown or Why.PARSER_FAILED
+                self._people_owed = item.reach
+                continue
+            faces = [Face(box, score, roll) for box, score, roll in boxes[0]]
+            found.append(TurnedLook(turn, faces, [Body(box, score) for box, score, _ in boxes[1]]))
+        return found
 
     def _order_fine(self, item: Item) -> None:
         if self._fine is None:
@@ -344,7 +384,8 @@ class FileRun:
             seen = self._result(item.people, item.number, "people")
             if isinstance(seen, Detections):
                 bodies = [
-                    Body(box, score) for box, score, _ in _boxes(seen, item.people_wh, item.frame)
+                    Body(box, score)
+                    for box, score, _ in _boxes(seen, item.people_wh, item.frame.size_wh)
                 ]
                 self._people_known = True
                 self._people_s = item.time_s
@@ -356,7 +397,8 @@ class FileRun:
         item.age_s = max(0.0, item.time_s - self._people_s)
         self._fed = item.number
         fine = self._fine_looks(item)
-        self._solver.feed(Frame(item.number, item.motion, faces, bodies, item.reach, fine))
+        turned = self._turned_looks(item)
+        self._solver.feed(Frame(item.number, item.motion, faces, bodies, item.reach, fine, turned))
         for number in self._solver.past_orders():
             self._order_past(number)
         if item.unknown is None:
@@ -375,7 +417,7 @@ class FileRun:
             item.unknown = item.unknown or Why.PARSER_FAILED
             item.faces = None
             return []
-        found = _boxes(seen, item.faces_wh, item.frame)
+        found = _boxes(seen, item.faces_wh, item.frame.size_wh)
         return [Face(box, score, roll) for box, score, roll in found]
 
     def _order_past(self, number: int) -> None:
@@ -397,7 +439,7 @@ class FileRun:
             _, item, size_wh, future = self._past.popleft()
             seen = self._result(future, item.number, "people")
             if isinstance(seen, Detections):
-                found = _boxes(seen, size_wh, item.frame)
+                found = _boxes(seen, size_wh, item.frame.size_wh)
                 self._solver.take_past(item.number, [Body(box, score) for box, score, _ in found])
 
     def _order_parts(self, item: Item) -> None:
@@ -405,6 +447,7 @@ class FileRun:
             if order.face:
                 with item.frame.analysis() as bgr:
                     closer = crop_for_closer(bgr, order.region)
+                closer = _turned(closer, order.turn)
                 future = self._looks.submit(closer, LookKind.CLOSER, frame_id=item.number)
                 nothing = np.zeros((2, 3))
                 self._parts.append(_PartsUnderWay(order, (0, 0, 0), nothing, future))
@@ -412,6 +455,7 @@ class FileRun:
             with item.frame.analysis() as bgr:
                 pixels = _BODY_PIXELS if order.body else _HEAD_PIXELS
                 crop, matrix = crop_for_parts(bgr, order.region, pixels)
+            crop = _turned(crop, order.turn)
             future = self._looks.submit(crop, LookKind.PARTS, frame_id=item.number)
             shape = len(PART_LABELS), crop.shape[0] // STRIDE, crop.shape[1] // STRIDE
             self._parts.append(_PartsUnderWay(order, shape, matrix, future))
@@ -428,7 +472,9 @@ class FileRun:
                 score, roll = float(seen.scores[0]), float(seen.rolls[0])
                 self._solver.take_face(under_way.order, score, roll)
             if isinstance(seen, PartPlanes):
-                look = PartLook.inside(seen.planes, under_way.matrix, self._size_wh)
+                planes = np.rot90(seen.planes, -under_way.order.turn, axes=(1, 2))
+                upright = np.ascontiguousarray(planes)
+                look = PartLook.inside(upright, under_way.matrix, self._size_wh)
                 self._solver.take_parts(under_way.order, look)
 
     def _result(
@@ -567,15 +613,24 @@ _FORGET_EVERY: Final = 32
 
 
 def _boxes(
-    seen: Detections, looked_wh: tuple[int, int], frame: RawFrame
+    seen: Detections, looked_wh: tuple[int, int], size_wh: tuple[int, int]
 ) -> list[tuple[Rect, float, float]]:
-    """Returns boxes in pixels of the frame, scores and tilts."""
-    across, down = frame.size_wh[0] / looked_wh[0], frame.size_wh[1] / looked_wh[1]
+    """Returns boxes in pixels of a frame of `size_wh`, scores and tilts."""
+    across, down = size_wh[0] / looked_wh[0], size_wh[1] / looked_wh[1]
     rows = zip(seen.xyxy.tolist(), seen.scores.tolist(), seen.rolls.tolist(), strict=True)
     return [
         (Rect(x1 * across, y1 * down, x2 * across, y2 * down), score, roll)
         for (x1, y1, x2, y2), score, roll in rows
     ]
+
+
+def _turned(bgr: NDArray[np.uint8], quarters: int) -> NDArray[np.uint8]:
+    """Returns a copy turned counter-clockwise and wipes `bgr`; for no quarter, `bgr` itself."""
+    if quarters == 0:
+        return bgr
+    turned = np.ascontiguousarray(np.rot90(bgr, quarters))
+    bgr.fill(0)
+    return turned
 
 
 def _hidden(policy: Policy) -> Hidden:

@@ -10,6 +10,7 @@ parts, `judge` says who is somebody, `place` where somebody is, `lay` what is co
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -20,6 +21,7 @@ import numpy as np
 from ...tracking.motion import Motion
 from ...tracking.people import Body, Face, Sighting, Track, Tracker, sightings
 from ...tracking.shape import PartLook
+from ...tracking.turned import best_of, same_person, turned_sightings
 from .judge import STRONG, is_somebody
 from .lay import Layer
 from .orders import Orders
@@ -66,6 +68,7 @@ class Solver:
         parts_a_frame: int,
         far_every_s: float = FAR_EVERY_S,
     ) -> None:
+        self._size_wh = size_wh
         self._map_wh = map_wh
         self._hidden = hidden
         far_every = max(4, round(far_every_s * rate))
@@ -102,6 +105,10 @@ class Solver:
         """
         return self._orders.wants_people(number, motion, faces)
 
+    def wants_turned(self, number: int, reach: Reach | None) -> Sequence[int]:
+        """Says by which quarters frame `number` is to be turned and looked at again."""
+        return self._orders.wants_turned(number, reach)
+
     def past_orders(self) -> list[int]:
         """Returns frames, fed before, at which people must be looked for after all."""
         return self._orders.past_orders()
@@ -120,7 +127,7 @@ class Solver:
         if frame.motion.cut:
             self._tracker.cut(frame.number)
         self._orders.feed(frame.number, cut=frame.motion.cut)
-        seen = sightings(frame.faces, frame.bodies or ())
+        seen = self._with_turned(frame, sightings(frame.faces, frame.bodies or ()))
         vouched = _vouched(seen, frame.fine)
         self._places.take_motion(frame.number, frame.motion)
         self.looks["faces"] += 1
@@ -134,6 +141,28 @@ class Solver:
         )
         for sighting, fine in vouched:
             self._take_fine(frame.number, sighting, fine)
+
+    def _with_turned(self, frame: Frame, upright: list[Sighting]) -> list[Sighting]:
+        """Returns the sightings of a frame with those of turned looks that say more.
+
+        Where no upright look for people can contradict it, only who is known to be turned so is
+        taken from a turned look.
+        """
+        found: list[Sighting] = []
+        for look in frame.turned:
+            self.looks["turned"] += 1
+            for one in turned_sightings(look, self._size_wh):
+                near = [
+                    track
+                    for track in self._tracker.live
+                    if same_person(one, Sighting(track.predicted, box=track.predicted_body))
+                ]
+                if any(track.turn == look.turn for track in near) or (
+                    frame.bodies is not None
+                    and not any(track.best_face >= STRONG for track in near)
+                ):
+                    found.append(one)
+        return best_of(upright, found)
 
     def _take_fine(self, number: int, sighting: Sighting, fine: FineLook) -> None:
         """Adds what a second parser saw of somebody to the shapes of the track."""
@@ -162,7 +191,7 @@ class Solver:
         if track is not None:
             track.faces.append(score)
             if score >= TILTED_FACE:
-                track.rolls[order.frame] = roll
+                track.rolls[order.frame] = roll + order.turn * math.pi / 2
 
     def take_parts(self, order: PartOrder, look: PartLook, *, fine: bool = False) -> None:
         """Takes what a close look found; in the order of `part_orders`.
