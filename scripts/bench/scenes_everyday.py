@@ -42,6 +42,7 @@ from scripts.bench.scenes import (
     paste_up,
     stacked,
 )
+from scripts.bench.scenes_limits import LIMITS
 from scripts.everyday import half as half_of
 
 __all__ = ["LAST_SCENES", "SCENES", "Head", "build", "head_of"]
@@ -682,7 +683,7 @@ TURNED: Final = {"lying": 1, "hanging": 2}
 """Quarters clockwise by which whoever is measured gets the picture turned."""
 LAST_SCENES: Final = ("crowd-last", "behind-last", "dissolve-last")
 """Looked at once, when nothing is changed any more."""
-SCENES: Final = (*scenes.SCENES, *EVERYDAY)
+SCENES: Final = (*scenes.SCENES, *LIMITS, *EVERYDAY)
 """The names of all scenes, the last ones at the end."""
 
 
@@ -692,6 +693,8 @@ def build(name: str, *, data: Path, half: Half, seed: int) -> Scene:
     Raises:
         FileNotFoundError: `data` does not hold what is needed.
     """
+    if name in LIMITS:
+        return Scene(name, seed, LIMITS[name](Stage(data, half, seed, name)))
     if name not in EVERYDAY:
         return scenes.build(name, data=data, half=half, seed=seed)
     shots = EVERYDAY[name](EverydayStage(data, half, seed, name))

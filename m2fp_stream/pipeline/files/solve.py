@@ -5,7 +5,8 @@ The solver is fed every frame in order (`feed`), says which looks it wants (`wan
 (`cover`) once enough later frames are known. What it answers depends on what it was fed alone.
 
 It joins rooms of one trade each: `orders` says which looks are wanted, `parts` reads those at
-parts, `judge` says who is somebody, `place` where somebody is, `lay` what is covered.
+parts, `judge` says who is somebody, `place` where somebody is, `lay` what is covered, `unjudged`
+what moves and cannot be told.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from typing import Final, final
 
 import numpy as np
 
+from ...tracking.heads import Rect
 from ...tracking.motion import Motion
 from ...tracking.people import Body, Face, Sighting, Track, Tracker, sightings
 from ...tracking.shape import PartLook
@@ -28,6 +30,7 @@ from .orders import Orders
 from .parts import PartReader
 from .place import FAR_SHARE, STILL_EVERY, Places
 from .records import Cover, FineLook, Frame, Hidden, PartOrder, Reach, Shapes
+from .unjudged import Unjudged
 
 __all__ = ["FAR_EVERY_S", "Solver"]
 
@@ -41,6 +44,9 @@ SAME_HEAD: Final = 0.7
 """Head sizes between what two parsers take for one head."""
 KEPT_FRAMES: Final = 60
 """What was known so many frames before those forgotten is kept: shapes and ways reach so far."""
+
+EXPLAINED: Final = 0.25
+"""Of a body's width and height, that much to each side and below it, motion is its own."""
 
 
 @final
@@ -94,6 +100,7 @@ class Solver:
         )
         self._parts = PartReader(self._places, self._shapes, hidden=hidden, width=size_wh[0])
         self._layer = Layer(self._places, hidden=hidden, scale=map_wh[0] / size_wh[0])
+        self._unjudged = Unjudged(self._places, size_wh=size_wh)
         self.looks: Counter[str] = Counter()
 
     # --- which looks are wanted ---
@@ -218,8 +225,9 @@ class Solver:
         tracks = np.zeros((height, width), np.uint8)
         age, people = 0, 0
         held = self._tracker.tracks
-        for track in held:
-            if not self._places.is_there(track, number) or not self.is_somebody(track):
+        known = [track for track in held if self.is_somebody(track)]
+        for track in known:
+            if not self._places.is_there(track, number):
                 continue
             if self._layer.lay(
                 track,
@@ -231,7 +239,17 @@ class Solver:
                 others=held,
             ):
                 age, people = max(age, track.gap(number)), people + 1
+        self._unjudged.lay(number, lambda at: self._explained(known, at), parts, tracks)
         return Cover(parts, tracks, age, people)
+
+    def _explained(self, known: Sequence[Track], number: int) -> list[Rect]:
+        """Returns boxes in which somebody known may move, arms included, in a frame."""
+        boxes = []
+        for track in known:
+            if self._places.is_there(track, number):
+                body = self._places.body(track, number)
+                boxes.append(body.grown(EXPLAINED * body.width, 0, EXPLAINED * body.height))
+        return boxes
 
     def forget_before(self, number: int) -> None:
         """Lets go of what only frames before `number` need."""
