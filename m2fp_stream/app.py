@@ -119,6 +119,10 @@ def anonymize(
     harden()
     cv2.setNumThreads(1)  # reader, solver, writer and parser already keep two cores busy
     with contextlib.ExitStack() as opened:
+        lookers = _look_workers(settings)
+        for looker in lookers:
+            looker.begin()  # it imports while the source is opened
+            opened.callback(looker.close)
         source = opened.enter_context(_open_source(source_path, settings))
         again = None
         if settings.file.quality == "high":
@@ -146,7 +150,7 @@ def anonymize(
         fine = _fine_looks(settings, info.size_wh, on_notice)
         if fine is not None:
             opened.callback(fine.queue.close)
-        looks = LookPool(_look_workers(settings))
+        looks = LookPool(lookers)
         opened.callback(looks.close)
         outcome = FileRun(
             source=source,

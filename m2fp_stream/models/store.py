@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
@@ -108,6 +109,12 @@ class VerifyResult:
     problem: str
 
 
+@lru_cache(maxsize=2)
+def _document(text: str) -> Any:
+    """Parses a manifest; kept, for each network that is opened asks twice (6 ms each time)."""
+    return yaml.safe_load(text)
+
+
 def read_manifest(models_dir: Path = MODELS_DIR) -> tuple[ModelEntry, ...]:
     """Returns every entry of the manifest, in its order.
 
@@ -120,7 +127,7 @@ def read_manifest(models_dir: Path = MODELS_DIR) -> tuple[ModelEntry, ...]:
     """
     path = models_dir / "manifest.yaml"
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+        document = _document(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise ModelError(
             f"cannot read the model manifest {path.name}: {type(error).__name__}; {_REPAIR}"

@@ -47,6 +47,17 @@ class BoundedQueue(Generic[T]):
             self._items.append(item)
             self._changed.notify_all()
 
+    def wait_below(self, count: int) -> None:
+        """Waits until fewer than `count` items wait to be taken.
+
+        Raises:
+            Stopped: the consumer ended.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: len(self._items) < count or self._stopped)
+            if self._stopped:
+                raise Stopped
+
     def finish(self) -> None:
         """Says that no item follows."""
         with self._changed:

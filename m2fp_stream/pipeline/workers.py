@@ -90,6 +90,7 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._channel: socket.socket | None = None
         self._memory: mmap.mmap | None = None
+        self._ready = False
         self.starts = 0
 
     @property
@@ -103,8 +104,20 @@ class WorkerProcess:
         if process is not None:
             process.kill()
 
+    def begin(self) -> None:
+        """Starts the process and does not wait until it is ready: what it imports takes .5 s.
+
+        Call it once, before anything is asked, from a thread that lives as long as the worker.
+        Where no process can be started now, the first look tries again and says why.
+        """
+        try:
+            self._launch()
+        except OSError:
+            self.kill()
+
     def kill(self) -> None:
         """Ends the process at once and frees what belongs to it; safe to call twice."""
+        self._ready = False
         process, self._process = self._process, None
         channel, self._channel = self._channel, None
         if channel is not None:
@@ -117,17 +130,19 @@ class WorkerProcess:
     close = kill
 
     def _start(self) -> None:
-        try:
-            self._launch()
-        except OSError as error:  # out of processes, descriptors or memory
-            self.kill()
-            raise ParserError(f"no parser process could be started: {error.strerror}") from None
+        if self._process is None:
+            try:
+                self._launch()
+            except OSError as error:  # out of processes, descriptors or memory
+                self.kill()
+                raise ParserError(f"no parser process could be started: {error.strerror}") from None
         self.starts += 1
         hello = self._receive(self._spec.start_deadline_s)
         if hello.get("ready") is not True:
             self.kill()
             raise ModelError(f"the parser cannot start: {hello.get('error')}")
         self._greet(hello)
+        self._ready = True
 
     def _greet(self, hello: wire.Message) -> None:
         """Takes what the child said of itself when it was ready."""
@@ -153,7 +168,7 @@ class WorkerProcess:
 
     def _picture(self, height: int, width: int) -> NDArray[np.uint8]:
         """Returns where a picture of that size is laid for the child; starts it where none runs."""
-        if self._process is None:
+        if not self._ready:
             self._start()
         assert self._memory is not None  # _start() made it
         return wire.input_view(memoryview(self._memory), height, width)

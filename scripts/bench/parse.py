@@ -33,7 +33,8 @@ from numpy.typing import NDArray
 from m2fp_stream.core.errors import ModelError
 from m2fp_stream.core.records import Look
 from m2fp_stream.models import load_verified
-from m2fp_stream.parsers.embedded import EmbeddedOptions, EmbeddedParser
+from m2fp_stream.parsers.embedded.options import EmbeddedOptions
+from m2fp_stream.parsers.embedded.parser import EmbeddedParser
 from m2fp_stream.parsers.embedded.persons import PersonDetector
 from m2fp_stream.parsers.embedded.runtime import RUNTIMES, Network
 from m2fp_stream.pipeline.live import LiveOptions

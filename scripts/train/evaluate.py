@@ -33,13 +33,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2fp_stream.core.labels import PRESETS
-from m2fp_stream.parsers.embedded import EmbeddedParser
 from m2fp_stream.parsers.embedded.boxes import Box
 from m2fp_stream.parsers.embedded.classes import (
     HIDING_GROUPS,
     PartClass,
     hiding_thresholds,
 )
+from m2fp_stream.parsers.embedded.parser import EmbeddedParser
 from m2fp_stream.parsers.embedded.parts import network_shape
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.privacy.hardening import silence_libraries

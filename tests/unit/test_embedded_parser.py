@@ -16,12 +16,13 @@ from pydantic import ValidationError
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.labels import Label
 from m2fp_stream.core.records import Look, ParseResult
-from m2fp_stream.parsers.embedded import EmbeddedOptions, EmbeddedParser
 from m2fp_stream.parsers.embedded.body import Body, BodyParser, Region
 from m2fp_stream.parsers.embedded.boxes import Box, suppress_overlaps
 from m2fp_stream.parsers.embedded.classes import PartClass
 from m2fp_stream.parsers.embedded.crops import View
 from m2fp_stream.parsers.embedded.faces import FaceDetector
+from m2fp_stream.parsers.embedded.options import EmbeddedOptions
+from m2fp_stream.parsers.embedded.parser import EmbeddedParser
 from m2fp_stream.parsers.embedded.parts import CROP_PIXELS, PartParser, Parts, network_shape
 from m2fp_stream.parsers.embedded.persons import PersonDetector
 from m2fp_stream.parsers.embedded.runtime import open_network

@@ -20,7 +20,8 @@ from m2fp_stream.core.plan import Unknown
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.core.safe import CoverLevel
-from m2fp_stream.parsers.embedded import GROUPS, EmbeddedOptions, EmbeddedParser
+from m2fp_stream.parsers.embedded.options import EmbeddedOptions
+from m2fp_stream.parsers.embedded.parser import GROUPS, EmbeddedParser
 from m2fp_stream.pipeline.control import Wish
 from m2fp_stream.pipeline.present import Ages, FrameStates
 from m2fp_stream.policy import Findings, Policy, PolicyOptions

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.labels import BODY_PARTS, CIHP, Label
 from m2fp_stream.core.records import Look, ParseResult
-from m2fp_stream.parsers.embedded import EmbeddedParser
+from m2fp_stream.parsers.embedded.parser import EmbeddedParser
 from m2fp_stream.parsers.plausibility import LOOK_SIDE, Doubt, Plausibility
 
 Map = NDArray[np.uint8]

@@ -49,6 +49,24 @@ def test_no_more_than_size_items_wait() -> None:
     assert len(begun) == 20
 
 
+def test_a_producer_can_wait_until_few_items_are_left() -> None:
+    queue: BoundedQueue[int] = BoundedQueue(4)
+    for number in range(3):
+        queue.put(number)
+    passed = threading.Event()
+    producer = threading.Thread(target=lambda: (queue.wait_below(2), passed.set()))
+    producer.start()
+    taken = iter(queue)
+    next(taken)
+    assert not passed.is_set()  # two are left
+    next(taken)
+    producer.join()
+    assert passed.is_set()
+    queue.stop()
+    with pytest.raises(Stopped):
+        queue.wait_below(2)
+
+
 def test_stop_wakes_a_producer_that_waits_for_room() -> None:
     queue: BoundedQueue[str] = BoundedQueue(1)
     queue.put("first")

@@ -178,6 +178,41 @@ def test_a_process_that_cannot_even_be_started_leaves_nothing(
     assert worker.parse(picture(), frame_id=0).frame_id == 0
 
 
+def test_a_worker_begun_before_it_is_asked_answers_from_that_process(worker_of: Open) -> None:
+    worker = worker_of()
+    worker.begin()
+    begun = worker.pid
+    assert begun is not None
+    assert worker.parse(picture(), frame_id=0).frame_id == 0
+    assert worker.pid == begun
+    assert worker.starts == 1
+
+
+def test_a_worker_that_dies_before_it_is_asked_is_replaced(worker_of: Open) -> None:
+    worker = worker_of()
+    worker.begin()
+    assert worker._process is not None
+    worker._process.kill()
+    worker._process.wait()
+    with pytest.raises(ParserError, match="died"):
+        worker.parse(picture(), frame_id=0)
+    assert worker.parse(picture(), frame_id=1).frame_id == 1
+
+
+def test_a_worker_that_cannot_be_begun_starts_when_it_is_asked(
+    worker_of: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise BlockingIOError(11, "Resource temporarily unavailable")
+
+    worker = worker_of()
+    with monkeypatch.context() as patched:
+        patched.setattr(subprocess, "Popen", refuse)
+        worker.begin()
+    assert worker.pid is None
+    assert worker.parse(picture(), frame_id=0).frame_id == 0
+
+
 def test_a_worker_gives_way_to_others_as_told(worker_of: Open) -> None:
     worker = worker_of()
     worker.parse(picture(), frame_id=0)

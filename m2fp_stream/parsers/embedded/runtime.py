@@ -60,8 +60,8 @@ def open_network(
         name: a name of the manifest.
         threads: worker threads of the runtime. OpenCV's is a setting of the whole process.
         runtime: one of `RUNTIMES`; None takes the manifest's choice.
-        arena: keep the memory of a run for the next one, planned by the input's size: for networks
-            that see one or two sizes, again and again. Known to ONNX Runtime alone.
+        arena: keep the memory of a run for the next one: for networks that see few sizes, again
+            and again. Known to ONNX Runtime alone.
 
     Raises:
         ModelError: weights are missing or changed, the runtime is unknown, not installed, or
@@ -125,11 +125,13 @@ class _OrtNetwork:
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         options.use_deterministic_compute = True
-        # For inputs of many sizes, no arena and no plan keep 22 MB less and take as long
-        # (scripts/bench/runtimes.py). At one size both are better with them: YuNet at 640x384 takes
-        # 4.7 instead of 5.6 ms and 36 instead of 80 MB.
+        # For inputs of many sizes, no arena keeps 22 MB less and takes as long
+        # (scripts/bench/runtimes.py). With one YuNet at 640x384 takes 4.7 instead of 5.6 ms, and
+        # EfficientDet at 1280x736 220 instead of 300.
         options.enable_cpu_mem_arena = arena
-        options.enable_mem_pattern = arena
+        # A plan by the input's size keeps a block a size: EfficientDet at 384, 640 and 1280 holds
+        # 218 MB with it and 182 without, in the same time.
+        options.enable_mem_pattern = False
         try:
             self._session = ort.InferenceSession(data, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # its exceptions have no public base class

@@ -55,6 +55,9 @@ _log = logging.getLogger(__name__)
 
 _READ_AHEAD: Final = 8
 _WRITE_AHEAD: Final = 3
+"""Solved frames that may wait for the writer where the frame buffer is full."""
+_WRITE_MOST: Final = 24
+"""The same where it is not. A cut lets a whole shot go at once: looks go on while it is encoded."""
 _PEOPLE_LAG: Final = 3
 """Frames by which following people lags behind the look for faces: looks for people go on
 meanwhile."""
@@ -155,7 +158,7 @@ class FileRun:
         self._frames_held = max(4, options.buffer_mb * 1_000_000 // (width * height * 3))
         self._known_s = options.lookbehind_s if again is None else _LONGEST_S
         self._read: BoundedQueue[Item] = BoundedQueue(_READ_AHEAD)
-        self._write: BoundedQueue[tuple[RawFrame, CoverState]] = BoundedQueue(_WRITE_AHEAD)
+        self._write: BoundedQueue[tuple[RawFrame, CoverState]] = BoundedQueue(_WRITE_MOST)
         self._held: deque[Item] = deque()
         self._ahead: deque[Item] = deque()
         """Of those held, the last ones: their looks for people may be under way."""
@@ -276,6 +279,7 @@ class FileRun:
 
     def _take(self, item: Item) -> None:
         """Takes the next frame; orders its look for people; follows people some frames behind."""
+        self._write.wait_below(max(_WRITE_AHEAD, self._frames_held - len(self._held)))
         faces = self._faces(item)
         if item.motion.cut:
             self._settle()
