@@ -17,7 +17,7 @@ from types import FrameType
 import cv2
 import psutil
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_VARIABLE = "M2FP_STREAM_TEST_DATA"
@@ -28,8 +28,11 @@ GRACE_S = 5.0
 _HELPERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
 """Processes of Python's own that live as long as the interpreter, by design."""
 
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+_UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""How long examples take says how busy the machine is."""
+
+settings.register_profile("default", _UNHURRIED)
+settings.register_profile("ci", _UNHURRIED, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
