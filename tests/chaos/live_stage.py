@@ -45,7 +45,7 @@ RATE = 25
 TIME_BASE = Fraction(1, 1_000_000)
 TEXTURE = marker(77, 64, 48)
 ROOM = backdrop(0)
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 """How long a test waits for what must come; no measure of speed."""
 
 
@@ -279,10 +279,11 @@ class Performance:
 
 
 def worker(fault: str = "none", **options: Any) -> ParserWorker:
-    """Returns a parser in a process of its own."""
+    """Returns a parser in a process of its own; only one that is to be too slow can be."""
     at: list[int] | None = options.pop("at", None)
+    deadline_s = 1.2 if fault in ("hanging", "slow") else 60.0
     return ParserWorker(
-        WorkerSpec("tests.chaos.faulty:Faulty", {"fault": fault, "at": at}, deadline_s=1.2)
+        WorkerSpec("tests.chaos.faulty:Faulty", {"fault": fault, "at": at}, deadline_s=deadline_s)
     )
 
 

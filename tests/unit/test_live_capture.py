@@ -27,7 +27,7 @@ from tests.chaos.stage import backdrop
 
 Picture = NDArray[np.uint8]
 TIME_BASE = Fraction(1, 1_000_000)
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 SIZE_WH = 32, 16
 FAST = {"backoff_s": 0.01, "max_backoff_s": 0.02, "healthy_s": 0.0, "frozen_s": 0.0}
 

@@ -33,7 +33,7 @@ from tests.chaos.stage import backdrop
 
 Picture = NDArray[np.uint8]
 TIME_BASE = Fraction(1, 1_000_000)
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 SIZE_WH = 64, 36
 AGES = Ages(person_s=0.5, frame_s=1.0)
 
