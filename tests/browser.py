@@ -48,8 +48,8 @@ WITHOUT = (
     "NetworkTimeServiceQuerying",
     "OptimizationHints",
 )
-PATIENCE_S = 20.0
-"""How long the processes of a page may take to end."""
+PATIENCE_S = 120.0
+"""How long a page may take to do what it must, and its processes to end; no measure of speed."""
 
 
 def executable() -> str:
@@ -142,6 +142,7 @@ def opened(
     before = renderers()
     viewport = {"width": size_wh[0], "height": size_wh[1]}
     context: BrowserContext = browser.new_context(**{"viewport": viewport, **more})
+    context.set_default_timeout(1e3 * PATIENCE_S)
     try:
         page = context.new_page()
         if watch is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import faulthandler
+import fcntl
 import logging
 import multiprocessing
 import os
@@ -10,14 +11,15 @@ import resource
 import signal
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 import cv2
 import psutil
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA_VARIABLE = "M2FP_STREAM_TEST_DATA"
@@ -28,12 +30,28 @@ GRACE_S = 5.0
 _HELPERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
 """Processes of Python's own that live as long as the interpreter, by design."""
 
-settings.register_profile("default", deadline=None)
-settings.register_profile("ci", deadline=None, derandomize=True, database=None, print_blob=True)
+_UNHURRIED = settings(deadline=None, suppress_health_check=[HealthCheck.too_slow])
+"""How long examples take says how busy the machine is."""
+
+settings.register_profile("default", _UNHURRIED)
+settings.register_profile("ci", _UNHURRIED, derandomize=True, database=None, print_blob=True)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
-def pytest_configure() -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Adds what `scripts/test` asks for."""
+    told = "leave out files without a test marked paced or alone; does not select tests"
+    parser.addoption("--paced-files", action="store_true", help=told)
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Lets tests of several processes take turns, and what they start hear signals."""
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        config.pluginmanager.register(_Turns(), "turns")
+    _hear_signals()
+
+
+def _hear_signals() -> None:
     """Lets what tests start hear signals, also where these tests themselves were told not to.
 
     A shell without job control makes its background jobs ignore Ctrl-C, `nohup` makes a command
@@ -49,21 +67,17 @@ def _nothing(_: int, __: FrameType | None) -> None:
     """Handles a signal."""
 
 
-_ALONE = (
+_PACED = (
     "chaos/test_faults.py::test_a_look_at_a_whole_frame_that_fails_covers_that_frame_alone[hanging",
     "chaos/test_faults.py::test_a_part_look_that_fails_leaves_the_head_covered[hanging",
     "chaos/test_faults.py::test_looks_failing_for_good_end_the_run_without_an_output[hanging",
     "chaos/test_live_",
-    "chaos/test_web_hostile.py::test_each_attack",
-    "chaos/test_web_hostile.py::test_nothing_that",
-    "chaos/test_web_hostile.py::test_pictures_never",
-    "chaos/test_web_hostile.py::test_the_server",
     "e2e/test_kiosk",
     "e2e/test_live.py::test_a_run_records",
     "e2e/test_live.py::test_the_bench",
     "e2e/test_live.py::test_the_preview_window",
     "e2e/test_live.py::test_what_is_served",
-    "e2e/test_m2fp.py::test_live_",
+    "e2e/test_m2fp",
     "e2e/test_magicmirror",
     "e2e/test_page",
     "unit/test_kiosk_keeper",
@@ -72,17 +86,46 @@ _ALONE = (
     "unit/test_sink_push.py::test_a_server_that_stalls",
     "unit/test_source_stream",
     "unit/test_web_hub",
-    "unit/test_web_server.py::test_who_reads_slowly",
-    "unit/test_workers.py::test_the_nicest_worker",
 )
-"""Tests in which time matters: they get the machine to themselves (marker `alone`)."""
+"""Tests in which time matters, because something runs at a pace of its own and is to keep up: they
+wait more than they compute. Two share the machine (marker `paced`)."""
 
-_NOT_ALONE = (
+_NOT_PACED = (
     "unit/test_source_stream.py::test_a_badly_damaged",
     "unit/test_source_stream.py::test_a_stream_by_rtmp",
     "unit/test_source_stream.py::test_damaged_pictures",
 )
 """Those among them that only wait long."""
+
+_ALONE = (
+    "chaos/test_web_hostile.py::test_each_attack",
+    "chaos/test_web_hostile.py::test_nothing_that",
+    "chaos/test_web_hostile.py::test_pictures_never",
+    "chaos/test_web_hostile.py::test_the_server",
+    "e2e/test_page.py::test_a_page_that_hangs",
+    "e2e/test_page.py::test_a_server_that_hangs",
+    "e2e/test_page.py::test_frames_that_stop",
+    "unit/test_web_server.py::test_who_reads_slowly",
+    "unit/test_workers.py::test_the_nicest_worker",
+)
+"""Tests that measure time: nothing else of this suite runs meanwhile (marker `alone`)."""
+
+_TOGETHER = {
+    "chaos/test_web_hostile": "the attacks are played once",
+    "e2e/test_m2fp": "M2FP is exported once",
+    "e2e/test_magicmirror": "one MagicMirror",
+    "e2e/test_page": "one browser",
+}
+"""Files whose tests one process runs (`--dist loadgroup`), and what it makes once."""
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Leaves files out: in each of its processes pytest takes seconds to collect all of them."""
+    folder = Path(__file__).parent
+    if not config.getoption("--paced-files") or collection_path.suffix != ".py":
+        return None
+    files = tuple(name.partition("::")[0] for name in (*_PACED, *_ALONE))
+    return None if collection_path.relative_to(folder).as_posix().startswith(files) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -90,10 +133,45 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     folder = Path(__file__).parent
     for item in items:
         if item.path.is_relative_to(folder):
-            place = item.path.relative_to(folder).as_posix()
-            name = f"{place}::{item.name}"
-            if name.startswith(_ALONE) and not name.startswith(_NOT_ALONE):
+            name = f"{item.path.relative_to(folder).as_posix()}::{item.name}"
+            if name.startswith(_ALONE):
                 item.add_marker("alone")
+            elif name.startswith(_PACED) and not name.startswith(_NOT_PACED):
+                item.add_marker("paced")
+            for file in _TOGETHER:
+                if name.startswith(file):
+                    item.add_marker(pytest.mark.xdist_group(file))
+
+
+class _Turns:
+    """Tests of several processes take turns: one that measures time is alone.
+
+    What is locked (flock(2)) are files that are there anyway; who waits to be alone holds the gate,
+    so that nobody else begins.
+    """
+
+    def __init__(self) -> None:
+        self._gate = os.open(__file__, os.O_RDONLY)
+        self._floor = os.open(ROOT / "pyproject.toml", os.O_RDONLY)
+
+    @contextmanager
+    def turn(self, *, alone: bool) -> Iterator[None]:
+        """Waits for its turn, and holds it."""
+        fcntl.flock(self._gate, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(self._floor, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        finally:
+            fcntl.flock(self._gate, fcntl.LOCK_UN)
+        try:
+            yield
+        finally:
+            fcntl.flock(self._floor, fcntl.LOCK_UN)
+
+    @pytest.hookimpl(wrapper=True)
+    def pytest_runtest_protocol(self, item: pytest.Item) -> Generator[None, object, object]:
+        """Runs a test, its fixtures included, when it is its turn."""
+        with self.turn(alone=item.get_closest_marker("alone") is not None):
+            return (yield)
 
 
 @pytest.fixture(scope="session", autouse=True)

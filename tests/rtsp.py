@@ -28,7 +28,7 @@ PYTHON = "/usr/bin/python3"
 
 NEEDS = 'import gi; gi.require_version("GstRtspServer", "1.0")'
 
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 """How long a test waits for what must happen; it goes on as soon as it has."""
 
 

@@ -46,7 +46,7 @@ from m2fp_stream.web.options import KioskOptions, PageOptions
 from m2fp_stream.web.server import serve
 
 TOKEN = "t0ken-for_tests.~0123456789"
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 """How long a test waits for what must happen; it goes on as soon as it has."""
 
 NO_LIMITS: Mapping[Use, Rate] = {use: Rate(1e6, 1_000_000) for use in Use}

@@ -8,10 +8,13 @@ the picture was back: the table in docs/threat-model.md.
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
@@ -42,7 +45,7 @@ RATE = 25
 TIME_BASE = Fraction(1, 1_000_000)
 TEXTURE = marker(77, 64, 48)
 ROOM = backdrop(0)
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 """How long a test waits for what must come; no measure of speed."""
 
 
@@ -127,6 +130,7 @@ class Seen:
     frame_id: int
     level: CoverLevel
     reason: str
+    age_s: float | None
     raw: bool
 
 
@@ -156,6 +160,7 @@ class Watching(Sink[SafeFrame]):
                 item.frame_id,
                 item.cover.level,
                 item.cover.reason,
+                item.cover.age_s,
                 self._look(item.pixels, item.frame_id),
             )
         )
@@ -259,17 +264,45 @@ class Performance:
         """Waits for a frame that is covered whole."""
         return self.wait_for(lambda one: one.level is CoverLevel.FRAME, after_s)
 
+    def until(self, what: Callable[[], object]) -> None:
+        """Returns as soon as something is so; the run has to go on meanwhile."""
+        give_up_s = time.monotonic() + PATIENCE_S
+        while not what():
+            if self.error is not None:
+                raise self.error
+            assert time.monotonic() < give_up_s, f"waited {PATIENCE_S:g} s in vain"
+            time.sleep(0.01)
+
     def raw_frames(self) -> list[int]:
         """Returns the frames in which the marker was to be seen."""
         return [one.frame_id for one in list(self.seen) if one.raw]
 
 
 def worker(fault: str = "none", **options: Any) -> ParserWorker:
-    """Returns a parser in a process of its own."""
+    """Returns a parser in a process of its own; only one that is to be too slow can be."""
     at: list[int] | None = options.pop("at", None)
+    deadline_s = 1.2 if fault in ("hanging", "slow") else 60.0
     return ParserWorker(
-        WorkerSpec("tests.chaos.faulty:Faulty", {"fault": fault, "at": at}, deadline_s=1.2)
+        WorkerSpec("tests.chaos.faulty:Faulty", {"fault": fault, "at": at}, deadline_s=deadline_s)
     )
+
+
+def running(parser: ParserWorker, other_than: int | None = None) -> int:
+    """Waits for a process of a parser; returns its id."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while time.monotonic() < give_up_s:
+        pid = parser.pid
+        if pid not in (None, other_than):
+            assert pid is not None
+            return pid
+        time.sleep(0.01)
+    raise AssertionError(f"no process came in {PATIENCE_S:g} s")
+
+
+def kill(pid: int) -> None:
+    """Kills a process, which on a busy machine may just have been replaced for being slow."""
+    with suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 # --- the faults ---

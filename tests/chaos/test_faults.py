@@ -92,7 +92,7 @@ def show_with(fault: str, **settings: Any) -> Show:
         "kinds": settings.pop("kinds", None),
         "at": settings.pop("at", [FAULTY_FRAME]),
     }
-    deadline_s = 0.7 if fault == "hanging" else 60.0
+    deadline_s = 2.0 if fault == "hanging" else 60.0  # the other looks take milliseconds
     spec = WorkerSpec("tests.chaos.faulty:FaultyLooker", options, deadline_s=deadline_s)
     source = settings.pop("source", None) or Footage([scene(n) for n in range(FRAMES)])
     again = settings.pop("again", None)

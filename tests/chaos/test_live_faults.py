@@ -6,10 +6,9 @@ drawn but keeps a camera's pace. `python -m tests.chaos.live_stage` prints the s
 
 from __future__ import annotations
 
-import os
-import signal
 import threading
 import time
+from itertools import pairwise
 
 import psutil
 import pytest
@@ -31,8 +30,10 @@ from .live_stage import (
     Performance,
     Seen,
     Watching,
+    kill,
     run_parser_fault,
     run_source_fault,
+    running,
     scene,
     worker,
 )
@@ -63,12 +64,18 @@ def test_the_search_finds_a_raw_frame_that_gets_past() -> None:
 def test_without_a_fault_the_room_is_shown_and_the_person_is_not(alignment: str) -> None:
     with Performance(live={"alignment": alignment}) as stage:
         first = stage.picture()
-        stage.wait_for(lambda one: one.frame_id > first.frame_id + 40)
+
+        def latest() -> list[Seen]:
+            return [one for one in list(stage.seen) if one.frame_id > first.frame_id][-40:]
+
+        def mostly_shown() -> bool:
+            pictures = [one for one in latest() if one.level is not CoverLevel.FRAME]
+            return len(pictures) > 20
+
+        # On a machine that is busy with other things, some are the card for a while.
+        stage.until(lambda: len(latest()) == 40 and mostly_shown())
     assert stage.raw_frames() == []
     assert stage.error is None
-    shown = [one for one in stage.seen if one.frame_id > first.frame_id]
-    pictures = [one for one in shown if one.level is not CoverLevel.FRAME]
-    assert len(pictures) > 0.5 * len(shown)
     ids = [one.frame_id for one in stage.seen if one.frame_id >= 0]
     assert ids == sorted(set(ids))
 
@@ -119,13 +126,23 @@ def test_parts_then_the_person_then_the_picture_as_the_last_parse_grows_old(alig
         stage.wait_for(
             lambda one: one.frame_id >= 40 and one.level is CoverLevel.FRAME, time.monotonic()
         )
-    levels = [one.level for one in stage.seen if one.frame_id >= 30]
+    shown = [one for one in stage.seen if one.frame_id >= 30]
+    levels = [one.level for one in shown]
     assert CoverLevel.FRAME in levels
     if alignment == "low_latency":  # aligned holds the picture back instead
         order = [CoverLevel.PARTS, CoverLevel.PERSON, CoverLevel.FRAME]
-        ranks = [order.index(level) for level in levels if level in order]
+        assert set(levels) <= set(order)
         assert CoverLevel.PERSON in levels
+        for one in shown:
+            if one.level is not CoverLevel.FRAME:
+                assert one.age_s is not None
+                assert one.level is order[one.age_s >= 0.4]
+        # On a busy machine the last answers come late, and make the cover young once more.
+        ages = [float("inf") if one.age_s is None else one.age_s for one in shown]
+        younger = [number for number, pair in enumerate(pairwise(ages), 1) if pair[1] < pair[0]]
+        ranks = [order.index(level) for level in levels[max(younger, default=0) :]]
         assert ranks == sorted(ranks)
+        assert ranks[-1] == order.index(CoverLevel.FRAME)
     assert stage.raw_frames() == []
 
 
@@ -135,13 +152,9 @@ def test_a_killed_parser_process_is_replaced(alignment: str) -> None:
     with Performance(parser, live={"alignment": alignment}) as stage:
         stage.picture()
         for _ in range(3):
-            pid = parser.pid
-            assert pid is not None
-            os.kill(pid, signal.SIGKILL)
-            give_up_s = time.monotonic() + PATIENCE_S
-            while parser.pid in (pid, None) and time.monotonic() < give_up_s:
-                time.sleep(0.01)
-            assert parser.pid not in (pid, None)
+            pid = running(parser)
+            kill(pid)
+            assert running(parser, other_than=pid)
             stage.picture(time.monotonic() + 0.5)
     assert stage.raw_frames() == []
     assert parser.starts >= 4
@@ -200,10 +213,9 @@ def test_a_turn_of_the_dial_holds_from_the_next_frame_on(level: CoverLevel) -> N
     with Performance() as stage:
         stage.picture()
         stage.dial.turn(level)
-        turned_s = time.monotonic() + 0.1  # one frame may be on its way
-        start = stage.seen[-1].frame_id
-        stage.wait_for(lambda one: one.frame_id > start + 15)
-        later = [one for one in list(stage.seen) if one.at_s > turned_s]
+        before = stage.stats.summary()["frames"] + 1  # one more may have been composed
+        stage.until(lambda: len(stage.seen) > before + 15)
+        later = stage.seen[before:]
         stage.dial.configured()
         stage.picture(time.monotonic())
     weaker = {CoverLevel.PARTS, CoverLevel.PERSON} if level is CoverLevel.FRAME else set()
@@ -228,8 +240,10 @@ def test_losses_in_a_row_are_as_many_recoveries_and_leave_nothing(losses: int) -
             stage.wait_for(lambda one: one.frame_id >= 0, time.monotonic())
         stage.picture(time.monotonic())
         assert stage.capture.reconnects == losses
-        assert threading.active_count() <= threads
-        assert process.num_fds() <= descriptors
+        # A parser that was replaced meanwhile, for being slow, may have its pipes twice.
+        stage.until(
+            lambda: threading.active_count() <= threads and process.num_fds() <= descriptors
+        )
     assert stage.raw_frames() == []
 
 
@@ -245,6 +259,7 @@ def test_every_raw_frame_is_released_and_zeroed(monkeypatch: pytest.MonkeyPatch)
     with Performance() as stage:
         stage.picture()
         stage.cues.lost.set()
-        stage.picture(time.monotonic() + 1.5)  # as many frames come before it as are asked for
+        stage.until(lambda: stage.capture.reconnects and len(given) > 20)
+        stage.picture(time.monotonic())
     assert len(given) > 20
     assert all(frame.released for frame in given)

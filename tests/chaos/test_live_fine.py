@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 
 import pytest
@@ -12,7 +10,7 @@ from m2fp_stream.core.errors import ModelError
 from m2fp_stream.core.safe import CoverLevel
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 
-from .live_stage import PATIENCE_S, Performance, worker
+from .live_stage import PATIENCE_S, Performance, kill, running, worker
 
 ALIGNMENTS = pytest.mark.parametrize("alignment", ["aligned", "low_latency"])
 
@@ -31,24 +29,6 @@ def refined(stage: Performance, parses: int) -> None:
     raise AssertionError(f"not so many refinements came in {PATIENCE_S:g} s")
 
 
-def running(fine: ParserWorker, other_than: int | None = None) -> int:
-    """Waits for a process of the fine parser; returns its id."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up_s:
-        pid = fine.pid
-        if pid not in (None, other_than):
-            assert pid is not None
-            return pid
-        time.sleep(0.01)
-    raise AssertionError(f"no process came in {PATIENCE_S:g} s")
-
-
-def wholly_covered(stage: Performance, after_s: float) -> float:
-    """The share of frames since a moment that show nothing."""
-    seen = [one for one in list(stage.seen) if one.at_s > after_s]
-    return sum(one.level is CoverLevel.FRAME for one in seen) / len(seen)
-
-
 @ALIGNMENTS
 def test_a_killed_fine_parser_is_replaced_and_nothing_is_covered_for_it(alignment: str) -> None:
     fine = worker()
@@ -57,7 +37,7 @@ def test_a_killed_fine_parser_is_replaced_and_nothing_is_covered_for_it(alignmen
         refined(stage, 2)
         for _ in range(3):
             pid = running(fine)
-            os.kill(pid, signal.SIGKILL)
+            kill(pid)
             stage.picture(time.monotonic())
             assert running(fine, other_than=pid)
             assert stage.refiner is not None
@@ -104,9 +84,16 @@ def test_a_fine_parser_never_sets_the_age_of_the_cover() -> None:
     with Performance(guard, fine=worker(), live=live) as stage:
         began = stage.wait_for(lambda one: one.frame_id >= 30)
         refined(stage, 2)
-        stage.card(began.at_s)
-        time.sleep(1.0)
-        assert wholly_covered(stage, time.monotonic() - 0.5) == 1
+        # No parse of the guard is younger than this frame, whenever its last answers came.
+        old_s = began.captured_s + 1.0
+        stage.until(lambda: sum(one.captured_s > old_s for one in list(stage.seen)) > 25)
+        assert stage.refiner is not None
+        done = stage.refiner.facts()["parses"]
+        assert isinstance(done, int)
+        refined(stage, done + 1)
+        assert {one.level for one in list(stage.seen) if one.captured_s > old_s} == {
+            CoverLevel.FRAME
+        }
     assert stage.raw_frames() == []
 
 

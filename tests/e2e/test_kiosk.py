@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -117,7 +118,9 @@ def test_pictures_wishes_and_stills_and_its_media_process_killed(
     assert max(likeness(picture, portrait) for picture in shown) < LOOKS_LIKE_HER
 
 
-def test_its_server_killed_comes_back_where_it_was_and_knows_its_browsers(config: Config) -> None:
+def test_its_server_killed_comes_back_where_it_was_and_knows_its_browsers(
+    config: Config, tmp_path: Path
+) -> None:
     with RealKiosk(config()) as kiosk:
         entered = httpx.get(kiosk.address)
         assert entered.status_code == 303
@@ -142,7 +145,8 @@ def test_its_server_killed_comes_back_where_it_was_and_knows_its_browsers(config
         # Both at once: what people wished is known to the kiosk itself.
         kiosk.wish("person", silhouette=True)
         wait_until(lambda: kiosk.status()["level"] == "person")
-        time.sleep(1.5)
+        kept = tmp_path / "cache" / "m2fp-stream" / "kiosk-wish-0.json"
+        wait_until(lambda: kept.exists() and json.loads(kept.read_text())["level"] == "person")
         both = [kiosk.pid_of("media"), kiosk.pid_of("server")]
         for pid in both:
             kill(pid)

@@ -67,17 +67,36 @@ def test_a_run_records_pipes_and_measures_and_shows_her_nowhere(
         record={"enabled": True, "folder": str(tmp_path), "segment_s": 3.0, "preset": "ultrafast"},
         pipe={"enabled": True, "fps": 15},
     )
-    with (tmp_path / "out.y4m").open("wb") as out:
-        done = subprocess.run(
-            command("run", config, "--seconds", "9", "--stats", tmp_path / "stats.json"),
+    stats = tmp_path / "stats.json"
+
+    def has_enough() -> bool:
+        if not stats.exists():
+            return False
+        facts = json.loads(stats.read_text())
+        sinks = facts["sinks"]
+        return bool(
+            sum(sinks[name]["written"] for name in ("recording", "pipe")) > 130
+            and facts["frames"] - facts["frames_wholly_covered"] > 40
+            and list(tmp_path.glob("m2fp-stream-*.mp4"))  # the first segment is complete
+        )
+
+    with (
+        (tmp_path / "out.y4m").open("wb") as out,
+        subprocess.Popen(
+            command("run", config, "--stats", stats),
             stdout=out,
             stderr=subprocess.PIPE,
             text=True,
-            check=False,
             env=environment(),
-            timeout=120,
-        )
-    assert done.returncode == 0, done.stderr
+        ) as process,
+    ):
+        try:
+            until(lambda: process.poll() is not None or has_enough())
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=PATIENCE_S)
+        finally:
+            process.kill()
+    assert process.returncode == 130, errors
     segments = sorted(tmp_path.glob("m2fp-stream-*.mp4"))
     assert len(segments) >= 2
     assert not list(tmp_path.glob(".*.part"))
@@ -114,8 +133,10 @@ def test_a_signal_ends_a_run_and_completes_the_recording(
         env=environment(),
     )
     try:
-        until(lambda: (tmp_path / "stats.json").exists())
-        until(lambda: json.loads((tmp_path / "stats.json").read_text())["frames"] > 20)
+        stats = tmp_path / "stats.json"
+        until(stats.exists)
+        until(lambda: json.loads(stats.read_text())["frames"] > 20)
+        until(lambda: json.loads(stats.read_text())["sinks"]["recording"]["written"] > 5)
         process.send_signal(how)
         _, errors = process.communicate(timeout=PATIENCE_S)
     finally:

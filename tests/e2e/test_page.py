@@ -176,8 +176,19 @@ class Mirror:
 
     def settled(self) -> Picture:
         """Returns a screenshot after everything that fades has faded."""
-        self.page.wait_for_timeout(900)
+        faded(self.page)
         return screenshot(self.page)
+
+    def shows(self, room: Picture | None = None) -> Picture:
+        """Waits until the room is seen, on a busy machine not at once; returns the screenshot."""
+        shots: list[Picture] = []
+
+        def seen() -> bool:
+            shots.append(self.settled())
+            return likeness(shots[-1], IN_MIRROR if room is None else room) > SHOWS_ROOM
+
+        wait_until(seen)
+        return shots[-1]
 
     def says(self, selector: str) -> str:
         """Returns the text of an element."""
@@ -201,6 +212,12 @@ class Mirror:
         if not self.page.locator("#mirror[data-bar]").count():
             self.page.mouse.click(640, 200)
         self.page.click(f"[data-mode={mode}]")
+
+
+def faded(page: Page) -> None:
+    """Waits until nothing fades any more."""
+    fading = "document.getAnimations().some((one) => one instanceof CSSTransition)"
+    page.wait_for_function(f"!{fading}")
 
 
 @pytest.fixture(scope="module")
@@ -290,8 +307,7 @@ def dark(shot: Picture) -> bool:
 def test_the_stream_is_seen_mirrored_and_changes(look: Look) -> None:
     mirror = look()
     mirror.view("picture")
-    first = mirror.settled()
-    assert likeness(first) > SHOWS_ROOM
+    first = mirror.shows()
     assert likeness(first, ROOM) < 0.5  # the room is not the same on both sides
     begun = mirror.drawn()
     wait_until(lambda: mirror.drawn() > begun + 5)
@@ -306,7 +322,7 @@ def test_the_stream_is_seen_mirrored_and_changes(look: Look) -> None:
 def test_without_the_option_left_stays_left(look: Look) -> None:
     mirror = look(kiosk={"mirror": False})
     mirror.view("picture")
-    assert likeness(mirror.settled(), ROOM) > SHOWS_ROOM
+    mirror.shows(ROOM)
 
 
 def test_what_is_hidden_is_not_on_the_screen_and_the_search_would_find_it(look: Look) -> None:
@@ -315,9 +331,7 @@ def test_what_is_hidden_is_not_on_the_screen_and_the_search_would_find_it(look: 
     covered = mirrored(small(mirror.settled()))
     assert not contains_marker(covered, TEXTURE)
     mirror.camera.picture = lambda number, _: uncovered(number)
-    mirror.page.wait_for_timeout(500)
-    bypassed = mirrored(small(screenshot(mirror.page)))
-    assert contains_marker(bypassed, TEXTURE)
+    wait_until(lambda: contains_marker(mirrored(small(screenshot(mirror.page))), TEXTURE))
 
 
 # --- never a frozen picture ---
@@ -351,7 +365,7 @@ def test_frames_that_stop_give_way_to_the_card_and_come_back(look: Look) -> None
     mirror.why("starting")
     mirror.camera.on = True
     mirror.view("picture")
-    assert likeness(mirror.settled()) > SHOWS_ROOM
+    mirror.shows()
 
 
 def test_a_server_that_hangs_with_the_line_open_gives_way_to_the_card(look: Look) -> None:
@@ -655,7 +669,7 @@ def test_no_frame_from_before_a_stronger_choice_is_drawn_after_it(look: Look) ->
     mirror.view("picture")
     assert mirror.camera.mode == "person"
     mirror.page.keyboard.press("Escape")  # the controls come with shade
-    assert likeness(mirror.settled()) > SHOWS_ROOM
+    mirror.shows()
 
 
 def test_a_stronger_choice_that_was_answered_shows_nothing_before_it_holds(look: Look) -> None:
@@ -1085,7 +1099,7 @@ def test_a_live_run_is_seen_covered_breaks_and_obeys(browser: Browser) -> None:
         page = running.enter_context(opened(browser, server.enter_url, watch=watch))
         shown = "#mirror[data-view=picture]"
         page.wait_for_selector(shown, state="attached")
-        page.wait_for_timeout(900)
+        faded(page)
         room = mirrored(live_stage.ROOM)
 
         def shows_the_room_and_never_her() -> bool:
@@ -1098,7 +1112,8 @@ def test_a_live_run_is_seen_covered_breaks_and_obeys(browser: Browser) -> None:
         page.mouse.click(640, 200)
         page.click("[data-mode=frame]")
         wait_until(lambda: stage.dial.level is CoverLevel.FRAME)
-        page.wait_for_timeout(900)
+        page.wait_for_selector("#mirror[data-why=on_request]", state="attached")
+        faded(page)
         assert likeness(screenshot(page), room) < 0.3
         page.click("[data-mode=parts]")
         page.wait_for_selector(shown, state="attached")

@@ -1,4 +1,4 @@
-"""Answers after a while with the upload itself, as if it were a PNG."""
+"""Answers after a while with the upload itself, as if it were a PNG; never to ``first``."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from tests.still_children._play import PNG, play, put
 
 
 def act(channel: socket.socket, memory: int, upload: bytes) -> dict[str, Any] | None:
-    time.sleep(0.3)
+    time.sleep(60 if upload == b"first" else 0.3)
     put(memory, PNG + upload)
     return {"ok": True}
 

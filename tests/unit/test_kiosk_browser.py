@@ -23,7 +23,7 @@ from m2fp_stream.kiosk.browser import Browser, Screen, find_browser, pin_of
 from m2fp_stream.kiosk.supervisor import address
 from m2fp_stream.web.options import PageOptions
 
-PATIENCE_S = 20.0
+PATIENCE_S = 120.0
 CODE = "http://127.0.0.1:8765/enter?key=a-code"
 
 

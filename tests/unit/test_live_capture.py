@@ -27,7 +27,7 @@ from tests.chaos.stage import backdrop
 
 Picture = NDArray[np.uint8]
 TIME_BASE = Fraction(1, 1_000_000)
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 SIZE_WH = 32, 16
 FAST = {"backoff_s": 0.01, "max_backoff_s": 0.02, "healthy_s": 0.0, "frozen_s": 0.0}
 
@@ -182,11 +182,12 @@ def breaking(count: int, error: Exception, first: int = 0) -> Act:
 
 
 def flowing(seconds: float) -> Act:
-    """Changing pictures for so long, and then the end."""
+    """Changing pictures, the last of them after so long, and then the end."""
 
     def act() -> Iterator[Picture]:
-        until_s, number = time.monotonic() + seconds, 0
-        while time.monotonic() < until_s:
+        until_s, number, over = time.monotonic() + seconds, 0, False
+        while not over:
+            over = time.monotonic() >= until_s
             yield picture(number % 7)
             number += 1
             time.sleep(0.005)

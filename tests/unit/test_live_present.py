@@ -33,7 +33,7 @@ from tests.chaos.stage import backdrop
 
 Picture = NDArray[np.uint8]
 TIME_BASE = Fraction(1, 1_000_000)
-PATIENCE_S = 30.0
+PATIENCE_S = 120.0
 SIZE_WH = 64, 36
 AGES = Ages(person_s=0.5, frame_s=1.0)
 
@@ -61,14 +61,14 @@ def verdict(
     return Verdict(number, covered, people, age_s, parsed)
 
 
-def raw_frame(number: int = 0, buffer: Picture | None = None) -> RawFrame:
+def raw_frame(number: int = 0, buffer: Picture | None = None, *, ahead_s: float = 0.0) -> RawFrame:
     now_ns = time.monotonic_ns()
     return RawFrame(
         backdrop(number, *SIZE_WH) if buffer is None else buffer,
         frame_id=number,
         pts=now_ns // 1000,
         time_base=TIME_BASE,
-        captured_ns=now_ns,
+        captured_ns=now_ns + round(ahead_s * 1e9),
     )
 
 
@@ -249,12 +249,13 @@ class Show:
         assert all(raw.released for raw in self.raws)
         assert not any(buffer.any() for buffer in self.buffers)
 
-    def expect(self, count: int = 1) -> list[int]:
+    def expect(self, count: int = 1, *, ahead_s: float = 0.0) -> list[int]:
+        """Gives frames; those captured `ahead_s` from now are not late, however busy it is here."""
         numbers = []
         for _ in range(count):
             number = len(self.raws)
             buffer = backdrop(number % 5, *SIZE_WH)
-            raw = raw_frame(number, buffer)
+            raw = raw_frame(number, buffer, ahead_s=ahead_s)
             self.raws.append(raw)
             self.buffers.append(buffer)
             self.pts.append(raw.pts)
@@ -314,7 +315,8 @@ def test_frames_are_shown_in_order_whatever_is_judged_first() -> None:
 
 def test_a_frame_that_is_not_judged_in_time_is_the_card() -> None:
     with Show(deadline_s=0.1) as show:
-        show.expect(2)
+        show.expect()
+        show.expect(ahead_s=PATIENCE_S)
         show.judge(1)
         show.wait_shown(2)
         first, second = show.frames()
@@ -417,14 +419,13 @@ def test_without_frames_the_card_is_shown_again_and_again() -> None:
 
 
 def test_the_card_comes_when_the_last_frame_is_as_old_as_may_be() -> None:
-    with Show(away_s=0.2) as show:
-        time.sleep(0.05)
+    with Show(away_s=1.0) as show:
         show.expect()
         show.judge(0)
         wait_until(lambda: bool(show.cards()))
         assert show.shown[0][1].frame_id == 0
         at_s, _ = show.cards()[0]
-        assert at_s >= show.frames()[0].captured_ns / 1e9 + 0.2
+        assert at_s >= show.frames()[0].captured_ns / 1e9 + 1.0
 
 
 @pytest.mark.parametrize("why", [Why.FROZEN, Why.OTHER_CAMERA, Why.SOURCE_AWAY])
@@ -437,8 +438,9 @@ def test_the_card_tells_why_no_frames_come(why: Why) -> None:
 def test_the_card_tells_that_frames_wait_for_the_first_parse() -> None:
     with Show(away_s=0.1) as show:
         show.expect()
-        wait_until(lambda: bool(show.cards()))
-        assert show.cards()[0][1].cover.reason == Why.NO_PARSE.value
+        before = len(show.cards())
+        wait_until(lambda: len(show.cards()) >= before + 2)  # one may have been on its way
+        assert show.cards()[-1][1].cover.reason == Why.NO_PARSE.value
         assert show.ids() == []
 
 
@@ -527,7 +529,8 @@ def test_at_the_end_the_frames_held_are_shown() -> None:
 def test_at_the_end_a_frame_that_nobody_judged_is_the_card() -> None:
     with Show(deadline_s=0.1) as show:
         show.show_rest = True
-        show.expect(2)
+        show.expect(ahead_s=PATIENCE_S)
+        show.expect()
         show.judge(0)
     assert [one.cover.level for one in show.frames()] == [CoverLevel.PARTS, CoverLevel.FRAME]
 

@@ -20,11 +20,13 @@ from m2fp_stream.kiosk.supervisor import Supervisor
 from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page import PageHello
 from m2fp_stream.sinks.page_link import PageMemory
+from m2fp_stream.web import hub as module
 from m2fp_stream.web.hub import HEADER, STILL_CARD, Full, Hub, Level
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from tests.web import Media, jpeg
 
 GREY = jpeg(90)
+PATIENCE_S = 30.0
 
 
 class Clock:
@@ -95,6 +97,28 @@ async def settle() -> None:
         await asyncio.sleep(0.01)
 
 
+async def until(condition: Callable[[], object]) -> None:
+    """Returns as soon as `condition` holds; fails the test if it never does."""
+    give_up_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < give_up_s, "it did not come"
+        await asyncio.sleep(0.01)
+
+
+@pytest.fixture
+def quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The hub's own clock ticks twenty times a second, not once."""
+    monkeypatch.setattr(module, "_TICK_S", 0.05)
+
+
+async def ticks(stage: Stage, count: int) -> None:
+    """Waits until the hub's own clock has ticked so often."""
+    for _ in range(count):
+        last_s = stage.hub._ticked_s
+        await until(lambda last_s=last_s: stage.hub._ticked_s > last_s)  # type: ignore[misc]  # bound now
+    await settle()
+
+
 async def frames(stage: Stage, count: int = 1, **more: Any) -> None:
     for _ in range(count):
         stage.media.frame(GREY, ahead_s=stage.clock.ahead_s, **more)
@@ -134,13 +158,12 @@ def test_a_picture_that_got_old_is_not_shown(stage: Stage) -> None:
 
 
 def test_a_picture_is_forgotten_when_it_gets_old() -> None:
-    stage = Stage(stale_s=0.2)
+    stage = Stage(stale_s=1.0)
 
     async def play(stage: Stage) -> None:
         await frames(stage)
         assert held(stage) == [GREY, b""]
-        await asyncio.sleep(0.5)
-        assert held(stage) == [b""]
+        await until(lambda: held(stage) == [b""])
 
     stage.run(play)
     stage.close()
@@ -452,6 +475,7 @@ def test_nobody_in_front_of_it_puts_the_page_to_sleep_and_somebody_wakes_it() ->
     stage.close()
 
 
+@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("gone", ["away", "starting"])
 def test_without_a_camera_it_does_not_sleep_and_that_time_does_not_count(gone: str) -> None:
     stage = Stage(kiosk={"sleep_after_s": 60})
@@ -467,7 +491,7 @@ def test_without_a_camera_it_does_not_sleep_and_that_time_does_not_count(gone: s
         for ahead_s in (30, 300):
             stage.clock.ahead_s = ahead_s
             await shown(stage)
-            await asyncio.sleep(1.2)  # its own clock ticks
+            await ticks(stage, 1)
         stage.clock.ahead_s = 310
         await frames(stage)
         assert not is_asleep(stage)
@@ -514,6 +538,7 @@ def test_a_page_may_never_sleep() -> None:
 # ----------------------------------------------------------------- wishes
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_wish_is_said_and_said_again_until_it_holds(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
@@ -521,13 +546,13 @@ def test_a_wish_is_said_and_said_again_until_it_holds(stage: Stage) -> None:
         stage.hub.wish("person", silhouette=True)
         assert stage.hub.status()["level"] == "person"
         assert stage.hub.status()["silhouette"] is True
-        await asyncio.sleep(2.3)
+        await ticks(stage, 2)
         assert stage.media.wishes().count(("person", "silhouette")) >= 3
         stage.media.facts(level="person")
         await settle()
         stage.media.wishes()
         stage.media.heard.clear()
-        await asyncio.sleep(1.3)
+        await ticks(stage, 2)
         assert stage.media.wishes() == []
 
     stage.run(play)
@@ -556,13 +581,14 @@ def test_a_wish_made_before_the_floor_was_known_is_raised_to_it(stage: Stage) ->
     stage.run(play)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_camera_process_that_starts_anew_is_told_the_wish(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
         await settle()
         stage.hub.wish("frame", silhouette=False)
         stage.media.facts(level="frame")
-        await asyncio.sleep(1.2)
+        await ticks(stage, 1)
         stage.media.facts(level="frame")
         await settle()
         stage.media.listen()
@@ -659,28 +685,30 @@ def test_frames_that_do_not_say_what_was_wished_hide_least(stage: Stage) -> None
     stage.run(play)
 
 
+@pytest.mark.usefixtures("quick")
 def test_a_wish_that_was_lost_is_said_again_when_frames_show_it(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
         stage.hub.wish("person", silhouette=False)
-        await asyncio.sleep(1.2)
+        await ticks(stage, 1)
         stage.media.facts(level="person")  # so that it is no longer asked for
         await settle()
         stage.media.listen()
         stage.media.heard.clear()
         await frames(stage)
         assert stage.hub.frame() is None
-        await asyncio.sleep(1.3)
+        await ticks(stage, 1)
         assert ("person", "configured") in stage.media.wishes()
 
     stage.run(play)
 
 
+@pytest.mark.usefixtures("quick")
 def test_what_was_hidden_at_the_computer_itself_is_not_taken_back(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
         stage.hub.wish("parts", silhouette=False)
-        await asyncio.sleep(1.2)
+        await ticks(stage, 1)
         stage.media.facts(level="parts")
         await settle()
         stage.media.facts(level="frame")
@@ -724,11 +752,16 @@ def test_more_viewers_than_may_watch_are_turned_away() -> None:
     stage.close()
 
 
+def greets(stage: Stage) -> int:
+    """How often the hub has asked who is there."""
+    stage.media.listen()
+    return sum(one["kind"] == "greet" for one in stage.media.heard)
+
+
 def test_it_asks_who_is_there_until_somebody_says(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
-        await asyncio.sleep(1.2)
-        greets = [one for one in stage.media.listen() if one["kind"] == "greet"]
-        assert len(greets) == 2
+        await until(lambda: greets(stage) >= 2)
+        assert greets(stage) == 2
 
     stage.run(play)
 

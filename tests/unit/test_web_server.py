@@ -401,7 +401,7 @@ def test_the_status_comes_once_a_second_and_when_it_changes(server: PageServer) 
         began_s = time.monotonic()
         for _ in range(2):
             next_of(stream, str)
-        assert time.monotonic() - began_s < PATIENCE_S
+        assert time.monotonic() - began_s < 20
         ask("POST", server.url + "/api/privacy", json={"level": "person"}, headers=server.bearer)
         status_when(stream, level="person")
 
