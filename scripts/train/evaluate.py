@@ -160,6 +160,11 @@ class Scores:
             }
             for k, name in enumerate(EIGHT)
         }
+        somebody = int(self.confusion[1:, 1:].sum())
+        rows["person"] = {
+            "iou": round(somebody / max(1, int(self.confusion.sum() - self.confusion[0, 0])), 3),
+            "recall": round(somebody / max(1, int(self.confusion[1:].sum())), 3),
+        }
         hiding = {}
         for row, kind in enumerate((*HIDDEN, "all three")):
             parts, counts = list(EIGHT), self.covered[row]
