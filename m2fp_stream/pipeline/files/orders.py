@@ -41,9 +41,10 @@ BODIES_EVERY: Final = 3
 """The same while somebody is followed by the body alone."""
 TURNED_EVERY: Final = 3
 """Frames between looks at a turned copy while somebody turned so is followed."""
-ALL_TURNED_EVERY: Final = 12
+HEADLESS_EVERY: Final = 12
+UNANSWERED_EVERY: Final = 24
 """Frames between looks at all turned copies while a question is open that upright looks do not
-answer: something moves on that they do not see, or a body shows no face."""
+answer: a body shows no face, or something moves on that they do not see."""
 TURNED_ASKED: Final = 2
 """So often all turned copies are looked at for one body without a face."""
 TURNED_SIGHTINGS: Final = 3
@@ -155,8 +156,9 @@ class Orders:
             number: of the frame; asked after `wants_people`.
             reach: of the look for people that is made at it.
         """
-        may_ask = number - self._all_turned_at >= ALL_TURNED_EVERY and reach is not None
-        if reach is Reach.FAR or (may_ask and (self._unanswered or self._headless())):
+        since = number - self._all_turned_at if reach is not None else 0
+        headless = since >= HEADLESS_EVERY and self._headless()
+        if reach is Reach.FAR or headless or (since >= UNANSWERED_EVERY and self._unanswered):
             self._all_turned_at = number
             self._turned_at = dict.fromkeys(TURNS, number)
             for track in self._tracker.live:
