@@ -109,7 +109,7 @@ class Film:
     closer: Callable[[PartOrder], float | None] = lambda order: None
     solver: Solver = field(default_factory=solver)
     looked: dict[int, Reach] = field(default_factory=dict)
-    past: list[int] = field(default_factory=list)
+    past: dict[int, Reach] = field(default_factory=dict)
     orders: list[PartOrder] = field(default_factory=list)
     closer_orders: list[PartOrder] = field(default_factory=list)
     frames: int = 0
@@ -125,9 +125,9 @@ class Film:
                 bodies = list(self.bodies(n))
             self.solver.feed(Frame(n, motion, faces, bodies, reach or Reach.NEAR))
             past = self.solver.past_orders()
-            self.past += past
-            for number in past:
-                self.solver.take_past(number, list(self.bodies(number)))
+            self.past |= dict(past)
+            for number, closely in past:
+                self.solver.take_past(number, list(self.bodies(number)), closely)
             for order in self.solver.part_orders():
                 if order.face:
                     self.closer_orders.append(order)
