@@ -112,7 +112,7 @@ class Film:
     solver: Solver = field(default_factory=solver)
     turns: dict[int, Sequence[int]] = field(default_factory=dict)
     looked: dict[int, Reach] = field(default_factory=dict)
-    past: list[int] = field(default_factory=list)
+    past: dict[int, Reach] = field(default_factory=dict)
     orders: list[PartOrder] = field(default_factory=list)
     closer_orders: list[PartOrder] = field(default_factory=list)
     frames: int = 0
@@ -132,9 +132,9 @@ class Film:
             turned = [found for turn in turns if (found := self.turned(n, turn)) is not None]
             self.solver.feed(Frame(n, motion, faces, bodies, reach or Reach.NEAR, turned=turned))
             past = self.solver.past_orders()
-            self.past += past
-            for number in past:
-                self.solver.take_past(number, list(self.bodies(number)))
+            self.past |= dict(past)
+            for number, closely in past:
+                self.solver.take_past(number, list(self.bodies(number)), closely)
             for order in self.solver.part_orders():
                 if order.face:
                     self.closer_orders.append(order)

@@ -9,10 +9,10 @@ import numpy as np
 
 from ...tracking.heads import Rect
 from ...tracking.motion import Motion
-from ...tracking.people import Body, Face, Track, Tracker
+from ...tracking.people import Face, Track, Tracker
 from ...tracking.turned import TURNS, around, quarters
-from .judge import HEAD_ABSENT, LIKELY, is_somebody, may_be_somebody
-from .place import FAR_SHARE, STILL_EVERY, Places
+from .judge import HEAD_ABSENT, LIKELY, STRONG, is_somebody, may_be_somebody
+from .place import FACES_IN_BODY, STILL_EVERY, Places
 from .records import Hidden, PartOrder, Reach, Shapes
 
 __all__ = ["Orders"]
@@ -28,15 +28,14 @@ SEARCHED_BODY: Final = 0.50
 SEARCH_EVERY: Final = 12
 BESIDE_FRAMES: Final = 2
 """So far from a track's end it is asked whether it was there unseen."""
-FACES_IN_BODY: Final = 6.0
-"""Faces that a standing body is high, at least: it tells how large a body to look for."""
 ANSWERS: Final = 2
 ANSWERED_FRAMES: Final = 6
 ANSWERED_SHARE: Final = 0.7
 """What moves is looked at twice; then at every second frame, while it moves on at that place: until
 it has not been seen there for so many frames. The same place is one that holds so much of it."""
 AGAIN_FRAMES: Final = 6
-"""So soon after its start, a shot in which somebody small may be is looked at in this way again."""
+"""So soon after a far look saw somebody small for the first time, another one says whether he is
+there, and how fast he moves."""
 BODIES_EVERY: Final = 3
 """The same while somebody is followed by the body alone."""
 TURNED_EVERY: Final = 3
@@ -95,10 +94,9 @@ class Orders:
         self._parts_a_frame = parts_a_frame
         self._far_every = far_every
         self._frame = -1
-        self._shot = self._shot_fed = 0
+        self._shot_fed = 0
         self._faces_before: Sequence[Face] = ()
         self._people_at = self._far_at = -1_000_000
-        self._small_seen = False
         self._answered: list[tuple[Rect, int, int]] = []
         self._moved_since = True
         self._turned_at: dict[int, int] = {}
@@ -114,7 +112,7 @@ class Orders:
         if motion.cut:
             self._faces_before = faces
             self._moved_since = True
-            self._people_at = self._far_at = self._shot = number
+            self._people_at = self._far_at = number
             return Reach.FAR
         if motion.moved.any():
             self._moved_since = True
@@ -125,7 +123,10 @@ class Orders:
             every = min(every, BODIES_EVERY)
         unexplained = motion.unexplained(self._known(faces))
         open_questions = self._open(number, unexplained)
-        again = number - self._shot == AGAIN_FRAMES and self._small_seen
+        again = number - self._far_at >= AGAIN_FRAMES and any(
+            track.born == self._far_at and self._tracker.is_far(track)
+            for track in self._tracker.live
+        )
         far = again or number - self._far_at >= self._far_every
         middle = number - self._people_at >= every
         wanted = (
@@ -237,29 +238,27 @@ class Orders:
         if cut:
             self._shot_fed = number
 
-    def take_people(self, number: int, bodies: Sequence[Body]) -> None:
-        """Takes what a look for people saw."""
-        small = FAR_SHARE * max(self._size_wh)
-        if number == self._shot_fed:
-            self._small_seen = any(max(b.box.width, b.box.height) < small for b in bodies)
-
-    def past_orders(self) -> list[int]:
-        """Returns frames, fed before, at which people must be looked for after all.
+    def past_orders(self) -> list[tuple[int, Reach]]:
+        """Returns frames, fed before, at which people must be looked for after all; how closely.
 
         Where somebody appears or is lost in the middle of the picture, a look shortly before or
-        after says whether he was there unseen.
+        after says whether he was there unseen; if it reaches as far as his size asks for.
         """
-        orders = []
+        orders: dict[int, Reach] = {}
+
+        def order(number: int, track: Track) -> None:
+            orders[number] = max(self._places.asked(track), orders.get(number, Reach.NEAR))
+
         for track in self._tracker.live:
             if not may_be_somebody(track):
                 continue
             if track.sightings == 2 and track.last == self._frame:
-                orders.append(track.born - BESIDE_FRAMES)
+                order(track.born - BESIDE_FRAMES, track)
             if self._frame - track.last == BESIDE_FRAMES and track.seen[track.last].face > 0:
-                orders.append(self._frame)
+                order(self._frame, track)
         return [
-            number
-            for number in sorted(set(orders))
+            (number, reach)
+            for number, reach in sorted(orders.items())
             if number >= max(0, self._shot_fed)
             and not any(k in self._places.bodies for k in range(number - 1, number + 2))
         ]
@@ -290,9 +289,11 @@ class Orders:
         """Returns closer looks at faces: two for a track, later ones now and then for the tilt.
 
         A face that is seen much better than any that was judged is judged at once: what closer
-        looks said of a blur must not hold against the face that comes out of it.
+        looks said of a blur must not hold against the face that comes out of it. Those of whom
+        least is known come first: judged least often, not sure by themselves, asked about longest
+        ago.
         """
-        orders = []
+        waiting = []
         for track in self._tracker.live:
             if track.last != self._frame:
                 continue
@@ -304,15 +305,18 @@ class Orders:
                 every = 1
             if box is None or self._frame - shapes.judged < every:
                 continue
+            known = min(len(track.faces), CLOSER_LOOKS), track.best >= STRONG
+            waiting.append((known, shapes.judged, track.track_id, box, seen.face, seen.turn))
+        orders = []
+        for _, _, track_id, box, score, turn in sorted(waiting, key=lambda one: one[:3])[
+            : self._parts_a_frame
+        ]:
+            shapes = self._shapes[track_id]
             shapes.judged = self._frame
-            shapes.judged_score = max(shapes.judged_score, seen.face)
+            shapes.judged_score = max(shapes.judged_score, score)
             region = box.x1, box.y1, box.x2, box.y2
-            order = PartOrder(
-                self._frame, track.track_id, region, body=False, face=True, turn=seen.turn
-            )
+            order = PartOrder(self._frame, track_id, region, body=False, face=True, turn=turn)
             orders.append(order)
-            if len(orders) == self._parts_a_frame:
-                break
         return orders
 
     def _orders(self, track: Track) -> list[PartOrder]:

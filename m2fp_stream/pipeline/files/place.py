@@ -17,7 +17,10 @@ __all__ = ["FAR_SHARE", "STILL_EVERY", "Places"]
 
 
 EXTEND_S: Final = 0.35
-"""A track goes on so long beyond its ends where no look contradicts it."""
+"""A track that looks for people did not see as a rule goes on so long beyond its ends: nothing can
+contradict it."""
+SUPPORTED_S: Final = 1.0
+"""The same of one that they saw as a rule: the next of them says whether it is still there."""
 SUPPORT: Final = 0.5
 """Share of the looks for people that saw the body of a track, from which one that does not see it
 says that it is gone."""
@@ -33,6 +36,8 @@ NEAR_SHARE: Final = 0.16
 .94 from 50 upwards, docs/parsers.md)."""
 STILL_EVERY: Final = 12
 """Frames between looks for people while nothing at all moves: they would see the same."""
+FACES_IN_BODY: Final = 6.0
+"""Faces that a standing body is high, at least: it tells how large a body to look for."""
 BODY_OF_HEAD: Final = (1.6, 5.5)
 """A body that no look saw: so many head widths to each side, so many heights down."""
 
@@ -55,6 +60,7 @@ class Places:
         self._size_wh = size_wh
         self._far_every = far_every
         self._extend = max(3, round(EXTEND_S * rate))
+        self._supported = max(STILL_EVERY, round(SUPPORTED_S * rate))
         self.bodies: dict[int, tuple[Body, ...]] = {}
         self.reaches: dict[int, Reach] = {}
         self.motions: dict[int, Motion] = {}
@@ -126,18 +132,24 @@ class Places:
             return True
         at_end = number > track.last
         steps = number - track.last if at_end else track.born - number
-        if steps > self._reach(track, at_end=at_end):
+        head = self.head(track, number)
+        if steps > self._reach(track, head, at_end=at_end):
             return False
-        head = self.head(track, number).rect()
+        rect = head.rect()
         width, height = self._size_wh
-        if head.x2 < 0 or head.y2 < 0 or head.x1 > width or head.y1 > height:
+        if rect.x2 < 0 or rect.y2 < 0 or rect.x1 > width or rect.y1 > height:
             return False
         return not self._contradicted(track, number, at_end=at_end)
 
-    def _reach(self, track: Track, *, at_end: bool) -> int:
-        """Returns how many frames a track goes on beyond an end where nothing contradicts it."""
-        if self._tracker.is_far(track):
+    def _reach(self, track: Track, head: Head, *, at_end: bool) -> int:
+        """Returns how many frames a track goes on beyond an end where nothing contradicts it.
+
+        At the edge of the picture nothing can; elsewhere the next trusted look does.
+        """
+        if self._tracker.is_far(track) and self._needed(track) is Reach.FAR:
             return self._far_every
+        if _is_supported(track) and not self.at_edge(head):
+            return self._supported
         end = track.seen[track.last if at_end else track.first]
         return self._extend if end.face > 0 else max(self._extend, STILL_EVERY)
 
@@ -147,7 +159,7 @@ class Places:
         A look can be trusted there where the person would be whole: not at the edge of the picture,
         and not where something moves that nobody explains.
         """
-        if track.looked == 0 or track.supported < SUPPORT * track.looked or track.turn:
+        if not _is_supported(track) or track.turn:
             return False  # looks at the upright picture say nothing of who lies or hangs
         needed = self._needed(track)
         between = range(track.last + 1, number + 1) if at_end else range(number, track.born)
@@ -166,15 +178,43 @@ class Places:
         return False
 
     def _needed(self, track: Track) -> Reach:
-        """Returns how closely a look must look to see a track's body."""
-        if self._tracker.is_far(track):
+        """Returns how closely a look must look to see a track's body: as one that saw it did."""
+        saw = [
+            self.reaches[frame]
+            for frame in track.frames
+            if frame in self.reaches and track.seen[frame].body > 0
+        ]
+        return min((self.asked(track), *saw))
+
+    def asked(self, track: Track) -> Reach:
+        """Returns how closely a look must look for a body of a track's size, to be trusted."""
+        last = track.seen[track.last]
+        if last.box is not None:
+            size = max(last.box.width, last.box.height)
+        else:
+            face = last.face_box
+            size = math.inf if face is None else FACES_IN_BODY * face.height
+        if size < FAR_SHARE * max(self._size_wh):
             return Reach.FAR
-        box = track.seen[track.last].box
-        near = box is None or max(box.width, box.height) >= self.near_px()
-        return Reach.NEAR if near else Reach.MIDDLE
+        return Reach.NEAR if size >= self.near_px() else Reach.MIDDLE
+
+    def is_unconfirmed(self, track: Track) -> bool:
+        """Says whether a far look saw a track once, and the far looks soon after it did not."""
+        if track.sightings > 1 or not self._tracker.is_far(track) or track.seen[track.last].sure:
+            return False
+        end = math.inf if track.end is None else track.end
+        return any(
+            reach == Reach.FAR and track.last < frame < min(end, track.last + self._far_every)
+            for frame, reach in self.reaches.items()
+        )
 
     def at_edge(self, head: Head) -> bool:
         """Says whether the edge of the picture may cut the person whose head this is."""
         width, height = self._size_wh
         reach = EDGE_HEADS * head.width
         return not (reach < head.x < width - reach and 0.5 * head.height < head.y < height - reach)
+
+
+def _is_supported(track: Track) -> bool:
+    """Says whether looks for people saw a track's body as a rule."""
+    return track.looked > 0 and track.supported >= SUPPORT * track.looked

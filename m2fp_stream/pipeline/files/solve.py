@@ -116,8 +116,8 @@ class Solver:
         """Says by which quarters frame `number` is to be turned and looked at again."""
         return self._orders.wants_turned(number, reach)
 
-    def past_orders(self) -> list[int]:
-        """Returns frames, fed before, at which people must be looked for after all."""
+    def past_orders(self) -> list[tuple[int, Reach]]:
+        """Returns fed frames at which people must be looked for after all, and how closely."""
         return self._orders.past_orders()
 
     def part_orders(self) -> list[PartOrder]:
@@ -185,12 +185,11 @@ class Solver:
 
     def _take_people(self, number: int, bodies: Sequence[Body], reach: Reach) -> None:
         self._places.take_people(number, bodies, reach)
-        self._orders.take_people(number, bodies)
         self.looks["people"] += 1
 
-    def take_past(self, number: int, bodies: Sequence[Body]) -> None:
+    def take_past(self, number: int, bodies: Sequence[Body], reach: Reach) -> None:
         """Takes what a look of `past_orders` found."""
-        self._take_people(number, bodies, Reach.MIDDLE)
+        self._take_people(number, bodies, reach)
 
     def take_face(self, order: PartOrder, score: float, roll: float) -> None:
         """Takes what a closer look at a face found: its score (0..1) and tilt (radians)."""
@@ -215,7 +214,9 @@ class Solver:
     # --- what is covered ---
 
     def is_somebody(self, track: Track) -> bool:
-        """Says whether a track is covered; see `judge`."""
+        """Says whether a track is covered; see `judge`. Whom no second far look sees is nobody."""
+        if self._places.is_unconfirmed(track):
+            return False
         return is_somebody(track, whole=track.track_id in self._parts.whole)
 
     def cover(self, number: int) -> Cover:
