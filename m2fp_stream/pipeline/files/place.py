@@ -153,7 +153,7 @@ class Places:
         """
         if track.looked == 0 or track.supported < SUPPORT * track.looked:
             return False
-        needed = self._needed(track)
+        needed = self.needed(track)
         between = range(track.last + 1, number + 1) if at_end else range(number, track.born)
         for frame in between:
             bodies = self.bodies.get(frame)
@@ -169,7 +169,7 @@ class Places:
                 return True
         return False
 
-    def _needed(self, track: Track) -> Reach:
+    def needed(self, track: Track) -> Reach:
         """Returns how closely a look must look to see a track's body."""
         if self._tracker.is_far(track):
             return Reach.FAR

@@ -115,6 +115,17 @@ class _PartsUnderWay:
     future: Future[Seen]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class _PastUnderWay:
+    ordered_at: int
+    """Frame fed last when it was ordered."""
+    item: Item
+    reach: Reach
+    size_wh: tuple[int, int]
+    """Of the copy that is looked at."""
+    future: Future[Seen]
+
+
 @final
 class FileRun:
     """One run over one source. Use once: `FileRun(...).run()`."""
@@ -162,7 +173,7 @@ class FileRun:
         self._ahead: deque[Item] = deque()
         """Of those held, the last ones: their looks for people may be under way."""
         self._parts: deque[_PartsUnderWay] = deque()
-        self._past: deque[tuple[int, Item, tuple[int, int], Future[Seen]]] = deque()
+        self._past: deque[_PastUnderWay] = deque()
         self._fed = -1
         self._people_owed: Reach | None = None
         """A look that the next frame gets in any case: one failed, or none began this shot."""
@@ -242,8 +253,8 @@ class FileRun:
             item.drop()
         for under_way in self._parts:
             under_way.future.cancel()
-        for *_, future in self._past:
-            future.cancel()
+        for past in self._past:
+            past.future.cancel()
         while self._held:
             self._held.popleft().drop()
         if not done:
@@ -361,8 +372,8 @@ class FileRun:
         self._fed = item.number
         fine = self._fine_looks(item)
         self._solver.feed(Frame(item.number, item.motion, faces, bodies, item.reach, fine))
-        for number in self._solver.past_orders():
-            self._order_past(number)
+        for number, reach in self._solver.past_orders().items():
+            self._order_past(number, reach)
         if item.unknown is None:
             self._order_parts(item)
         self._take_parts(item.number - _PARTS_LAG)
@@ -382,7 +393,7 @@ class FileRun:
         found = _boxes(seen, item.faces_wh, item.frame)
         return [Face(box, score, roll) for box, score, roll in found]
 
-    def _order_past(self, number: int) -> None:
+    def _order_past(self, number: int, reach: Reach) -> None:
         """Orders a look for people at a frame that was fed before, if it is still held."""
         index = number - self._held[0].number
         if index < 0:
@@ -390,19 +401,21 @@ class FileRun:
         item = self._held[index]
         if item.unknown is not None or item.frame.released:
             return
-        size_wh = self._people_wh(item.frame.size_wh, Reach.MIDDLE)
+        size_wh = self._people_wh(item.frame.size_wh, reach)
         future = self._looks.submit(
             look_copy(item.frame, size_wh), LookKind.PEOPLE, frame_id=number
         )
-        self._past.append((self._fed, item, size_wh, future))
+        self._past.append(_PastUnderWay(self._fed, item, reach, size_wh, future))
 
     def _take_past(self, upto: int) -> None:
-        while self._past and self._past[0][0] <= upto:
-            _, item, size_wh, future = self._past.popleft()
-            seen = self._result(future, item.number, "people")
+        while self._past and self._past[0].ordered_at <= upto:
+            past = self._past.popleft()
+            number = past.item.number
+            seen = self._result(past.future, number, "people")
             if isinstance(seen, Detections):
-                found = _boxes(seen, size_wh, item.frame)
-                self._solver.take_past(item.number, [Body(box, score) for box, score, _ in found])
+                found = _boxes(seen, past.size_wh, past.item.frame)
+                bodies = [Body(box, score) for box, score, _ in found]
+                self._solver.take_past(number, bodies, past.reach)
 
     def _order_parts(self, item: Item) -> None:
         for order in self._solver.part_orders():

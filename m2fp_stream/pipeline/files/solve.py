@@ -102,8 +102,8 @@ class Solver:
         """
         return self._orders.wants_people(number, motion, faces)
 
-    def past_orders(self) -> list[int]:
-        """Returns frames, fed before, at which people must be looked for after all."""
+    def past_orders(self) -> dict[int, Reach]:
+        """Returns frames, fed before, at which people must be looked for after all, and how."""
         return self._orders.past_orders()
 
     def part_orders(self) -> list[PartOrder]:
@@ -152,9 +152,9 @@ class Solver:
         self._orders.take_people(number, bodies)
         self.looks["people"] += 1
 
-    def take_past(self, number: int, bodies: Sequence[Body]) -> None:
+    def take_past(self, number: int, bodies: Sequence[Body], reach: Reach) -> None:
         """Takes what a look of `past_orders` found."""
-        self._take_people(number, bodies, Reach.MIDDLE)
+        self._take_people(number, bodies, reach)
 
     def take_face(self, order: PartOrder, score: float, roll: float) -> None:
         """Takes what a closer look at a face found: its score (0..1) and tilt (radians)."""
