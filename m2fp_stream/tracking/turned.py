@@ -19,7 +19,7 @@ __all__ = ["TURNS", "TurnedLook", "around", "best_of", "quarters", "turned_sight
 
 TURNS: Final = (1, 2, 3)
 LEAST_FACE: Final = 0.30
-LEAST_BODY: Final = 0.35
+LEAST_BODY: Final = 0.45
 """Scores below which what a turned look found is not believed: three looks more have three times
 the false alarms, and nothing says beforehand that anybody is turned."""
 SAME_HEAD: Final = 0.7

@@ -315,6 +315,34 @@ def test_who_appears_in_the_middle_of_the_picture_was_not_there_where_looks_saw_
     assert covered[-1] <= 42
 
 
+@pytest.mark.parametrize(
+    ("body", "reaches"),
+    [
+        (Rect(270, 90, 370, 330), [Reach.NEAR]),
+        (None, [Reach.NEAR]),  # as large as its face says
+    ],
+    ids=["large", "unseen"],
+)
+def test_a_look_back_is_as_close_as_the_body_asks_for(
+    body: Rect | None, reaches: list[Reach]
+) -> None:
+    face = face_at(320, 115)
+    film = Film(
+        lambda n: [face] if n >= 20 else [],
+        lambda n: [Body(body, 0.9)] if body is not None and n >= 20 else [],
+    ).run(40)
+    assert list(film.past.values()) == reaches
+
+
+def test_what_moves_on_where_many_looks_saw_nobody_is_looked_at_now_and_then() -> None:
+    still_there = moving(Rect(300, 160, 340, 200))
+    film = Film(lambda n: [], motion=lambda n: still_there, solver=solver(people_every=60)).run(48)
+    looked = sorted(film.looked)
+    assert looked[1:3] == [1, 2]  # the first one is the cut
+    assert set(np.diff([n for n in looked if 3 <= n <= 10])) == {2}
+    assert set(np.diff([n for n in looked if n > 16])) == {4}
+
+
 def test_who_appears_at_the_edge_was_there_for_some_frames_more() -> None:
     """A body that the edge cuts is not found reliably: an empty look says little."""
     film = seen_between(20, 40, 14).run(60)
@@ -651,7 +679,7 @@ def test_large_people_are_looked_for_at_near_reach_and_small_ones_are_not() -> N
     near = Film(lambda n: [FACE], lambda n: [large], motion=lambda n: motion).run(20)
     assert Reach.NEAR in near.looked.values()
     speck = moving(Rect(500, 20, 530, 50))
-    middle = Film(lambda n: [FACE], lambda n: [large, far], motion=lambda n: speck).run(20)
+    middle = Film(lambda n: [FACE], lambda n: [large, far], motion=lambda n: speck).run(12)
     assert {middle.looked[n] for n in middle.looked if n > 6} == {Reach.MIDDLE}
 
 

@@ -75,12 +75,14 @@ class EmbeddedLooker(Looker):
 
     def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
         side = max(bgr.shape[:2])
+        # The larger one first: what a smaller one needs then fits into the arena that is there
+        # (155 instead of 186 MB).
+        closer = self._people_at.at(side)(bgr) if side > NEAR_SIDE else []
         found = self._people_at.at(min(NEAR_SIDE, side))(bgr)
-        if side > NEAR_SIDE:
-            for box in self._people_at.at(side)(bgr):
-                small = max(box.width, box.height) <= LARGEST_PX
-                if small and all(_overlap(_row(box), _row(other)) < SAME_PERSON for other in found):
-                    found.append(box)
+        for box in closer:
+            small = max(box.width, box.height) <= LARGEST_PX
+            if small and all(_overlap(_row(box), _row(other)) < SAME_PERSON for other in found):
+                found.append(box)
         return _detections(frame_id, LookKind.PEOPLE, found, [0.0] * len(found))
 
     def _closer(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:

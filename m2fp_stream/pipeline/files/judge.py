@@ -66,6 +66,8 @@ def is_somebody(track: Track, *, whole: bool) -> bool:
             return best >= LIKELY or (confirmed and best >= WEAK)
         if face >= SURE_FACE or whole:
             return True
+        if track.turn:
+            return False  # things are taken for people more often in turned copies
         agreed = face >= AGREEING and body >= AGREEING
         return agreed or (body >= STRONG_BODY and not track.cut_above)
     if best >= STRONG:
