@@ -128,6 +128,7 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if collection_path.relative_to(folder).as_posix().startswith(files) else True
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests by where they stand."""
     folder = Path(__file__).parent

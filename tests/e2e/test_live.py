@@ -18,6 +18,7 @@ import cv2
 import numpy as np
 import pytest
 
+from m2fp_stream import cli
 from m2fp_stream.compositor.card import BACKGROUND_BGR, draw_card
 from m2fp_stream.core.plan import Why
 from tests.virtual_camera_recorder import BACKEND, VARIABLE
@@ -318,15 +319,23 @@ def test_the_preview_window_shows_the_room_and_not_her(
     ],
 )
 def test_what_cannot_work_is_one_line_and_its_code(
-    tmp_path: Path, arguments: tuple[str, ...], code: int, says: str
+    arguments: tuple[str, ...],
+    code: int,
+    says: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
-    done = run(*arguments, cwd=tmp_path)
-    assert done.returncode == code, done.stderr
-    lines = [line for line in done.stderr.splitlines() if "error:" in line]
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DISPLAY", raising=False)
+    returned = cli.main([*arguments])
+    out, errors = capfd.readouterr()
+    assert returned == code, errors
+    lines = [line for line in errors.splitlines() if "error:" in line]
     assert len(lines) == 1
     assert says in lines[0]
-    assert "secret" not in done.stderr + done.stdout
-    assert "Traceback" not in done.stderr
+    assert "secret" not in errors + out
+    assert "Traceback" not in errors
 
 
 def test_devices_are_listed(tmp_path: Path) -> None:
@@ -369,6 +378,7 @@ CONFIGS = sorted((ROOT / "configs").glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.name)
-def test_every_configuration_of_the_project_is_valid(path: Path, tmp_path: Path) -> None:
-    done = run("check-config", path, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+def test_every_configuration_of_the_project_is_valid(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert cli.main(["check-config", str(path)]) == 0, capsys.readouterr().err
