@@ -21,6 +21,7 @@ from ...tracking.shape import (
     lay_ellipse,
     put_on,
 )
+from .judge import LIKELY
 from .place import Places
 from .records import U8, Hidden, Shapes
 
@@ -94,6 +95,8 @@ class Layer:
         if hidden.head or hidden.person:
             seen = shapes.share is not None and shapes.share >= TRUSTED_HEAD
             wide = grown.scaled(TRUSTED_SCALE if seen else 1.0) if shape else grown.scaled(WIDER)
+            if track.best_face < LIKELY:  # how a body holds its head changes with its box
+                wide = grown.scaled(WIDER)
             wide = replace(wide, roll=track.roll_at(number))
             if not track.placed:  # somewhere at the top of the body
                 wide = grown.scaled(UNPLACED)
