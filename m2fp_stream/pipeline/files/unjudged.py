@@ -30,7 +30,7 @@ from .records import U8
 
 __all__ = ["Unjudged"]
 
-LEAST_SHARE: Final = 0.25
+LEAST_SHARE: Final = 0.35
 """Of the picture's short side: what is smaller is far away, and nothing far away rushes."""
 LEAST_FILLED: Final = 0.25
 """Share of a box that moved: a body that rushes leaves no pixel as it was; where a camera's
