@@ -90,11 +90,6 @@ DOUBTFUL_PICTURE: Final = 0.5
 """The same over the whole picture, most of which should be nobody for sure; in pictures 0.03 to
 0.1, at most 0.19."""
 
-SEEN_SHARE: Final = 0.2
-"""Share of a person of the guard's that the other parser must see, too."""
-GUARD_REACH: Final = 2
-"""Cells that a guard's person loses on either side first: outlines differ."""
-
 LONG_SEEN: Final = 2
 """Thorough results that somebody must have been in for his absence to be sudden."""
 MOVED_REACH: Final = 1.5
@@ -116,14 +111,9 @@ class Doubt(StrEnum):
     label all over the picture (all of it)."""
     ENTROPY = "entropy"
     """Labels like noise, or evidence that tells nothing apart: the whole picture."""
-    GUARD_DISAGREES = "guard-disagrees"
-    """The guard sees somebody where the parser sees nobody: nothing more, the guard's findings
-    count anyway (`parsers.union`)."""
     LOST = "lost"
     """Somebody well inside the picture is gone from one thorough result to the next: the place
     where he was, in this one result."""
-    FINE_FAILED = "fine-failed"
-    """The fine parser of a union failed (`parsers.union`)."""
 
 
 @final
@@ -134,14 +124,11 @@ class Plausibility:
         self._known: list[_Known] = []
         self._shape: tuple[int, ...] = ()
 
-    def review(
-        self, result: ParseResult, *, guard: ParseResult | None = None, look: Look = Look.FULL
-    ) -> ParseResult:
+    def review(self, result: ParseResult, *, look: Look = Look.FULL) -> ParseResult:
         """Returns `result` with more in `must_cover` where a check fails, and which in `doubts`.
 
         Args:
             result: what the parser says.
-            guard: what a second parser says about the same picture, at any size.
             look: what the parser was asked for. `FRESH` forgets who was there, `ASIDE` is not
                 compared with that; results that are not thorough only follow.
 
@@ -152,19 +139,14 @@ class Plausibility:
         if _same_aspect(shape, self._shape):  # a parser may answer at several sizes
             shape = self._shape
         sight = _Sight.of(result, shape)
-        beside = None if guard is None else _Sight.of(guard, shape)
         bodies = list(_bodies(sight))
         found: dict[Doubt, Mask] = {}
-        checks = [
-            *_anatomy(sight, beside, bodies),
-            *_uniformity(sight),
-            *_disagreement(sight, beside),
-        ]
+        checks = [*_anatomy(sight, bodies), *_uniformity(sight)]
         if look is not Look.ASIDE:
             if look is Look.FRESH or self._shape != shape:
                 self._known.clear()
             self._shape = shape
-            checks += self._follow(sight, beside, bodies, thorough=result.thorough)
+            checks += self._follow(sight, bodies, thorough=result.thorough)
         for doubt, where in checks:
             found[doubt] = found[doubt] | where if doubt in found else where
         if not found:
@@ -178,7 +160,7 @@ class Plausibility:
         )
 
     def _follow(
-        self, sight: _Sight, beside: _Sight | None, bodies: list[_Body], *, thorough: bool
+        self, sight: _Sight, bodies: list[_Body], *, thorough: bool
     ) -> list[tuple[Doubt, Mask]]:
         """Remembers who is there; returns who is suddenly not."""
         before, now, arrived = self._known, list[_Known](), list[_Known]()
@@ -194,10 +176,9 @@ class Plausibility:
         if not thorough:
             self._known = [*before, *now]  # a glance does not say that somebody left
             return []
-        anybody = sight.people if beside is None else sight.people | beside.people
         lost = []
         for known in before:
-            if known.body.mask[anybody].any() or known.may_have_left():
+            if known.body.mask[sight.people].any() or known.may_have_left():
                 continue
             successor = next((one for one in arrived if known.may_be(one.body)), None)
             if successor is not None:
@@ -346,15 +327,12 @@ def _bodies(sight: _Sight) -> Iterator[_Body]:
             yield _Body.of(mask)
 
 
-def _anatomy(
-    sight: _Sight, beside: _Sight | None, bodies: list[_Body]
-) -> Iterator[tuple[Doubt, Mask]]:
-    head = sight.head if beside is None else sight.head | beside.head
+def _anatomy(sight: _Sight, bodies: list[_Body]) -> Iterator[tuple[Doubt, Mask]]:
     for body in bodies:
         place = _head_place(sight.labels, body)
         if place is not None:
             own = body.mask & sight.head
-            here = np.count_nonzero(head & place.mask)
+            here = np.count_nonzero(sight.head & place.mask)
             if here == 0:
                 apart = own.any()
                 yield (Doubt.HEAD_APART if apart else Doubt.NO_HEAD), place.mask | own
@@ -457,17 +435,6 @@ def _is_doubtful(chances: Map, person: Map, labelled: Mask) -> bool:
     if enough and float(entropy[people].mean()) > DOUBTFUL_PEOPLE:
         return True
     return bool(entropy[told].sum() > DOUBTFUL_PICTURE * told.size)
-
-
-def _disagreement(sight: _Sight, beside: _Sight | None) -> Iterator[tuple[Doubt, Mask]]:
-    if beside is None:
-        return
-    kernel = np.ones((2 * GUARD_REACH + 1,) * 2, np.uint8)
-    nowhere = np.zeros(sight.labels.shape, np.bool_)
-    for body in _bodies(beside):
-        inner = cv2.erode(body.mask.astype(np.uint8), kernel) > 0
-        if inner.any() and sight.people[inner].mean() < SEEN_SHARE:
-            yield Doubt.GUARD_DISAGREES, nowhere
 
 
 def _look_shape(shape: tuple[int, ...]) -> tuple[int, ...]:

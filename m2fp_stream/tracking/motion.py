@@ -40,6 +40,14 @@ MOVED_SHARE_OF_LIGHT: Final = 0.15
 limits: contrast shrinks with the light (`docs/architecture.md`: found on clips and dark scenes)."""
 LEAST_MOVED_PX: Final = 60
 """Small pixels, outside everything known, from which motion orders a look: a head of 8 by 8."""
+ASKED_PX: Final = 400
+"""Small pixels that moved, from which it is asked whether they are sharp: a body of 45 by 9."""
+EDGE_REACH: Final = 6
+EDGE_LEVELS: Final = 8
+SHARP: Final = 0.4
+"""An edge is sharp where it takes this share of the contrast that lies within so many pixels of it,
+over two pixels. A sharp one takes .7 (the copy is blurred with sigma 1), one that is smeared over 6
+pixels, 24 of a frame of 1280, a third."""
 THUMBNAIL_WH: Final = (64, 36)
 CUT_LIKENESS: Final = 0.5
 """Correlation of two thumbnails below which they may be of two shots: at most .22 was measured
@@ -97,12 +105,15 @@ class Motion:
             frame; None is rest.
         moved: (h, w) uint8, 1 where the small picture changed by more than the camera explains.
         scale: small pixels in a pixel of the frame.
+        edges: (h, w) uint8, bit 0 where the small picture is sharp from left to right, bit 1 from
+            top to bottom; None where too little moved to ask.
     """
 
     cut: bool
     camera: NDArray[np.float32] | None
     moved: NDArray[np.uint8]
     scale: float
+    edges: NDArray[np.uint8] | None = None
 
     def unexplained(self, known: Iterable[Rect]) -> list[Rect]:
         """Returns boxes, in pixels of the frame, around what moved outside all of `known`.
@@ -190,7 +201,22 @@ class MotionFinder:
         if camera is not None:
             camera = camera.copy()
             camera[:, 2] /= small.scale
-        return Motion(False, camera, moved, small.scale)
+        much = int(np.count_nonzero(moved)) >= ASKED_PX
+        return Motion(False, camera, moved, small.scale, _edges(small.grey) if much else None)
+
+
+def _edges(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns bit 0 where levels jump from left to right, bit 1 from top to bottom."""
+    size = 2 * EDGE_REACH + 1
+    edges = np.zeros_like(grey)
+    for bit, (dx, dy) in enumerate(((1, 0), (0, 1))):
+        window = np.ones((1, size) if dx else (size, 1), np.uint8)
+        contrast = cv2.subtract(cv2.dilate(grey, window), cv2.erode(grey, window))
+        # Two pixels' change: the kernel is (-1, 0, 1), smoothed across by (1, 2, 1) / 4.
+        slope = cv2.convertScaleAbs(cv2.Sobel(grey, cv2.CV_16S, dx, dy, ksize=3, scale=0.25))
+        sharp = (slope > SHARP * contrast) & (contrast >= EDGE_LEVELS)
+        edges |= sharp.astype(np.uint8) << np.uint8(bit)
+    return edges
 
 
 def _averaged(bgr: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:

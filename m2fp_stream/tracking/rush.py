@@ -21,8 +21,9 @@ by looks, from .43 upwards (scene `rush`) in one frame of three; `scripts/bench`
 AGREE: Final = 0.4
 """Two steps are one way if they differ by less than this share of the longer one: bodies swing."""
 ALIKE: Final = 1.8
-"""Ratio of the longer sides of two boxes of one thing, at most, where no edge of the picture cuts
-them."""
+"""Ratio of the widths, or heights, of two boxes of one thing, at most, where the picture does not
+cut them."""
+BOTH: Final = 2
 MOST_BOXES: Final = 8
 """The largest boxes of a frame that are compared: more of them are weather."""
 
@@ -73,10 +74,11 @@ def _step(a: Rect, b: Rect, size_wh: tuple[int, int]) -> Step | None:
     width, height = size_wh
     across = [q - p for p, q in ((a.x1, b.x1), (a.x2, b.x2)) if _inside(p, q, width)]
     down = [q - p for p, q in ((a.y1, b.y1), (a.y2, b.y2)) if _inside(p, q, height)]
-    whole = len(across) == len(down) == 2
-    if whole and not 1 / ALIKE < _long(b) / max(1.0, _long(a)) < ALIKE:
-        return None
     if not across and not down:
+        return None
+    if len(across) == BOTH and not 1 / ALIKE < b.width / max(1.0, a.width) < ALIKE:
+        return None
+    if len(down) == BOTH and not 1 / ALIKE < b.height / max(1.0, a.height) < ALIKE:
         return None
     x = sum(across) / len(across) if across else 0.0
     y = sum(down) / len(down) if down else 0.0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -15,14 +16,17 @@ from m2fp_stream.tracking.people import Tracker
 
 WIDTH, HEIGHT = 640, 360
 STEP = 120
+SIDEWAYS, UPWARDS = 1, 2
 
 
-def motion(*boxes: Rect, cut: bool = False) -> Motion:
+def motion(*boxes: Rect, cut: bool = False, sharp: bool = False) -> Motion:
     moved = np.zeros((HEIGHT // 2, WIDTH // 2), np.uint8)
     for box in boxes:
         rows = slice(max(0, int(box.y1)) // 2, max(0, int(box.y2)) // 2)
         moved[rows, max(0, int(box.x1)) // 2 : max(0, int(box.x2)) // 2] = 1
-    return Motion(cut, None, moved, 0.5)
+    edges = np.zeros_like(moved)
+    edges[:, ::3] = SIDEWAYS if sharp else 0
+    return Motion(cut, None, moved, 0.5, edges)
 
 
 def body(frame: int, step: float = STEP) -> Rect:
@@ -75,6 +79,19 @@ def test_where_it_was_a_frame_before_is_clear_again() -> None:
 
 def test_what_goes_by_slowly_enough_to_be_looked_at_is_clear() -> None:
     assert not covered(4, lambda n: change(n, step=30)).any()
+
+
+def test_what_is_sharp_along_its_way_was_seen_by_looks_and_is_clear() -> None:
+    def sharp(frame: int) -> Motion:
+        return motion(body(frame - 1), body(frame), sharp=True)
+
+    def sharp_across(frame: int) -> Motion:
+        found = sharp(frame)
+        assert found.edges is not None
+        return replace(found, edges=found.edges * UPWARDS)
+
+    assert not covered(3, sharp).any()
+    assert share(covered(3, sharp_across), body(3)) == 1.0
 
 
 def test_what_sways_in_its_place_is_clear() -> None:

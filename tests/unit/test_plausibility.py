@@ -91,9 +91,8 @@ def result_of(
     )
 
 
-def reviewed(label_map: Map, guard: Map | None = None) -> ParseResult:
-    beside = None if guard is None else result_of(guard)
-    return Plausibility().review(result_of(label_map), guard=beside)
+def reviewed(label_map: Map) -> ParseResult:
+    return Plausibility().review(result_of(label_map))
 
 
 # --- anatomy --------------------------------------------------------------------------------------
@@ -305,52 +304,6 @@ def test_evidence_that_tells_nothing_apart_covers_the_picture(
     assert result.must_cover.all() == doubted
 
 
-# --- a guard beside -------------------------------------------------------------------------------
-
-
-def test_a_head_that_the_guard_sees_is_a_head() -> None:
-    assert reviewed(figure(head=None), figure(torso=None, legs=None)).doubts == ()
-    larger = figure(torso=None, legs=None).repeat(2, 0).repeat(2, 1)
-    assert reviewed(figure(head=None), larger).doubts == ()
-    elsewhere = figure(torso=None, legs=None, middle=20)
-    assert reviewed(figure(head=None), elsewhere).doubts == ("no-head",)
-
-
-@pytest.mark.parametrize(
-    ("fine", "doubted"),
-    [
-        (blank(), True),
-        (figure(middle=30), True),
-        (figure(torso=None, legs=None), True),
-        (figure(head=None, legs=None, torso=Label.LEFT_ARM), False),
-        (figure(), False),
-    ],
-    ids=["nobody", "elsewhere", "a head alone", "half", "all"],
-)
-def test_somebody_whom_only_the_guard_sees_is_counted(fine: Map, doubted: bool) -> None:
-    corner = np.zeros(fine.shape, np.bool_)
-    corner[:5, :5] = True
-    result = Plausibility().review(result_of(fine, must_cover=corner), guard=result_of(figure()))
-    assert result.doubts == (("guard-disagrees",) if doubted else ())
-    # The guard's findings are merged anyway.
-    np.testing.assert_array_equal(result.must_cover, corner)
-
-
-@pytest.mark.parametrize("how", ["evidence", "must_cover"])
-def test_somebody_seen_without_a_label_is_seen(how: str) -> None:
-    there = figure() > 0
-    fine = (
-        result_of(blank(), evidence={"person": evident(there, 90)})
-        if how == "evidence"
-        else result_of(blank(), must_cover=there)
-    )
-    assert Plausibility().review(fine, guard=result_of(figure())) is fine
-
-
-def test_somebody_whom_only_the_parser_sees_stays() -> None:
-    assert reviewed(figure(), blank()).doubts == ()
-
-
 # --- one result after another ---------------------------------------------------------------------
 
 
@@ -409,8 +362,8 @@ def test_whoever_is_still_seen_at_all_is_not_lost() -> None:
     assert sequence(figure(), figure(), trace)[-1].doubts == ()
     check = Plausibility()
     sequence(figure(), figure(), check=check)
-    beside = result_of(blank(), evidence={"person": evident(figure() > 0, 90)})
-    assert check.review(result_of(blank()), guard=beside).doubts == ()
+    unlabelled = result_of(blank(), evidence={"person": evident(figure() > 0, 90)})
+    assert check.review(unlabelled).doubts == ()
 
 
 def test_a_new_shot_forgets_who_was_there() -> None:
@@ -485,13 +438,13 @@ def results(draw: st.DrawFn) -> ParseResult:
     )
 
 
-@given(st.lists(st.tuples(results(), st.sampled_from(Look), st.none() | results()), max_size=4))
+@given(st.lists(st.tuples(results(), st.sampled_from(Look)), max_size=4))
 def test_a_review_adds_cover_and_doubts_and_changes_nothing_else(
-    steps: list[tuple[ParseResult, Look, ParseResult | None]],
+    steps: list[tuple[ParseResult, Look]],
 ) -> None:
     check = Plausibility()
-    for result, look, guard in steps:
-        after = check.review(result, guard=guard, look=look)
+    for result, look in steps:
+        after = check.review(result, look=look)
         assert after.must_cover[result.must_cover].all()
         assert after.doubts[: len(result.doubts)] == result.doubts
         assert len(set(after.doubts)) == len(after.doubts)
@@ -520,7 +473,6 @@ def test_a_photograph_is_not_doubted() -> None:
     assert result.labels is BODY_PARTS
     check = Plausibility()
     assert check.review(result) is result
-    assert check.review(result, guard=result) is result
     rest = result.label_map.copy()
     rest[np.isin(rest, [Label.FACE, Label.HAIR, Label.HAT])] = 0
     headless = check.review(result_of(rest))

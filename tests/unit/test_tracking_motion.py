@@ -191,3 +191,29 @@ def test_equal_pictures_give_equal_motion() -> None:
         np.testing.assert_array_equal(first.moved, second.moved)
         if first.camera is not None:
             np.testing.assert_array_equal(first.camera, second.camera)
+
+
+def test_a_smear_is_sharp_across_its_way_and_not_along_it() -> None:
+    """What rushes is told from what is merely quick: bit 0 is from left to right, bit 1 down."""
+
+    def sharp(smear: int) -> tuple[float, float]:
+        grey = np.full((360, 640, 3), 60, np.uint8)
+        drawn = grey.copy()
+        drawn[100:260, 250:400] = 200
+        if smear:
+            drawn = np.asarray(cv2.blur(drawn, (smear, 1)), np.uint8)
+        edges = motions([grey, drawn])[1].edges
+        assert edges is not None
+        return float((edges & 1).any(axis=1).mean()), float((edges & 2).any(axis=0).mean())
+
+    along, across = sharp(0)
+    assert along > 0.4
+    assert across > 0.2
+    smeared, across = sharp(60)
+    assert smeared == 0
+    assert across > 0.2
+
+
+def test_where_little_moves_nobody_asks_whether_it_is_sharp() -> None:
+    picture = window(0)
+    assert motions([picture, with_square(picture, 300, side=16)])[1].edges is None

@@ -31,6 +31,9 @@ EDGE_HEADS: Final = 1.6
 FAR_SHARE: Final = 0.16
 """Of the picture's long side: smaller bodies are found reliably by far looks alone (100 pixels in a
 look of 640, at which the network's recall begins to fall)."""
+LARGE_SHARE: Final = 0.32
+"""Of the picture's long side: a smaller body that far looks alone saw may be missed by others, for
+all its size: somebody slim of 237 pixels in 1280 was (scene `tiny-heads`)."""
 NEAR_SHARE: Final = 0.16
 """Of the picture's long side: larger bodies are found by near looks (61 pixels of 384; recall is
 .94 from 50 upwards, docs/parsers.md)."""
@@ -178,12 +181,18 @@ class Places:
         return False
 
     def _needed(self, track: Track) -> Reach:
-        """Returns how closely a look must look to see a track's body: as one that saw it did."""
+        """Returns how closely a look must look to see a track's body: as one that saw it did.
+
+        Of somebody large, a look that reaches as far as his size asks for is believed as well.
+        """
         saw = [
             self.reaches[frame]
             for frame in track.frames
             if frame in self.reaches and track.seen[frame].body > 0
         ]
+        box = track.seen[track.last].box
+        if box is not None and max(box.width, box.height) < LARGE_SHARE * max(self._size_wh):
+            return min(saw, default=self.asked(track))
         return min((self.asked(track), *saw))
 
     def asked(self, track: Track) -> Reach:

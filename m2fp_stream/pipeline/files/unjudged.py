@@ -2,7 +2,8 @@
 
 Of the three things with which a look may not be trusted (scenes: `scripts/bench/scenes_limits.py`):
 
-- *too blurred*: what rushes through the picture (`tracking/rush.py`). It is covered here.
+- *too blurred*: what rushes through the picture (`tracking/rush.py`) and is smeared along its way.
+  It is covered here.
 - *too dark*: a sixteenth and a thirtieth of daylight hide people from the measure of motion, not
   from the looks, which brighten the picture: there is no motion to cover, and hardly anybody is
   missed.
@@ -22,14 +23,14 @@ import numpy as np
 from ...core.labels import Label
 from ...tracking.heads import Rect
 from ...tracking.motion import Motion
-from ...tracking.rush import rushing
+from ...tracking.rush import Step, rushing
 from ...tracking.shape import filled, put_on
 from .place import Places
 from .records import U8
 
 __all__ = ["Unjudged"]
 
-LEAST_SHARE: Final = 0.25
+LEAST_SHARE: Final = 0.35
 """Of the picture's short side: what is smaller is far away, and nothing far away rushes."""
 LEAST_FILLED: Final = 0.25
 """Share of a box that moved: a body that rushes leaves no pixel as it was; where a camera's
@@ -38,6 +39,8 @@ LEAST_WIDE: Final = 0.2
 """The shorter side of a box over its longer one: bars are edges, too."""
 GOES_ON: Final = 0.25
 """Share of what moved that moves again in the next frame, from which it is where something is."""
+SHARP_LINES: Final = 0.7
+"""Share of the lines along its way in which it has a sharp edge, from which it is not smeared."""
 SMEAR: Final = 0.15
 """Of its step, that much is added around: the ends of a smear are faint."""
 MARK: Final = 255
@@ -75,14 +78,20 @@ class Unjudged:
         before = self._run(number, -1, explained)
         after = self._run(number, +1, explained)
         frames = [*reversed(before), here, *after]
-        found = rushing(frames, len(before), self._size_wh)
+        found = [
+            (box, (x, y))
+            for box, (x, y) in rushing(frames, len(before), self._size_wh)
+            # A box holds where something was and where it is: it is longer by one step.
+            if max(box.width - abs(x), box.height - abs(y)) >= self._least
+        ]
         moved = [(*self._moved(number, box), step) for box, step in found]
+        moved = [one for one in moved if not self._is_sharp(number, one[0], one[2])]
         any_goes_on = any(goes_on for _, goes_on, _ in moved)
         scale = self._places.motions[number].scale
         for mask, goes_on, step in moved:
             if goes_on or not any_goes_on:
                 self._lay_one(mask, scale * max(abs(step[0]), abs(step[1])), parts, tracks)
-        return bool(found)
+        return bool(moved)
 
     def _run(self, number: int, way: int, explained: Explained) -> list[list[Rect]]:
         """Returns the boxes of up to two frames before or after, in the same shot."""
@@ -111,6 +120,18 @@ class Unjudged:
             and min(box.width, box.height) >= LEAST_WIDE * max(box.width, box.height)
             and motion.share(box) >= LEAST_FILLED
         ]
+
+    def _is_sharp(self, number: int, moved: U8, step: Step) -> bool:
+        """Says whether what moves is sharp along its way: then looks saw it as it is."""
+        edges = self._places.motions[number].edges
+        if edges is None:
+            return True
+        along = abs(step[0]) >= abs(step[1])
+        inner = cv2.erode(moved, _NEAR) > 0  # what is behind it is sharp
+        sharp = inner & ((edges & (1 if along else 2)) > 0)
+        axis = 1 if along else 0
+        lines = np.count_nonzero(inner.any(axis=axis))
+        return bool(np.count_nonzero(sharp.any(axis=axis)) >= SHARP_LINES * lines)
 
     def _moved(self, number: int, box: Rect) -> tuple[U8, bool]:
         """Returns what moved in a box (small pixels), and whether it goes on from there.
