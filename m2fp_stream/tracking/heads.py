@@ -180,7 +180,16 @@ def of_face(face: Rect, roll: float = 0.0) -> Head:
     )
 
 
-def of_body(body: Rect) -> Head:
-    """Returns where the head of an upright body is expected: at the middle of its upper edge."""
-    size = max(1.0, min(BODY_TO_HEAD[0] * body.width, BODY_TO_HEAD[1] * body.height))
-    return Head(body.x, body.y1 + 0.45 * size, 0.85 * size, size)
+def of_body(body: Rect, turn: int = 0) -> Head:
+    """Returns where the head of a body is expected: at the middle of its upper edge.
+
+    Args:
+        body: box.
+        turn: quarters clockwise from up in which the crown points; 0 is upright.
+    """
+    across, along = (body.height, body.width) if turn % 2 else (body.width, body.height)
+    size = max(1.0, min(BODY_TO_HEAD[0] * across, BODY_TO_HEAD[1] * along))
+    reach = along / 2 - 0.45 * size
+    x, y = ((0, -1), (1, 0), (0, 1), (-1, 0))[turn]
+    roll = math.remainder(turn * math.pi / 2, 2 * math.pi)
+    return Head(body.x + x * reach, body.y + y * reach, 0.85 * size, size, roll)

@@ -187,6 +187,7 @@ class Track:
         cuts: those whose body the picture's upper edge cuts.
         detail: width in pixels of the largest head that was looked at closely.
         turn: of the last sighting that tells it; see `Sighting`.
+        misled: whether its weak faces lie where no head is: they do not say where the head is.
     """
 
     track_id: int
@@ -207,6 +208,7 @@ class Track:
     cuts: int = 0
     detail: float = 0.0
     turn: int = 0
+    misled: bool = False
     _frames: list[int] = field(default_factory=list[int])
     _predicted: Head = _NOWHERE
     _predicted_at: Head = _NOWHERE
@@ -276,7 +278,7 @@ class Track:
         turned_over = sighting.turn != 0 and self.turn != sighting.turn
         if turned_over and self.best_face < UPRIGHT_FACE:
             self._places.clear()  # where an upright body has its head says nothing any more
-        if sighting.face > 0 or sighting.sure:
+        if self._shows_head(sighting):
             self.place(frame, sighting.head, sighting.box)
         elif sighting.turn:
             self.place(frame, sighting.head, sighting.box, told=False)
@@ -325,11 +327,33 @@ class Track:
             self._places[frame] = place, head.roll
             self._told = self._told or told
 
+    def mislead(self) -> None:
+        """Notes that its weak faces are none: what they alone said of it is forgotten.
+
+        Bodies that were seen together with them stay.
+        """
+        self.misled = True
+        self._told = False
+        kept = [f for f in self._frames if self.seen[f].box is not None or self.seen[f].sure]
+        if kept:
+            self.seen = {f: self.seen[f] for f in kept}
+            self._frames = kept
+        for frame in [f for f in self._places if f in self.seen]:
+            if not self._shows_head(self.seen[frame]):
+                del self._places[frame]
+
+    def _shows_head(self, sighting: Sighting) -> bool:
+        """Says whether a sighting shows where the head is."""
+        weak = self.misled and sighting.face < SHOWN_FACE
+        return sighting.sure or (sighting.face > 0 and not weak)
+
     def _placed(self, frame: int, sighting: Sighting) -> Head:
         """Returns the head of a sighting: seen, or where it was in the body when it was seen."""
         box = sighting.box
-        if sighting.face > 0 or sighting.sure or box is None or not self._places:
+        if self._shows_head(sighting) or box is None:
             return sighting.head
+        if not self._places:
+            return of_body(box, self.turn) if sighting.face > 0 else sighting.head
         near = min(self._places, key=lambda other: (abs(other - frame), other))
         place, roll = self._places[near]
         return Head(
@@ -431,6 +455,8 @@ class Track:
         return (b.x - a.x) / gap, (b.y - a.y) / gap
 
 
+SHOWN_FACE: Final = 0.45
+"""Score of a face from which it shows where the head is, whatever the parts say there."""
 UPRIGHT_FACE: Final = 0.5
 """Score of an upright face from which somebody who was turned is upright: weaker ones are seen on
 people who lie, too."""
@@ -549,13 +575,18 @@ class Tracker:
     ) -> float | None:
         """Returns what joining costs, None where it is out of the question."""
         apart = expected.distance(sighting.head)
+        body = track.predicted_body
+        same_body = (
+            body is not None and sighting.box is not None and body.iou(sighting.box) > SAME_BODY
+        )
+        if track.misled and 0 < sighting.face < SHOWN_FACE:
+            return 0.0 if same_body else None  # the body is its own, the face is none
         if track.turn != sighting.turn and sighting.face > 0 and apart > TURNED_GATE:
             return None  # in a body that hangs, what passes for an upright face is none
         ratio = sighting.head.size / max(1.0, expected.size)
         other = OTHER_KIND_COST * ((sighting.face > 0) != (before.face > 0))
         if apart < GATE and 1 / SIZE_RATIO < ratio < SIZE_RATIO:
             return apart + other
-        body = track.predicted_body
         same_face = (
             sighting.face_box is not None
             and before.box is not None
@@ -564,9 +595,6 @@ class Tracker:
             and _belongs(sighting.face_box, before.box)
         )
         # Not every look that saw the face looked for the body.
-        same_body = (
-            body is not None and sighting.box is not None and body.iou(sighting.box) > SAME_BODY
-        )
         if same_face or same_body:
             return min(apart, GATE) + other
         if (

@@ -731,6 +731,37 @@ def test_specks_beside_a_body_are_not_of_the_person() -> None:
     assert film.share(6, speck) == 0.0
 
 
+# --- weak faces that are none ---
+
+
+def test_a_weak_face_on_somebody_from_behind_does_not_say_where_the_head_is() -> None:
+    """The parts see no head at it, and the body has its head elsewhere."""
+    ghost = Face(Rect(345, 95, 375, 130), 0.35)
+    body = Body(Rect(260, 80, 380, 340), 0.8)
+    head = Rect(305, 90, 335, 118)
+    hair = planes(HAIR=box_mask(head))
+    film = Film(
+        lambda n: [ghost],
+        lambda n: [body],
+        parts=lambda order: hair,
+        closer=lambda order: 0.02,
+        motion=lambda n: moving(body.box),
+    ).run(60)
+    assert film.covered(head)[-30:] == list(range(30, 60))
+    assert film.share(50, Rect(365, 100, 375, 125)) < 0.5
+
+
+def test_a_face_that_closer_looks_confirm_is_where_the_head_is_whatever_the_parts_say() -> None:
+    film = Film(
+        lambda n: [face_at(320, 120, 0.4)],
+        lambda n: [body_of(FACE, 0.8)],
+        parts=lambda order: NOTHING,
+        closer=lambda order: 0.9,
+        motion=lambda n: moving(body_of(FACE).box),
+    ).run(60)
+    assert film.covered(CENTRE) == list(range(60))
+
+
 # --- who lies or hangs ---
 
 CROWN_DOWN = Face(Rect(WIDTH - 340, HEIGHT - 144, WIDTH - 300, HEIGHT - 96), 0.9)

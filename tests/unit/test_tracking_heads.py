@@ -106,3 +106,21 @@ def test_the_distance_of_heads_is_told_in_sizes_of_the_larger() -> None:
     assert Head(0, 0, 0, 0).distance(Head(3, 4, 0, 0)) == 5
     assert large.scaled(2).size == 200
     assert large.moved(1, 2) == Head(31, 42, 60, 100)
+
+
+@pytest.mark.parametrize(("turn", "place"), [(0, (300, 122.5)), (2, (300, 277.5))])
+def test_a_body_that_hangs_has_its_head_at_its_lower_edge(
+    turn: int, place: tuple[float, float]
+) -> None:
+    head = of_body(Rect(250, 100, 350, 300), turn)
+    assert (head.x, head.y) == pytest.approx(place, abs=5)
+    assert math.cos(head.roll) == pytest.approx(1 if turn == 0 else -1)
+
+
+@pytest.mark.parametrize("turn", [1, 3])
+def test_a_body_that_lies_has_its_head_where_its_crown_points(turn: int) -> None:
+    upright = of_body(Rect(-50, -100, 50, 100))
+    head = of_body(Rect(200, 150, 400, 250), turn)
+    side = 1 if turn == 1 else -1
+    assert (head.x - 300, head.y - 200) == pytest.approx((-side * upright.y, 0))
+    assert (head.width, head.height) == (upright.width, upright.height)

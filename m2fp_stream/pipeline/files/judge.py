@@ -16,6 +16,7 @@ __all__ = ["LIKELY", "STRONG", "is_somebody", "may_be_somebody"]
 
 STRONG: Final = 0.45
 STRONG_BODY: Final = 0.60
+STRONG_TURNED: Final = 0.70
 AGREEING: Final = 0.40
 LIKELY: Final = 0.28
 WEAK: Final = 0.18
@@ -66,8 +67,8 @@ def is_somebody(track: Track, *, whole: bool) -> bool:
             return best >= LIKELY or (confirmed and best >= WEAK)
         if face >= SURE_FACE or whole:
             return True
-        if track.turn:
-            return False  # things are taken for people more often in turned copies
+        if track.turn:  # things are taken for people more often in turned copies
+            return body >= STRONG_TURNED
         agreed = face >= AGREEING and body >= AGREEING
         return agreed or (body >= STRONG_BODY and not track.cut_above)
     if best >= STRONG:

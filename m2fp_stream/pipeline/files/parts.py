@@ -7,9 +7,10 @@ from typing import Final, final
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from ...tracking.heads import Head, Rect, of_body
-from ...tracking.people import Track
+from ...tracking.people import SHOWN_FACE, Sighting, Track
 from ...tracking.shape import (
     PartLook,
     Shape,
@@ -19,6 +20,7 @@ from ...tracking.shape import (
     head_seed,
     head_thresholds,
 )
+from .judge import FACE_CONFIRMED, HEAD_ABSENT
 from .place import Places
 from .records import Hidden, PartOrder, Shapes
 
@@ -93,6 +95,13 @@ class PartReader:
         anchor = anchor_of_head(head)
         planes = look.on(anchor, self._hidden.head_parts)
         total = planes.sum(axis=0, dtype=np.uint16) > 127
+        if not fine and self._is_misled(track, sighting, total):
+            track.mislead()
+            if sighting.box is not None:
+                found = self._find_head(look, of_body(sighting.box, track.turn))
+                if found is not None:
+                    track.place(order.frame, found, sighting.box)
+            return
         if not fine and math.hypot(*track.velocity) <= BLURRED * head.size:
             share = np.count_nonzero(total[self._seed > 0]) / self._seed_area
             track.heads.append(float(share))
@@ -108,6 +117,19 @@ class PartReader:
                 seed=self._seed,
                 margin_cells=max(1, round(margin * 32 * 0.9)),
             )
+
+    def _is_misled(self, track: Track, sighting: Sighting, head: NDArray[np.bool_]) -> bool:
+        """Says whether a weak face of a body is none: again, no head is where it is."""
+        return (
+            sighting.box is not None
+            and 0 < sighting.face < SHOWN_FACE
+            and track.best_face < SHOWN_FACE
+            and not track.misled
+            and len(track.heads) > 0
+            and float(np.median(track.heads)) < HEAD_ABSENT
+            and int(np.count_nonzero(head[self._seed > 0])) < HEAD_ABSENT * self._seed_area
+            and max(track.faces, default=0.0) < FACE_CONFIRMED
+        )
 
     def _search(self, track: Track, frame: int, look: PartLook, box: Rect) -> None:
         """Looks for a head anywhere in a body; one that has none may have to be covered whole."""
