@@ -27,7 +27,7 @@ from .pipeline.looks import LookPool, LookWorker
 from .pipeline.wire import MAX_INPUT_SIDE
 from .pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from .policy import Policy
-from .privacy.hardening import harden
+from .privacy.hardening import few_heaps, harden
 from .sinks.base import Sink
 from .sinks.image import GifSink, ImageSink
 from .sinks.label_png import LabelPngSink
@@ -93,7 +93,7 @@ def anonymize(
 
     The output appears under its final name only when it is complete; the input is never modified.
     The calling process is hardened for good (no core dumps, not traceable; see
-    `privacy.hardening`), and OpenCV's own threads are switched off in it.
+    `privacy.hardening`), its threads share two heaps, and OpenCV's own are switched off in it.
 
     Args:
         path_in: the input file.
@@ -117,6 +117,7 @@ def anonymize(
     _check_target(source_path, target, overwrite=overwrite)
     began = time.monotonic()
     harden()
+    few_heaps()
     cv2.setNumThreads(1)  # reader, solver, writer and parser already keep two cores busy
     with contextlib.ExitStack() as opened:
         lookers = _look_workers(settings)
