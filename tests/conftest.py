@@ -110,14 +110,6 @@ _ALONE = (
 )
 """Tests that measure time: nothing else of this suite runs meanwhile (marker `alone`)."""
 
-_TOGETHER = {
-    "chaos/test_web_hostile": "the attacks are played once",
-    "e2e/test_m2fp": "M2FP is exported once",
-    "e2e/test_magicmirror": "one MagicMirror",
-    "e2e/test_page": "one browser",
-}
-"""Files whose tests one process runs (`--dist loadgroup`), and what it makes once."""
-
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Leaves files out: in each of its processes pytest takes seconds to collect all of them."""
@@ -128,7 +120,6 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
     return None if collection_path.relative_to(folder).as_posix().startswith(files) else True
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Marks tests by where they stand."""
     folder = Path(__file__).parent
@@ -139,9 +130,6 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
                 item.add_marker("alone")
             elif name.startswith(_PACED) and not name.startswith(_NOT_PACED):
                 item.add_marker("paced")
-            for file in _TOGETHER:
-                if name.startswith(file):
-                    item.add_marker(pytest.mark.xdist_group(file))
 
 
 class _Turns:
