@@ -293,6 +293,27 @@ def test_whom_a_second_parser_vouches_for_is_somebody() -> None:
 # --- between, before and after ---
 
 
+def test_where_a_second_parser_is_in_doubt_is_covered_until_it_is_not() -> None:
+    """Whatever is hidden: an arm, under `head`; and it is counted."""
+    arm = Rect(350, 180, 362, 240)
+    body = body_of(FACE)
+    sighting = Sighting(of_face(FACE.box), body=1.0, box=body.box, sure=True)
+    unsure = np.where(box_mask(arm)[::2, ::2], 255, 0).astype(np.uint8)[None]
+    doubt = PartLook(unsure, np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]]))
+    made = solver()
+    for n in range(30):
+        fine = {0: [FineLook(sighting, WHOLE_HEAD, doubt)], 20: [FineLook(sighting, WHOLE_HEAD)]}
+        motion = CUT if n == 0 else STILL
+        made.feed(Frame(n, motion, [FACE], [body], Reach.FAR, fine=fine.get(n, [])))
+
+    def share(n: int) -> float:
+        return float((made.cover(n).parts[box_mask(arm)] > 0).mean())
+
+    assert share(0) == share(10) == 1.0
+    assert share(25) == 0.0
+    assert made.looks["doubted"] == 1
+
+
 def test_somebody_unseen_for_some_frames_is_covered_on_his_way() -> None:
     def faces(n: int) -> list[Face]:
         return [face_at(150 + 6 * n, 120)] if not 15 <= n < 23 else []

@@ -8,6 +8,7 @@ from typing import Final, final
 import cv2
 import numpy as np
 
+from ...core.labels import Label
 from ...tracking.heads import Head, Rect, of_body
 from ...tracking.people import Track
 from ...tracking.shape import (
@@ -108,6 +109,19 @@ class PartReader:
                 seed=self._seed,
                 margin_cells=max(1, round(margin * 32 * 0.9)),
             )
+
+    def take_doubt(self, track: Track, frame: int, doubt: PartLook | None) -> None:
+        """Takes where a second parser is in doubt about somebody; None ends earlier doubts."""
+        anchor = anchor_of_body(self._places.body(track, frame))
+        nowhere = PartLook(np.zeros((1, 2, 2), np.uint8), np.eye(2, 3))
+        self._shapes[track.track_id].doubt[frame] = Shape.of(
+            nowhere if doubt is None else doubt,
+            anchor,
+            label_of={0: int(Label.HUMAN)},
+            threshold=127,
+            seed=None,
+            margin_cells=0 if doubt is None else 1,
+        )
 
     def _search(self, track: Track, frame: int, look: PartLook, box: Rect) -> None:
         """Looks for a head anywhere in a body; one that has none may have to be covered whole."""
