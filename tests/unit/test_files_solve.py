@@ -23,7 +23,7 @@ from m2fp_stream.pipeline.files.records import (
 )
 from m2fp_stream.pipeline.files.solve import Solver
 from m2fp_stream.policy import Policy, PolicyOptions
-from m2fp_stream.tracking.heads import Rect, of_face
+from m2fp_stream.tracking.heads import Rect, of_body, of_face
 from m2fp_stream.tracking.motion import Motion
 from m2fp_stream.tracking.people import Body, Face, Sighting
 from m2fp_stream.tracking.shape import PartLook
@@ -109,6 +109,8 @@ class Film:
     motion: Callable[[int], Motion] = lambda n: STILL
     closer: Callable[[PartOrder], float | None] = lambda order: None
     turned: Callable[[int, int], TurnedLook | None] = lambda n, turn: None
+    least: Reach = Reach.NEAR
+    """Looks that reach less far see no bodies."""
     solver: Solver = field(default_factory=solver)
     turns: dict[int, Sequence[int]] = field(default_factory=dict)
     looked: dict[int, Reach] = field(default_factory=dict)
@@ -125,7 +127,7 @@ class Film:
             bodies = None
             if reach is not None:
                 self.looked[n] = reach
-                bodies = list(self.bodies(n))
+                bodies = self.seen(n, reach)
             turns = self.solver.wants_turned(n, reach)
             if turns:
                 self.turns[n] = turns
@@ -134,7 +136,7 @@ class Film:
             past = self.solver.past_orders()
             self.past |= dict(past)
             for number, closely in past:
-                self.solver.take_past(number, list(self.bodies(number)), closely)
+                self.solver.take_past(number, self.seen(number, closely), closely)
             for order in self.solver.part_orders():
                 if order.face:
                     self.closer_orders.append(order)
@@ -148,6 +150,9 @@ class Film:
                     self.solver.take_parts(order, look)
         self.frames = count
         return self
+
+    def seen(self, number: int, reach: Reach) -> list[Body]:
+        return list(self.bodies(number)) if reach >= self.least else []
 
     def cover(self, number: int) -> Cover:
         return self.solver.cover(number)
@@ -237,6 +242,19 @@ def test_closer_looks_are_few_and_capped() -> None:
     assert film.solver.looks["closer"] == len(film.closer_orders)
 
 
+def test_closer_looks_go_first_to_those_of_whom_least_is_known() -> None:
+    """However many sure faces were there before."""
+    sure = [face_at(60 + 90 * k, 120) for k in range(4)]
+    doubtful = face_at(500, 120, 0.3)
+    film = Film(
+        lambda n: [*sure, doubtful] if n >= 10 else sure,
+        closer=lambda order: 0.8,
+        solver=solver(parts_a_frame=1),
+    ).run(11)
+    assert film.closer_orders[-1].frame == 10
+    assert film.closer_orders[-1].region[0] == doubtful.box.x1
+
+
 def test_weak_faces_become_somebody_once_one_is_strong() -> None:
     film = Film(lambda n: [face_at(320, 120, 0.18 if n < 30 else 0.95)]).run(40)
     assert film.covered(FACE.box) == list(range(40))
@@ -280,6 +298,27 @@ def test_whom_a_second_parser_vouches_for_is_somebody() -> None:
 
 
 # --- between, before and after ---
+
+
+def test_where_a_second_parser_is_in_doubt_is_covered_until_it_is_not() -> None:
+    """Whatever is hidden: an arm, under `head`; and it is counted."""
+    arm = Rect(350, 180, 362, 240)
+    body = body_of(FACE)
+    sighting = Sighting(of_face(FACE.box), body=1.0, box=body.box, sure=True)
+    unsure = np.where(box_mask(arm)[::2, ::2], 255, 0).astype(np.uint8)[None]
+    doubt = PartLook(unsure, np.array([[2.0, 0, 0.5], [0, 2.0, 0.5]]))
+    made = solver()
+    for n in range(30):
+        fine = {0: [FineLook(sighting, WHOLE_HEAD, doubt)], 20: [FineLook(sighting, WHOLE_HEAD)]}
+        motion = CUT if n == 0 else STILL
+        made.feed(Frame(n, motion, [FACE], [body], Reach.FAR, fine=fine.get(n, [])))
+
+    def share(n: int) -> float:
+        return float((made.cover(n).parts[box_mask(arm)] > 0).mean())
+
+    assert share(0) == share(10) == 1.0
+    assert share(25) == 0.0
+    assert made.looks["doubted"] == 1
 
 
 def test_somebody_unseen_for_some_frames_is_covered_on_his_way() -> None:
@@ -361,6 +400,70 @@ def test_where_something_moves_unexplained_an_empty_look_is_not_believed() -> No
     blurred.run(60)
     assert blurred.covered(CENTRE)[0] < calm.covered(CENTRE)[0]
     assert blurred.covered(CENTRE)[-1] > calm.covered(CENTRE)[-1]
+
+
+SLIM = Body(Rect(300, 100, 330, 220), 0.6)
+"""Of more than FAR_SHARE of the picture; only far looks see it below."""
+SMALL = Body(Rect(300, 100, 322, 160), 0.5)
+HEAD_OF_SLIM = Rect(311, 104, 319, 112)
+SOMETHING = moving(Rect(500, 250, 620, 340))
+
+
+def test_a_look_that_reaches_less_far_than_those_that_saw_somebody_contradicts_nothing() -> None:
+    def film(least: Reach) -> Film:
+        return Film(
+            lambda n: [],
+            lambda n: [SLIM] if n < 7 else [],
+            motion=lambda n: SOMETHING,
+            least=least,
+            solver=solver(people_every=4, far_every_s=9.0),
+        ).run(40)
+
+    far_alone, every = film(Reach.FAR), film(Reach.NEAR)
+    assert far_alone.covered(HEAD_OF_SLIM)[-1] > 20
+    assert every.covered(HEAD_OF_SLIM)[-1] < 12
+
+
+@pytest.mark.parametrize(("frames", "somebody"), [({0}, False), ({0, 6}, True)])
+def test_whom_a_far_look_sees_once_and_the_next_one_does_not_is_nobody(
+    frames: set[int], somebody: bool
+) -> None:
+    film = Film(
+        lambda n: [],
+        lambda n: [SMALL] if n in frames else [],
+        motion=lambda n: SOMETHING,
+        least=Reach.FAR,
+    ).run(30)
+    assert film.looked[6] is Reach.FAR
+    assert (film.cover(3).people > 0) == somebody
+
+
+def test_whom_a_far_look_sees_once_is_somebody_if_his_parts_show_a_head() -> None:
+    tall = Body(Rect(280, 100, 340, 200), 0.5)
+    head = of_body(tall.box).rect()
+    film = Film(
+        lambda n: [],
+        lambda n: [tall] if n == 0 else [],
+        lambda order: planes(HAIR=box_mask(head)),
+        motion=lambda n: SOMETHING,
+        least=Reach.FAR,
+    ).run(30)
+    assert film.orders
+    assert film.cover(3).people == 1
+
+
+def test_somebody_small_whom_nearer_looks_saw_is_not_carried_on_for_seconds() -> None:
+    def film(least: Reach) -> Film:
+        return Film(
+            lambda n: [],
+            lambda n: [SMALL] if n < 7 else [],
+            motion=lambda n: moving(Rect(500, 20, 530, 50)),
+            least=least,
+            solver=solver(people_every=2),
+        ).run(60)
+
+    assert film(Reach.MIDDLE).covered(Rect(309, 103, 313, 107))[-1] < 12
+    assert film(Reach.FAR).covered(Rect(309, 103, 313, 107))[-1] > 30
 
 
 def test_a_face_that_is_not_seen_contradicts_nothing() -> None:
@@ -458,6 +561,21 @@ def test_where_somebody_appears_or_is_lost_frames_beside_are_looked_at_after_all
     looked = {*film.looked, *film.past}
     assert looked & set(range(15, 20))
     assert looked & set(range(41, 46))
+
+
+@pytest.mark.parametrize(
+    ("size", "reaches"), [(40, {Reach.NEAR}), (22, {Reach.NEAR}), (10, set[Reach]())]
+)
+def test_looks_at_the_past_reach_as_far_as_somebodys_size_asks_for_but_never_far(
+    size: float, reaches: set[Reach]
+) -> None:
+    """Far looks come by themselves, and are dear."""
+    face = face_at(320, 120, size=size)
+    film = Film(
+        lambda n: [face] if 20 <= n <= 40 else [],
+        solver=solver(people_every=60, far_every_s=9.0),
+    ).run(60)
+    assert set(film.past.values()) == reaches
 
 
 def test_no_past_frame_of_another_shot_is_looked_at() -> None:

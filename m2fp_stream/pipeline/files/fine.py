@@ -24,6 +24,8 @@ __all__ = ["FineLooks", "fine_looks"]
 
 LEAST_PX: Final = 12
 """Pixels of a parse's map below which an instance or a head is a speck."""
+DOUBTED: Final = 0.1
+"""Of a person's box, so far around it doubts are about this person."""
 
 
 @final
@@ -82,10 +84,28 @@ def fine_looks(
         for plane in range(len(part_labels)):
             planes[plane] = np.where(mine & (planes_of == plane), 255, 0)
         sighting = Sighting(place, body=1.0, box=box, sure=True)
-        found.append(FineLook(sighting, PartLook(planes, matrix)))
+        doubt = result.must_cover & _inside(box, across, down, labels.shape)
+        doubt &= (people == person) | (people == 0)
+        unsure = np.where(doubt, 255, 0).astype(np.uint8)[None] if doubt.any() else None
+        found.append(
+            FineLook(
+                sighting,
+                PartLook(planes, matrix),
+                None if unsure is None else PartLook(unsure, matrix),
+            )
+        )
     return found
 
 
 def _box(mask: NDArray[np.bool_], across: float, down: float) -> Rect:
     x, y, w, h = cv2.boundingRect(mask.astype(np.uint8))
     return Rect(x * across, y * down, (x + w) * across, (y + h) * down)
+
+
+def _inside(box: Rect, across: float, down: float, shape: tuple[int, ...]) -> NDArray[np.bool_]:
+    inside = np.zeros(shape, np.bool_)
+    x, y = DOUBTED * box.width, DOUBTED * box.height
+    wide = box.grown(x, y, y)
+    rows = slice(max(0, int(wide.y1 / down)), max(0, int(wide.y2 / down) + 1))
+    inside[rows, max(0, int(wide.x1 / across)) : max(0, int(wide.x2 / across) + 1)] = True
+    return inside

@@ -92,6 +92,10 @@ class Layer:
                 laid.lay(parts, tracks, mark, anchor_of_head(grown), scale)
         if whole and not hidden.person:
             lay_box(parts, tracks, mark, self._places.body(track, number), Label.HUMAN, scale)
+        doubt = _nearest(shapes.doubt, number)
+        if doubt is not None:
+            body = self._places.body(track, number)
+            doubt.lay(parts, tracks, mark, anchor_of_body(body), scale)
         if hidden.head or hidden.person:
             seen = shapes.share is not None and shapes.share >= TRUSTED_HEAD
             wide = grown.scaled(TRUSTED_SCALE if seen else 1.0) if shape else grown.scaled(WIDER)

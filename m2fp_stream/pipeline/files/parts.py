@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from ...core.labels import Label
 from ...tracking.heads import Head, Rect, of_body
 from ...tracking.people import SHOWN_FACE, Sighting, Track
 from ...tracking.shape import (
@@ -129,6 +130,19 @@ class PartReader:
             and float(np.median(track.heads)) < HEAD_ABSENT
             and int(np.count_nonzero(head[self._seed > 0])) < HEAD_ABSENT * self._seed_area
             and max(track.faces, default=0.0) < FACE_CONFIRMED
+        )
+
+    def take_doubt(self, track: Track, frame: int, doubt: PartLook | None) -> None:
+        """Takes where a second parser is in doubt about somebody; None ends earlier doubts."""
+        anchor = anchor_of_body(self._places.body(track, frame))
+        nowhere = PartLook(np.zeros((1, 2, 2), np.uint8), np.eye(2, 3))
+        self._shapes[track.track_id].doubt[frame] = Shape.of(
+            nowhere if doubt is None else doubt,
+            anchor,
+            label_of={0: int(Label.HUMAN)},
+            threshold=127,
+            seed=None,
+            margin_cells=0 if doubt is None else 1,
         )
 
     def _search(self, track: Track, frame: int, look: PartLook, box: Rect) -> None:

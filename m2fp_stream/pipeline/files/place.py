@@ -11,16 +11,18 @@ from ...tracking.heads import Head, Rect
 from ...tracking.motion import Motion
 from ...tracking.people import Body, Track, Tracker
 from ...tracking.turned import around
+from .judge import HEAD_SEEN
 from .records import Reach
 
 __all__ = ["FAR_SHARE", "STILL_EVERY", "Places"]
 
 
 EXTEND_S: Final = 0.35
-"""A track that looks for people did not see as a rule goes on so long beyond its ends: nothing can
-contradict it."""
-SUPPORTED_S: Final = 1.0
-"""The same of one that they saw as a rule: the next of them says whether it is still there."""
+"""A track goes on so long beyond its ends where no look contradicts it. With 1 s for all whom
+looks for people had seen, outside grew from .43 to .78 % (`crossing`), from 3.7 to 4.8 (`seated`),
+and no head less was exposed."""
+RARELY_S: Final = 1.0
+"""The same of somebody of no small size whom far looks alone saw: they are rare."""
 SUPPORT: Final = 0.5
 """Share of the looks for people that saw the body of a track, from which one that does not see it
 says that it is gone."""
@@ -63,7 +65,7 @@ class Places:
         self._size_wh = size_wh
         self._far_every = far_every
         self._extend = max(3, round(EXTEND_S * rate))
-        self._supported = max(STILL_EVERY, round(SUPPORTED_S * rate))
+        self._rarely = max(STILL_EVERY, round(RARELY_S * rate))
         self.bodies: dict[int, tuple[Body, ...]] = {}
         self.reaches: dict[int, Reach] = {}
         self.motions: dict[int, Motion] = {}
@@ -145,14 +147,12 @@ class Places:
         return not self._contradicted(track, number, at_end=at_end)
 
     def _reach(self, track: Track, head: Head, *, at_end: bool) -> int:
-        """Returns how many frames a track goes on beyond an end where nothing contradicts it.
-
-        At the edge of the picture nothing can; elsewhere the next trusted look does.
-        """
-        if self._tracker.is_far(track) and self._needed(track) is Reach.FAR:
-            return self._far_every
-        if _is_supported(track) and not self.at_edge(head):
-            return self._supported
+        """Returns how many frames a track goes on beyond an end where nothing contradicts it."""
+        if self._needed(track) is Reach.FAR:
+            if self._tracker.is_far(track):
+                return self._far_every
+            if _is_supported(track) and not self.at_edge(head):
+                return self._rarely
         end = track.seen[track.last if at_end else track.first]
         return self._extend if end.face > 0 else max(self._extend, STILL_EVERY)
 
@@ -208,8 +208,13 @@ class Places:
         return Reach.NEAR if size >= self.near_px() else Reach.MIDDLE
 
     def is_unconfirmed(self, track: Track) -> bool:
-        """Says whether a far look saw a track once, and the far looks soon after it did not."""
+        """Says whether a look saw somebody small once, and a far look soon after it saw nobody.
+
+        A head that the parts show is enough.
+        """
         if track.sightings > 1 or not self._tracker.is_far(track) or track.seen[track.last].sure:
+            return False
+        if max(track.heads, default=0.0) >= HEAD_SEEN:
             return False
         end = math.inf if track.end is None else track.end
         return any(

@@ -89,10 +89,17 @@ class Reach(IntEnum):
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class FineLook:
-    """One person as a second parser saw it: a sighting that is sure, and its parts."""
+    """One person as a second parser saw it.
+
+    Attributes:
+        sighting: it is sure.
+        parts: of the person.
+        doubt: one plane, where its looks disagree; hidden under every policy. None: nowhere.
+    """
 
     sighting: Sighting
     parts: PartLook
+    doubt: PartLook | None = None
 
 
 @final
@@ -165,7 +172,7 @@ class Shapes:
 
     Attributes:
         head, body: of looks at parts.
-        fine_head, fine_body: of a second parser.
+        fine_head, fine_body, doubt: of a second parser; the last is where it is in doubt.
         asked, searched: frames at which parts were asked for last, and a head in all of the body.
         share: of the expected head that parts take for one, usually; None before the first look.
         judged: frame at which a closer look at the face was asked for last.
@@ -177,6 +184,7 @@ class Shapes:
     body: dict[int, Shape] = field(default_factory=dict[int, Shape])
     fine_head: dict[int, Shape] = field(default_factory=dict[int, Shape])
     fine_body: dict[int, Shape] = field(default_factory=dict[int, Shape])
+    doubt: dict[int, Shape] = field(default_factory=dict[int, Shape])
     asked: int = -1_000_000
     share: float | None = None
     searched: int = -1_000_000

@@ -176,6 +176,8 @@ class Solver:
         for track in self._tracker.live:
             if track.last == number and track.seen[number] is sighting:
                 self._shapes.setdefault(track.track_id, Shapes())
+                self._parts.take_doubt(track, number, fine.doubt)
+                self.looks["doubted"] += fine.doubt is not None
                 region = (0.0, 0.0, 0.0, 0.0)
                 order = PartOrder(number, track.track_id, region, body=False)
                 self.take_parts(order, fine.parts, fine=True)
@@ -260,7 +262,8 @@ class Solver:
         for gone in self._shapes.keys() - held:
             del self._shapes[gone]
         for shapes in self._shapes.values():
-            for kept in (shapes.head, shapes.body, shapes.fine_head, shapes.fine_body):
+            every = shapes.head, shapes.body, shapes.fine_head, shapes.fine_body, shapes.doubt
+            for kept in every:
                 old = [frame for frame in kept if frame < oldest]
                 for frame in old[:-1]:
                     del kept[frame]
