@@ -217,7 +217,7 @@ class Mirror:
 def faded(page: Page) -> None:
     """Waits until nothing fades any more."""
     fading = "document.getAnimations().some((one) => one instanceof CSSTransition)"
-    page.wait_for_function(f"!{fading}")
+    wait_until(lambda: not page.evaluate(fading))  # `wait_for_function` is against the page's CSP
 
 
 @pytest.fixture(scope="module")
