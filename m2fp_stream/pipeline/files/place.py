@@ -187,8 +187,11 @@ class Places:
     def _needed(self, track: Track) -> Reach:
         """Returns how closely a look must look to see a track's body: as one that saw it did.
 
-        Of somebody large, a look that reaches as far as his size asks for is believed as well.
+        Of somebody large, a look that reaches as far as his size asks for is believed as well. One
+        who is small and whose parts show a head is there even if only far looks see him.
         """
+        if self._tracker.is_far(track) and _shows_head(track):
+            return Reach.FAR
         saw = [
             self.reaches[frame]
             for frame in track.frames
@@ -218,7 +221,7 @@ class Places:
         """
         if track.sightings > 1 or not self._tracker.is_far(track) or track.seen[track.last].sure:
             return False
-        if max(track.heads, default=0.0) >= HEAD_SEEN:
+        if _shows_head(track):
             return False
         end = math.inf if track.end is None else track.end
         return any(
@@ -236,3 +239,8 @@ class Places:
 def _is_supported(track: Track) -> bool:
     """Says whether looks for people saw a track's body as a rule."""
     return track.looked > 0 and track.supported >= SUPPORT * track.looked
+
+
+def _shows_head(track: Track) -> bool:
+    """Says whether a look at parts saw a head where one is expected."""
+    return max(track.heads, default=0.0) >= HEAD_SEEN
