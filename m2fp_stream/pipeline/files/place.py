@@ -152,7 +152,7 @@ class Places:
 
     def _reach(self, track: Track, head: Head, *, at_end: bool) -> int:
         """Returns how many frames a track goes on beyond an end where nothing contradicts it."""
-        if self._needed(track) is Reach.FAR:
+        if self.needed(track) is Reach.FAR:
             if self._tracker.is_far(track):
                 return self._far_every
             if _is_supported(track) and not self.at_edge(head):
@@ -168,7 +168,7 @@ class Places:
         """
         if not _is_supported(track):
             return False
-        needed = self._needed(track)
+        needed = self.needed(track)
         between = range(track.last + 1, number + 1) if at_end else range(number, track.born)
         for frame in between:
             bodies = self.bodies.get(frame)
@@ -184,7 +184,7 @@ class Places:
                 return True
         return False
 
-    def _needed(self, track: Track) -> Reach:
+    def needed(self, track: Track) -> Reach:
         """Returns how closely a look must look to see a track's body: as one that saw it did.
 
         Of somebody large, a look that reaches as far as his size asks for is believed as well. One
@@ -199,10 +199,10 @@ class Places:
         ]
         box = track.seen[track.last].box
         if box is not None and max(box.width, box.height) < LARGE_SHARE * max(self._size_wh):
-            return min(saw, default=self.asked(track))
-        return min((self.asked(track), *saw))
+            return min(saw, default=self._asked(track))
+        return min((self._asked(track), *saw))
 
-    def asked(self, track: Track) -> Reach:
+    def _asked(self, track: Track) -> Reach:
         """Returns how closely a look must look for a body of a track's size, to be trusted."""
         last = track.seen[track.last]
         if last.box is not None:

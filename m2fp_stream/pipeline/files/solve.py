@@ -109,8 +109,8 @@ class Solver:
         """
         return self._orders.wants_people(number, motion, faces)
 
-    def past_orders(self) -> list[tuple[int, Reach]]:
-        """Returns fed frames at which people must be looked for after all, and how closely."""
+    def past_orders(self) -> dict[int, Reach]:
+        """Returns frames, fed before, at which people must be looked for after all, and how."""
         return self._orders.past_orders()
 
     def part_orders(self) -> list[PartOrder]:
