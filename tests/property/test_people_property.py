@@ -134,9 +134,9 @@ def test_whatever_is_seen_covers_lie_in_the_map_and_nothing_raises(
         reach = solver.wants_people(number, motion, seen_faces)
         looked = None if reach is None else (seen_bodies or [])
         solver.feed(Frame(number, motion, seen_faces, looked))
-        for past, closely in solver.past_orders():
+        for past, closeness in solver.past_orders().items():
             assert 0 <= past <= number
-            solver.take_past(past, seen_bodies or [], closely)
+            solver.take_past(past, seen_bodies or [], closeness)
         for order in solver.part_orders():
             assert order.frame == number
             x1, y1, x2, y2 = order.region

@@ -244,32 +244,36 @@ class Orders:
         if cut:
             self._shot_fed = number
 
-    def past_orders(self) -> list[tuple[int, Reach]]:
-        """Returns frames, fed before, at which people must be looked for after all; how closely.
+    def past_orders(self) -> dict[int, Reach]:
+        """Returns frames, fed before, at which people must be looked for after all, and how.
 
         Where somebody appears or is lost in the middle of the picture, a look shortly before or
-        after says whether he was there unseen; as closely as his size asks for, but for far ones.
+        after says whether he was there unseen. It is a near one where a large body was seen. For
+        who is small in the picture none is made: only far looks are trusted about them, and these
+        come by themselves.
         """
         orders: dict[int, Reach] = {}
-
-        def order(number: int, track: Track) -> None:
-            orders[number] = max(self._places.asked(track), orders.get(number, Reach.NEAR))
-
         for track in self._tracker.live:
             if not may_be_somebody(track):
                 continue
-            if self._places.asked(track) is Reach.FAR:
-                continue  # far looks come by themselves, and are dear
+            reach, body = self._places.needed(track), track.predicted_body
+            if reach is Reach.FAR:
+                continue
+            if body is None or max(body.width, body.height) < self._places.near_px():
+                reach = Reach.MIDDLE
+            asked = []
             if track.sightings == 2 and track.last == self._frame:
-                order(track.born - BESIDE_FRAMES, track)
+                asked.append(track.born - BESIDE_FRAMES)
             if self._frame - track.last == BESIDE_FRAMES and track.seen[track.last].face > 0:
-                order(self._frame, track)
-        return [
-            (number, reach)
-            for number, reach in sorted(orders.items())
+                asked.append(self._frame)
+            for number in asked:
+                orders[number] = max(reach, orders.get(number, Reach.NEAR))
+        return {
+            number: orders[number]
+            for number in sorted(orders)
             if number >= max(0, self._shot_fed)
             and not any(k in self._places.bodies for k in range(number - 1, number + 2))
-        ]
+        }
 
     def part_orders(self) -> list[PartOrder]:
         """Returns the close looks that are wanted at the frame fed last."""

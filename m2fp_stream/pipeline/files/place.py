@@ -148,7 +148,7 @@ class Places:
 
     def _reach(self, track: Track, head: Head, *, at_end: bool) -> int:
         """Returns how many frames a track goes on beyond an end where nothing contradicts it."""
-        if self._needed(track) is Reach.FAR:
+        if self.needed(track) is Reach.FAR:
             if self._tracker.is_far(track):
                 return self._far_every
             if _is_supported(track) and not self.at_edge(head):
@@ -164,7 +164,7 @@ class Places:
         """
         if not _is_supported(track) or track.turn:
             return False  # looks at the upright picture say nothing of who lies or hangs
-        needed = self._needed(track)
+        needed = self.needed(track)
         between = range(track.last + 1, number + 1) if at_end else range(number, track.born)
         for frame in between:
             bodies = self.bodies.get(frame)
@@ -180,11 +180,14 @@ class Places:
                 return True
         return False
 
-    def _needed(self, track: Track) -> Reach:
+    def needed(self, track: Track) -> Reach:
         """Returns how closely a look must look to see a track's body: as one that saw it did.
 
-        Of somebody large, a look that reaches as far as his size asks for is believed as well.
+        Of somebody large, a look that reaches as far as his size asks for is believed as well. One
+        who is small and whose parts show a head is there even if only far looks see him.
         """
+        if self._tracker.is_far(track) and _shows_head(track):
+            return Reach.FAR
         saw = [
             self.reaches[frame]
             for frame in track.frames
@@ -192,10 +195,10 @@ class Places:
         ]
         box = track.seen[track.last].box
         if box is not None and max(box.width, box.height) < LARGE_SHARE * max(self._size_wh):
-            return min(saw, default=self.asked(track))
-        return min((self.asked(track), *saw))
+            return min(saw, default=self._asked(track))
+        return min((self._asked(track), *saw))
 
-    def asked(self, track: Track) -> Reach:
+    def _asked(self, track: Track) -> Reach:
         """Returns how closely a look must look for a body of a track's size, to be trusted."""
         last = track.seen[track.last]
         if last.box is not None:
@@ -214,7 +217,7 @@ class Places:
         """
         if track.sightings > 1 or not self._tracker.is_far(track) or track.seen[track.last].sure:
             return False
-        if max(track.heads, default=0.0) >= HEAD_SEEN:
+        if _shows_head(track):
             return False
         end = math.inf if track.end is None else track.end
         return any(
@@ -232,3 +235,8 @@ class Places:
 def _is_supported(track: Track) -> bool:
     """Says whether looks for people saw a track's body as a rule."""
     return track.looked > 0 and track.supported >= SUPPORT * track.looked
+
+
+def _shows_head(track: Track) -> bool:
+    """Says whether a look at parts saw a head where one is expected."""
+    return max(track.heads, default=0.0) >= HEAD_SEEN

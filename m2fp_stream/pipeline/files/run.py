@@ -116,14 +116,14 @@ class _PartsUnderWay:
     future: Future[Seen]
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True, eq=False)
 class _PastUnderWay:
-    """A look for people at a frame that was fed before."""
-
     ordered_at: int
+    """Frame fed last when it was ordered."""
     item: Item
-    size_wh: tuple[int, int]
     reach: Reach
+    size_wh: tuple[int, int]
+    """Of the copy that is looked at."""
     future: Future[Seen]
 
 
@@ -414,7 +414,7 @@ class FileRun:
         fine = self._fine_looks(item)
         turned = self._turned_looks(item)
         self._solver.feed(Frame(item.number, item.motion, faces, bodies, item.reach, fine, turned))
-        for number, reach in self._solver.past_orders():
+        for number, reach in self._solver.past_orders().items():
             self._order_past(number, reach)
         if item.unknown is None:
             self._order_parts(item)
@@ -447,17 +447,17 @@ class FileRun:
         future = self._looks.submit(
             look_copy(item.frame, size_wh), LookKind.PEOPLE, frame_id=number
         )
-        self._past.append(_PastUnderWay(self._fed, item, size_wh, reach, future))
+        self._past.append(_PastUnderWay(self._fed, item, reach, size_wh, future))
 
     def _take_past(self, upto: int) -> None:
         while self._past and self._past[0].ordered_at <= upto:
             past = self._past.popleft()
-            item = past.item
-            seen = self._result(past.future, item.number, "people")
+            number = past.item.number
+            seen = self._result(past.future, number, "people")
             if isinstance(seen, Detections):
-                found = _boxes(seen, past.size_wh, item.frame.size_wh)
+                found = _boxes(seen, past.size_wh, past.item.frame.size_wh)
                 bodies = [Body(box, score) for box, score, _ in found]
-                self._solver.take_past(item.number, bodies, past.reach)
+                self._solver.take_past(number, bodies, past.reach)
 
     def _order_parts(self, item: Item) -> None:
         for order in self._solver.part_orders():

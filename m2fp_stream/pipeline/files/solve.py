@@ -116,8 +116,8 @@ class Solver:
         """Says by which quarters frame `number` is to be turned and looked at again."""
         return self._orders.wants_turned(number, reach)
 
-    def past_orders(self) -> list[tuple[int, Reach]]:
-        """Returns fed frames at which people must be looked for after all, and how closely."""
+    def past_orders(self) -> dict[int, Reach]:
+        """Returns frames, fed before, at which people must be looked for after all, and how."""
         return self._orders.past_orders()
 
     def part_orders(self) -> list[PartOrder]:

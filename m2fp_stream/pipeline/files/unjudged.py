@@ -62,6 +62,7 @@ class Unjudged:
         self._places = places
         self._size_wh = size_wh
         self._least = LEAST_SHARE * min(size_wh)
+        self._fewest = LEAST_FILLED * LEAST_WIDE * self._least**2
 
     def lay(self, number: int, explained: Explained, parts: U8, tracks: U8) -> bool:
         """Covers what rushes in a frame; says whether there is anything.
@@ -109,7 +110,7 @@ class Unjudged:
     def _large(self, number: int, explained: Explained) -> list[Rect]:
         """Returns boxes around what moved, is nobody known and large."""
         motion = self._motion(number)
-        if motion is None or not motion.moved.any():
+        if motion is None or np.count_nonzero(motion.moved) < self._fewest * motion.scale**2:
             return []
         # What changed lies where somebody is, and where he was the frame before.
         boxes = motion.unexplained((*explained(number), *explained(number - 1)))
