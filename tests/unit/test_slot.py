@@ -54,7 +54,12 @@ def test_a_producer_can_wait_until_few_items_are_left() -> None:
     for number in range(3):
         queue.put(number)
     passed = threading.Event()
-    producer = threading.Thread(target=lambda: (queue.wait_below(2), passed.set()))
+
+    def wait() -> None:
+        queue.wait_below(2)
+        passed.set()
+
+    producer = threading.Thread(target=wait)
     producer.start()
     taken = iter(queue)
     next(taken)
