@@ -81,7 +81,7 @@ class SmallGrey:
         height, width = bgr.shape[:2]
         scale = min(1.0, SMALL_WIDTH / max(height, width))
         size_wh = max(1, round(width * scale)), max(1, round(height * scale))
-        small = _averaged(bgr, size_wh)
+        small = np.asarray(cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
         deviation = cv2.meanStdDev(small)[1]
         grey = cv2.cvtColor(small, cv2.COLOR_BGR2GRAY)
         small.fill(0)
@@ -217,22 +217,6 @@ def _edges(grey: NDArray[np.uint8]) -> NDArray[np.uint8]:
         sharp = (slope > SHARP * contrast) & (contrast >= EDGE_LEVELS)
         edges |= sharp.astype(np.uint8) << np.uint8(bit)
     return edges
-
-
-def _averaged(bgr: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
-    """Returns the picture averaged down; by halves as far as they go, which OpenCV does fast.
-
-    At 720p (a quarter) .4 instead of 1.1 ms.
-    """
-    halves = []
-    while bgr.shape[1] >= 4 * size_wh[0] and bgr.shape[0] >= 4 * size_wh[1]:
-        half = (bgr.shape[1] // 2, bgr.shape[0] // 2)
-        bgr = np.asarray(cv2.resize(bgr, half, interpolation=cv2.INTER_AREA), np.uint8)
-        halves.append(bgr)
-    small = np.asarray(cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
-    for half_size in halves:
-        half_size.fill(0)
-    return small
 
 
 def _limit(grey: NDArray[np.uint8]) -> float:

@@ -169,7 +169,9 @@ class FileRun:
         self._frames_held = max(4, options.buffer_mb * 1_000_000 // (width * height * 3))
         self._known_s = options.lookbehind_s if again is None else _LONGEST_S
         self._read: BoundedQueue[Item] = BoundedQueue(_READ_AHEAD)
-        self._write: BoundedQueue[tuple[RawFrame, CoverState]] = BoundedQueue(_WRITE_MOST)
+        # Of a source that is read twice few frames are held, also of those that come again.
+        waiting = _WRITE_MOST if again is None else _WRITE_AHEAD
+        self._write: BoundedQueue[tuple[RawFrame, CoverState]] = BoundedQueue(waiting)
         self._held: deque[Item] = deque()
         self._ahead: deque[Item] = deque()
         """Of those held, the last ones: their looks for people may be under way."""
