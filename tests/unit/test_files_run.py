@@ -549,7 +549,7 @@ def test_memory_does_not_grow_with_length() -> None:
         Show(source, options={"lookbehind_s": 0.4}).run()
         return source.most_unreleased
 
-    bound = 10 + files_run._PARTS_LAG + files_run._READ_AHEAD + files_run._WRITE_AHEAD + 8
+    bound = 10 + files_run._PARTS_LAG + files_run._READ_AHEAD + files_run._WRITE_MOST + 8
     assert most(60) <= bound
     assert most(180) <= bound
 
