@@ -15,7 +15,15 @@ from typing import Final, final
 from .heads import Head, Rect
 from .people import Body, Face, Sighting, sightings
 
-__all__ = ["TURNS", "TurnedLook", "around", "best_of", "quarters", "turned_sightings"]
+__all__ = [
+    "TURNS",
+    "TurnedLook",
+    "around",
+    "best_of",
+    "quarters",
+    "same_person",
+    "turned_sightings",
+]
 
 TURNS: Final = (1, 2, 3)
 LEAST_FACE: Final = 0.30
