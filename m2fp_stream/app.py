@@ -173,6 +173,7 @@ def anonymize(
         elapsed_s=time.monotonic() - began,
         looks=dict(outcome.looks),
         shortened_frames=outcome.shortened_frames,
+        whole_frames=outcome.whole_frames,
         dropped=info.dropped_streams,
         warnings=tuple(warnings),
     )

@@ -854,8 +854,10 @@ def _summary(job: _Job, report: RunReport) -> str:
     shortened = (
         f", {report.shortened_frames} with a shorter look-behind" if report.shortened_frames else ""
     )
+    whole = f", {report.whole_frames} with a whole body covered" if report.whole_frames else ""
     return (
-        f"{job.path_in} -> {report.path_out}: {report.frames} frames{unknown}{shortened}, looks: "
+        f"{job.path_in} -> {report.path_out}: "
+        f"{report.frames} frames{unknown}{shortened}{whole}, looks: "
         f"{looks}; {report.covered_fraction:.1%} covered on average, "
         f"{report.elapsed_s:.1f} s "
         f"({rate:.1f} fps)"

@@ -217,6 +217,7 @@ class RunReport:
         elapsed_s: wall-clock seconds.
         shortened_frames: frames that were covered before all that follows within the look-behind
             was known, for the frame buffer was full.
+        whole_frames: frames in which somebody was covered whole, for his head was nowhere.
         dropped: what the container held and the output does not (audio, subtitles, ...).
         warnings: what the user should know.
     """
@@ -228,5 +229,6 @@ class RunReport:
     elapsed_s: float
     looks: Mapping[str, int] = field(default_factory=dict[str, int])
     shortened_frames: int = 0
+    whole_frames: int = 0
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -834,6 +834,26 @@ def test_specks_beside_a_body_are_not_of_the_person() -> None:
     assert film.share(6, speck) == 0.0
 
 
+def test_who_lies_and_shows_no_head_is_covered_whole_and_counted() -> None:
+    body = Body(Rect(200, 200, 440, 320), 0.8)
+    clothes = planes(UPPER_CLOTHES=box_mask(body.box))
+    film = Film(
+        lambda n: [],
+        lambda n: [body],
+        parts=lambda order: clothes,
+        motion=lambda n: moving(body.box),
+    ).run(60)
+    assert film.share(50, body.box) == 1
+    assert film.cover(50).whole == 1
+    assert film.cover(50).people == 1
+
+
+def test_who_shows_a_head_is_not_counted_as_covered_whole() -> None:
+    film = Film(lambda n: [FACE], parts=lambda order: WHOLE_HEAD).run(30)
+    assert film.cover(20).people == 1
+    assert film.cover(20).whole == 0
+
+
 # --- weak faces that are none ---
 
 

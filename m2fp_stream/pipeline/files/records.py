@@ -157,13 +157,15 @@ class Cover:
         parts: (h, w) uint8 `Label`, 0 = clear.
         tracks: (h, w) uint8, 1 to 255 tells people apart.
         age: frames to the nearest sighting of whoever was seen longest ago.
-        people: how many are covered.
+        people: how many are covered, and
+        whole: how many of them whole, for their heads are nowhere.
     """
 
     parts: U8
     tracks: U8
     age: int
     people: int
+    whole: int = 0
 
 
 @dataclass(slots=True, eq=False)

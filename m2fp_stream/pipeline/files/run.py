@@ -97,6 +97,7 @@ class Outcome:
     covered_fraction: float
     unknown_frames: int
     shortened_frames: int
+    whole_frames: int
 
 
 @dataclass(slots=True)
@@ -105,6 +106,7 @@ class _Counts:
     covered: float = 0.0
     unknown: int = 0
     shortened: int = 0
+    whole: int = 0
 
 
 @dataclass(slots=True, eq=False)
@@ -237,6 +239,7 @@ class FileRun:
             covered_fraction=counts.covered / max(1, counts.frames),
             unknown_frames=counts.unknown,
             shortened_frames=counts.shortened,
+            whole_frames=counts.whole,
         )
         try:
             if self._on_frames is not None:
@@ -567,6 +570,7 @@ class FileRun:
             counts.covered += 1.0
             return Unknown(item.unknown)
         cover = self._solver.cover(item.number)
+        counts.whole += cover.whole > 0
         counts.covered += float(np.count_nonzero(cover.parts)) / cover.parts.size
         return self._state(item, cover)
 

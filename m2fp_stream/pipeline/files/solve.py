@@ -226,7 +226,7 @@ class Solver:
         width, height = self._map_wh
         parts = np.zeros((height, width), np.uint8)
         tracks = np.zeros((height, width), np.uint8)
-        age, people = 0, 0
+        age, people, whole = 0, 0, 0
         held = self._tracker.tracks
         known = [track for track in held if self.is_somebody(track)]
         for track in known:
@@ -242,8 +242,9 @@ class Solver:
                 others=held,
             ):
                 age, people = max(age, track.gap(number)), people + 1
+                whole += track.track_id in self._parts.whole and not self._hidden.person
         self._unjudged.lay(number, lambda at: self._explained(known, at), parts, tracks)
-        return Cover(parts, tracks, age, people)
+        return Cover(parts, tracks, age, people, whole)
 
     def _explained(self, known: Sequence[Track], number: int) -> list[Rect]:
         """Returns boxes in which somebody known may move, arms included, in a frame."""
