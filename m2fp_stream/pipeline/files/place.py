@@ -210,6 +210,11 @@ class Places:
             return Reach.FAR
         return Reach.NEAR if size >= self.near_px() else Reach.MIDDLE
 
+    def by_far(self, track: Track) -> bool:
+        """Says whether far looks alone saw a track's body, as far back as it is known."""
+        saw = [self.reaches.get(frame) for frame in track.frames if track.seen[frame].body > 0]
+        return bool(saw) and all(reach == Reach.FAR for reach in saw)
+
     def is_unconfirmed(self, track: Track) -> bool:
         """Says whether a look saw somebody small once, and a far look soon after it saw nobody.
 

@@ -45,6 +45,10 @@ SAME_HEAD: Final = 0.7
 KEPT_FRAMES: Final = 60
 """What was known so many frames before those forgotten is kept: shapes and ways reach so far."""
 
+OVERLAPS: Final = 0.5
+AGREES: Final = 0.6
+"""A box that shares so much of the smaller one with a known one is about the same place; with an
+intersection over union from the second value upwards it says the same."""
 EXPLAINED: Final = 0.25
 """Of a body's width and height, that much to each side and below it, motion is its own."""
 
@@ -75,6 +79,7 @@ class Solver:
         far_every_s: float = FAR_EVERY_S,
     ) -> None:
         self._size_wh = size_wh
+        self._far_px = FAR_SHARE * max(size_wh)
         self._map_wh = map_wh
         self._hidden = hidden
         far_every = max(4, round(far_every_s * rate))
@@ -82,7 +87,7 @@ class Solver:
             max_gap=max(6, round(MAX_GAP_S * rate)),
             body_gap=max(2 * STILL_EVERY + 1, round(MAX_GAP_S * rate)),
             far_gap=2 * far_every + 1,
-            far_px=FAR_SHARE * max(size_wh),
+            far_px=self._far_px,
             strong=STRONG,
         )
         self._shapes: dict[int, Shapes] = {}
@@ -134,7 +139,8 @@ class Solver:
         if frame.motion.cut:
             self._tracker.cut(frame.number)
         self._orders.feed(frame.number, cut=frame.motion.cut)
-        seen = self._with_turned(frame, sightings(frame.faces, frame.bodies or ()))
+        bodies = [body for body in frame.bodies or () if not self._is_rough(frame, body)]
+        seen = self._with_turned(frame, sightings(frame.faces, bodies))
         vouched = _vouched(seen, frame.fine)
         self._places.take_motion(frame.number, frame.motion)
         self.looks["faces"] += 1
@@ -148,6 +154,21 @@ class Solver:
         )
         for sighting, fine in vouched:
             self._take_fine(frame.number, sighting, fine)
+
+    def _is_rough(self, frame: Frame, body: Body) -> bool:
+        """Says whether a look saw somebody small roughly whom far looks know exactly.
+
+        In a copy of 640 pixels two people side by side are one box, which would move the one.
+        """
+        if frame.reach is Reach.FAR or max(body.box.width, body.box.height) >= self._far_px:
+            return False
+        for track in self._tracker.live:
+            known = track.predicted_body
+            if known is not None and self._tracker.is_far(track) and self._places.by_far(track):
+                shared = known.shared(body.box) / max(1.0, min(known.area, body.box.area))
+                if shared > OVERLAPS and known.iou(body.box) < AGREES:
+                    return True
+        return False
 
     def _with_turned(self, frame: Frame, upright: list[Sighting]) -> list[Sighting]:
         """Returns the sightings of a frame with those of turned looks that say more.
