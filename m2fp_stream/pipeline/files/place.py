@@ -21,8 +21,6 @@ EXTEND_S: Final = 0.35
 """A track goes on so long beyond its ends where no look contradicts it. With 1 s for all whom
 looks for people had seen, outside grew from .43 to .78 % (`crossing`), from 3.7 to 4.8 (`seated`),
 and no head less was exposed."""
-RARELY_S: Final = 1.0
-"""The same of somebody of no small size whom far looks alone saw: they are rare."""
 SUPPORT: Final = 0.5
 """Share of the looks for people that saw the body of a track, from which one that does not see it
 says that it is gone."""
@@ -65,7 +63,6 @@ class Places:
         self._size_wh = size_wh
         self._far_every = far_every
         self._extend = max(3, round(EXTEND_S * rate))
-        self._rarely = max(STILL_EVERY, round(RARELY_S * rate))
         self.bodies: dict[int, tuple[Body, ...]] = {}
         self.reaches: dict[int, Reach] = {}
         self.motions: dict[int, Motion] = {}
@@ -148,11 +145,9 @@ class Places:
 
     def _reach(self, track: Track, head: Head, *, at_end: bool) -> int:
         """Returns how many frames a track goes on beyond an end where nothing contradicts it."""
-        if self.needed(track) is Reach.FAR:
-            if self._tracker.is_far(track):
-                return self._far_every
-            if _is_supported(track) and not self.at_edge(head):
-                return self._rarely
+        far = self._tracker.is_far(track) or (_is_supported(track) and not self.at_edge(head))
+        if far and self.needed(track) is Reach.FAR:
+            return self._far_every  # until the next look that can see him
         end = track.seen[track.last if at_end else track.first]
         return self._extend if end.face > 0 else max(self._extend, STILL_EVERY)
 
