@@ -685,6 +685,21 @@ def test_what_is_hidden_is_covered_and_what_is_not_stays(
             assert film.share(n, inner[name]) < 0.1, (n, name)
 
 
+def test_limbs_go_with_the_head_where_something_hides_the_body_from_its_detector() -> None:
+    whole = body_of(FACE)
+    short = Body(Rect(whole.box.x1, whole.box.y1, whole.box.x2, whole.box.y1 + 110), 0.9)
+    film = Film(
+        lambda n: [FACE],
+        lambda n: [whole if n < 8 else short],
+        lambda order: dressed(order) if order.frame < 8 else None,
+        motion=lambda n: moving(whole.box),
+        solver=solver(("pants", "left-arm"), parts_every=2, people_every=1),
+    ).run(20)
+    for n in range(2, 20):
+        assert film.share(n, LEGS.grown(-8, -12, -12)) > 0.95, n
+        assert film.share(n, ARM.grown(-3, -8, -8)) > 0.95, n
+
+
 def test_parts_are_named_by_what_they_are() -> None:
     film = Film(
         lambda n: [FACE], lambda n: [body_of(FACE)], dressed, solver=solver(("face", "pants"))

@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from ...core.labels import Label
-from ...tracking.heads import Head
+from ...tracking.heads import Head, Rect
 from ...tracking.people import Track
 from ...tracking.shape import (
     Shape,
@@ -112,13 +112,30 @@ class Layer:
                 lay_ellipse(parts, tracks, mark, oval, Label.FACE, scale)
         if hidden.body:
             body = self._places.body(track, number)
-            shape = _nearest(shapes.body, number)
-            for laid in (shape, _nearest(shapes.fine_body, number)):
-                if laid is not None:
-                    laid.lay(parts, tracks, mark, anchor_of_body(body), scale)
-            if shape is None and hidden.person:
+            for kept in (shapes.body, shapes.fine_body):
+                for frame in _around(kept, number):
+                    box = self._carried(track, shapes.places[frame], number)
+                    kept[frame].lay(parts, tracks, mark, anchor_of_body(box or body), scale)
+            if not shapes.body and hidden.person:
                 lay_box(parts, tracks, mark, body, Label.HUMAN, scale)
         return bool((tracks == mark).any())
+
+    def _carried(self, track: Track, place: tuple[Rect, Head], number: int) -> Rect | None:
+        """Returns where a body is that was looked at elsewhere: it goes with its head.
+
+        Boxes of bodies waver, and shrink where something stands before them. None where no face
+        says where the head is: then the box must do.
+        """
+        if track.best_face < LIKELY or track.misled:
+            return None
+        (box, then), now = place, self._places.head(track, number)
+        grown = now.size / max(1.0, then.size)
+        return Rect(
+            now.x + (box.x1 - then.x) * grown,
+            now.y + (box.y1 - then.y) * grown,
+            now.x + (box.x2 - then.x) * grown,
+            now.y + (box.y2 - then.y) * grown,
+        )
 
     def _lay_motion(
         self,
@@ -171,13 +188,18 @@ class Layer:
 _CLOSED: Final = np.ones((5, 5), np.uint8)
 
 
-def _nearest(shapes: dict[int, Shape], number: int) -> Shape | None:
-    """Returns the shapes of the looks before and after a frame, united; None where none is near."""
+def _around(shapes: dict[int, Shape], number: int) -> list[int]:
+    """Returns the frames of the looks before and after a frame; the nearer one first."""
     before = max((f for f in shapes if f <= number), default=None)
     after = min((f for f in shapes if f >= number), default=None)
-    near = [f for f in (before, after) if f is not None]
+    near = {f for f in (before, after) if f is not None}
+    return sorted(near, key=lambda f: (abs(f - number), f))
+
+
+def _nearest(shapes: dict[int, Shape], number: int) -> Shape | None:
+    """Returns the shapes of the looks before and after a frame, united; None where none is near."""
+    near = _around(shapes, number)
     if not near:
         return None
-    near.sort(key=lambda f: (abs(f - number), f))
     first = shapes[near[0]]
     return first.united(shapes[near[1]]) if len(near) == 2 else first

@@ -77,6 +77,7 @@ class PartReader:
             if not self._hidden.body:
                 return
             anchor = anchor_of_body(box)
+            shapes.places[order.frame] = box, self._places.head(track, order.frame)
             (shapes.fine_body if fine else shapes.body)[order.frame] = Shape.of(
                 look,
                 anchor,

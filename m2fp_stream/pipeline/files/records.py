@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.labels import Label
+from ...tracking.heads import Head, Rect
 from ...tracking.motion import Motion
 from ...tracking.people import Body, Face, Sighting
 from ...tracking.shape import PartLook, Shape
@@ -175,6 +176,7 @@ class Shapes:
     Attributes:
         head, body: of looks at parts.
         fine_head, fine_body, doubt: of a second parser; the last is where it is in doubt.
+        places: the body's box and the head at looks at the parts of a body, by frame.
         asked, searched: frames at which parts were asked for last, and a head in all of the body.
         share: of the expected head that parts take for one, usually; None before the first look.
         judged: frame at which a closer look at the face was asked for last.
@@ -187,6 +189,7 @@ class Shapes:
     fine_head: dict[int, Shape] = field(default_factory=dict[int, Shape])
     fine_body: dict[int, Shape] = field(default_factory=dict[int, Shape])
     doubt: dict[int, Shape] = field(default_factory=dict[int, Shape])
+    places: dict[int, tuple[Rect, Head]] = field(default_factory=dict[int, tuple[Rect, Head]])
     asked: int = -1_000_000
     share: float | None = None
     searched: int = -1_000_000

@@ -289,6 +289,8 @@ class Solver:
                 old = [frame for frame in kept if frame < oldest]
                 for frame in old[:-1]:
                     del kept[frame]
+            for frame in shapes.places.keys() - shapes.body.keys() - shapes.fine_body.keys():
+                del shapes.places[frame]
         self._places.forget_before(oldest)
 
 
