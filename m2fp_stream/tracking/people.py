@@ -22,7 +22,16 @@ from numpy.typing import NDArray
 
 from .heads import Head, Rect, of_body, of_face
 
-__all__ = ["Body", "Face", "Sighting", "Track", "Tracker", "sightings"]
+__all__ = [
+    "SHOWN_FACE",
+    "UPRIGHT_FACE",
+    "Body",
+    "Face",
+    "Sighting",
+    "Track",
+    "Tracker",
+    "sightings",
+]
 
 
 @final

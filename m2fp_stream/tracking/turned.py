@@ -8,14 +8,15 @@ crown points `turn` quarters clockwise from up in the frame.
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, final
 
 from .heads import Head, Rect
-from .people import Body, Face, Sighting, sightings
+from .people import UPRIGHT_FACE, Body, Face, Sighting, sightings
 
 __all__ = [
+    "SURE_FACE",
     "TURNS",
     "TurnedLook",
     "around",
@@ -37,8 +38,9 @@ SAME_BODY: Final = 0.6
 SURER: Final = 0.1
 """What a turned finding must be surer than the upright one of the same person: an upright person is
 now and then found in turned copies, too."""
-SURE_FACE: Final = 0.5
-"""Score of a turned face from which it outweighs a body that shows none upright."""
+SURE_FACE: Final = 0.8
+"""Score of a turned face from which it outweighs a body that shows none upright: hair from behind
+passes for a turned face of .6."""
 
 
 @final
@@ -103,14 +105,23 @@ def turned_sightings(look: TurnedLook, size_wh: tuple[int, int]) -> list[Sightin
     return found
 
 
-def best_of(upright: Sequence[Sighting], turned: Sequence[Sighting]) -> list[Sighting]:
-    """Returns one sighting a person: of the turned ones those that say more than the upright."""
+def best_of(
+    upright: Sequence[Sighting],
+    turned: Sequence[Sighting],
+    headless: Callable[[Sighting], bool],
+) -> list[Sighting]:
+    """Returns one sighting a person: of the turned ones those that say more than the upright.
+
+    `headless` says whether close looks saw no head where an upright sighting has it. Bodies alone
+    do not tell up from down: people from behind are found upside down as surely as upright.
+    """
     kept = list(upright)
     for one in sorted(turned, key=lambda each: -each.score):
         rivals = [other for other in kept if same_person(one, other)]
         if rivals:
-            shows = one.face >= SURE_FACE and all(other.face == 0 for other in rivals)
+            shows = one.face >= SURE_FACE and all(other.face < UPRIGHT_FACE for other in rivals)
             surer = one.score >= max(other.score for other in rivals) + SURER
+            surer = surer and all(headless(other) for other in rivals)
             if not (shows or surer) or any(other.turn for other in rivals):
                 continue
         kept = [other for other in kept if other not in rivals] + [one]

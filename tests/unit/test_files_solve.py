@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -946,12 +947,16 @@ def test_a_turned_finding_on_somebody_whose_face_is_upright_is_nobody() -> None:
     assert film.share(20, Rect(280, 260, 360, 330)) == 0
 
 
-def test_a_body_without_a_face_is_asked_about_twice_whether_it_is_turned() -> None:
+@pytest.mark.parametrize(("parts", "asked"), [(NOTHING, 2), (WHOLE_HEAD, 0)])
+def test_a_body_without_a_head_is_asked_about_twice_whether_it_is_turned(
+    parts: PartLook, asked: int
+) -> None:
     film = Film(
         lambda n: [],
         lambda n: [body_of(FACE)] if n >= 10 else [],
+        parts=lambda order: parts,
         motion=lambda n: moving(body_of(FACE).box),
-    ).run(45)
-    asked = [n for n, turns in film.turns.items() if turns == TURNS and 10 < n < 45]
-    assert len(asked) == 2
-    assert asked[1] - asked[0] >= 12
+    ).run(49)
+    turns = [n for n, turned in film.turns.items() if turned == TURNS and n > 10]
+    assert len(turns) == asked
+    assert all(later - sooner >= 12 for sooner, later in pairwise(turns))

@@ -88,24 +88,39 @@ def hanging(score: float, face: float = 0.0) -> Sighting:
     return Sighting(Head(300, 320, 40, 50, math.pi), face=face, body=score, box=UPRIGHT.box, turn=2)
 
 
-def test_of_two_findings_of_one_body_the_surer_one_says_where_the_head_is() -> None:
+def nowhere(_: Sighting) -> bool:
+    """Close looks saw no head."""
+    return True
+
+
+def there(_: Sighting) -> bool:
+    return False
+
+
+def test_of_two_findings_of_a_headless_body_the_surer_one_says_where_the_head_is() -> None:
     assert same_person(UPRIGHT, hanging(0.8))
-    assert best_of([UPRIGHT], [hanging(0.8)]) == [hanging(0.8)]
-    assert best_of([UPRIGHT], [hanging(0.62)]) == [UPRIGHT]
+    assert best_of([UPRIGHT], [hanging(0.8)], nowhere) == [hanging(0.8)]
+    assert best_of([UPRIGHT], [hanging(0.62)], nowhere) == [UPRIGHT]
+
+
+def test_somebody_from_behind_who_is_found_upside_down_as_surely_stays_upright() -> None:
+    assert best_of([UPRIGHT], [hanging(0.95)], there) == [UPRIGHT]
+    hair = hanging(0.6, face=0.6)
+    assert best_of([UPRIGHT], [hair], there) == [UPRIGHT]
 
 
 def test_a_face_says_more_than_a_body_without_one() -> None:
-    shown = hanging(0.4, face=0.7)
-    assert best_of([UPRIGHT], [shown]) == [shown]
+    shown = hanging(0.4, face=0.9)
+    assert best_of([UPRIGHT], [shown], there) == [shown]
     upright = Sighting(UPRIGHT.head, face=0.8, body=0.6, box=UPRIGHT.box)
-    assert best_of([upright], [hanging(0.4, face=0.7)]) == [upright]
+    assert best_of([upright], [shown], there) == [upright]
 
 
 def test_whom_no_upright_look_saw_is_added_once() -> None:
     other = Sighting(Head(500, 100, 40, 50), face=0.9)
     twice = [hanging(0.7), Sighting(Head(250, 200, 40, 50, -math.pi / 2), body=0.5, turn=3)]
     twice[1] = Sighting(twice[1].head, body=0.5, box=UPRIGHT.box, turn=3)
-    assert best_of([other], twice) == [other, hanging(0.7)]
+    assert best_of([other], twice, there) == [other, hanging(0.7)]
 
 
 def tracker() -> Tracker:

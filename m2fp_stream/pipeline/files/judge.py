@@ -11,7 +11,7 @@ import numpy as np
 
 from ...tracking.people import Track
 
-__all__ = ["LIKELY", "STRONG", "is_somebody", "may_be_somebody"]
+__all__ = ["LIKELY", "STRONG", "is_headless", "is_somebody", "may_be_somebody"]
 
 
 STRONG: Final = 0.45
@@ -43,6 +43,12 @@ TELLING_HEAD_PX: Final = 28.0
 def may_be_somebody(track: Track) -> bool:
     """Says whether a track is worth close looks."""
     return track.best >= LIKELY or track.sightings >= WEAK_HITS
+
+
+def is_headless(track: Track) -> bool:
+    """Says whether looks at parts, again and again, saw no head where a track has its own."""
+    looks = track.heads[-RECENT_LOOKS:]
+    return track.turn == 0 and len(looks) >= 2 and float(np.median(looks)) < HEAD_ABSENT
 
 
 def is_somebody(track: Track, *, whole: bool) -> bool:

@@ -11,7 +11,7 @@ from ...tracking.heads import Rect
 from ...tracking.motion import Motion
 from ...tracking.people import Face, Track, Tracker
 from ...tracking.turned import TURNS, around, quarters
-from .judge import HEAD_ABSENT, LIKELY, STRONG, is_somebody, may_be_somebody
+from .judge import HEAD_ABSENT, LIKELY, STRONG, is_headless, is_somebody, may_be_somebody
 from .place import FACES_IN_BODY, STILL_EVERY, Places
 from .records import Hidden, PartOrder, Reach, Shapes
 
@@ -47,9 +47,9 @@ TURNED_EVERY: Final = 3
 HEADLESS_EVERY: Final = 12
 UNANSWERED_EVERY: Final = 24
 """Frames between looks at all turned copies while a question is open that upright looks do not
-answer: a body shows no face, or something moves on that they do not see."""
+answer: a body has no head where one is expected, or something moves on that they do not see."""
 TURNED_ASKED: Final = 2
-"""So often all turned copies are looked at for one body without a face."""
+"""So often all turned copies are looked at for one body without a head."""
 TURNED_SIGHTINGS: Final = 3
 """Sightings after which somebody turned must be somebody for these looks to go on."""
 SMALLEST_HEAD_PX: Final = 12.0
@@ -167,7 +167,7 @@ class Orders:
             self._all_turned_at = number
             self._turned_at = dict.fromkeys(TURNS, number)
             for track in self._tracker.live:
-                if track.turn == 0 and track.best_face < LIKELY:
+                if is_headless(track):
                     shapes = self._shapes.setdefault(track.track_id, Shapes())
                     shapes.turned_asked += 1
             return TURNS
@@ -182,9 +182,9 @@ class Orders:
         return sorted(wanted)
 
     def _headless(self) -> bool:
-        """Says whether somebody shows a body and no face: from behind, or turned?"""
+        """Says whether a body shows neither a face nor, to close looks, a head where it has one."""
         return any(
-            track.turn == 0
+            is_headless(track)
             and track.best_face < LIKELY <= track.best_body
             and self._shapes.get(track.track_id, Shapes()).turned_asked < TURNED_ASKED
             for track in self._tracker.live

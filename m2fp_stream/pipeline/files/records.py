@@ -181,7 +181,7 @@ class Shapes:
         share: of the expected head that parts take for one, usually; None before the first look.
         judged: frame at which a closer look at the face was asked for last.
         judged_score: the detector's best score of a face that was looked at closer.
-        turned_asked: looks at all turned copies that were asked for while no face was seen.
+        turned_asked: looks at all turned copies that were asked for while no head was found.
     """
 
     head: dict[int, Shape] = field(default_factory=dict[int, Shape])

@@ -23,8 +23,8 @@ from ...tracking.heads import Rect
 from ...tracking.motion import Motion
 from ...tracking.people import Body, Face, Sighting, Track, Tracker, sightings
 from ...tracking.shape import PartLook
-from ...tracking.turned import best_of, same_person, turned_sightings
-from .judge import STRONG, is_somebody
+from ...tracking.turned import SURE_FACE, best_of, same_person, turned_sightings
+from .judge import LIKELY, STRONG, is_headless, is_somebody
 from .lay import Layer
 from .orders import Orders
 from .parts import PartReader
@@ -188,9 +188,19 @@ class Solver:
                 if any(track.turn == look.turn for track in near) or (
                     frame.bodies is not None
                     and not any(track.best_face >= STRONG for track in near)
+                    and (one.face >= SURE_FACE or all(map(_may_be_turned, near)))
                 ):
                     found.append(one)
-        return best_of(upright, found)
+        return best_of(upright, found, self._is_headless)
+
+    def _is_headless(self, sighting: Sighting) -> bool:
+        """Says whether close looks at whoever an upright sighting is of saw no head there."""
+        near = [
+            track
+            for track in self._tracker.live
+            if same_person(sighting, Sighting(track.predicted, box=track.predicted_body))
+        ]
+        return any(map(is_headless, near)) and all(map(_may_be_turned, near))
 
     def _take_fine(self, number: int, sighting: Sighting, fine: FineLook) -> None:
         """Adds what a second parser saw of somebody to the shapes of the track."""
@@ -292,6 +302,11 @@ class Solver:
             for frame in shapes.places.keys() - shapes.body.keys() - shapes.fine_body.keys():
                 del shapes.places[frame]
         self._places.forget_before(oldest)
+
+
+def _may_be_turned(track: Track) -> bool:
+    """Says whether a track does not contradict that who is there is turned."""
+    return track.best < LIKELY or track.turn != 0 or is_headless(track)
 
 
 def _vouched(seen: list[Sighting], fine: Sequence[FineLook]) -> list[tuple[Sighting, FineLook]]:
