@@ -870,6 +870,21 @@ def test_who_shows_a_head_is_not_counted_as_covered_whole() -> None:
     assert film.cover(20).whole == 0
 
 
+def test_a_body_at_the_upper_edge_that_showed_a_head_once_stays_somebody() -> None:
+    """Later looks see nothing in plain black hair."""
+    body = Body(Rect(270, 4, 370, 300), 0.75)
+    hair = planes(HAIR=box_mask(Rect(290, 4, 350, 60)))
+
+    def covered(seen: Callable[[PartOrder], PartLook]) -> float:
+        film = Film(
+            lambda n: [], lambda n: [body], parts=seen, motion=lambda n: moving(body.box)
+        ).run(120)
+        return film.share(110, Rect(305, 15, 335, 45))
+
+    assert covered(lambda order: hair if order.frame < 12 else NOTHING) == 1
+    assert covered(lambda order: NOTHING) == 0
+
+
 # --- weak faces that are none ---
 
 

@@ -76,7 +76,9 @@ def is_somebody(track: Track, *, whole: bool) -> bool:
         if track.turn:  # things are taken for people more often in turned copies
             return body >= STRONG_TURNED
         agreed = face >= AGREEING and body >= AGREEING
-        return agreed or (body >= STRONG_BODY and not track.cut_above)
+        # Who showed a head once has one: plain black hair from behind passes for nothing at times.
+        headed = not track.cut_above or max(track.heads) >= HEAD_SEEN
+        return agreed or (body >= STRONG_BODY and headed)
     if best >= STRONG:
         return True
     enough = LIKELY if not confirmed else WEAK
