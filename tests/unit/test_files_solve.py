@@ -926,10 +926,14 @@ def upside_down(number: int, turn: int) -> TurnedLook | None:
     return TurnedLook(turn, [CROWN_DOWN], []) if turn == 2 else None
 
 
-def test_a_shot_begins_with_looks_at_all_turned_copies_and_far_looks_bring_them_again() -> None:
-    film = Film(lambda n: [], motion=lambda n: moving(CENTRE)).run(60)
-    far = [n for n, reach in film.looked.items() if reach is Reach.FAR]
-    assert all(film.turns[n] == TURNS for n in far)
+def test_a_shot_begins_with_looks_at_all_turned_copies_and_they_come_again_with_far_looks() -> None:
+    film = Film(
+        lambda n: [], motion=lambda n: CUT if n == 20 else STILL, solver=solver(people_every=60)
+    ).run(130)
+    asked = [n for n, turns in film.turns.items() if turns == TURNS]
+    assert asked[:2] == [0, 20]
+    assert {film.looked[n] for n in asked} == {Reach.FAR}
+    assert max(np.diff([*asked, 130])) <= 2 * RATE
 
 
 def test_who_hangs_is_followed_by_looks_at_that_turn_alone_and_stays_covered() -> None:

@@ -116,6 +116,7 @@ class Orders:
         if motion.cut:
             self._faces_before = faces
             self._moved_since = True
+            self._all_turned_at = -1_000_000
             self._people_at = self._far_at = number
             return Reach.FAR
         if motion.moved.any():
@@ -162,8 +163,8 @@ class Orders:
             reach: of the look for people that is made at it.
         """
         since = number - self._all_turned_at if reach is not None else 0
-        headless = since >= HEADLESS_EVERY and self._headless()
-        if reach is Reach.FAR or headless or (since >= UNANSWERED_EVERY and self._unanswered):
+        soon = since >= HEADLESS_EVERY and (reach is Reach.FAR or self._headless())
+        if soon or (since >= UNANSWERED_EVERY and self._unanswered):
             self._all_turned_at = number
             self._turned_at = dict.fromkeys(TURNS, number)
             for track in self._tracker.live:
