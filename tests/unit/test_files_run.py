@@ -207,6 +207,26 @@ def test_somebody_who_is_seen_in_turned_copies_alone_is_covered_and_they_are_wip
     assert not any(copy.any() for copy in copies)
 
 
+@pytest.mark.parametrize("kind", [FACES, PEOPLE])
+def test_a_frame_whose_turned_looks_failed_is_unknown_though_the_upright_ones_succeeded(
+    kind: LookKind,
+) -> None:
+    """P2: a look that was wanted and failed is no "nobody"; it is made up for soon."""
+    turned: list[int] = []
+
+    def script(bgr: Picture, asked: LookKind, frame_id: int) -> Seen | None:
+        if asked is kind and bgr.shape[0] > bgr.shape[1]:
+            turned.append(frame_id)
+            if frame_id == 0:
+                raise ParserError("it died")
+        return None
+
+    show = Show(still(30), [Watcher(script)])
+    show.run()
+    assert unknown_frames(show) == [0]
+    assert 0 < min(n for n in turned if n) < 8
+
+
 def test_frames_that_were_looked_at_for_people_say_so() -> None:
     watcher = Watcher()
     show = Show(still(40), [watcher])

@@ -182,6 +182,10 @@ class Orders:
         self._turned_at |= dict.fromkeys(wanted, number)
         return sorted(wanted)
 
+    def owe_turned(self) -> None:
+        """Notes that a look at a turned copy failed: all are due with the next far look."""
+        self._all_turned_at = -1_000_000
+
     def _headless(self) -> bool:
         """Says whether a body shows neither a face nor, to close looks, a head where it has one."""
         return any(

@@ -361,7 +361,8 @@ class FileRun:
             ]
             if boxes[0] is None or boxes[1] is None:
                 item.unknown = item.unknown or Why.PARSER_FAILED
-                self._people_owed = item.reach
+                self._people_owed = Reach.FAR
+                self._solver.owe_turned()
                 continue
             faces = [Face(box, score, roll) for box, score, roll in boxes[0]]
             found.append(TurnedLook(turn, faces, [Body(box, score) for box, score, _ in boxes[1]]))

@@ -121,6 +121,10 @@ class Solver:
         """Says by which quarters frame `number` is to be turned and looked at again."""
         return self._orders.wants_turned(number, reach)
 
+    def owe_turned(self) -> None:
+        """Notes that a look at a turned copy failed; the next far look brings all again."""
+        self._orders.owe_turned()
+
     def past_orders(self) -> dict[int, Reach]:
         """Returns frames, fed before, at which people must be looked for after all, and how."""
         return self._orders.past_orders()
