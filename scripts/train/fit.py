@@ -9,19 +9,15 @@ checkpoint is written every 100 steps: the same command goes on where it was sto
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 import cv2
 import numpy as np
 import torch
-from rich.progress import Progress
 from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -29,13 +25,12 @@ from torch.utils.data import DataLoader, Dataset
 from m2fp_stream.parsers.embedded.classes import PartClass
 
 from .augment import CROP_SHAPES, EARLY_SHAPES, LATE_SHAPES, Sampler
+from .loop import cosine, train
 from .network import PartNetwork
 from .photos import IGNORE, TRAINING, photo_ids, read_photo
 
 __all__ = ["Settings", "fit"]
 
-CHECKPOINT_EVERY: Final = 100
-WARM_UP: Final = 100
 AVERAGING: Final = 0.998
 """Decay of the moving average of the weights, a step (shorter while it starts)."""
 AUXILIARY_SHARE: Final = 0.3
@@ -133,13 +128,9 @@ def loss_of(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
 
 def _rates(step: int, settings: Settings) -> float:
     """Warm-up, then half a cosine down to a hundredth; the same again, lower, after the restart."""
-    peak, end = 1.0, settings.restart
-    if step >= settings.restart:
-        peak, step, end = RESTART_RATE, step - settings.restart, settings.steps - settings.restart
-    if step < WARM_UP:
-        return peak * (step + 1) / WARM_UP
-    share = (step - WARM_UP) / max(1, end - WARM_UP)
-    return peak * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0))))
+    if step < settings.restart:
+        return cosine(step, settings.restart)
+    return RESTART_RATE * cosine(step - settings.restart, settings.steps - settings.restart)
 
 
 def fit(work: Path, data: Path, imagenet: Path, settings: Settings) -> Path:
@@ -155,80 +146,34 @@ def fit(work: Path, data: Path, imagenet: Path, settings: Settings) -> Path:
         ValueError: the checkpoint in `work` belongs to other settings.
     """
     torch.manual_seed(settings.seed)
-    target, resume = work / "first.pt", work / "fit.pt"
     network = PartNetwork()
     network.load_imagenet(torch.load(imagenet, map_location="cpu", weights_only=True))
     network = network.to(memory_format=torch.channels_last).train()
-    average = {name: value.clone() for name, value in network.state_dict().items()}
-    encoder = [p for n, p in network.named_parameters() if n.startswith("encoder.")]
-    decoder = [p for n, p in network.named_parameters() if not n.startswith("encoder.")]
-    groups = [
-        {"params": encoder, "share": settings.encoder_rate},
-        {"params": decoder, "share": 1.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=settings.rate, weight_decay=0.02)
-    start = 0
-    if resume.exists():
-        state = torch.load(resume, map_location="cpu", weights_only=True)
-        if state["settings"] != asdict(settings):
-            raise ValueError(f"{resume} was made with {state['settings']}; take another --work")
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
-        average, start = state["average"], state["step"]
-        torch.manual_seed(settings.seed + start)
-        print(f"fit: going on at step {start}", file=sys.stderr)
     common = torch.ones(len(PartClass))
     for part, weight in CLASS_WEIGHTS.items():
         common[part] = weight
     later = common.clone()
     later[list(RARE)] *= RARE_FACTOR
 
-    def save(step: int) -> None:
-        part = resume.with_suffix(".part")
-        state = {
-            "settings": asdict(settings),
-            "network": network.state_dict(),
-            "optimiser": optimiser.state_dict(),
-            "average": average,
-            "step": step,
-        }
-        torch.save(state, part)
-        part.replace(resume)
+    def loss(step: int, rgb: Tensor, classes: Tensor) -> Tensor:
+        weights = common if step < settings.restart else later
+        logits, coarse = network(rgb)
+        return loss_of(logits, classes, weights) + AUXILIARY_SHARE * functional.cross_entropy(
+            coarse, classes[:, 2::4, 2::4].long(), weights, ignore_index=IGNORE
+        )
 
-    started, running = time.monotonic(), math.nan
-    with Progress(disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("training", total=settings.steps, completed=start)
-        batches = _load(work, data, settings, start)
-        for step, (pixels, classes) in enumerate(batches, start=start):
-            weights = common if step < settings.restart else later
-            for group in optimiser.param_groups:
-                group["lr"] = settings.rate * group["share"] * _rates(step, settings)
-            rgb = pixels.to(memory_format=torch.channels_last).float() / 255
-            logits, coarse = network(rgb)
-            loss = loss_of(logits, classes, weights)
-            loss = loss + AUXILIARY_SHARE * functional.cross_entropy(
-                coarse, classes[:, 2::4, 2::4].long(), weights, ignore_index=IGNORE
-            )
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
-            optimiser.step()
-            decay = min(AVERAGING, (step + 1) / (step + 10))
-            for name, value in network.state_dict().items():
-                if value.dtype.is_floating_point:
-                    average[name].lerp_(value, 1 - decay)
-                else:
-                    average[name].copy_(value)
-            value = float(loss.detach())
-            running = value if math.isnan(running) else 0.98 * running + 0.02 * value
-            progress.advance(task)
-            done = step + 1
-            if done % 20 == 0 or done == settings.steps:
-                _log(work, settings, done, running, time.monotonic() - started)
-            if done % CHECKPOINT_EVERY == 0 or done == settings.steps:
-                save(done)
-    torch.save(average, target)
-    return target
+    return train(
+        network,
+        lambda start: _load(work, data, settings, start),
+        loss,
+        lambda step: _rates(step, settings),
+        settings=settings,
+        name="fit",
+        work=work,
+        target=work / "first.pt",
+        averaging=AVERAGING,
+        weight_decay=0.02,
+    )
 
 
 def _load(work: Path, data: Path, settings: Settings, start: int) -> Iterator[Any]:
@@ -240,12 +185,6 @@ def _load(work: Path, data: Path, settings: Settings, start: int) -> Iterator[An
         Sampler(photos, settings.seed, settings.restart * settings.batch), settings, start
     )
     return iter(DataLoader(dataset, batch_size=None, num_workers=1, prefetch_factor=3))
-
-
-def _log(work: Path, settings: Settings, step: int, loss: float, seconds: float) -> None:
-    line = {"step": step, "loss": round(loss, 4), "seconds": round(seconds), **asdict(settings)}
-    with (work / "fit.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps(line) + "\n")
 
 
 def main() -> int:

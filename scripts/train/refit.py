@@ -10,13 +10,10 @@ whose batch normalisation is folded in and so stays as it is. May be interrupted
 from __future__ import annotations
 
 import argparse
-import json
-import math
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any, Final
@@ -26,7 +23,6 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
-from rich.progress import Progress
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
@@ -36,7 +32,8 @@ from m2fp_stream.parsers.embedded.classes import PartClass
 from .augment import LATE_SHAPES, Sampler
 from .everyday import SETS, SceneSampler, empty_places, hand_scenes, people_scenes
 from .export import convolutions
-from .fit import CHECKPOINT_EVERY, CLASS_WEIGHTS, OVERLAP_SHARE, RARE, RARE_FACTOR, WARM_UP
+from .fit import CLASS_WEIGHTS, OVERLAP_SHARE, RARE, RARE_FACTOR
+from .loop import cosine, train
 from .network import PartNetwork
 from .photos import IGNORE, TRAINING, photo_ids, read_photo
 
@@ -169,13 +166,6 @@ def label_tables() -> tuple[Tensor, Tensor]:
     return weights, allowed
 
 
-def _rate(step: int, settings: Settings) -> float:
-    if step < WARM_UP:
-        return (step + 1) / WARM_UP
-    share = (step - WARM_UP) / max(1, settings.steps - WARM_UP)
-    return 0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
-
-
 def refit(work: Path, data: Path, start_from: Path, settings: Settings) -> Path:
     """Trains, or goes on; returns the path of the averaged weights.
 
@@ -190,70 +180,25 @@ def refit(work: Path, data: Path, start_from: Path, settings: Settings) -> Path:
             network.
     """
     torch.manual_seed(settings.seed)
-    target, resume = work / "parts.pt", work / "refit.pt"
     network = PartNetwork()
     load_onnx(network, start_from)
     network = network.to(memory_format=torch.channels_last).train()
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             layer.eval()  # folded: its statistics are not known any more
-    average = {name: value.clone() for name, value in network.state_dict().items()}
-    encoder = [p for n, p in network.named_parameters() if n.startswith("encoder.")]
-    decoder = [p for n, p in network.named_parameters() if not n.startswith("encoder.")]
-    groups = [
-        {"params": encoder, "share": settings.encoder_rate},
-        {"params": decoder, "share": 1.0},
-    ]
-    optimiser = torch.optim.AdamW(groups, lr=settings.rate, weight_decay=0.01)
-    start = 0
-    if resume.exists():
-        state = torch.load(resume, map_location="cpu", weights_only=True)
-        if state["settings"] != asdict(settings):
-            raise ValueError(f"{resume} was made with {state['settings']}; take another --work")
-        network.load_state_dict(state["network"])
-        optimiser.load_state_dict(state["optimiser"])
-        average, start = state["average"], state["step"]
-        print(f"refit: going on at step {start}", file=sys.stderr)
     weights, allowed = label_tables()
-    started, running = time.monotonic(), math.nan
-    with Progress(disable=not sys.stderr.isatty()) as progress:
-        task = progress.add_task("training", total=settings.steps, completed=start)
-        for step, (pixels, classes) in enumerate(_load(work, data, settings, start), start=start):
-            for group in optimiser.param_groups:
-                group["lr"] = settings.rate * group["share"] * _rate(step, settings)
-            rgb = pixels.to(memory_format=torch.channels_last).float() / 255
-            loss = partial_loss(network(rgb)[0], classes, weights, allowed)
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(network.parameters(), 2.0)
-            optimiser.step()
-            decay = min(AVERAGING, (step + 1) / (step + 10))
-            for name, value in network.state_dict().items():
-                if value.dtype.is_floating_point:
-                    average[name].lerp_(value, 1 - decay)
-            value = float(loss.detach())
-            running = value if math.isnan(running) else 0.98 * running + 0.02 * value
-            progress.advance(task)
-            done = step + 1
-            if done % 20 == 0 or done == settings.steps:
-                line = {"step": done, "loss": round(running, 4)}
-                line["seconds"] = round(time.monotonic() - started)
-                with (work / "refit.jsonl").open("a", encoding="utf-8") as log:
-                    log.write(json.dumps(line) + "\n")
-            if done % CHECKPOINT_EVERY == 0 or done == settings.steps:
-                state = {
-                    "settings": asdict(settings),
-                    "network": network.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "average": average,
-                    "step": done,
-                }
-                part = resume.with_suffix(".part")
-                torch.save(state, part)
-                part.replace(resume)
-                torch.save(average, target)
-    torch.save(average, target)
-    return target
+    return train(
+        network,
+        lambda start: _load(work, data, settings, start),
+        lambda _, rgb, classes: partial_loss(network(rgb)[0], classes, weights, allowed),
+        lambda step: cosine(step, settings.steps),
+        settings=settings,
+        name="refit",
+        work=work,
+        target=work / "parts.pt",
+        averaging=AVERAGING,
+        weight_decay=0.01,
+    )
 
 
 def _load(work: Path, data: Path, settings: Settings, start: int) -> Iterator[Any]:

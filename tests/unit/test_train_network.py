@@ -17,9 +17,10 @@ from scripts.train.evaluate import open_onnx  # noqa: E402
 from scripts.train.everyday import WeakClass  # noqa: E402
 from scripts.train.export import export  # noqa: E402
 from scripts.train.fit import loss_of  # noqa: E402
+from scripts.train.loop import LEAST_RATE, WARM_UP, cosine, train  # noqa: E402
 from scripts.train.network import PartNetwork  # noqa: E402
 from scripts.train.photos import IGNORE  # noqa: E402
-from scripts.train.refit import label_tables, load_onnx, partial_loss  # noqa: E402
+from scripts.train.refit import Settings, label_tables, load_onnx, partial_loss  # noqa: E402
 
 
 def test_the_exported_network_gives_the_trained_ones_answers(tmp_path: Path) -> None:
@@ -84,3 +85,47 @@ def test_one_class_is_learned_as_before_and_what_is_unknown_not_at_all() -> None
         float(partial_loss(some, classes, weights, allowed)) for some in (logits, changed)
     )
     assert first == pytest.approx(second)
+
+
+def test_a_run_goes_on_where_its_checkpoint_is_and_refuses_one_of_other_settings(
+    tmp_path: Path,
+) -> None:
+    asked: list[int] = []
+
+    def go(settings: Settings) -> Path:
+        torch.manual_seed(1)
+        network = PartNetwork().eval()
+        picture = torch.zeros((1, 3, 64, 64), dtype=torch.uint8)
+
+        def batches(start: int) -> Any:
+            asked.append(start)
+            return iter([(picture, picture[:, 0, ::2, ::2])] * (settings.steps - start))
+
+        return train(
+            network,
+            batches,
+            lambda _, rgb, classes: network(rgb).mean() + 0 * classes.sum(),
+            lambda step: cosine(step, settings.steps),
+            settings=settings,
+            name="run",
+            work=tmp_path,
+            target=tmp_path / "weights.pt",
+            averaging=0.9,
+            weight_decay=0.0,
+        )
+
+    assert go(Settings(steps=2)).is_file()
+    first = (tmp_path / "weights.pt").read_bytes()
+    go(Settings(steps=2))
+    assert asked == [0, 2]
+    assert (tmp_path / "weights.pt").read_bytes() == first
+    with pytest.raises(ValueError, match="take another --work"):
+        go(Settings(steps=3))
+
+
+def test_the_learning_rate_rises_and_falls_to_its_least() -> None:
+    rates = [cosine(step, 1000) for step in range(1000)]
+    assert rates[0] == pytest.approx(1 / WARM_UP)
+    assert max(rates) == pytest.approx(1.0)
+    assert rates[-1] == pytest.approx(LEAST_RATE, abs=1e-4)
+    assert rates[WARM_UP:] == sorted(rates[WARM_UP:], reverse=True)
