@@ -21,9 +21,9 @@ from .core.records import Progress, RunReport
 from .core.safe import LabelImage, SafeFrame
 from .naming import IMAGE_SUFFIXES, output_path
 from .parsers.base import Parser
-from .pipeline.files.fine import FineLooks
 from .pipeline.files.run import FileRun, Outcome
 from .pipeline.looks import LookPool, LookWorker
+from .pipeline.solver.fine import FineLooks
 from .pipeline.wire import MAX_INPUT_SIDE
 from .pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from .policy import Policy

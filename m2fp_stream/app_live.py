@@ -24,12 +24,12 @@ from .core.labels import BODY_PARTS, Label
 from .core.plan import Unknown, Why
 from .core.raw import RawFrame
 from .core.safe import CoverLevel, SafeFrame
-from .pipeline.capture import Capture, OpenSource
-from .pipeline.control import PrivacyDial
-from .pipeline.live import LiveRun
-from .pipeline.outlet import Outlet
-from .pipeline.refine import Refiner
-from .pipeline.stats import LiveStats
+from .pipeline.live.capture import Capture, OpenSource
+from .pipeline.live.control import PrivacyDial
+from .pipeline.live.outlets import Outlet
+from .pipeline.live.refine import Refiner
+from .pipeline.live.run import LiveRun
+from .pipeline.live.stats import LiveStats
 from .pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from .policy import Policy
 from .privacy.hardening import few_heaps, harden

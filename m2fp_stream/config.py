@@ -25,9 +25,9 @@ from .core.errors import ConfigError
 from .core.labels import nearest
 from .parsers.embedded.options import EmbeddedOptions
 from .parsers.m2fp.options import M2FPOptions
-from .pipeline.capture import CaptureOptions
 from .pipeline.files.options import FilePipelineOptions
-from .pipeline.live import LiveOptions
+from .pipeline.live.capture import CaptureOptions
+from .pipeline.live.run import LiveOptions
 from .policy import PolicyOptions
 from .sinks.pipe import PipeOptions
 from .sinks.push import PushOptions

@@ -18,9 +18,9 @@ from m2fp_stream.core.plan import Parsed, Why
 from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.parsers.embedded.options import EmbeddedOptions
 from m2fp_stream.parsers.guarded import from_options
-from m2fp_stream.pipeline.follow import Follower
-from m2fp_stream.pipeline.follow import Verdict as LiveVerdict
-from m2fp_stream.pipeline.present import Ages, FrameStates
+from m2fp_stream.pipeline.live.follow import Follower
+from m2fp_stream.pipeline.live.follow import Verdict as LiveVerdict
+from m2fp_stream.pipeline.live.present import Ages, FrameStates
 from m2fp_stream.policy import Policy
 from m2fp_stream.tracking.flow import Analyser, Small, small_size
 from m2fp_stream.tracking.motion_guard import Guard

@@ -8,7 +8,7 @@ alternate between the runtimes. Parts: finding faces and bodies (detect), cuttin
 laying answers back (region), the part network (encoder and decoder), the outlines of people without
 a face, and putting it all together (fuse). `average` is what a live run pays a parse: one full
 parse every `live.full_interval_s`, glances between, `live.min_interval_s` apart. Files are looked
-at in another way (`pipeline/files`): scripts/bench/leak.py measures them.
+at in another way (`pipeline/solver`): scripts/bench/leak.py measures them.
 
 Encoder and decoder are one graph: the encoder is timed alone where the package `onnx` is installed
 (it cuts the graph), else both are given as one.
@@ -37,7 +37,7 @@ from m2fp_stream.parsers.embedded.options import EmbeddedOptions
 from m2fp_stream.parsers.embedded.parser import EmbeddedParser
 from m2fp_stream.parsers.embedded.persons import PersonDetector
 from m2fp_stream.parsers.embedded.runtime import RUNTIMES, Network
-from m2fp_stream.pipeline.live import LiveOptions
+from m2fp_stream.pipeline.live.run import LiveOptions
 
 from .leak import machine
 from .scenes import Stage

@@ -25,12 +25,12 @@ from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core.errors import SinkError, SourceError
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverLevel, SafeFrame
-from m2fp_stream.pipeline.capture import Capture, CaptureOptions, OpenSource
-from m2fp_stream.pipeline.control import PrivacyDial
-from m2fp_stream.pipeline.live import LiveOptions, LiveRun
-from m2fp_stream.pipeline.outlet import Outlet
-from m2fp_stream.pipeline.refine import Refiner
-from m2fp_stream.pipeline.stats import LiveStats
+from m2fp_stream.pipeline.live.capture import Capture, CaptureOptions, OpenSource
+from m2fp_stream.pipeline.live.control import PrivacyDial
+from m2fp_stream.pipeline.live.outlets import Outlet
+from m2fp_stream.pipeline.live.refine import Refiner
+from m2fp_stream.pipeline.live.run import LiveOptions, LiveRun
+from m2fp_stream.pipeline.live.stats import LiveStats
 from m2fp_stream.pipeline.workers import ParserQueue, ParserWorker, SyncParser, WorkerSpec
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.base import Sink

@@ -18,10 +18,10 @@ from m2fp_stream.core.plan import CoverPlan, CoverState, Parsed, Propagated
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import Look, LookKind, ParseResult
 from m2fp_stream.core.safe import SafeFrame
-from m2fp_stream.pipeline.files.fine import FineLooks
 from m2fp_stream.pipeline.files.options import FilePipelineOptions
 from m2fp_stream.pipeline.files.run import FileRun, Outcome
 from m2fp_stream.pipeline.looks import LookPool, Seen, SyncLooker
+from m2fp_stream.pipeline.solver.fine import FineLooks
 from m2fp_stream.pipeline.workers import ParserQueue, SyncParser
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.base import Sink

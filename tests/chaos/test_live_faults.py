@@ -17,7 +17,7 @@ from m2fp_stream.core._mint import COMPOSED
 from m2fp_stream.core.errors import ModelError
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
-from m2fp_stream.pipeline.outlet import Outlet
+from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 
 from .live_stage import (

@@ -14,8 +14,8 @@ from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core.errors import ModelError, PromiseError, SourceError
 from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.core.safe import SafeFrame
-from m2fp_stream.pipeline import outlet as module
-from m2fp_stream.pipeline.outlet import Outlet
+from m2fp_stream.pipeline.live import outlets as module
+from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sinks.segments import RecordOptions, SegmentSink

@@ -27,7 +27,7 @@ from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core.plan import CoverState, Parsed, Unknown, Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverLevel, SafeFrame
-from m2fp_stream.pipeline.outlet import Outlet
+from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.page import PageEnd, PageHello, PageSink, PageState
 from tests.browser import LANDSCAPE_WH, PORTRAIT_WH, Watch, chromium, decoded, opened, screenshot

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.labels import BODY_PARTS, Label
 from m2fp_stream.parsers.embedded.looker import PART_LABELS
-from m2fp_stream.pipeline.files.records import HEAD_LABELS, Frame, Hidden
-from m2fp_stream.pipeline.files.solve import Solver
+from m2fp_stream.pipeline.solver.records import HEAD_LABELS, Frame, Hidden
+from m2fp_stream.pipeline.solver.solve import Solver
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.tracking.heads import Head, Rect
 from m2fp_stream.tracking.motion import Motion

@@ -19,8 +19,8 @@ from m2fp_stream.core.plan import Parsed, Propagated, Unknown, Why
 from m2fp_stream.core.records import LookKind, ParseResult
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.pipeline.files import run as files_run
-from m2fp_stream.pipeline.files.solve import Solver
 from m2fp_stream.pipeline.looks import Seen
+from m2fp_stream.pipeline.solver.solve import Solver
 from m2fp_stream.sources.base import Captured
 from m2fp_stream.tracking.motion import SmallGrey
 from tests.chaos.faulty import detections, people_in, planes_of

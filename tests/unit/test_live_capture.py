@@ -19,8 +19,8 @@ from pydantic import ValidationError
 from m2fp_stream.core.errors import SourceError
 from m2fp_stream.core.plan import Why
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.pipeline import capture as module
-from m2fp_stream.pipeline.capture import Capture, CaptureOptions, Inbox
+from m2fp_stream.pipeline.live import capture as module
+from m2fp_stream.pipeline.live.capture import Capture, CaptureOptions, Inbox
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
 from m2fp_stream.sources.camera import OtherCameraError
 from tests.chaos.stage import backdrop

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2fp_stream.core.safe import CoverLevel
-from m2fp_stream.pipeline.control import PrivacyDial, Wish
+from m2fp_stream.pipeline.live.control import PrivacyDial, Wish
 
 RANK = {CoverLevel.PARTS: 0, CoverLevel.PERSON: 1, CoverLevel.FRAME: 2}
 LEVELS = st.sampled_from(list(CoverLevel))

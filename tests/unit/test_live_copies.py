@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.pipeline import live
-from m2fp_stream.pipeline.follow import Follower
+from m2fp_stream.pipeline.live import run as live
+from m2fp_stream.pipeline.live.follow import Follower
 from m2fp_stream.sources.base import Captured
 from m2fp_stream.tracking.flow import Analyser
 from m2fp_stream.tracking.options import TrackingOptions

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from m2fp_stream.core.plan import Why
 from m2fp_stream.core.records import Look
-from m2fp_stream.pipeline.follow import Follower, Verdict
+from m2fp_stream.pipeline.live.follow import Follower, Verdict
 from m2fp_stream.policy import Findings
 from m2fp_stream.tracking.flow import Analyser, Mask, Small
 from m2fp_stream.tracking.options import TrackingOptions

@@ -16,8 +16,8 @@ from m2fp_stream.core.errors import LeaseError, PromiseError, SealError, SinkErr
 from m2fp_stream.core.plan import Unknown, Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import SafeFrame
-from m2fp_stream.pipeline import outlet as module
-from m2fp_stream.pipeline.outlet import Outlet
+from m2fp_stream.pipeline.live import outlets as module
+from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.sinks.base import Sink
 from tests.chaos.live_stage import Performance
 from tests.chaos.stage import backdrop

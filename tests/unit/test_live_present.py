@@ -18,12 +18,12 @@ from m2fp_stream.core.labels import Label
 from m2fp_stream.core.plan import CoverState, Effect, Parsed, Propagated, Unknown, Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverLevel, SafeFrame
-from m2fp_stream.pipeline import present as module
-from m2fp_stream.pipeline.control import PrivacyDial, Wish
-from m2fp_stream.pipeline.follow import Verdict
-from m2fp_stream.pipeline.outlet import Outlet
-from m2fp_stream.pipeline.present import Ages, FrameStates, Presenter
-from m2fp_stream.pipeline.stats import LiveStats
+from m2fp_stream.pipeline.live import present as module
+from m2fp_stream.pipeline.live.control import PrivacyDial, Wish
+from m2fp_stream.pipeline.live.follow import Verdict
+from m2fp_stream.pipeline.live.outlets import Outlet
+from m2fp_stream.pipeline.live.present import Ages, FrameStates, Presenter
+from m2fp_stream.pipeline.live.stats import LiveStats
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.base import Sink

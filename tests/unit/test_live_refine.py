@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.labels import BODY_PARTS, Label
 from m2fp_stream.core.records import Look, ParseResult
-from m2fp_stream.pipeline.refine import Refiner
+from m2fp_stream.pipeline.live.refine import Refiner
 from m2fp_stream.pipeline.workers import ParserQueue
 from m2fp_stream.policy import Findings, Policy, PolicyOptions
 from m2fp_stream.tracking.flow import Analyser, Mask, Small

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from m2fp_stream.core.records import Look, ParseResult
-from m2fp_stream.pipeline.schedule import Coarseness, Schedule
+from m2fp_stream.pipeline.live.schedule import Coarseness, Schedule
 from tests.chaos import faulty
 from tests.chaos.live_stage import PATIENCE_S, Performance
 

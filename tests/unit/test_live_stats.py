@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from m2fp_stream.core.plan import Why
 from m2fp_stream.core.safe import CoverInfo, CoverLevel
-from m2fp_stream.pipeline import stats as module
-from m2fp_stream.pipeline.stats import LiveStats
+from m2fp_stream.pipeline.live import stats as module
+from m2fp_stream.pipeline.live.stats import LiveStats
 
 PARSED = CoverInfo(0.0, CoverLevel.PARTS, "parsed")
 

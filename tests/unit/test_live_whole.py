@@ -22,8 +22,8 @@ from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.core.safe import CoverLevel
 from m2fp_stream.parsers.embedded.options import EmbeddedOptions
 from m2fp_stream.parsers.embedded.parser import GROUPS, EmbeddedParser
-from m2fp_stream.pipeline.control import Wish
-from m2fp_stream.pipeline.present import Ages, FrameStates
+from m2fp_stream.pipeline.live.control import Wish
+from m2fp_stream.pipeline.live.present import Ages, FrameStates
 from m2fp_stream.policy import Findings, Policy, PolicyOptions
 from tests.chaos import faulty
 from tests.chaos.live_stage import Performance

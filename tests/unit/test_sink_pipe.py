@@ -19,7 +19,7 @@ import pytest
 from pydantic import ValidationError
 
 from m2fp_stream.core.errors import SinkError, UsageError
-from m2fp_stream.pipeline import outlet
+from m2fp_stream.pipeline.live import outlets as outlet
 from m2fp_stream.sinks import pipe
 from m2fp_stream.sinks.pipe import PipeOptions, PipeSink
 from tests import media

@@ -20,7 +20,7 @@ from ...core.timing import seconds
 from ...sources.base import Source
 from ...tracking.motion import Motion, MotionFinder, SmallGrey
 from ..looks import LookPool, Seen
-from .records import Reach
+from ..solver.records import Reach
 
 __all__ = ["Item", "Reader", "face_size", "look_copy", "shrunk"]
 

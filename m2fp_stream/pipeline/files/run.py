@@ -43,11 +43,11 @@ from ...tracking.shape import PartLook
 from ...tracking.turned import TurnedLook
 from ..looks import LookPool, Seen
 from ..slot import BoundedQueue, Stopped
-from .fine import FineLooks, fine_looks
+from ..solver.fine import FineLooks, fine_looks
+from ..solver.records import HEAD_LABELS, Cover, FineLook, Frame, Hidden, PartOrder, Reach
+from ..solver.solve import FAR_EVERY_S, Solver
 from .options import FilePipelineOptions
 from .reader import Item, Reader, face_size, look_copy, shrunk
-from .records import HEAD_LABELS, Cover, FineLook, Frame, Hidden, PartOrder, Reach
-from .solve import FAR_EVERY_S, Solver
 
 __all__ = ["Composer", "FileRun", "Outcome"]
 

@@ -18,12 +18,12 @@ from typing import Annotated, Final, final
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..core.errors import SourceError
-from ..core.plan import Why
-from ..core.raw import RawFrame
-from ..core.redact import redact
-from ..sources.base import Captured, Source, SourceInfo
-from ..sources.camera import OtherCameraError
+from ...core.errors import SourceError
+from ...core.plan import Why
+from ...core.raw import RawFrame
+from ...core.redact import redact
+from ...sources.base import Captured, Source, SourceInfo
+from ...sources.camera import OtherCameraError
 
 __all__ = ["Capture", "CaptureOptions", "Inbox", "OpenSource"]
 

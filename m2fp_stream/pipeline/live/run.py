@@ -28,24 +28,24 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from ..core.errors import M2FPStreamError, ModelError, PromiseError
-from ..core.plan import Why
-from ..core.raw import RawFrame
-from ..core.records import ParseResult
-from ..policy import Findings, Policy
-from ..sources.base import Captured
-from ..tracking.flow import Analyser, Link, Small, small_size
-from ..tracking.options import TrackingOptions
-from ..tracking.propagate import Tracker
+from ...core.errors import M2FPStreamError, ModelError, PromiseError
+from ...core.plan import Why
+from ...core.raw import RawFrame
+from ...core.records import ParseResult
+from ...policy import Findings, Policy
+from ...sources.base import Captured
+from ...tracking.flow import Analyser, Link, Small, small_size
+from ...tracking.options import TrackingOptions
+from ...tracking.propagate import Tracker
+from ..workers import ParserQueue
 from .capture import Capture, Inbox
 from .control import PrivacyDial
 from .follow import Follower
-from .outlet import Outlet
+from .outlets import Outlet
 from .present import Ages, Composer, Presenter
 from .refine import Refiner
 from .schedule import Coarseness, Schedule
 from .stats import LiveStats
-from .workers import ParserQueue
 
 __all__ = ["LiveOptions", "LiveRun"]
 

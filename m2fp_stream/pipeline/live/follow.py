@@ -20,12 +20,12 @@ from typing import Final, final
 import cv2
 import numpy as np
 
-from ..core.plan import Why
-from ..core.records import Look
-from ..policy import Findings
-from ..tracking.flow import Link, Mask, Small
-from ..tracking.propagate import Covered, State, Tracker
-from ..tracking.tracks import grow, shrink_map
+from ...core.plan import Why
+from ...core.records import Look
+from ...policy import Findings
+from ...tracking.flow import Link, Mask, Small
+from ...tracking.propagate import Covered, State, Tracker
+from ...tracking.tracks import grow, shrink_map
 
 __all__ = ["Follower", "Verdict"]
 

@@ -7,7 +7,7 @@ import numpy as np
 from m2fp_stream.core.labels import CIHP, Label
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.parsers.embedded.looker import PART_LABELS
-from m2fp_stream.pipeline.files.fine import fine_looks
+from m2fp_stream.pipeline.solver.fine import fine_looks
 
 SIZE_WH = 320, 240
 """Of the frame; the map has half of it."""

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from m2fp_stream.core.labels import Label
-from m2fp_stream.pipeline.files.place import Places
-from m2fp_stream.pipeline.files.unjudged import MARK, Unjudged
+from m2fp_stream.pipeline.solver.place import Places
+from m2fp_stream.pipeline.solver.unjudged import MARK, Unjudged
 from m2fp_stream.tracking.heads import Rect
 from m2fp_stream.tracking.motion import Motion
 from m2fp_stream.tracking.people import Tracker

@@ -18,16 +18,16 @@ from typing import Final, Protocol, final
 
 import numpy as np
 
-from ..core.labels import Label
-from ..core.plan import CoverPlan, CoverState, Parsed, Propagated, Unknown, Why
-from ..core.raw import RawFrame
-from ..core.ring import BufferPool
-from ..core.safe import CoverLevel, SafeFrame
-from ..policy import Policy
-from ..tracking.propagate import Covered
+from ...core.labels import Label
+from ...core.plan import CoverPlan, CoverState, Parsed, Propagated, Unknown, Why
+from ...core.raw import RawFrame
+from ...core.ring import BufferPool
+from ...core.safe import CoverLevel, SafeFrame
+from ...policy import Policy
+from ...tracking.propagate import Covered
 from .control import PrivacyDial, Wish
 from .follow import Verdict
-from .outlet import Outlet
+from .outlets import Outlet
 from .stats import LiveStats
 
 __all__ = ["Ages", "Composer", "FrameStates", "Presenter"]

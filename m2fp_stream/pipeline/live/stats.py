@@ -10,7 +10,7 @@ from typing import Any, Final, final
 
 import numpy as np
 
-from ..core.safe import CoverInfo, CoverLevel
+from ...core.safe import CoverInfo, CoverLevel
 
 __all__ = ["LiveStats"]
 

@@ -18,13 +18,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import M2FPStreamError, ModelError
-from ..core.records import Look, ParseResult
-from ..policy import Findings, Policy
-from ..tracking.flow import Link
-from ..tracking.options import TrackingOptions
-from ..tracking.tracks import Track, shrink_map
-from .workers import ParserQueue
+from ...core.errors import M2FPStreamError, ModelError
+from ...core.records import Look, ParseResult
+from ...policy import Findings, Policy
+from ...tracking.flow import Link
+from ...tracking.options import TrackingOptions
+from ...tracking.tracks import Track, shrink_map
+from ..workers import ParserQueue
 
 __all__ = ["Refiner"]
 

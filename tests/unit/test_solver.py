@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.labels import BODY_PARTS, Label
 from m2fp_stream.parsers.embedded.looker import PART_LABELS
-from m2fp_stream.pipeline.files.records import (
+from m2fp_stream.pipeline.solver.records import (
     HEAD_LABELS,
     Cover,
     FineLook,
@@ -22,7 +22,7 @@ from m2fp_stream.pipeline.files.records import (
     PartOrder,
     Reach,
 )
-from m2fp_stream.pipeline.files.solve import Solver
+from m2fp_stream.pipeline.solver.solve import Solver
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.tracking.heads import Rect, of_body, of_face
 from m2fp_stream.tracking.motion import Motion

@@ -9,10 +9,10 @@ from collections import deque
 from collections.abc import Callable
 from typing import Final, final
 
-from ..core.errors import M2FPStreamError, PromiseError, SinkError
-from ..core.redact import redact
-from ..core.safe import SafeFrame
-from ..sinks.base import Sink
+from ...core.errors import M2FPStreamError, PromiseError, SinkError
+from ...core.redact import redact
+from ...core.safe import SafeFrame
+from ...sinks.base import Sink
 
 __all__ = ["MakeSink", "Outlet"]
 

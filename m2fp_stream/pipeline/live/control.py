@@ -6,7 +6,7 @@ import threading
 from dataclasses import dataclass
 from typing import Final, final
 
-from ..core.safe import CoverLevel
+from ...core.safe import CoverLevel
 
 __all__ = ["PrivacyDial", "Wish"]
 

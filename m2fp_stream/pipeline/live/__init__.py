@@ -1,0 +1,1 @@
+"""Live pictures: captured, looked at, shown covered."""
