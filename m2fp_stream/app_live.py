@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
@@ -16,20 +16,24 @@ from typing import Any, BinaryIO, Final, cast
 import cv2
 import numpy as np
 
-from .app_models import fine_deadline_s, fine_parser
+from .app_models import fine_deadline_s, fine_parser, fine_side
 from .compositor.compose import Compositor
 from .config import Settings
 from .core.errors import UsageError
 from .core.labels import BODY_PARTS, Label
 from .core.plan import Unknown, Why
 from .core.raw import RawFrame
+from .core.records import LookKind
 from .core.safe import CoverLevel, SafeFrame
 from .pipeline.live.capture import Capture, OpenSource
 from .pipeline.live.control import PrivacyDial
+from .pipeline.live.looking import Pools
 from .pipeline.live.outlets import Outlet
 from .pipeline.live.refine import Refiner
 from .pipeline.live.run import LiveRun
 from .pipeline.live.stats import LiveStats
+from .pipeline.looks import LookPool, LookWorker
+from .pipeline.wire import MAX_INPUT_SIDE
 from .pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from .policy import Policy
 from .privacy.hardening import few_heaps, harden
@@ -47,12 +51,13 @@ from .sources.file import FileSource
 from .sources.live import LIVE_TIME_BASE, RealtimeSource
 from .sources.stream import StreamSource
 from .sources.synthetic import SyntheticSource
-from .tracking.flow import small_size
 
-__all__ = ["page_hello", "run_live", "worker_options", "write_facts"]
+__all__ = ["page_hello", "run_live", "write_facts"]
 
-_FAR_EVERY: Final = 2
-"""Full parses that share a look for people far away: it is two fifths of a full parse's time."""
+_LOOK_NICENESS: Final = 5
+_FAR_NICENESS: Final = 10
+"""Looks for faces, in every frame, go first, and with them whatever shows the picture; far looks
+have the most time."""
 
 _FINE_NICENESS: Final = 19
 """The fine parser has what the picture and the guard leave of the machine."""
@@ -63,10 +68,6 @@ weighs 15 beside the 1024 of others (sched(7)): on a machine that others want it
 is no hang. To start it again costs more than to wait, and nothing else waits for it. Measured
 beside two busy loops on two cores that others used as well: started and given up 3 times in 7
 minutes."""
-
-_FINE_LONGEST_S: Final = 12.0
-"""How old the fine parser's findings may get: a parse takes seconds, and what it found serves until
-the next is there. Chosen, not measured."""
 
 _SWITCH_S: Final = 0.0002
 """How long one thread may keep the interpreter from another that came back from OpenCV. With
@@ -150,13 +151,18 @@ def run_live(
         raise UsageError(
             "nowhere to show or write the picture; switch a sink on, e.g. window.enabled: true"
         )
+    lookers = _lookers(config)
     try:
+        for looker in lookers.values():
+            looker.begin()  # they load while the source is opened
         size_wh = capture.connect().size_wh
-        queue = ParserQueue(_worker(config, size_wh), attempts=1)
         fine = _fine_queue(config, size_wh, say)
     except BaseException:
         capture.stop()
+        for looker in lookers.values():
+            looker.close()
         raise
+    pools = {name: LookPool([looker], attempts=1) for name, looker in lookers.items()}
     began_s = time.monotonic()
 
     def on_second() -> None:
@@ -172,13 +178,14 @@ def run_live(
         capture=capture,
         outlets=outlets,
         composer=composer,
-        parser=queue,
+        pools=Pools(**pools),
         policy=Policy(config.policy),
-        tracking=config.tracking,
         options=config.live,
         dial=dial,
         stats=LiveStats(),
-        refiner=None if fine is None else _refiner(config, fine),
+        refiner=None
+        if fine is None
+        else Refiner(fine, side=min(fine_side(config.m2fp, size_wh), MAX_INPUT_SIDE)),
         on_second=on_second,
         on_notice=say,
     )
@@ -190,7 +197,8 @@ def run_live(
         run.run()
     finally:
         sys.setswitchinterval(switch_s)
-        queue.close()
+        for pool in pools.values():
+            pool.close()
         if fine is not None:
             fine.close()
     return run.facts()
@@ -212,18 +220,25 @@ def write_facts(path: Path, facts: dict[str, Any]) -> None:
         file.discard()
 
 
-def _worker(config: Settings, size_wh: tuple[int, int]) -> ParserWorker:
-    options = worker_options(config, size_wh, config.live.parse_side)
-    options["far_every"] = max(_FAR_EVERY, config.parser.far_every)
-    enlargement = max(1.0, config.live.parse_side / max(size_wh))
-    options["enlargement"] = min(config.parser.enlargement, enlargement)
-    return ParserWorker(
-        WorkerSpec(
-            "m2fp_stream.parsers.guarded:from_options",
-            {"guard": options},
-            deadline_s=config.live.parse_deadline_s,
+def _lookers(config: Settings) -> dict[str, LookWorker]:
+    """Returns who looks, one process each, none started."""
+
+    def worker(niceness: int, kinds: Sequence[LookKind]) -> LookWorker:
+        options = {"runtime": config.parser.runtime, "kinds": list(kinds)}
+        return LookWorker(
+            WorkerSpec(
+                "m2fp_stream.parsers.embedded.looker:from_options",
+                options,
+                niceness=niceness,
+                deadline_s=config.live.look_deadline_s,
+            )
         )
-    )
+
+    return {
+        "faces": worker(0, [LookKind.FACES]),
+        "near": worker(_LOOK_NICENESS, list(LookKind)),
+        "far": worker(_FAR_NICENESS, [LookKind.PEOPLE, LookKind.FACES]),
+    }
 
 
 def _fine_queue(
@@ -249,10 +264,6 @@ def _fine_queue(
         start_deadline_s=_FINE_PATIENCE * spec.start_deadline_s,
     )
     return ParserQueue(ParserWorker(patient), attempts=1)
-
-
-def _refiner(config: Settings, fine: ParserQueue) -> Refiner:
-    return Refiner(fine, Policy(config.policy), config.tracking, longest_s=_FINE_LONGEST_S)
 
 
 def _source(config: Settings) -> tuple[OpenSource, bool]:
@@ -484,21 +495,3 @@ def _card(composer: Compositor, size_wh: tuple[int, int]) -> SafeFrame:
         return composer.compose(raw, Unknown(Why.SOURCE_AWAY))
     finally:
         raw.release()
-
-
-def worker_options(
-    settings: Settings, size_wh: tuple[int, int], parse_side: int
-) -> dict[str, object]:
-    """Returns the options of the parser in a pipeline, as JSON values.
-
-    It sees the whole copy that it is given, of `parse_side` pixels, and draws at the size of the
-    tracker.
-    """
-    size = max(settings.parser.max_size, parse_side)
-    map_size = min(settings.parser.map_size, max(small_size(size_wh, settings.tracking.area)))
-    hidden = BODY_PARTS.covering(settings.policy.hidden_labels())
-    changes: dict[str, object] = {"max_size": size, "map_size": map_size}
-    if Label.HUMAN in hidden:  # the whole person
-        changes["outlines"] = "everybody"
-    changed = settings.parser.model_copy(update=changes)
-    return changed.model_dump(mode="json")

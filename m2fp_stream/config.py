@@ -27,7 +27,7 @@ from .parsers.embedded.options import EmbeddedOptions
 from .parsers.m2fp.options import M2FPOptions
 from .pipeline.files.options import FilePipelineOptions
 from .pipeline.live.capture import CaptureOptions
-from .pipeline.live.run import LiveOptions
+from .pipeline.live.options import LiveOptions
 from .policy import PolicyOptions
 from .sinks.pipe import PipeOptions
 from .sinks.push import PushOptions

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..core.plan import Why
 
-__all__ = ["BACKGROUND_BGR", "draw_card", "flat_card", "plain_card", "uniform_colour"]
+__all__ = ["BACKGROUND_BGR", "draw_age", "draw_card", "flat_card", "plain_card", "uniform_colour"]
 
 BACKGROUND_BGR: Final = (48, 42, 38)
 _INK_BGR: Final = (150, 140, 132)
@@ -46,6 +46,23 @@ def draw_card(size_wh: tuple[int, int], why: Why) -> NDArray[np.uint8]:
         at = (round((width - scale * text_width) / 2), height * 7 // 10)
         cv2.putText(card, why.value, at, _FONT, scale, _INK_BGR, 1 + round(scale), cv2.LINE_AA)
     return card
+
+
+def draw_age(picture: NDArray[np.uint8], age_s: float) -> None:
+    """Writes whole seconds into the lower left corner of a picture, where they fit."""
+    height, width = picture.shape[:2]
+    scale = height / 600
+    text = f"{age_s:.0f} s"
+    (text_width, text_height), _ = cv2.getTextSize(text, _FONT, scale, 1 + round(scale))
+    pad = max(2, text_height // 2)
+    if scale < _LEAST_TEXT_SCALE or text_width + 4 * pad > width:
+        return
+    left, bottom = 2 * pad, height - 2 * pad
+    corner = (left - pad, bottom - text_height - pad)
+    cv2.rectangle(picture, corner, (left + text_width + pad, bottom + pad), BACKGROUND_BGR, -1)
+    cv2.putText(
+        picture, text, (left, bottom), _FONT, scale, _INK_BGR, 1 + round(scale), cv2.LINE_AA
+    )
 
 
 def _closed_eye(card: NDArray[np.uint8], centre: tuple[int, int], radius: int) -> None:

@@ -130,6 +130,29 @@ class Compositor:
             _log.warning("frame %d: composing failed (%s)", raw.frame_id, type(error).__name__)
             return _card(raw, Why.COMPOSE_FAILED)
 
+    def aged(self, safe: SafeFrame, *, pts: int, age_s: float) -> SafeFrame:
+        """Returns a composed frame once more, with its age written on it.
+
+        Args:
+            safe: what is shown until the next frame of a slow camera comes.
+            pts: of the new frame, in ticks of the same time base.
+            age_s: seconds since it was captured.
+        """
+        pixels = safe.pixels.copy()
+        try:
+            card.draw_age(pixels, age_s)
+        except Exception as error:  # it is covered with or without a note
+            _log.warning("drawing an age failed (%s)", type(error).__name__)
+        return SafeFrame(
+            pixels,
+            frame_id=safe.frame_id,
+            pts=pts,
+            time_base=safe.time_base,
+            captured_ns=safe.captured_ns,
+            cover=replace(safe.cover, age_s=age_s if safe.cover.age_s is not None else None),
+            key=COMPOSED,
+        )
+
     def _covered(self, raw: RawFrame, plan: CoverPlan, age_s: float, reason: str) -> SafeFrame:
         plan = replace(plan)  # checks it once more: a forged or changed one raises
         if plan.frame_id != raw.frame_id:

@@ -18,13 +18,13 @@ from ..core.records import Detections, LookKind, PartPlanes
 from . import wire
 from .workers import WorkerProcess
 
-__all__ = ["LookPool", "LookWorker", "Seen", "SyncLooker"]
+__all__ = ["URGENCY", "LookPool", "LookWorker", "Seen", "SyncLooker"]
 
 _log = logging.getLogger(__name__)
 
 Seen = Detections | PartPlanes
 
-_URGENCY: Final = {
+URGENCY: Final = {
     LookKind.PEOPLE: 0,
     LookKind.CLOSER: 1,
     LookKind.PARTS: 1,
@@ -132,7 +132,7 @@ class LookPool:
         After `close` the future is cancelled at once.
         """
         future: Future[Seen] = Future()
-        self._waiting.put((_URGENCY[kind], next(self._order), frame_id, kind, bgr, future))
+        self._waiting.put((URGENCY[kind], next(self._order), frame_id, kind, bgr, future))
         if self._closed.is_set():
             self._drain()
         return future

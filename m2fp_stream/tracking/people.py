@@ -13,8 +13,8 @@ camera's motion is taken out of the prediction).
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Final, final
 
 import numpy as np
@@ -224,6 +224,7 @@ class Track:
     _body: tuple[Rect, Head] | None = None
     _places: dict[int, tuple[Rect, float]] = field(default_factory=dict[int, tuple[Rect, float]])
     _told: bool = False
+    _way: dict[int, tuple[Head, Head]] = field(default_factory=dict[int, tuple[Head, Head]])
 
     @property
     def first(self) -> int:
@@ -314,12 +315,64 @@ class Track:
             self.bodies += 1
         self.seen[frame] = sighting
         self._frames.append(frame)
+        self._way.clear()
         self.sightings += 1
         self.best_face = max(self.best_face, 1.0 if sighting.sure else sighting.face)
         self.best_body = max(self.best_body, sighting.body)
         self._predicted = self._predicted_at = head
         if sighting.box is not None:
             self._body = sighting.box, head
+
+    def add_late(
+        self, frame: int, sighting: Sighting, cameras: Mapping[int, NDArray[np.float32] | None]
+    ) -> None:
+        """Adds what a look at an earlier frame saw, whose answer came late.
+
+        Args:
+            frame: where it was seen; replaces what is known there.
+            sighting: all that is known of that frame now.
+            cameras: the camera's motion at each frame after that one, to the frame at hand.
+        """
+        if frame > self.last:
+            self._predicted, self._predicted_at = self._way.get(
+                frame, (self._predicted, self._predicted_at)
+            )
+            self.add(frame, sighting)
+            for number in sorted(cameras):
+                self.predict(number, cameras[number])
+            return
+        known = self.seen.get(frame)
+        if self._shows_head(sighting):
+            self.place(frame, sighting.head, sighting.box)
+        elif sighting.turn:
+            self.place(frame, sighting.head, sighting.box, told=False)
+        if sighting.turn:
+            self.turn = sighting.turn
+            self.rolls[frame] = sighting.head.roll
+        if sighting.box is not None and (known is None or known.box is None):
+            self.cuts += sighting.box.y1 <= CUT_SHARE * sighting.box.height
+            self.bodies += 1
+        if known is None:
+            self._frames.insert(bisect_left(self._frames, frame), frame)
+            self.sightings += 1
+            self.born = min(self.born, frame)
+        self.seen[frame] = sighting
+        self.seen = {number: self.seen[number] for number in self._frames}
+        self.best_face = max(self.best_face, 1.0 if sighting.sure else sighting.face)
+        self.best_body = max(self.best_body, sighting.body)
+        newest = max((f for f in self._frames if self.seen[f].box is not None), default=-1)
+        if newest == frame and sighting.box is not None:
+            self._body = sighting.box, self._placed(frame, sighting)
+
+    def expected(self, frame: int) -> Head:
+        """Returns where its head is, or was expected, in a frame up to the one at hand."""
+        if frame > self.last:
+            return self._way.get(frame, (self._predicted, self._predicted_at))[0]
+        if frame < self.first:
+            vx, vy = self.speed(at_end=False)
+            steps = frame - self.first
+            return self.head_at(self.first).moved(vx * steps, vy * steps)
+        return self.head_at(frame)
 
     def place(self, frame: int, head: Head, box: Rect | None, *, told: bool = True) -> None:
         """Notes where in its body the head was seen: other frames may show the body alone.
@@ -373,11 +426,12 @@ class Track:
             roll,
         )
 
-    def predict(self, camera: NDArray[np.float32] | None) -> None:
-        """Moves the expected head on by one frame."""
+    def predict(self, frame: int, camera: NDArray[np.float32] | None) -> None:
+        """Moves the expected head on by one frame, to `frame`."""
         # Where it was seen moves with the camera, too: the velocity is the person's own.
         self._predicted_at = self._predicted_at.carried(camera)
         self._predicted = self.predicted.carried(camera).moved(*self.velocity)
+        self._way[frame] = self._predicted, self._predicted_at
 
     def head_at(self, frame: int) -> Head:
         """Returns where the head is, from the sightings around; at an end of its life beyond it.
@@ -464,6 +518,32 @@ class Track:
         return (b.x - a.x) / gap, (b.y - a.y) / gap
 
 
+def _same(known: Sighting, seen: Sequence[Sighting], rest: Sequence[int]) -> int | None:
+    """Returns which of `seen` is of the person of a sighting of the same frame; None: none is."""
+    for index in rest:
+        if known.face_box is not None and seen[index].face_box == known.face_box:
+            return index
+    best: tuple[float, int] | None = None
+    for index in rest:
+        one = seen[index]
+        same_body = (
+            known.box is not None and one.box is not None and known.box.iou(one.box) > SAME_BODY
+        )
+        apart = known.head.distance(one.head)
+        if (same_body or apart < SAME_HEAD) and (best is None or apart < best[0]):
+            best = apart, index
+    return None if best is None else best[1]
+
+
+def _merged(known: Sighting, late: Sighting) -> Sighting:
+    """Returns what two looks at one frame say together of somebody."""
+    base = known if known.face > late.face and not late.turn else late
+    box = late.box or known.box
+    return replace(base, body=max(known.body, late.body), box=box, sure=known.sure or late.sure)
+
+
+SAME_HEAD: Final = 0.7
+"""Head sizes between what two looks at one frame take for one head."""
 SHOWN_FACE: Final = 0.45
 """Score of a face from which it shows where the head is, whatever the parts say there."""
 UPRIGHT_FACE: Final = 0.5
@@ -526,7 +606,7 @@ class Tracker:
             camera: (2, 3) motion of the camera since the frame before, None at rest.
         """
         for track in self.live:
-            track.predict(camera)
+            track.predict(frame, camera)
         joined = self._join(frame, seen)
         for index, sighting in enumerate(seen):
             if index not in joined:
@@ -542,6 +622,60 @@ class Tracker:
         gone = [track for track in self.live if frame - track.last >= self.gap_of(track)]
         self.live = [track for track in self.live if frame - track.last < self.gap_of(track)]
         self.ended += gone
+
+    def late(
+        self,
+        frame: int,
+        seen: Sequence[Sighting],
+        *,
+        looked_for_people: bool,
+        cameras: Mapping[int, NDArray[np.float32] | None],
+    ) -> None:
+        """Takes what looks at an earlier frame of this shot saw, whose answers came late.
+
+        Args:
+            frame: its number.
+            seen: all that is known of that frame now; what a track has seen there is replaced.
+            looked_for_people: whether a look for bodies is among those that came late.
+            cameras: the camera's motion at each frame after it, to the frame at hand.
+        """
+        rest = list(range(len(seen)))
+        for track in self.live:
+            known = track.seen.get(frame)
+            mine = None if known is None else _same(known, seen, rest)
+            if known is not None and mine is not None:
+                rest.remove(mine)
+                track.add_late(frame, _merged(known, seen[mine]), cameras)
+        free = [track for track in self.live if frame not in track.seen]
+        pairs = []
+        for number, track in enumerate(free):
+            near = min(track.frames, key=lambda other: (abs(other - frame), other))
+            weak = WEAK_TRACK_COST * (track.best < self._strong)
+            expected, gap = track.expected(frame), abs(frame - near)
+            for index in rest:
+                cost = self._cost(track, track.seen[near], expected, gap, seen[index])
+                if cost is not None:
+                    pairs.append((cost + weak, number, index))
+        pairs.sort()
+        taken: set[int] = set()
+        for _, number, index in pairs:
+            if number not in taken and index in rest:
+                taken.add(number)
+                rest.remove(index)
+                free[number].add_late(frame, seen[index], cameras)
+        for index in rest:
+            track = Track(self._next_id, self._start)
+            self._next_id += 1
+            self.live.append(track)
+            track.add(frame, seen[index])
+            for number in sorted(cameras):
+                track.predict(number, cameras[number])
+        if looked_for_people:
+            for track in self.live:
+                known = track.seen.get(frame)
+                if known is not None:
+                    track.looked += 1
+                    track.supported += known.body > 0
 
     def is_far(self, track: Track) -> bool:
         """Says whether few looks see a track, for it is small and shows no face."""
@@ -585,6 +719,9 @@ class Tracker:
         """Returns what joining costs, None where it is out of the question."""
         apart = expected.distance(sighting.head)
         body = track.predicted_body
+        if body is not None:  # `expected` may be of an earlier frame
+            now = track.predicted
+            body = body.moved(expected.x - now.x, expected.y - now.y)
         same_body = (
             body is not None and sighting.box is not None and body.iou(sighting.box) > SAME_BODY
         )

@@ -10,9 +10,9 @@ columns: frames that show somebody stand beside what is covered needlessly. Para
 chosen on `--half tune` only; the scenes of `LAST_SCENES` run only where they are named, once.
 
 Modes: `default`; `high` (`--quality high`); `alone` (every frame parsed by the embedded parser,
-nothing carried: what a detector in a loop would do); `aligned` and `low` (`-noguard`): the live
-modes, in simulated time: a parse takes `--parse-ms FULL FAR GLANCE`, and the next starts when it is
-answered. `--deface` and `--before` add rows for deface 1.5.0 and for another checkout's file
+nothing carried: what a detector in a loop would do); `aligned` and `low`: the live modes, in
+simulated time: looks take `--look-ms` (measure them: `m2fp-stream bench live`, pinned to one core,
+prints their p95), everything else takes none. `--deface` and `--before` add rows for deface 1.5.0 and for another checkout's file
 pipeline on the very same frames;
 `--cache` keeps their covers from one run to the next.
 """
@@ -20,7 +20,6 @@ pipeline on the very same frames;
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -35,8 +34,7 @@ import cv2
 import numpy as np
 
 from m2fp_stream.config import Settings, load_settings
-from m2fp_stream.core.records import Look
-from scripts.bench.leak_live import Direct, run_alone, run_live, without_guard
+from scripts.bench.leak_live import Direct, LookTimes, run_alone, run_live
 from scripts.bench.leak_run import Looks, run_pipeline, save_look, turned_back
 from scripts.bench.metrics import (
     HIDES,
@@ -50,19 +48,16 @@ from scripts.bench.peers import Deface, Lines, before, cached, covers
 from scripts.bench.scenes import Film, Scene
 from scripts.bench.scenes_everyday import LAST_SCENES, SCENES, build
 
-LIVE: Final[dict[str, object]] = {"parser.far_every": 2}
-"""What the live commands change in the parser."""
-
 MODES: Final[dict[str, dict[str, object]]] = {
     "default": {},
     "high": {"file.quality": "high"},
     "alone": {},
-    "aligned": {"live.alignment": "aligned", **LIVE},
-    "low": {"live.alignment": "low_latency", **LIVE},
-    "aligned-noguard": {"live.alignment": "aligned", **LIVE},
-    "low-noguard": {"live.alignment": "low_latency", **LIVE},
+    "aligned": {"live.alignment": "aligned"},
+    "low": {"live.alignment": "low_latency"},
 }
-LIVE_MODES: Final = ("aligned", "low", "aligned-noguard", "low-noguard")
+LIVE_MODES: Final = ("aligned", "low")
+LOOK_MS: Final = (16.0, 80.0, 220.0, 700.0, 50.0, 25.0)
+"""Faces, near, middle, far, parts, closer."""
 PEERS: Final = ("deface", "before")
 
 Result = tuple[list[Verdict], Mapping[str, int], float]
@@ -77,13 +72,7 @@ class Runner:
         self._parsers: dict[str, Direct] = {}
         self._looks: Looks | None = None
         self._deface: Deface | None = None
-        full_s, far_s, glance_s = (ms / 1e3 for ms in arguments.parse_ms)
-        self._parse_s = {
-            Look.FRESH: full_s,
-            Look.FULL: full_s,
-            Look.ASIDE: far_s,
-            Look.GLANCE: glance_s,
-        }
+        self._times = LookTimes(*(ms / 1e3 for ms in arguments.look_ms))
 
     def run(
         self, film: Film, mode: str, changes: Mapping[str, object], name: str, look: Path | None
@@ -103,15 +92,12 @@ class Runner:
         if self._looks is None:
             self._looks = Looks()
         began = time.monotonic()
-        with without_guard() if "noguard" in mode else contextlib.nullcontext():
-            if mode in LIVE_MODES:
-                verdicts, looks = run_live(
-                    film, settings, self._parser(settings), look, self._parse_s, hide
-                )
-            elif mode == "alone":
-                verdicts, looks = run_alone(film, settings, self._parser(settings), hide)
-            else:
-                verdicts, looks = run_pipeline(film, settings, self._looks, hide=hide, look=look)
+        if settings.live != load_settings().live or mode in LIVE_MODES:
+            verdicts, looks = run_live(film, settings, self._looks, look, self._times, hide)
+        elif mode == "alone":
+            verdicts, looks = run_alone(film, settings, self._parser(settings), hide)
+        else:
+            verdicts, looks = run_pipeline(film, settings, self._looks, hide=hide, look=look)
         return verdicts, looks, time.monotonic() - began
 
     def _parser(self, settings: Settings) -> Direct:
@@ -210,13 +196,14 @@ def _arguments() -> argparse.Namespace:
         "--set", action="append", nargs="+", default=[], metavar=("NAME", "SECTION.FIELD=VALUE")
     )
     parser.add_argument(
-        "--parse-ms",
+        "--look-ms",
         type=float,
-        nargs=3,
-        default=(240.0, 90.0, 80.0),
-        metavar=("FULL", "FAR", "GLANCE"),
-        help="how long a live parse takes, from order to answer; FAR is the part of a full one "
-        "that parser.far_every saves (default: 240 90 80)",
+        nargs=6,
+        default=LOOK_MS,
+        metavar=("FACES", "NEAR", "MIDDLE", "FAR", "PARTS", "CLOSER"),
+        help="how long live looks take, from order to answer (default: "
+        + " ".join(f"{ms:g}" for ms in LOOK_MS)
+        + ")",
     )
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
     parser.add_argument(

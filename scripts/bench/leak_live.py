@@ -1,12 +1,14 @@
-"""The live follower in simulated time, and a parser in a loop, on the leak benchmark's scenes."""
+"""The live pipeline in simulated time, and a parser in a loop, on the leak benchmark's scenes."""
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Mapping, Sequence
+import heapq
+import itertools
+from collections.abc import Mapping, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Final
-from unittest import mock
 
 import cv2
 import numpy as np
@@ -14,35 +16,193 @@ from numpy.typing import NDArray
 
 from m2fp_stream.config import Settings
 from m2fp_stream.core.labels import Label
-from m2fp_stream.core.plan import Parsed, Why
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.plan import CoverState, Parsed, Propagated
+from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.records import Look, LookKind, ParseResult
 from m2fp_stream.parsers.embedded.options import EmbeddedOptions
 from m2fp_stream.parsers.guarded import from_options
+from m2fp_stream.pipeline.copies import MAP_SIDE, NEAR_SIDE, hidden_by, shrunk
 from m2fp_stream.pipeline.live.follow import Follower
-from m2fp_stream.pipeline.live.follow import Verdict as LiveVerdict
+from m2fp_stream.pipeline.live.looking import Looking, Pools
 from m2fp_stream.pipeline.live.present import Ages, FrameStates
+from m2fp_stream.pipeline.looks import URGENCY, Seen
 from m2fp_stream.policy import Policy
-from m2fp_stream.tracking.flow import Analyser, Small, small_size
-from m2fp_stream.tracking.motion_guard import Guard
-from m2fp_stream.tracking.options import TrackingOptions
-from m2fp_stream.tracking.propagate import Tracker
-from scripts.bench.leak_run import Judge, cover_of, raw_frame
+from m2fp_stream.sources.base import Captured
+from scripts.bench.leak_run import Judge, Looks, cover_of, raw_frame
 from scripts.bench.metrics import HIDES, Hide, Scorer, Verdict
-from scripts.bench.scenes import RATE, SIZE_WH, Truth
+from scripts.bench.scenes import RATE, Truth
 
-__all__ = ["run_alone", "run_live", "without_guard"]
+__all__ = ["LookTimes", "run_alone", "run_live"]
 
-WARM_UP_FRAMES: Final = 15
+WARM_UP_FRAMES: Final = 50
 """Of the first picture, before a live scene begins: a camera runs before anybody comes."""
+
+
+@dataclass(frozen=True)
+class LookTimes:
+    """Seconds that looks take, from order to answer of a worker that is free."""
+
+    faces: float
+    near: float
+    middle: float
+    far: float
+    parts: float
+    closer: float
+
+    def of(self, kind: LookKind, side: int) -> float:
+        """Returns what a look at a copy takes, by its longer side."""
+        if kind is LookKind.FACES:
+            return self.faces
+        if kind is LookKind.PARTS:
+            return self.parts
+        if kind is LookKind.CLOSER:
+            return self.closer
+        if side <= NEAR_SIDE:
+            return self.near
+        return self.middle if side <= 640 else self.far
+
+
+class SimulatedPool:
+    """One looker: answers one look after the other, in simulated time."""
+
+    def __init__(self, looks: Looks, times: LookTimes) -> None:
+        self._looks, self._times = looks, times
+        self._order = itertools.count()
+        self._waiting: list[tuple[int, int, float, Seen, Future[Seen]]] = []
+        self._under_way: tuple[float, Seen, Future[Seen]] | None = None
+        self.now_s = -1e9
+
+    def submit(self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int) -> Future[Seen]:
+        """Looks at once, answers later; a look that waits may be cancelled."""
+        seen = self._looks.look(bgr, kind, frame_id=frame_id)
+        future: Future[Seen] = Future()
+        took = self._times.of(kind, max(bgr.shape[:2]))
+        heapq.heappush(self._waiting, (URGENCY[kind], next(self._order), took, seen, future))
+        self._begin()
+        return future
+
+    def _begin(self) -> None:
+        while self._under_way is None and self._waiting:
+            _, _, took, seen, future = heapq.heappop(self._waiting)
+            if not future.set_running_or_notify_cancel():
+                continue
+            self._under_way = self.now_s + took, seen, future
+
+    @property
+    def next_s(self) -> float:
+        """When the next answer comes."""
+        return float("inf") if self._under_way is None else self._under_way[0]
+
+    def answer(self) -> None:
+        """Gives the answer that is due now."""
+        assert self._under_way is not None
+        _, seen, future = self._under_way
+        self._under_way = None
+        future.set_result(seen)
+        self._begin()
+
+
+def run_live(
+    truths: Sequence[Truth],
+    settings: Settings,
+    looks: Looks,
+    look: Path | None,
+    times: LookTimes,
+    hide: Hide = HIDES["head"],
+) -> tuple[list[Verdict], Mapping[str, int]]:
+    """Runs the live pipeline over a scene; looks take their time, everything else takes none."""
+    live = settings.live
+    aligned = live.alignment == "aligned"
+    policy = Policy(settings.policy)
+    size_wh = truths[0].shown_wh
+    follower = Follower(
+        size_wh=size_wh,
+        map_wh=shrunk(size_wh, MAP_SIDE),
+        rate=RATE,
+        hidden=hidden_by(policy),
+        rates=live.rates(),
+    )
+    pools = [SimulatedPool(looks, times) for _ in range(3)]
+    asked: list[str] = []
+    looking = Looking(
+        follower,
+        Pools(*pools),
+        look_side=live.look_size,
+        delay_s=live.delay_s if aligned else 0.0,
+        on_answer=lambda: None,
+        on_look=lambda name, _, __: asked.append(name),
+        on_failure=lambda _, error: print(error),
+    )
+    judged = Judge(truths, settings, hide=hide, look=look)
+    states = FrameStates(policy, Ages(live.person_after_s, live.frame_after_s))
+    raws: dict[int, RawFrame] = {}
+
+    def show(now_s: float, *, last: bool = False) -> None:
+        for verdict in looking.advance(now_s, all_of_them=last):
+            raw = raws.pop(verdict.frame_id)
+            index = verdict.frame_id - WARM_UP_FRAMES
+            if index < 0:
+                raw.release()
+                continue
+            state = states.of(raw, verdict)
+            raw.frame_id = index
+            judged.compose(raw, _renamed(state, index))
+            raw.release()
+
+    for number in range(len(truths) + WARM_UP_FRAMES):
+        arrives_s = number / RATE
+        while True:
+            due_s = looking.due_s()
+            answers_s = min(pool.next_s for pool in pools)
+            now_s = min(answers_s, float("inf") if due_s is None else max(due_s, pools[0].now_s))
+            if now_s >= arrives_s:
+                break
+            _at(pools, now_s)
+            if answers_s <= now_s:
+                min(pools, key=lambda pool: pool.next_s).answer()
+            show(now_s)
+        _at(pools, arrives_s)
+        truth = truths[max(0, number - WARM_UP_FRAMES)]
+        raw = raw_frame(truth, number)
+        raw.captured_ns = round(arrives_s * 1e9)
+        raws[number] = raw
+        looking.take(Captured(raw, restart=False), arrives_s)
+        show(arrives_s)
+    end_s = len(truths) / RATE + 2.0
+    while raws:
+        due_s = looking.due_s()
+        answers_s = min(pool.next_s for pool in pools)
+        now_s = min(answers_s, float("inf") if due_s is None else max(due_s, pools[0].now_s))
+        if now_s > end_s:
+            show(end_s, last=True)
+            break
+        _at(pools, now_s)
+        if answers_s <= now_s:
+            min(pools, key=lambda pool: pool.next_s).answer()
+        show(now_s)
+    looking.close()
+    counts = {name: asked.count(name) for name in sorted(set(asked))}
+    return judged.verdicts, counts
+
+
+def _at(pools: Sequence[SimulatedPool], now_s: float) -> None:
+    for pool in pools:
+        pool.now_s = max(pool.now_s, now_s)
+
+
+def _renamed(state: CoverState, frame_id: int) -> CoverState:
+    """Returns a state that is about the same frame under another number."""
+    if isinstance(state, Parsed | Propagated):
+        return replace(state, plan=replace(state.plan, frame_id=frame_id))
+    return state
 
 
 class Direct:
     """The embedded parser in this process, as a queue wants it."""
 
     def __init__(self, options: EmbeddedOptions) -> None:
-        # As in a file run, where the parser draws at the size at which people are tracked.
-        small = max(small_size(SIZE_WH, TrackingOptions().area))
-        chosen = options.model_copy(update={"map_size": small})
+        # Covers of video are drawn at this size.
+        chosen = options.model_copy(update={"map_size": MAP_SIDE})
         self._parser = from_options(guard=chosen.model_dump(mode="json"))
 
     def parse(
@@ -58,107 +218,13 @@ class Direct:
         """The parser is kept for the next mode."""
 
 
-@contextlib.contextmanager
-def without_guard() -> Iterator[None]:
-    """Makes the motion guard explain everything, so that it neither covers nor calls for parses."""
-
-    def blank(guard: Guard, *_: object, **__: object) -> Guard:
-        return Guard.blank(*guard.explained.shape)
-
-    with mock.patch.multiple(Guard, step=blank, correct=blank):
-        yield
-
-
-def run_live(
-    truths: Sequence[Truth],
-    settings: Settings,
-    parser: Direct,
-    look: Path | None,
-    parse_s: Mapping[Look, float],
-    hide: Hide = HIDES["head"],
-) -> tuple[list[Verdict], Mapping[str, int]]:
-    """Runs the live follower over a scene in simulated time."""
-    live = settings.live
-    aligned = live.alignment == "aligned"
-    analyser = Analyser()
-    follower = Follower(
-        Tracker(settings.tracking),
-        reverse=analyser.reverse,
-        aligned=aligned,
-        full_interval_s=live.full_interval_s,
-        full_spacing_s=live.full_spacing_s,
-        history_s=max(live.frame_after_s, live.max_delay_s) + 0.5,
-    )
-    full_wh = truths[0].size_wh
-    small_wh = small_size(full_wh, settings.tracking.area)
-    judged = Judge(truths, settings, hide=hide, look=look)
-    policy = Policy(settings.policy)
-    fulls, started_s = 0, -1e9
-    states = FrameStates(policy, Ages(live.person_after_s, live.frame_after_s))
-    known: dict[int, LiveVerdict] = {}
-    flying: tuple[float, int, Look] | None = None
-    parses = 0
-    scale = live.parse_side / max(full_wh)
-    copy_wh = round(full_wh[0] * scale), round(full_wh[1] * scale)
-
-    def work(until_s: float) -> None:
-        """Answers and orders parses up to a moment."""
-        nonlocal flying, parses, fulls, started_s
-        while True:
-            if flying is not None:
-                at_s, number, how = flying
-                if at_s > until_s:
-                    return
-                picture = truths[max(0, number)].bgr
-                copy = cv2.resize(picture, copy_wh, interpolation=cv2.INTER_AREA)
-                result = parser.parse(np.asarray(copy, np.uint8), frame_id=number, look=how)
-                follower.answer(number, policy.findings(result, whole=True))
-                flying, parses, free_s = None, parses + 1, at_s
-            else:
-                free_s = until_s
-            if until_s < min(1e9, started_s + live.min_interval_s - 1e-6):
-                return
-            ordered = follower.order()
-            if ordered is None:
-                return
-            number, how = ordered
-            took_s = parse_s[how]
-            if how is Look.FRESH:
-                fulls = 0
-            elif how is Look.FULL:
-                fulls += 1
-                if fulls % settings.parser.far_every:
-                    took_s -= parse_s[Look.ASIDE]
-            started_s = max(free_s, number / RATE)
-            flying = started_s + took_s, number, how
-
-    for index in range(-WARM_UP_FRAMES, len(truths)):
-        truth = truths[max(0, index)]
-        now_s = index / RATE
-        work(now_s - 1e-9)
-        small = Small.of(truth.bgr, small_wh)
-        back = analyser.feed_back(small)
-        follower.add(index, now_s, small, back, start=None if back else Why.CUT)
-        work(now_s)
-        known.update((one.frame_id, one) for one in follower.take())
-    work(float("inf"))
-    follower.finish()
-    known.update((one.frame_id, one) for one in follower.take())
-    for index, truth in enumerate(truths):
-        verdict = known.get(index)
-        raw = raw_frame(truth, index)
-        judged.compose(raw, states.of(raw, verdict))
-    follower.close()
-    return judged.verdicts, {"parses": parses}
-
-
 def run_alone(
     truths: Sequence[Truth], settings: Settings, parser: Direct, hide: Hide = HIDES["head"]
 ) -> tuple[list[Verdict], Mapping[str, int]]:
     """Parses every frame and covers what that parse found, nothing else."""
     policy = Policy(settings.policy)
     full_wh = truths[0].size_wh
-    scale = settings.live.parse_side / max(full_wh)
+    scale = settings.live.look_size / max(full_wh)
     size_wh = round(full_wh[0] * scale), round(full_wh[1] * scale)
     scorer = Scorer(hide)
     for index, truth in enumerate(truths):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from typing import Final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from m2fp_stream.core.errors import ParserError
 from m2fp_stream.core.labels import Label
 from m2fp_stream.core.records import Detections, LookKind, PartPlanes
 from m2fp_stream.parsers.base import Looker
@@ -20,7 +22,7 @@ from .crops import cut
 from .efficientdet import EfficientDetPerson
 from .letterbox import lifted
 from .parts import CENTRE, STRIDE, network_shape
-from .runtime import open_network
+from .runtime import Network, open_network
 from .yunet import YuNet
 
 __all__ = [
@@ -52,6 +54,7 @@ class EmbeddedLooker(Looker):
     Args:
         threads: of each network.
         runtime: library that runs them; None takes the measured choice.
+        kinds: of look that it is for; it refuses the others, and loads nothing for them.
 
     Raises:
         ModelError: weights are missing or changed, or the runtime is not installed.
@@ -59,21 +62,39 @@ class EmbeddedLooker(Looker):
 
     name = "embedded"
 
-    def __init__(self, *, threads: int = 1, runtime: str | None = None) -> None:
-        self._yunet = YuNet(size=640, threshold=WEAKEST, threads=threads, runtime=runtime)
-        self._people_at = EfficientDetPerson(
-            size=NEAR_SIDE, threshold=WEAKEST, threads=threads, runtime=runtime
-        )
-        self._judge = CloserFace(threads=threads, runtime=runtime)
-        self._network = open_network("parts", threads=threads, runtime=runtime)
+    def __init__(
+        self,
+        *,
+        threads: int = 1,
+        runtime: str | None = None,
+        kinds: Collection[LookKind] = tuple(LookKind),
+    ) -> None:
+        self._yunet: YuNet | None = None
+        self._people_at: EfficientDetPerson | None = None
+        self._judge: CloserFace | None = None
+        self._network: Network | None = None
+        if LookKind.FACES in kinds:
+            self._yunet = YuNet(size=640, threshold=WEAKEST, threads=threads, runtime=runtime)
+        if LookKind.PEOPLE in kinds:
+            self._people_at = EfficientDetPerson(
+                size=NEAR_SIDE, threshold=WEAKEST, threads=threads, runtime=runtime
+            )
+        if LookKind.CLOSER in kinds:
+            self._judge = CloserFace(threads=threads, runtime=runtime)
+        if LookKind.PARTS in kinds:
+            self._network = open_network("parts", threads=threads, runtime=runtime)
 
     def _faces(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        if self._yunet is None:
+            raise _refused(LookKind.FACES)
         found = self._yunet.at(max(bgr.shape[:2]))(bgr)
         # YuNet's points do not turn with a head (docs/parsers.md): a closer look says the tilt.
         rolls = [0.0] * len(found)
         return _detections(frame_id, LookKind.FACES, [face.box for face in found], rolls)
 
     def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        if self._people_at is None:
+            raise _refused(LookKind.PEOPLE)
         side = max(bgr.shape[:2])
         # The larger one first: what a smaller one needs then fits into the arena that is there
         # (155 instead of 186 MB).
@@ -86,6 +107,8 @@ class EmbeddedLooker(Looker):
         return _detections(frame_id, LookKind.PEOPLE, found, [0.0] * len(found))
 
     def _closer(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
+        if self._judge is None:
+            raise _refused(LookKind.CLOSER)
         side = bgr.shape[0]
         rest = (1 - 1 / SURROUNDINGS) / 2 * side
         box = Box(rest, rest, side - rest, side - rest, 1.0)
@@ -95,6 +118,8 @@ class EmbeddedLooker(Looker):
         return _detections(frame_id, LookKind.CLOSER, [judged], [roll])
 
     def _parts(self, bgr: NDArray[np.uint8], frame_id: int) -> PartPlanes:
+        if self._network is None:
+            raise _refused(LookKind.PARTS)
         # Trained on RGB -1..1.
         bgr = lifted(bgr)
         blob = cv2.dnn.blobFromImage(bgr, 1 / CENTRE, mean=(CENTRE, CENTRE, CENTRE), swapRB=True)
@@ -148,13 +173,20 @@ def crop_for_parts(
     return crop, matrix
 
 
-def from_options(*, threads: int = 1, runtime: str | None = None) -> EmbeddedLooker:
+def from_options(
+    *, threads: int = 1, runtime: str | None = None, kinds: Collection[str] = tuple(LookKind)
+) -> EmbeddedLooker:
     """Makes the looker from JSON values; what a looker process calls.
 
     Raises:
         ModelError: the weights are missing or changed.
     """
-    return EmbeddedLooker(threads=threads, runtime=runtime)
+    wanted = [LookKind(kind) for kind in kinds]
+    return EmbeddedLooker(threads=threads, runtime=runtime, kinds=wanted)
+
+
+def _refused(kind: LookKind) -> ParserError:
+    return ParserError(f"this looker was not made for looks of kind {kind}")
 
 
 def _row(box: Box) -> tuple[float, float, float, float]:

@@ -7,11 +7,9 @@ import zlib
 from collections.abc import Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from typing import Any, Final, final
+from typing import Any, final
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from ...core.plan import Why
 from ...core.raw import RawFrame
@@ -19,35 +17,13 @@ from ...core.records import LookKind, ParseResult
 from ...core.timing import seconds
 from ...sources.base import Source
 from ...tracking.motion import Motion, MotionFinder, SmallGrey
+from ..copies import face_size, look_copy
 from ..looks import LookPool, Seen
 from ..solver.records import Reach
 
-__all__ = ["Item", "Reader", "face_size", "look_copy", "shrunk"]
+__all__ = ["Item", "Reader"]
 
 _log = logging.getLogger(__name__)
-
-HALVED: Final = 2
-"""A picture is looked at at half its size, or at the configured size where that is larger: the cost
-of a look then stays in proportion to that of decoding."""
-
-
-def face_size(size_wh: tuple[int, int], look_side: int) -> tuple[int, int]:
-    """Returns (width, height) at which faces are looked for in a picture of `size_wh`."""
-    return shrunk(size_wh, max(look_side, max(size_wh) // HALVED))
-
-
-def shrunk(size_wh: tuple[int, int], side: int) -> tuple[int, int]:
-    """Returns `size_wh` with a long side of `side`; never enlarged."""
-    scale = min(1.0, side / max(size_wh))
-    return max(1, round(size_wh[0] * scale)), max(1, round(size_wh[1] * scale))
-
-
-def look_copy(frame: RawFrame, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
-    """Returns a copy of `frame` at `size_wh`; whoever looks at it zeroes it."""
-    with frame.analysis() as bgr:
-        if (bgr.shape[1], bgr.shape[0]) == size_wh:
-            return bgr.copy()
-        return np.asarray(cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 @final

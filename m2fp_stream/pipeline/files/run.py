@@ -23,31 +23,38 @@ from dataclasses import dataclass
 from typing import Final, Protocol, final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ...core.errors import M2FPStreamError, ModelError, ParserError, SourceError
-from ...core.labels import BODY_PARTS
 from ...core.plan import CoverState, Parsed, Propagated, Unknown, Why
 from ...core.raw import RawFrame
 from ...core.records import Detections, Look, LookKind, ParseResult, PartPlanes
 from ...core.safe import SafeFrame
-from ...parsers.embedded.looker import PART_LABELS, crop_for_closer, crop_for_parts
-from ...parsers.embedded.parts import STRIDE
+from ...parsers.embedded.looker import PART_LABELS
 from ...policy import Policy
 from ...sinks.base import Sink
 from ...sources.base import Source
-from ...tracking.heads import Rect
 from ...tracking.motion import SmallGrey
 from ...tracking.people import Body, Face
-from ...tracking.shape import PartLook
 from ...tracking.turned import TurnedLook
+from ..copies import (
+    MAP_SIDE,
+    PartCrop,
+    boxes_of,
+    crop_of,
+    face_size,
+    hidden_by,
+    look_copy,
+    people_size,
+    shrunk,
+    turned_copy,
+)
 from ..looks import LookPool, Seen
 from ..slot import BoundedQueue, Stopped
 from ..solver.fine import FineLooks, fine_looks
-from ..solver.records import HEAD_LABELS, Cover, FineLook, Frame, Hidden, PartOrder, Reach
+from ..solver.records import Cover, FineLook, Frame, PartOrder, Reach
 from ..solver.solve import FAR_EVERY_S, Solver
 from .options import FilePipelineOptions
-from .reader import Item, Reader, face_size, look_copy, shrunk
+from .reader import Item, Reader
 
 __all__ = ["Composer", "FileRun", "Outcome"]
 
@@ -63,20 +70,12 @@ _PEOPLE_LAG: Final = 3
 meanwhile."""
 _PARTS_LAG: Final = 6
 """The same for looks at parts."""
-_MAP_SIDE: Final = 640
-"""Long side of the map that covers are drawn on."""
-_NEAR_SIDE: Final = 384
-_FAR_SIDE: Final = 1280
-"""Long sides at which people who are large and small in the picture are looked for."""
 _FAR_HIGH_S: Final = 0.3
 """Seconds between far looks under `--quality high`."""
 _LONGEST_S: Final = 60.0
 """What is known of a shot before it is covered, under `--quality high`: no more than that."""
 _KEPT_FRAMES: Final = 16
 """Frames that stay for looks out of turn, where the source is read twice."""
-_HEAD_PIXELS: Final = 32_000
-_BODY_PIXELS: Final = 65_000
-"""Of the crops for parts; see `parsers.embedded.parts.CROP_PIXELS`."""
 
 
 class Composer(Protocol):
@@ -112,9 +111,7 @@ class _Counts:
 @dataclass(slots=True, eq=False)
 class _PartsUnderWay:
     order: PartOrder
-    shape: tuple[int, int, int]
-    """Of the planes that are expected."""
-    matrix: NDArray[np.float64]
+    crop: PartCrop
     future: Future[Seen]
 
 
@@ -194,9 +191,9 @@ class FileRun:
         options, high = self._options, self._options.quality == "high"
         return Solver(
             size_wh=size_wh,
-            map_wh=shrunk(size_wh, _MAP_SIDE),
+            map_wh=shrunk(size_wh, MAP_SIDE),
             rate=self._rate,
-            hidden=_hidden(self._policy),
+            hidden=hidden_by(self._policy),
             people_every=1 if high else options.people_every,
             parts_every=options.parts_every,
             parts_a_frame=options.parts_a_frame,
@@ -323,19 +320,14 @@ class FileRun:
         self._emit_due()
 
     def _people_wh(self, size_wh: tuple[int, int], reach: Reach) -> tuple[int, int]:
-        side = {
-            Reach.NEAR: min(_NEAR_SIDE, self._options.look_size),
-            Reach.MIDDLE: self._options.look_size,
-            Reach.FAR: max(_FAR_SIDE, self._options.look_size),
-        }[reach]
-        return shrunk(size_wh, side)
+        return people_size(size_wh, reach, self._options.look_size)
 
     def _order_turned(self, item: Item, turn: int) -> None:
         """Orders looks for faces and people at a copy turned by quarters."""
         near_wh = self._people_wh(item.frame.size_wh, Reach.NEAR)
         faces, people = (
             self._looks.submit(
-                _turned(look_copy(item.frame, size_wh), turn),
+                turned_copy(look_copy(item.frame, size_wh), turn),
                 kind,
                 frame_id=item.number,
             )
@@ -356,7 +348,7 @@ class FileRun:
                 for future, kind in zip(futures, kinds, strict=True)
             ]
             boxes = [
-                _boxes(one, looked_wh, wh) if isinstance(one, Detections) else None
+                boxes_of(one, looked_wh, wh) if isinstance(one, Detections) else None
                 for one, looked_wh in zip(seen, looked, strict=True)
             ]
             if boxes[0] is None or boxes[1] is None:
@@ -406,7 +398,7 @@ class FileRun:
             if isinstance(seen, Detections):
                 bodies = [
                     Body(box, score)
-                    for box, score, _ in _boxes(seen, item.people_wh, item.frame.size_wh)
+                    for box, score, _ in boxes_of(seen, item.people_wh, item.frame.size_wh)
                 ]
                 self._people_known = True
                 self._people_s = item.time_s
@@ -438,7 +430,7 @@ class FileRun:
             item.unknown = item.unknown or Why.PARSER_FAILED
             item.faces = None
             return []
-        found = _boxes(seen, item.faces_wh, item.frame.size_wh)
+        found = boxes_of(seen, item.faces_wh, item.frame.size_wh)
         return [Face(box, score, roll) for box, score, roll in found]
 
     def _order_past(self, number: int, reach: Reach) -> None:
@@ -461,27 +453,16 @@ class FileRun:
             number = past.item.number
             seen = self._result(past.future, number, "people")
             if isinstance(seen, Detections):
-                found = _boxes(seen, past.size_wh, past.item.frame.size_wh)
+                found = boxes_of(seen, past.size_wh, past.item.frame.size_wh)
                 bodies = [Body(box, score) for box, score, _ in found]
                 self._solver.take_past(number, bodies, past.reach)
 
     def _order_parts(self, item: Item) -> None:
         for order in self._solver.part_orders():
-            if order.face:
-                with item.frame.analysis() as bgr:
-                    closer = crop_for_closer(bgr, order.region)
-                closer = _turned(closer, order.turn)
-                future = self._looks.submit(closer, LookKind.CLOSER, frame_id=item.number)
-                nothing = np.zeros((2, 3))
-                self._parts.append(_PartsUnderWay(order, (0, 0, 0), nothing, future))
-                continue
-            with item.frame.analysis() as bgr:
-                pixels = _BODY_PIXELS if order.body else _HEAD_PIXELS
-                crop, matrix = crop_for_parts(bgr, order.region, pixels)
-            crop = _turned(crop, order.turn)
-            future = self._looks.submit(crop, LookKind.PARTS, frame_id=item.number)
-            shape = len(PART_LABELS), crop.shape[0] // STRIDE, crop.shape[1] // STRIDE
-            self._parts.append(_PartsUnderWay(order, shape, matrix, future))
+            crop = crop_of(item.frame, order)
+            kind = LookKind.CLOSER if order.face else LookKind.PARTS
+            future = self._looks.submit(crop.bgr, kind, frame_id=item.number)
+            self._parts.append(_PartsUnderWay(order, crop, future))
 
     def _take_parts(self, upto: int) -> None:
         """Waits for the looks out of turn that were ordered up to a frame."""
@@ -490,14 +471,12 @@ class FileRun:
             under_way = self._parts.popleft()
             number = under_way.order.frame
             kind = "closer" if under_way.order.face else "parts"
-            seen = self._result(under_way.future, number, kind, under_way.shape)
+            seen = self._result(under_way.future, number, kind, under_way.crop.shape)
             if isinstance(seen, Detections) and len(seen.scores):
                 score, roll = float(seen.scores[0]), float(seen.rolls[0])
                 self._solver.take_face(under_way.order, score, roll)
             if isinstance(seen, PartPlanes):
-                planes = np.rot90(seen.planes, -under_way.order.turn, axes=(1, 2))
-                upright = np.ascontiguousarray(planes)
-                look = PartLook.inside(upright, under_way.matrix, self._size_wh)
+                look = under_way.crop.look(seen.planes, self._size_wh)
                 self._solver.take_parts(under_way.order, look)
 
     def _result(
@@ -635,35 +614,3 @@ class FileRun:
 
 
 _FORGET_EVERY: Final = 32
-
-
-def _boxes(
-    seen: Detections, looked_wh: tuple[int, int], size_wh: tuple[int, int]
-) -> list[tuple[Rect, float, float]]:
-    """Returns boxes in pixels of a frame of `size_wh`, scores and tilts."""
-    across, down = size_wh[0] / looked_wh[0], size_wh[1] / looked_wh[1]
-    rows = zip(seen.xyxy.tolist(), seen.scores.tolist(), seen.rolls.tolist(), strict=True)
-    return [
-        (Rect(x1 * across, y1 * down, x2 * across, y2 * down), score, roll)
-        for (x1, y1, x2, y2), score, roll in rows
-    ]
-
-
-def _turned(bgr: NDArray[np.uint8], quarters: int) -> NDArray[np.uint8]:
-    """Returns a copy turned counter-clockwise and wipes `bgr`; for no quarter, `bgr` itself."""
-    if quarters == 0:
-        return bgr
-    turned = np.ascontiguousarray(np.rot90(bgr, quarters))
-    bgr.fill(0)
-    return turned
-
-
-def _hidden(policy: Policy) -> Hidden:
-    head = [PART_LABELS.index(label) for label in HEAD_LABELS]
-    return Hidden(
-        labels=policy.hidden(BODY_PARTS),
-        part_labels=PART_LABELS,
-        head_parts=tuple(sorted(head)),
-        threshold=round(policy.options.threshold * 255),
-        margin=policy.options.margin,
-    )

@@ -1,153 +1,238 @@
-"""What is covered in each frame of a live picture, given parses that come late.
+"""Follows people through a live picture: which looks are wanted, and what is covered. It is pure.
 
-Frames are added as they are captured, parses are answered some frames later. Pure bookkeeping: no
-thread, no clock, no pixels but the small copies, so that the same frames and answers always give
-the same covers.
-
-`low_latency` judges each frame when it is added, from what is known then; a late parse is taken to
-its own frame and carried from there to now. `aligned` judges the frames between two parses when the
-second one has come, from both sides, as the file pipeline does.
+No thread, no clock, no pixel: it is told of frames and of answers, in whatever order they come, and
+says at any moment what is known about a frame. Frames are added in order, each with its look for
+faces or, where that is late, without it; every other answer may come frames later and is about the
+frame that was looked at. The solver is that of files.
 """
 
 from __future__ import annotations
 
-import logging
 from collections import deque
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from statistics import median
 from typing import Final, final
 
-import cv2
-import numpy as np
-
 from ...core.plan import Why
-from ...core.records import Look
-from ...policy import Findings
-from ...tracking.flow import Link, Mask, Small
-from ...tracking.propagate import Covered, State, Tracker
-from ...tracking.tracks import grow, shrink_map
+from ...tracking.motion import Motion
+from ...tracking.people import Body, Face
+from ...tracking.shape import PartLook
+from ...tracking.turned import TurnedLook
+from ..solver.records import Cover, FineLook, Frame, Hidden, PartOrder, Reach
+from ..solver.solve import Solver
 
-__all__ = ["Follower", "Verdict"]
+__all__ = ["Follower", "LookOrder", "Rates", "Verdict"]
 
-_log = logging.getLogger(__name__)
+_PEOPLE_DUE: Final = 1.15
+"""Of the interval between looks for people; later than that, the look is due and its age counts.
+The answer takes a frame or two."""
+_FAR_DUE: Final = 1.5
+"""The same of far looks, which are rare by design: their age counts from then on."""
+_RATE_FRAMES: Final = 24
+"""Frames whose distances say how many a second come."""
+_RATE_AT_FIRST: Final = 3
+_OTHER_RATE: Final = 2.5
+"""So far from the rate that is taken for true, everything that counts in frames starts anew: a
+camera that claims 25 frames a second and gives one every two seconds."""
+_KEPT_S: Final = 2.0
+"""Seconds for which frames stay known: answers about older ones say nothing any more."""
 
-_TRACKING_ERRORS: Final = (cv2.error, ValueError, IndexError, ArithmeticError)
-_PEOPLE_REACH: Final = 1
-"""Pixels of the small picture by which the outline of people grows a frame between parses: it is
-what is covered when a parse is late, and an arm moves farther than the head that flow follows."""
+
+@final
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """How often is looked, in seconds.
+
+    Attributes:
+        people_s: between looks for people, at most.
+        middle_s: between those that see people of middle size, where nobody known asks for them.
+        far_s: between those at the size of the frame, for who is small in it.
+        parts_s: between looks at the parts of one person, at least.
+        parts_a_frame: looks at parts that one frame orders, at most.
+    """
+
+    people_s: float = 0.25
+    middle_s: float = 1.0
+    far_s: float = 2.0
+    parts_s: float = 0.2
+    parts_a_frame: int = 3
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class LookOrder:
+    """A look for people that is wanted.
+
+    Attributes:
+        frame_id: at which frame.
+        reach: how closely; None: only at turned copies.
+        turns: quarters by which copies are turned and looked at for faces and people besides.
+        first: nothing is shown until it is answered (P4).
+    """
+
+    frame_id: int
+    reach: Reach | None
+    turns: tuple[int, ...] = ()
+    first: bool = False
 
 
 @final
 @dataclass(frozen=True, slots=True, eq=False)
 class Verdict:
-    """What is known about one frame.
+    """What is known about one frame at one moment.
 
     Attributes:
-        frame_id: the frame.
-        covered: what is hidden, at the size of the small picture; None where nothing is known.
-        people: (h, w) uint8, 1 where anybody may be, bodies that are only presumed and margins
-            too; what is covered when parses are late, or on request.
-        age_s: seconds to the nearest parse that this rests on.
-        parsed: this very frame was parsed.
-        why: where `covered` is None, the reason.
+        frame_id: of the frame.
+        cover: None: nothing is known, for the reason in `why`.
+        age_s: capture time since the oldest look at whole frames that is due (P3).
+        parts_age_s: capture time since looks at parts fail, every one.
+        own_look: whether the frame's own look for faces is in it.
+        why: the reason, where nothing is known.
     """
 
     frame_id: int
-    covered: Covered | None
-    people: Mask | None = None
+    cover: Cover | None
     age_s: float = 0.0
-    parsed: bool = False
+    parts_age_s: float = 0.0
+    own_look: bool = False
     why: Why = Why.NO_PARSE
 
 
 @dataclass(slots=True, eq=False)
 class _Moment:
-    """One frame as it is remembered; `state` is None while nothing is known about it."""
-
+    number: int
     frame_id: int
     time_s: float
     shot: int
+    motion: Motion | None
+    """None: the frame cannot be followed."""
     why: Why
-    small: Small
-    back: Link | None  # to the frame before
-    ahead: Link | None  # from the frame before; aligned only
-    state: State | None = None
-    people: Mask | None = None
-    whole: Mask | None = None  # like `people`, but as hiding the whole person would cover
-    held: Mask | None = None  # of `whole`: who was not in the last full parse
-    parse_s: float = -1.0
-    judged: bool = False
+    generation: int
+    """Of the solver that it was fed to."""
+    faces: bool = False
+    """Whether its look for faces was answered."""
+
+
+@dataclass(slots=True, eq=False)
+class _Clock:
+    """When one kind of look at whole frames succeeded, in capture time."""
+
+    seen_s: deque[float] = field(default_factory=lambda: deque[float](maxlen=64))
+
+    def saw(self, time_s: float) -> None:
+        self.seen_s.append(time_s)
+
+    def age_s(self, time_s: float, *, due_s: float) -> float:
+        """Returns how old the look is at a moment; 0 until it is due."""
+        since = min((abs(time_s - seen) for seen in self.seen_s), default=1e9)
+        return since if since > due_s else 0.0
+
+
+def _new_clocks() -> dict[str, _Clock]:
+    return {"faces": _Clock(), "people": _Clock(), "far": _Clock()}
 
 
 @final
 class Follower:
-    """Follows people through live frames. Not thread-safe.
+    """Holds what is known of the last seconds; see the module. Not thread-safe.
 
     Args:
-        tracker: steps and corrects states.
-        aligned: see the module.
-        full_interval_s: seconds after which a parse has to look everywhere again.
-        full_spacing_s: seconds for which quick parses follow one that looked everywhere, whatever
-            moves; until then it stays covered.
-        history_s: how long a parse may take, in capture time; one that is later is of no use, and
-            everything known is forgotten.
-        reverse: turns a link round, e.g. `tracking.flow.Analyser.reverse`; used where `aligned`.
+        size_wh: (width, height) of the frames.
+        map_wh: of the map that covers are drawn on.
+        rate: frames a second, as the source says; measured when they come.
+        hidden: what the policy hides.
+        rates: how often is looked.
+        kept_s: seconds for which frames stay known, for parsers that answer late.
     """
 
     def __init__(
         self,
-        tracker: Tracker,
         *,
-        aligned: bool,
-        full_interval_s: float,
-        full_spacing_s: float,
-        history_s: float,
-        reverse: Callable[[Link], Link],
+        size_wh: tuple[int, int],
+        map_wh: tuple[int, int],
+        rate: float,
+        hidden: Hidden,
+        rates: Rates,
+        kept_s: float = _KEPT_S,
     ) -> None:
-        self._tracker = tracker
-        self._reverse = reverse
-        self._aligned = aligned
-        self._full_interval_s, self._full_spacing_s = full_interval_s, full_spacing_s
-        self._history_s = history_s
+        self._size_wh, self._map_wh = size_wh, map_wh
+        self._hidden, self._rates = hidden, rates
+        self._kept_s = max(_KEPT_S, kept_s)
+        self._rate = rate
+        self._times: deque[float] = deque(maxlen=_RATE_FRAMES)
         self._moments: deque[_Moment] = deque()
-        self._before: Small | None = None  # of the frame before the oldest moment; links show it
-        self._anchor: _Moment | None = None  # the last parsed moment, oldest of the current shot
+        self._by_id: dict[int, _Moment] = {}
+        self._number = self._generation = 0
         self._shot = 0
-        self._broken: Why | None = Why.NO_PARSE  # the next frame starts a shot, for this reason
-        self._flying: int | None = None
-        self._arrived: int | None = None  # answered, but not yet worked on
-        self._full_s = -1e9
-        self._suspicious = False
-        self._failed = False
-        self._verdicts: list[Verdict] = []
+        self._broken: Why | None = Why.NO_PARSE
+        self._owed: Reach | None = None
+        self._first_shot = self._turned_shot = -1
+        """Shots whose first look for people, and first looks at turned copies, were ordered."""
+        self._clocks = _new_clocks()
+        self._clocks_before = _new_clocks()
+        """Of the shot before, some frames of which may not be judged yet."""
+        self._parts_asked: dict[PartOrder, float] = {}
+        """Capture time of the frames at which looks at parts were ordered that have not come."""
+        self._parts_failing_s: float | None = None
+        self._solver = self._new_solver()
+
+    def _new_solver(self) -> Solver:
+        return Solver(
+            size_wh=self._size_wh,
+            map_wh=self._map_wh,
+            rate=self._rate,
+            hidden=self._hidden,
+            people_every=self._frames(self._rates.people_s),
+            parts_every=self._frames(self._rates.parts_s),
+            parts_a_frame=self._rates.parts_a_frame,
+            far_every_s=self._rates.far_s,
+            middle_every=self._frames(self._rates.middle_s),
+            live=True,
+            kept_s=self._kept_s,
+        )
+
+    def _frames(self, seconds: float) -> int:
+        return max(1, round(seconds * self._rate))
 
     @property
-    def wants_ahead(self) -> bool:
-        """True where the next frames' links will be needed both ways: there is something to carry.
-
-        Measured with the frame they cost the same, but do not hold up an answer.
-        """
-        anchor = self._anchor
-        known = anchor is not None and anchor.state is not None and bool(anchor.state.tracks)
-        return self._aligned and (known or self._suspicious)
+    def looks(self) -> dict[str, int]:
+        """How many looks of each kind there were."""
+        return dict(self._solver.looks)
 
     @property
-    def in_flight(self) -> bool:
-        """True while an ordered parse has not been answered."""
-        return self._flying is not None
+    def interval_s(self) -> float:
+        """Seconds from one frame to the next, as measured."""
+        return 1 / self._rate
 
-    def take(self) -> list[Verdict]:
-        """Returns the verdicts reached since the last call, one a frame, in any order."""
-        verdicts, self._verdicts = self._verdicts, []
-        return verdicts
+    def hide(self, hidden: Hidden) -> None:
+        """Changes what is hidden, from the next verdict on."""
+        self._hidden = hidden
+        self._solver.hide(hidden)
+
+    def rates(self, rates: Rates) -> None:
+        """Changes how often is looked."""
+        self._rates = rates
+        self._apply_rates()
+
+    def _apply_rates(self) -> None:
+        self._solver.rates(
+            people_every=self._frames(self._rates.people_s),
+            middle_every=self._frames(self._rates.middle_s),
+            far_every=self._frames(self._rates.far_s),
+            parts_every=self._frames(self._rates.parts_s),
+            parts_a_frame=self._rates.parts_a_frame,
+        )
+
+    # --- frames ---
 
     def add(
         self,
         frame_id: int,
         time_s: float,
-        small: Small,
-        back: Link | None,
-        ahead: Link | None = None,
+        motion: Motion,
+        faces: Sequence[Face] | None,
         *,
         start: Why | None = None,
     ) -> None:
@@ -155,346 +240,223 @@ class Follower:
 
         Args:
             frame_id: rising.
-            time_s: when it was captured.
-            small: its small copies; the follower wipes them when it needs them no more.
-            back: from this frame to the one before; None where it starts a shot.
-            ahead: from the one before to this one; where `aligned` it is measured when it is
-                needed and missing.
-            start: why it starts a shot.
+            time_s: capture time.
+            motion: against the frame before.
+            faces: what its look for faces saw; None where it is not there yet.
+            start: why nothing that was known holds for it, where that is so.
         """
-        if self._broken is not None or start is not None or back is None:
-            why = start or self._broken or Why.CUT
-            self._end_shot()
-            self._shot += 1
-            self._broken = None
-            back = ahead = None
+        why = start or self._broken or (Why.CUT if motion.cut else None)
+        self._measure_rate(time_s)
+        if why is not None:
+            self._start_shot()
+            motion = Motion(True, None, motion.moved, motion.scale)
         else:
             why = self._moments[-1].why
-        moment = _Moment(frame_id, time_s, self._shot, why, small, back, ahead)
-        previous = self._moments[-1] if self._moments else None
+        self._broken = None
+        moment = _Moment(self._number, frame_id, time_s, self._shot, motion, why, self._generation)
+        self._number += 1
         self._moments.append(moment)
-        if not self._aligned:
-            if previous is not None and previous.state is not None and back is not None:
-                self._step(previous, moment)
-            self._judge(moment, self._forward_verdict(moment))
-        if time_s - self._moments[0].time_s > self._history_s:
-            self._forget(Why.PARSER_SILENT)
+        self._by_id[frame_id] = moment
+        found = () if faces is None else faces
+        wanted = self._solver.wants_people(moment.number, motion, found)
+        if wanted is not None:
+            self._owed = wanted if self._owed is None else max(wanted, self._owed)
+        self._solver.feed(Frame(moment.number, motion, found))
+        if faces is not None:
+            self._saw_faces(moment)
+        self._forget(time_s)
 
-    def unknown(self, frame_id: int, why: Why) -> None:
+    def unknown(self, frame_id: int, time_s: float, why: Why) -> None:
         """Takes a frame that cannot be followed; the next one starts a shot."""
-        self._end_shot()
-        self._shot += 1
+        moment = _Moment(self._number, frame_id, time_s, self._shot, None, why, self._generation)
+        self._number += 1
+        self._moments.append(moment)
+        self._by_id[frame_id] = moment
         self._broken = Why.NO_PARSE
-        self._verdicts.append(Verdict(frame_id, None, why=why))
+        self._owed = None
+        self._forget(time_s)
 
-    def order(self) -> tuple[int, Look] | None:
-        """Returns which frame is to be parsed next, and how; None: none is, or one is under way.
+    def _start_shot(self) -> None:
+        self._shot += 1
+        self._owed = None
+        self._clocks_before, self._clocks = self._clocks, _new_clocks()
+        self._parts_asked.clear()
+        self._parts_failing_s = None
 
-        What it returns counts as ordered: `answer` must follow.
-        """
-        if self._flying is not None or not self._moments:
-            return None
-        first = self._aligned and self._anchor is None and not self._failed
-        current = [moment for moment in self._moments if moment.shot == self._shot]
-        if not current:
-            return None
-        moment = current[0] if first else current[-1]
-        if moment is self._anchor:
-            return None
-        since_s = moment.time_s - self._full_s
-        asked = self._suspicious and since_s >= self._full_spacing_s
-        look = Look.FULL if asked or since_s >= self._full_interval_s else Look.GLANCE
-        if self._anchor is None or (not self._aligned and moment.state is None):
-            look = Look.FRESH
-        self._flying = moment.frame_id
-        if not self._aligned and self._arrived is None:
-            self._drop_before(moment)
-        return moment.frame_id, look
-
-    def arrived(self, frame_id: int) -> bool:
-        """Says that an answer is there, to be given next; returns whether `order` may go first.
-
-        So the next parse runs while this one's answer is worked on. How it looks is decided by
-        what was known before.
-        """
-        same = any(m.frame_id == frame_id and m.shot == self._shot for m in self._moments)
-        if frame_id != self._flying or not same or self._anchor is None:
-            return False
-        self._flying, self._arrived = None, frame_id
-        return True
-
-    def answer(self, frame_id: int, findings: Findings | None) -> None:
-        """Takes the answer to what `order` asked for; None: the parse failed."""
-        if frame_id == self._flying:
-            self._flying = None
-        self._arrived = None
-        found = [moment for moment in self._moments if moment.frame_id == frame_id]
-        if not found:
-            return  # too late, or the shot ended before
-        moment = found[0]
-        try:
-            if findings is not None:
-                self._correct(moment, findings)
-            elif moment.shot == self._shot:
-                self._failed = True
-            else:
-                self._settle_tail(moment.shot)
-        except _TRACKING_ERRORS as error:
-            _log.warning("tracking failed: %s", type(error).__name__)
-            self._forget(Why.TRACKING_FAILED)
-
-    def finish(self) -> None:
-        """Says that no frame follows: what was not judged yet is, from what is known."""
-        if self._moments and self._flying is None:
-            self._end_shot()
-        self._give_up(self._moments)
-
-    def close(self) -> None:
-        """Wipes every small copy still held."""
-        for moment in self._moments:
-            moment.small.wipe()
-        self._moments.clear()
-        if self._before is not None:
-            self._before.wipe()
-
-    # --- states ---
-
-    def _correct(self, moment: _Moment, findings: Findings) -> None:
-        if self._aligned:
-            self._advance(moment)
-        state = moment.state
-        if state is None and not findings.thorough:
-            # What was known is lost, and a glance does not tell who else is there.
-            if moment.shot == self._shot:
-                self._forget(Why.TRACKING_FAILED)
-            else:
-                self._settle_tail(moment.shot)
+    def _measure_rate(self, time_s: float) -> None:
+        self._times.append(time_s)
+        if len(self._times) < _RATE_AT_FIRST:
             return
-        same_shot = (one for one in self._moments if one.shot == moment.shot)
-        anchor = next((one for one in same_shot if one.parse_s == one.time_s), None)
-        lost = state is not None and self._tracker.loses(state, findings)
-        corrected = self._tracker.correct(
-            state or self._tracker.blank(moment.small),
-            findings,
-            moment.small,
-            None if state is None else moment.back,
-            moment.time_s,
-        )
-        height, width = moment.small.grey.shape
-        people = np.minimum(shrink_map(findings.people, (width, height)), 1).astype(np.uint8)
-        whole = people.copy()
-        if findings.whole is not None:  # grown as tracks are when they are made of regions
-            bodies = np.minimum(shrink_map(findings.whole, (width, height)), 1).astype(np.uint8)
-            whole |= grow(bodies, 1)
-        held = moment.held
-        if findings.thorough:
-            held = _missed(moment, whole)
-            whole = whole if held is None else whole | held
-        people |= (corrected.covered().parts > 0).astype(np.uint8)
-        if not findings.thorough:  # a glance does not say that somebody left
-            people = people if moment.people is None else people | moment.people
-            whole = whole if moment.whole is None else whole | moment.whole
-        whole |= people
-        if self._aligned:
-            self._settle(anchor, moment, corrected, whole, thorough=findings.thorough)
-        moment.state, moment.people, moment.whole = corrected, people, whole
-        moment.held, moment.parse_s = held, moment.time_s
-        self._failed = False
-        # What a glance left open, or a full parse saw once: only full ones clear it.
-        self._suspicious = lost or bool(corrected.guard.unexplained.any())
-        if findings.thorough:
-            self._full_s = moment.time_s
-        if moment.shot == self._shot:
-            self._anchor = moment
-        self._drop_before(moment)
-        if self._aligned:
-            if moment.shot != self._shot:
-                self._settle_tail(moment.shot)
-            else:
-                self._advance(None)
-        else:
-            for earlier, later in zip(self._moments, list(self._moments)[1:], strict=False):
-                if later.shot != moment.shot:
-                    continue
-                if earlier.state is None:
-                    later.state, later.why = None, earlier.why
-                else:
-                    self._step(earlier, later)
+        times = list(self._times)
+        gaps = [later - earlier for earlier, later in pairwise(times)]
+        rate = 1 / max(1e-3, median(gaps))
+        if not 1 / _OTHER_RATE < rate / self._rate < _OTHER_RATE:
+            self._rate = rate
+            self._solver = self._new_solver()
+            self._generation += 1
+            self._number = 0
+            self._broken = self._broken or Why.NO_PARSE
+        elif self._number % _RATE_FRAMES == 0 and abs(rate - self._rate) > 0.1 * self._rate:
+            self._rate = rate
+            self._apply_rates()
 
-    def _step(self, earlier: _Moment, later: _Moment) -> None:
-        """Carries what is known from one moment to the next of the same shot."""
-        assert earlier.state is not None
-        assert later.back is not None
-        try:
-            later.state = self._tracker.step(earlier.state, later.back)
-            if earlier.people is not None:
-                later.people = _carried(earlier.people, later.back)
-            if earlier.whole is not None:
-                later.whole = _carried(earlier.whole, later.back)
-            if earlier.held is not None:
-                later.held = _carried(earlier.held, later.back)
-            later.parse_s = earlier.parse_s
-        except _TRACKING_ERRORS as error:
-            _log.warning("tracking failed: %s", type(error).__name__)
-            later.state, later.why = None, Why.TRACKING_FAILED
-        self._note_suspicion(later)
+    def _forget(self, time_s: float) -> None:
+        while self._moments and time_s - self._moments[0].time_s > self._kept_s:
+            del self._by_id[self._moments.popleft().frame_id]
+        if self._number % 32 == 0:
+            self._solver.forget_before(self._moments[0].number)
 
-    def _advance(self, until: _Moment | None) -> None:
-        """Carries states forwards to `until`, or as far as there are frames."""
-        for earlier, later in zip(self._moments, list(self._moments)[1:], strict=False):
-            if earlier is until:
-                return
-            known = earlier.state is not None and later.shot == earlier.shot
-            if known and later.state is None:
-                self._step(earlier, later)
+    # --- which looks are wanted ---
 
-    def _note_suspicion(self, moment: _Moment) -> None:
-        """Calls for a full parse where something moves apart from the people who are known.
+    def wants(self, *, near: bool, far: bool) -> LookOrder | None:
+        """Returns which look for people the newest frame gets; asked once a frame.
 
-        What moves beside them (a hand) is first looked at with them: a glance explains it, or not.
+        Args:
+            near: whether a look of the nearer reaches would be made at once.
+            far: the same of a far one and of looks at turned copies.
         """
-        if not self._suspicious and moment.state is not None:
-            self._suspicious = moment.state.guard.strays(moment.people)
+        moment = self._moments[-1]
+        if moment.motion is None:
+            return None
+        if not self._clocks["far"].seen_s:  # hardly anything else matters until it is answered
+            if self._first_shot != self._shot:
+                self._first_shot, self._owed = self._shot, None
+                return LookOrder(moment.frame_id, Reach.FAR, first=True)
+            if not near or self._owed is None:
+                return None
+            self._owed = None
+            return LookOrder(moment.frame_id, Reach.NEAR)
+        if self._turned_shot != self._shot and far:
+            self._turned_shot = self._shot
+            return LookOrder(moment.frame_id, None, self._turns(moment, Reach.FAR, far=True))
+        reach = self._owed
+        if reach is Reach.FAR and not far:
+            reach = Reach.MIDDLE  # meanwhile; the far one stays owed
+        if reach is not Reach.FAR and not near:
+            return None
+        self._owed = Reach.FAR if self._owed is Reach.FAR and reach is not Reach.FAR else None
+        turns = self._turns(moment, reach, far=far)
+        return LookOrder(moment.frame_id, reach, turns) if reach is not None or turns else None
+
+    def _turns(self, moment: _Moment, reach: Reach | None, *, far: bool) -> tuple[int, ...]:
+        turns = tuple(self._solver.wants_turned(moment.number, reach))
+        if len(turns) > 1 and not far:
+            self._solver.owe_turned()
+            return ()
+        return turns
+
+    def parts(self, frame_id: int) -> list[PartOrder]:
+        """Returns the close looks that are wanted at a frame: the newest, or one looked at late."""
+        moment = self._current(frame_id)
+        if moment is None:
+            return []
+        orders = self._solver.part_orders(moment.number)
+        for order in orders:
+            self._parts_asked[order] = moment.time_s
+        return orders
+
+    # --- answers ---
+
+    def late_faces(self, frame_id: int, faces: Sequence[Face]) -> None:
+        """Takes the answer of a look for faces that was not there when its frame was added."""
+        moment = self._current(frame_id)
+        if moment is not None and not moment.faces:
+            self._solver.take_late(moment.number, faces=faces)
+            self._saw_faces(moment)
+
+    def people(self, frame_id: int, bodies: Sequence[Body] | None, reach: Reach) -> None:
+        """Takes the answer of a look for people; None where it failed: another one is owed."""
+        moment = self._current(frame_id)
+        if moment is None:
+            return
+        if bodies is None:
+            self._first_shot = -1
+            self._owed = reach if self._owed is None else max(reach, self._owed)
+            return
+        self._solver.take_late(moment.number, bodies=bodies, reach=reach)
+        self._clocks["people"].saw(moment.time_s)
+        if reach is Reach.FAR:
+            self._clocks["far"].saw(moment.time_s)
+
+    def turned(self, frame_id: int, look: TurnedLook | None) -> None:
+        """Takes the answer of a look at a turned copy; None where it failed: all are owed."""
+        moment = self._current(frame_id)
+        if look is None:
+            self._solver.owe_turned()
+        elif moment is not None:
+            self._solver.take_late(moment.number, turned=[look])
+
+    def part(self, order: PartOrder, look: PartLook | None) -> None:
+        """Takes the answer of a close look at parts; None where it failed."""
+        self._answered_part(order, failed=look is None)
+        if look is not None:
+            self._solver.take_parts(order, look)
+
+    def closer(self, order: PartOrder, score: float | None, roll: float = 0.0) -> None:
+        """Takes the score and the tilt of a closer look at a face; None where it failed."""
+        self._answered_part(order, failed=score is None)
+        if score is not None:
+            self._solver.take_face(order, score, roll)
+
+    def fine(self, frame_id: int, looks: Sequence[FineLook]) -> None:
+        """Takes whom a second parser saw, seconds ago perhaps."""
+        moment = self._current(frame_id)
+        if moment is not None:
+            self._solver.take_fine_late(moment.number, looks)
+
+    def _answered_part(self, order: PartOrder, *, failed: bool) -> None:
+        asked_s = self._parts_asked.pop(order, None)
+        if asked_s is None:
+            return
+        if failed:
+            self._parts_failing_s = (
+                asked_s if self._parts_failing_s is None else (self._parts_failing_s)
+            )
+        else:
+            self._parts_failing_s = None
+
+    def _saw_faces(self, moment: _Moment) -> None:
+        moment.faces = True
+        self._clocks["faces"].saw(moment.time_s)
+
+    def _current(self, frame_id: int) -> _Moment | None:
+        """Returns what is known of a frame of the shot at hand."""
+        moment = self._by_id.get(frame_id)
+        if moment is None or moment.shot != self._shot or moment.motion is None:
+            return None
+        return moment
 
     # --- verdicts ---
 
-    def _judge(self, moment: _Moment, verdict: Verdict) -> None:
-        moment.judged = True
-        self._verdicts.append(verdict)
-
-    def _forward_verdict(self, moment: _Moment) -> Verdict:
-        state = moment.state
-        if state is None:
-            return Verdict(moment.frame_id, None, why=moment.why)
+    def verdict(self, frame_id: int) -> Verdict:
+        """Returns what is known about a frame now."""
+        moment = self._by_id.get(frame_id)
+        if moment is None:
+            return Verdict(frame_id, None)
+        if moment.motion is None or moment.generation != self._generation:
+            return Verdict(frame_id, None, why=moment.why)
+        clocks = self._clocks if moment.shot == self._shot else self._clocks_before
+        if moment.shot < self._shot - 1 or not all(clock.seen_s for clock in clocks.values()):
+            return Verdict(frame_id, None, why=moment.why)  # (P4)
         return Verdict(
-            moment.frame_id,
-            state.covered().add_guard(state.guard.cover()),
-            moment.whole,
-            max(0.0, moment.time_s - moment.parse_s),
-            moment.parse_s == moment.time_s,
+            frame_id,
+            self._solver.cover(moment.number),
+            self._age_s(moment, clocks),
+            self._parts_age_s(moment),
+            moment.faces,
         )
 
-    def _settle(
-        self,
-        anchor: _Moment | None,
-        parsed: _Moment,
-        corrected: State,
-        whole: Mask,
-        *,
-        thorough: bool,
-    ) -> None:
-        """Judges the frames from one parse up to the next from both sides.
+    def _age_s(self, moment: _Moment, clocks: Mapping[str, _Clock]) -> float:
+        people_s = self._rates.people_s * _PEOPLE_DUE + 2 * self.interval_s
+        ages = [
+            0.0 if moment.faces else clocks["faces"].age_s(moment.time_s, due_s=0.0),
+            clocks["people"].age_s(moment.time_s, due_s=people_s),
+        ]
+        far_s = clocks["far"].age_s(moment.time_s, due_s=0.0)
+        ages.append(max(0.0, far_s - _FAR_DUE * self._rates.far_s))
+        return max(ages)
 
-        The first one, too: a sliver of a head that its own parse missed is what the next one finds.
-        """
-        gap = [m for m in self._moments if m.shot == parsed.shot and m.time_s < parsed.time_s]
-        if anchor is None:
-            self._give_up(gap)  # nothing is shown of before the first parse (P4)
-            gap = []
-        # The guard's view from behind counts only where the one from before covers something.
-        # A glance behind clears nothing before it: it does not know who else was there.
-        open_questions = [bool(m.state and m.state.guard.unexplained.any()) for m in gap]
-        first_open = len(gap)
-        if thorough and True in open_questions:
-            first_open = open_questions.index(True)
-        state, outline, later = corrected, whole, parsed
-        for index in reversed(range(len(gap))):
-            moment = gap[index]
-            ahead = moment.state
-            if ahead is None or anchor is None:
-                verdict = Verdict(moment.frame_id, None, why=Why.TRACKING_FAILED)
-            else:
-                guarded = index >= first_open
-                link = self._ahead(later)
-                state = self._tracker.step(state, link, guarded=guarded)
-                outline = _carried(outline, link)
-                covered = (ahead.covered() | state.covered()).narrowed()
-                if open_questions[index]:
-                    unexplained = ahead.guard.cover()
-                    if thorough:
-                        unexplained = unexplained & state.guard.cover()
-                    covered = covered.add_guard(unexplained)
-                age_s = min(moment.time_s - anchor.time_s, parsed.time_s - moment.time_s)
-                anybody = outline if moment.whole is None else outline | moment.whole
-                verdict = Verdict(
-                    moment.frame_id, covered, anybody, max(0.0, age_s), moment is anchor
-                )
-            self._judge(moment, verdict)
-            later = moment
-
-    def _ahead(self, moment: _Moment) -> Link:
-        """Returns the link to a moment from the one before, measured now where it was not."""
-        assert moment.back is not None  # of one shot
-        return moment.ahead or self._reverse(moment.back)
-
-    def _settle_tail(self, shot: int) -> None:
-        """Judges what follows a shot's last parse from that side alone, and forgets the shot."""
-        self._advance(None)
-        for moment in self._moments:
-            if moment.shot == shot and not moment.judged:
-                self._judge(moment, self._forward_verdict(moment))
-        rest = [moment for moment in self._moments if moment.shot != shot]
-        if rest:
-            self._drop_before(rest[0])
-
-    def _give_up(self, moments: Iterable[_Moment]) -> None:
-        for moment in moments:
-            if not moment.judged:
-                self._judge(moment, Verdict(moment.frame_id, None, why=moment.why))
-
-    # --- forgetting ---
-
-    def _end_shot(self) -> None:
-        """Says that nothing known so far holds for the next frame."""
-        self._suspicious = self._failed = False
-        anchor, self._anchor = self._anchor, None
-        flying = any(moment.frame_id == self._flying for moment in self._moments)
-        if self._aligned and flying:
-            return  # the frames up to it are judged when it is answered
-        if self._aligned and anchor is not None:
-            self._settle_tail(self._shot)
-        self._clear()
-
-    def _forget(self, why: Why) -> None:
-        """Starts anew at the newest frame, as if it were the first of a shot."""
-        newest = self._moments.pop()
-        self._clear()
-        self._anchor = None
-        self._failed = self._suspicious = False
-        self._shot += 1
-        newest.shot, newest.why = self._shot, why
-        newest.state = newest.back = newest.ahead = None
-        newest.parse_s = -1.0
-        self._moments.append(newest)
-
-    def _drop_before(self, moment: _Moment) -> None:
-        while self._moments and self._moments[0] is not moment:
-            self._retire(self._moments.popleft())
-        moment.ahead = None
-
-    def _clear(self) -> None:
-        while self._moments:
-            self._retire(self._moments.popleft())
-
-    def _retire(self, moment: _Moment) -> None:
-        self._give_up([moment])
-        # The next moment's link shows this one's copies until that moment goes, too.
-        if self._before is not None:
-            self._before.wipe()
-        self._before = moment.small
-
-
-def _missed(moment: _Moment, whole: Mask) -> Mask | None:
-    """Returns whose whole outline a full parse did not touch: held until the next one (P5)."""
-    if moment.whole is None:
-        return None
-    before = moment.whole if moment.held is None else moment.whole & (1 - moment.held)
-    _, components = cv2.connectedComponents(before)
-    seen = np.unique(components[whole > 0])
-    missed = before & ~np.isin(components, seen)
-    return missed.astype(np.uint8) if missed.any() else None
-
-
-def _carried(people: Mask, link: Link) -> Mask:
-    """Returns where people may be one frame on: where flow takes them, and where they were."""
-    return grow(link.carry(people) | people, _PEOPLE_REACH)
+    def _parts_age_s(self, moment: _Moment) -> float:
+        # One that hangs holds up the looks for people, whose age counts.
+        failing_s = self._parts_failing_s
+        return 0.0 if failing_s is None else max(0.0, moment.time_s - failing_s)

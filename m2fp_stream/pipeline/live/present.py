@@ -7,12 +7,11 @@ that a parser, a tracker or a source that stands still shows as the card, not as
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Final, Protocol, final
 
@@ -24,7 +23,8 @@ from ...core.raw import RawFrame
 from ...core.ring import BufferPool
 from ...core.safe import CoverLevel, SafeFrame
 from ...policy import Policy
-from ...tracking.propagate import Covered
+from ...tracking.shape import lay_box
+from ..solver.records import Cover
 from .control import PrivacyDial, Wish
 from .follow import Verdict
 from .outlets import Outlet
@@ -41,13 +41,9 @@ _HELD_BYTES: Final = 768 * 2**20
 _HELD_AT_LEAST: Final = 64
 """Frames that may wait whatever they take; two seconds at 30 frames a second."""
 
-_READY_SHARE: Final = 0.75
-"""The delay is such that so many of the last frames were judged within it."""
-
-_READY_FRAMES: Final = 90
+_AGED_S: Final = 1.0
+"""From this age on a picture that still stands says so, and again so often: whole seconds."""
 _AS_CONFIGURED: Final = Wish()
-_SLOWER_A_FRAME: Final = 0.02
-"""Share by which the delay moves towards its aim with each frame, when it shrinks."""
 
 
 class Composer(Protocol):
@@ -55,6 +51,10 @@ class Composer(Protocol):
 
     def compose(self, raw: RawFrame, state: CoverState) -> SafeFrame:
         """Returns the composed frame; total."""
+        ...
+
+    def aged(self, safe: SafeFrame, *, pts: int, age_s: float) -> SafeFrame:
+        """Returns a composed frame once more, with its age on it; total."""
         ...
 
 
@@ -93,29 +93,34 @@ class FrameStates:
             return Unknown(Why.ON_REQUEST)
         if verdict is None:
             return Unknown(why)
-        if verdict.covered is None:
+        if verdict.cover is None:
             return Unknown(verdict.why)
         if verdict.age_s >= self._ages.frame_s:
             return Unknown(Why.STALE)
         try:
-            plan = self._plan(raw, verdict, verdict.covered, wish)
+            plan = self._plan(raw, verdict, verdict.cover, wish)
         except Exception as error:  # total, as composing is: the frame is covered
             _log.warning("frame %d: no plan (%s)", raw.frame_id, type(error).__name__)
             return Unknown(Why.TRACKING_FAILED)
-        return Parsed(plan) if verdict.parsed else Propagated(plan, verdict.age_s, 1.0)
+        fresh = verdict.own_look and verdict.age_s == 0
+        return Parsed(plan) if fresh else Propagated(plan, verdict.age_s, 1.0)
 
-    def _plan(self, raw: RawFrame, verdict: Verdict, covered: Covered, wish: Wish) -> CoverPlan:
-        parts = covered.parts
-        if wish.level is CoverLevel.PERSON or verdict.age_s >= self._ages.person_s:
-            anybody = parts > 0
-            if verdict.people is not None:
-                anybody |= verdict.people > 0
-            parts = np.where(anybody, np.uint8(Label.HUMAN), np.uint8(0))
+    def _plan(self, raw: RawFrame, verdict: Verdict, cover: Cover, wish: Wish) -> CoverPlan:
+        parts = cover.parts
+        old = max(verdict.age_s, verdict.parts_age_s) >= self._ages.person_s
+        if wish.level is CoverLevel.PERSON or old:
+            parts = np.where(parts > 0, np.uint8(Label.HUMAN), np.uint8(0))
+            tracks = cover.tracks.copy()
+            scale = parts.shape[1] / raw.size_wh[0]
+            for number, box in enumerate(cover.bodies):
+                mark = number % 254 + 1
+                lay_box(parts, tracks, mark, box, Label.HUMAN, scale)
+            cover = replace(cover, parts=parts, tracks=tracks)
         return self._policy.plan(
             frame_id=raw.frame_id,
             size_wh=raw.size_wh,
-            parts=parts,
-            tracks=covered.tracks,
+            parts=cover.parts,
+            tracks=cover.tracks,
             silhouette=wish.silhouette,
         )
 
@@ -139,8 +144,8 @@ class Presenter:
         stats: what was shown is counted there.
         ages: see there.
         deadline_s: a frame not judged so long after its capture is shown as the card.
-        away_s: after so long without a frame the card is shown, and again every half of it.
-        steady: frames are delayed evenly (aligned), not shown as soon as they are judged.
+        away_s: says after how many seconds without a frame the card is shown, and again every
+            half of them. Until then the last picture stays, with its age on it.
         size_wh: (width, height) of every frame.
         why_away: says why no frames come.
     """
@@ -155,8 +160,7 @@ class Presenter:
         stats: LiveStats,
         ages: Ages,
         deadline_s: float,
-        away_s: float,
-        steady: bool,
+        away_s: Callable[[], float],
         size_wh: tuple[int, int],
         why_away: Callable[[], Why | None],
     ) -> None:
@@ -164,15 +168,15 @@ class Presenter:
         self._dial, self._stats = dial, stats
         self._states = FrameStates(policy, ages)
         self._deadline_s, self._away_s = deadline_s, away_s
-        self._steady, self._size_wh, self._why_away = steady, size_wh, why_away
+        self._size_wh, self._why_away = size_wh, why_away
         self._most_held = max(_HELD_AT_LEAST, _HELD_BYTES // (3 * size_wh[0] * size_wh[1]))
         self._held: deque[_Held] = deque()
         self._by_id: dict[int, _Held] = {}
         self._changed = threading.Condition()
         self._ended = False
-        self._ready: deque[float] = deque(maxlen=_READY_FRAMES)
-        self._delay_s = 0.0
+        self._judged_any = False
         self._pool = BufferPool(keep=1)
+        self._last_safe: SafeFrame | None = None
         self._last_pts: int | None = None
         self._last_captured_s = self._last_shown_s = time.monotonic()
         self._thread = threading.Thread(target=self._work, name="presenter", daemon=True)
@@ -198,13 +202,14 @@ class Presenter:
 
     def judge(self, verdicts: Sequence[Verdict]) -> None:
         """Says what is known about frames that were expected; too late is no error."""
-        now_s = time.monotonic()
+        if not verdicts:
+            return
         with self._changed:
             for verdict in verdicts:
                 held = self._by_id.get(verdict.frame_id)
                 if held is not None and held.verdict is None:
                     held.verdict = verdict
-                    self._ready.append(now_s - held.captured_s)
+                    self._judged_any = True
             self._changed.notify_all()
 
     def close(self, *, show_rest: bool) -> None:
@@ -229,7 +234,9 @@ class Presenter:
         try:
             while True:
                 held, card = self._next()
-                if held is not None:
+                if isinstance(held, SafeFrame):
+                    self._show_again(held)
+                elif held is not None:
                     try:
                         self._show(held)
                     finally:
@@ -241,8 +248,11 @@ class Presenter:
         except BaseException as error:  # whoever watches raises it
             self.error = error
 
-    def _next(self) -> tuple[_Held | None, Why | None]:
-        """Waits for what is to be shown next: a frame, or the card; neither at the end."""
+    def _next(self) -> tuple[_Held | SafeFrame | None, Why | None]:
+        """Waits for what is to be shown next: a frame, the last one again, or the card.
+
+        Nothing of these at the end.
+        """
         with self._changed:
             while True:
                 now_s = time.monotonic()
@@ -257,40 +267,31 @@ class Presenter:
                 else:
                     at_s = float("inf")
                 # No picture stands longer than this after its capture.
-                card_s = self._last_captured_s + self._away_s
-                card_s = max(card_s, self._last_shown_s + self._away_s / 2)
+                away_s = self._away_s()
+                card_s = max(self._last_captured_s + away_s, self._last_shown_s + away_s / 2)
                 if card_s <= now_s and not self._ended:
                     return None, self._why_now()
-                self._changed.wait(max(0.0, min(at_s, card_s) - now_s) if not self._ended else 0.01)
+                aged_s = card_s
+                if self._last_safe is not None:
+                    old_s = self._last_captured_s + _AGED_S
+                    aged_s = min(card_s, max(old_s, self._last_shown_s + _AGED_S))
+                    if aged_s <= now_s and not self._ended:
+                        return self._last_safe, None
+                wait_s = max(0.0, min(at_s, aged_s) - now_s) if not self._ended else 0.01
+                self._changed.wait(min(wait_s, _AGED_S))
 
     def _due_s(self, held: _Held) -> float:
         if held.verdict is None:
             return held.captured_s + self._deadline_s
-        if not self._steady or self._ended:
-            return 0.0
-        return held.captured_s + min(self._delay_s, self._deadline_s)
+        return 0.0
 
     def _why_now(self) -> Why:
         return self._why_away() or (self._why_unjudged() if self._held else Why.SOURCE_AWAY)
 
     def _why_unjudged(self) -> Why:
-        return Why.PARSER_SILENT if self._ready else Why.NO_PARSE
-
-    def _pace(self) -> None:
-        """Moves the steady delay: up at once, down slowly."""
-        if not self._ready:
-            return
-        waits_s = sorted(self._ready)
-        aim_s = waits_s[math.ceil(_READY_SHARE * (len(waits_s) - 1))]
-        if aim_s > self._delay_s:
-            self._delay_s = aim_s
-        else:
-            self._delay_s += (aim_s - self._delay_s) * _SLOWER_A_FRAME
+        return Why.PARSER_SILENT if self._judged_any else Why.NO_PARSE
 
     def _show(self, held: _Held) -> None:
-        if self._steady:
-            with self._changed:
-                self._pace()
         self._last_captured_s = held.captured_s
         raw = held.raw
         why = self._why_away() or self._why_unjudged()
@@ -304,9 +305,21 @@ class Presenter:
         if not isinstance(state, Unknown):
             covered = float(np.count_nonzero(state.plan.cover)) / state.plan.cover.size
         self._hand_out(safe, now_s - held.captured_s, covered)
+        self._last_safe = None if isinstance(state, Unknown) else safe
+
+    def _show_again(self, safe: SafeFrame) -> None:
+        """Shows the last picture of a slow camera again, with its age on it."""
+        now_s = time.monotonic()
+        last_pts = self._last_pts if self._last_pts is not None else safe.pts
+        pts = self._rising(last_pts + round((now_s - self._last_shown_s) * 1e6))
+        again = self._composer.aged(safe, pts=pts, age_s=now_s - self._last_captured_s)
+        for outlet in self._outlets:
+            outlet.offer(again)
+        self._last_shown_s = time.monotonic()
 
     def _show_card(self, why: Why) -> None:
         """Shows the card where there is no frame."""
+        self._last_safe = None
         now_s = time.monotonic()
         width, height = self._size_wh
         pts = round(now_s * 1e6)

@@ -40,11 +40,12 @@ class LiveStats:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._began_s = time.monotonic()
-        self._latency, self._age, self._parse = _Window(), _Window(), _Window()
-        self._covered = _Window()
-        self._frames = self._cards = self._parses = self._failed = 0
+        self._latency, self._age, self._covered = _Window(), _Window(), _Window()
+        self._looks: dict[str, _Window] = {}
+        self._looked: Counter[str] = Counter()
+        self._failed: Counter[str] = Counter()
+        self._frames = self._cards = 0
         self._reasons: dict[str, int] = {}
-        self._doubts: Counter[str] = Counter()
         self._person_at_s: float | None = None
 
     def frame(self, cover: CoverInfo, latency_s: float, covered: float) -> None:
@@ -66,20 +67,15 @@ class LiveStats:
                 self._cards += 1
                 self._reasons[cover.reason] = self._reasons.get(cover.reason, 0) + 1
 
-    def parse(self, seconds: float, *, failed: bool) -> None:
-        """Counts one parse and how long it took from order to answer."""
+    def look(self, name: str, seconds: float, *, failed: bool) -> None:
+        """Counts one look and how long it took from order to answer."""
         with self._lock:
-            self._parses += 1
-            self._failed += failed
-            self._parse.add(seconds, time.monotonic())
-
-    def doubt(self, names: Iterable[str]) -> None:
-        """Counts checks of plausibility that a parse did not pass."""
-        with self._lock:
-            self._doubts.update(names)
+            self._looked[name] += 1
+            self._failed[name] += failed
+            self._looks.setdefault(name, _Window()).add(seconds, time.monotonic())
 
     def presence(self) -> None:
-        """Says that a parse has just found somebody."""
+        """Says that somebody is in the picture."""
         with self._lock:
             self._person_at_s = time.monotonic()
 
@@ -102,10 +98,12 @@ class LiveStats:
                 "reasons": dict(sorted(self._reasons.items())),
                 "latency_ms": _spread(latency, 1e3),
                 "cover_age_ms": _spread(self._age.recent(now_s), 1e3),
-                "parse_ms": _spread(self._parse.recent(now_s), 1e3),
-                "parses": self._parses,
-                "parses_failed": self._failed,
-                "doubts": dict(sorted(self._doubts.items())),
+                "look_ms": {
+                    name: _spread(window.recent(now_s), 1e3)
+                    for name, window in sorted(self._looks.items())
+                },
+                "looks": dict(sorted(self._looked.items())),
+                "looks_failed": dict(sorted((+self._failed).items())),
                 "covered_fraction": round(float(np.mean(covered)), 4) if covered else None,
                 "person_s_ago": None
                 if self._person_at_s is None

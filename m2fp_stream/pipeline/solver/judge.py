@@ -11,7 +11,7 @@ import numpy as np
 
 from ...tracking.people import Track
 
-__all__ = ["LIKELY", "STRONG", "is_headless", "is_somebody", "may_be_somebody"]
+__all__ = ["LIKELY", "STRONG", "is_headless", "is_somebody", "is_unjudged", "may_be_somebody"]
 
 
 STRONG: Final = 0.45
@@ -36,6 +36,8 @@ FACE_CONFIRMED: Final = 0.30
 FACE_DENIED: Final = 0.12
 """Score of a closer look from which a weakly seen face is one, and below which it is none
 (docs/parsers.md: at .2, .08 false faces a picture without people are left, of .46)."""
+JUDGED_WITHIN: Final = 8
+"""Frames within which closer looks judge somebody new; later he is judged by what was seen."""
 TELLING_HEAD_PX: Final = 28.0
 """Width of a head from which not finding its parts says something."""
 
@@ -43,6 +45,15 @@ TELLING_HEAD_PX: Final = 28.0
 def may_be_somebody(track: Track) -> bool:
     """Says whether a track is worth close looks."""
     return track.best >= LIKELY or track.sightings >= WEAK_HITS
+
+
+def is_unjudged(track: Track, now: int) -> bool:
+    """Says whether a track is too young at frame `now` for closer looks to have judged it.
+
+    Where nothing is known of the frames to come, it is somebody until they have.
+    """
+    judged = bool(track.heads) or bool(track.faces)
+    return track.best >= LIKELY and not judged and now - track.born <= JUDGED_WITHIN
 
 
 def is_headless(track: Track) -> bool:

@@ -58,6 +58,10 @@ class Layer:
         self._hidden = hidden
         self._scale = scale
 
+    def hide(self, hidden: Hidden) -> None:
+        """Changes what is hidden."""
+        self._hidden = hidden
+
     def lay(
         self,
         track: Track,

@@ -14,6 +14,7 @@ from ...tracking.turned import TURNS, around, quarters
 from .judge import HEAD_ABSENT, LIKELY, STRONG, is_headless, is_somebody, may_be_somebody
 from .place import FACES_IN_BODY, STILL_EVERY, Places
 from .records import Hidden, PartOrder, Reach, Shapes
+from .unlooked import Unlooked
 
 __all__ = ["Orders"]
 
@@ -73,6 +74,11 @@ class Orders:
         hidden: what the policy hides.
         people_every, parts_every, parts_a_frame: see `FilePipelineOptions`.
         far_every: frames between looks for people who are small in the picture.
+        middle_every: the same for those of middle size, where nobody known asks for them; 0: every
+            look sees them.
+        still_every: frames between looks for people while nothing moves.
+        unlooked: counts the answers of looks at what moves, where they may come late; None: every
+            look that is wanted is made, and answered before anything is covered.
     """
 
     def __init__(
@@ -87,7 +93,14 @@ class Orders:
         parts_every: int,
         parts_a_frame: int,
         far_every: int,
+        middle_every: int = 0,
+        still_every: int = STILL_EVERY,
+        unlooked: Unlooked | None = None,
     ) -> None:
+        self._unlooked = unlooked
+        self._middle_every = middle_every
+        self._middle_at = -1_000_000
+        self._still_every = still_every
         self._tracker = tracker
         self._places = places
         self._shapes = shapes
@@ -117,17 +130,23 @@ class Orders:
             self._faces_before = faces
             self._moved_since = True
             self._all_turned_at = -1_000_000
-            self._people_at = self._far_at = number
+            self._people_at = self._middle_at = self._far_at = number
+            if self._unlooked is not None:
+                self._unlooked.restart()
             return Reach.FAR
         if motion.moved.any():
             self._moved_since = True
         every = self._people_every
         if not self._moved_since:
-            every = max(every, STILL_EVERY)
+            every = max(every, self._still_every)
         elif any(track.seen[track.last].face == 0 for track in self._tracker.live):
             every = min(every, BODIES_EVERY)
         unexplained = motion.unexplained(self._known(faces))
-        open_questions = self._open(number, unexplained)
+        if self._unlooked is None:
+            open_questions = self._open(number, unexplained)
+        else:
+            open_questions = self._unlooked.see(number, unexplained)
+            self._unanswered = bool(unexplained) and not open_questions
         again = number - self._far_at >= AGAIN_FRAMES and any(
             track.born == self._far_at and self._tracker.is_far(track)
             for track in self._tracker.live
@@ -142,18 +161,23 @@ class Orders:
         self._people_at = number
         self._moved_since = False
         if far:
-            self._far_at = number
+            self._far_at = self._middle_at = number
             return Reach.FAR
         small = self._places.near_px()
         sizes = [max(box.width, box.height) for box in open_questions]
+        if self._unlooked is not None and sizes and max(sizes) >= small:
+            sizes = [max(sizes)]  # soon; for the rest, there will be another look
         sizes += [FACES_IN_BODY * f.box.height for f in (*before, *faces) if f.score >= LIKELY]
         sizes += [
             max(body.width, body.height)
             for track in self._tracker.live
             if (body := track.predicted_body) is not None and not self._tracker.is_far(track)
         ]
-        near = not (middle and not sizes) and all(size >= small for size in sizes)
-        return Reach.NEAR if near else Reach.MIDDLE
+        usual = middle and not sizes and number - self._middle_at >= self._middle_every
+        if usual or any(size < small for size in sizes):
+            self._middle_at = number
+            return Reach.MIDDLE
+        return Reach.NEAR
 
     def wants_turned(self, number: int, reach: Reach | None) -> Sequence[int]:
         """Says by which quarters frame `number` is to be turned and looked at again.
@@ -280,29 +304,47 @@ class Orders:
             and not any(k in self._places.bodies for k in range(number - 1, number + 2))
         }
 
-    def part_orders(self) -> list[PartOrder]:
-        """Returns the close looks that are wanted at the frame fed last."""
+    def part_orders(self, number: int | None = None) -> list[PartOrder]:
+        """Returns the close looks that are wanted at a frame, by default the one fed last."""
+        frame = self._frame if number is None else number
         waiting = []
         for track in self._tracker.live:
-            if track.last != self._frame or not may_be_somebody(track):
+            if frame not in track.seen or not may_be_somebody(track):
                 continue
             shapes = self._shapes.setdefault(track.track_id, Shapes())
-            head = track.head_at(self._frame)
-            changing = (
-                self._places.at_edge(head) and self._frame - track.born < 2 * self._parts_every
-            )
+            head = track.head_at(frame)
+            changing = self._places.at_edge(head) and frame - track.born < 2 * self._parts_every
             every = 2 if changing else self._parts_every
-            if self._frame - shapes.asked < every or head.width < SMALLEST_HEAD_PX:
+            if frame - shapes.asked < every or head.width < SMALLEST_HEAD_PX:
                 continue
             waiting.append((shapes.asked, track.track_id, track, shapes))
         waiting.sort(key=lambda one: one[:2])
-        orders = self._face_orders()
+        orders = self._face_orders(frame)
         for *_, track, shapes in waiting[: self._parts_a_frame]:
-            shapes.asked = self._frame
-            orders += self._orders(track)
+            shapes.asked = frame
+            orders += self._orders(track, frame)
         return orders
 
-    def _face_orders(self) -> list[PartOrder]:
+    def rates(
+        self,
+        *,
+        people_every: int,
+        middle_every: int,
+        far_every: int,
+        parts_every: int,
+        parts_a_frame: int,
+    ) -> None:
+        """Changes how often people and their parts are looked at."""
+        self._people_every = self._still_every = people_every
+        self._middle_every, self._far_every = middle_every, far_every
+        self._parts_every = parts_every
+        self._parts_a_frame = parts_a_frame
+
+    def hide(self, hidden: Hidden) -> None:
+        """Changes what is hidden."""
+        self._hidden = hidden
+
+    def _face_orders(self, frame: int) -> list[PartOrder]:
         """Returns closer looks at faces: two for a track, later ones now and then for the tilt.
 
         A face that is seen much better than any that was judged is judged at once: what closer
@@ -312,15 +354,15 @@ class Orders:
         """
         waiting = []
         for track in self._tracker.live:
-            if track.last != self._frame:
+            seen = track.seen.get(frame)
+            if seen is None:
                 continue
-            seen = track.seen[self._frame]
             box = seen.face_box
             shapes = self._shapes.setdefault(track.track_id, Shapes())
             every = CLOSER_EVERY if len(track.faces) < CLOSER_LOOKS else self._parts_every * 4
             if seen.face > shapes.judged_score + BETTER_FACE:
                 every = 1
-            if box is None or self._frame - shapes.judged < every:
+            if box is None or frame - shapes.judged < every:
                 continue
             known = min(len(track.faces), CLOSER_LOOKS), track.best >= STRONG
             waiting.append((known, shapes.judged, track.track_id, box, seen.face, seen.turn))
@@ -329,29 +371,29 @@ class Orders:
             : self._parts_a_frame
         ]:
             shapes = self._shapes[track_id]
-            shapes.judged = self._frame
+            shapes.judged = frame
             shapes.judged_score = max(shapes.judged_score, score)
             region = box.x1, box.y1, box.x2, box.y2
-            order = PartOrder(self._frame, track_id, region, body=False, face=True, turn=turn)
+            order = PartOrder(frame, track_id, region, body=False, face=True, turn=turn)
             orders.append(order)
         return orders
 
-    def _orders(self, track: Track) -> list[PartOrder]:
-        head = track.head_at(self._frame)
+    def _orders(self, track: Track, frame: int) -> list[PartOrder]:
+        head = track.head_at(frame)
         turn = quarters(head.roll)
-        crop = HEAD_CROP if track.seen[self._frame].face > 0 else BODY_HEAD_CROP
+        crop = HEAD_CROP if track.seen[frame].face > 0 else BODY_HEAD_CROP
         near = around(head, *crop)
         region = near.x1, near.y1, near.x2, near.y2
-        orders = [PartOrder(self._frame, track.track_id, region, body=False, turn=turn)]
-        if self._hidden.body or self._must_search(track):
-            box = self._places.body(track, self._frame)
+        orders = [PartOrder(frame, track.track_id, region, body=False, turn=turn)]
+        if self._hidden.body or self._must_search(track, frame):
+            box = self._places.body(track, frame)
             x, y = BODY_CROP * box.width, BODY_CROP * box.height
             box = self._inside(box.grown(x, y, y))
             region = box.x1, box.y1, box.x2, box.y2
-            orders.append(PartOrder(self._frame, track.track_id, region, body=True, turn=turn))
+            orders.append(PartOrder(frame, track.track_id, region, body=True, turn=turn))
         return orders
 
-    def _must_search(self, track: Track) -> bool:
+    def _must_search(self, track: Track, frame: int) -> bool:
         """Says whether a body shows no head where one is expected."""
         shapes = self._shapes[track.track_id]
         if (
@@ -359,10 +401,10 @@ class Orders:
             or track.best_face >= LIKELY
             or not track.heads
             or float(np.median(track.heads)) >= HEAD_ABSENT
-            or self._frame - shapes.searched < SEARCH_EVERY
+            or frame - shapes.searched < SEARCH_EVERY
         ):
             return False
-        shapes.searched = self._frame
+        shapes.searched = frame
         return True
 
     def _inside(self, box: Rect) -> Rect:

@@ -66,6 +66,10 @@ class PartReader:
         self.whole: set[int] = set()
         """Tracks whose parts show a person without a head: lying, bent, or seen from above."""
 
+    def hide(self, hidden: Hidden) -> None:
+        """Changes what is hidden."""
+        self._hidden = hidden
+
     def take(self, track: Track, order: PartOrder, look: PartLook, *, fine: bool) -> None:
         """Takes what a close look at somebody found; see `Solver.take_parts`."""
         shapes = self._shapes[order.track_id]

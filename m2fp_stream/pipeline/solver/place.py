@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Final, final
 
 from ...tracking.heads import Head, Rect
@@ -21,6 +22,10 @@ EXTEND_S: Final = 0.35
 """A track goes on so long beyond its ends where no look contradicts it. With 1 s for all whom
 looks for people had seen, outside grew from .43 to .78 % (`crossing`), from 3.7 to 4.8 (`seated`),
 and no head less was exposed."""
+HELD_S: Final = 1.0
+"""Live, where no look was answered since, somebody is there so long: then the picture is covered
+whole (`live.frame_after_s`)."""
+ALWAYS: Final = 1_000_000_000
 SUPPORT: Final = 0.5
 """Share of the looks for people that saw the body of a track, from which one that does not see it
 says that it is gone."""
@@ -54,11 +59,20 @@ class Places:
         size_wh: (width, height) of the frames.
         rate: frames a second, about.
         far_every: frames between looks for people who are small in the picture.
+        live: whether frames are covered before the frames that follow are known.
     """
 
     def __init__(
-        self, tracker: Tracker, *, size_wh: tuple[int, int], rate: float, far_every: int
+        self,
+        tracker: Tracker,
+        *,
+        size_wh: tuple[int, int],
+        rate: float,
+        far_every: int,
+        live: bool = False,
     ) -> None:
+        self._live = live
+        self._rate = rate
         self._tracker = tracker
         self._size_wh = size_wh
         self._far_every = far_every
@@ -66,6 +80,8 @@ class Places:
         self.bodies: dict[int, tuple[Body, ...]] = {}
         self.reaches: dict[int, Reach] = {}
         self.motions: dict[int, Motion] = {}
+        self.vouched_at = -1
+        """Frame of the last look of a second parser."""
 
     def take_motion(self, number: int, motion: Motion) -> None:
         """Takes what moved from the frame before."""
@@ -88,6 +104,9 @@ class Places:
 
     def head(self, track: Track, number: int) -> Head:
         """Returns where a track's head is, in its life or beyond its ends."""
+        if self._live and number > track.last:
+            last, now = self._steady(track, track.last), track.expected(number)
+            return replace(last, x=now.x, y=now.y)
         if number > track.last or number < track.first:
             at_end = number > track.last
             edge = track.last if at_end else track.first
@@ -145,11 +164,23 @@ class Places:
 
     def _reach(self, track: Track, head: Head, *, at_end: bool) -> int:
         """Returns how many frames a track goes on beyond an end where nothing contradicts it."""
+        vouched = track.seen[track.last].sure and self.vouched_at <= track.last
+        if self._live and at_end and vouched:
+            return ALWAYS  # until that parser looks again
+        if self._live and at_end and not self._looked_since(track):
+            if self.needed(track) is Reach.FAR:
+                return 2 * self._far_every
+            return max(self._extend, round(HELD_S * self._rate))
         far = self._tracker.is_far(track) or (_is_supported(track) and not self.at_edge(head))
         if far and self.needed(track) is Reach.FAR:
             return self._far_every  # until the next look that can see him
         end = track.seen[track.last if at_end else track.first]
         return self._extend if end.face > 0 else max(self._extend, STILL_EVERY)
+
+    def _looked_since(self, track: Track) -> bool:
+        """Says whether a look that can see a track's body was made since it was seen last."""
+        needed = self.needed(track)
+        return any(frame > track.last and reach >= needed for frame, reach in self.reaches.items())
 
     def _contradicted(self, track: Track, number: int, *, at_end: bool) -> bool:
         """Says whether looks for people, between the track's end and `number`, saw nobody there.
@@ -157,6 +188,8 @@ class Places:
         A look can be trusted there where the person would be whole: not at the edge of the picture,
         and not where something moves that nobody explains.
         """
+        if self._live and at_end and track.seen[track.last].sure:
+            return False  # a second parser sees whom these looks do not
         if not _is_supported(track) or track.turn:
             return False  # looks at the upright picture say nothing of who lies or hangs
         needed = self.needed(track)
@@ -201,6 +234,10 @@ class Places:
         else:
             face = last.face_box
             size = math.inf if face is None else FACES_IN_BODY * face.height
+        return self.reach_for(size)
+
+    def reach_for(self, size: float) -> Reach:
+        """Returns how closely a look must look to see a body of so many pixels, its longer side."""
         if size < FAR_SHARE * max(self._size_wh):
             return Reach.FAR
         return Reach.NEAR if size >= self.near_px() else Reach.MIDDLE

@@ -158,15 +158,20 @@ class Cover:
         parts: (h, w) uint8 `Label`, 0 = clear.
         tracks: (h, w) uint8, 1 to 255 tells people apart.
         age: frames to the nearest sighting of whoever was seen longest ago.
-        people: how many are covered, and
-        whole: how many of them whole, for their heads are nowhere.
+        bodies: boxes of those who are covered, in pixels of the frame.
+        whole: how many of them are covered whole, for their heads are nowhere.
     """
 
     parts: U8
     tracks: U8
     age: int
-    people: int
+    bodies: tuple[Rect, ...]
     whole: int = 0
+
+    @property
+    def people(self) -> int:
+        """How many are covered."""
+        return len(self.bodies)
 
 
 @dataclass(slots=True, eq=False)

@@ -23,14 +23,21 @@ from ...tracking.heads import Rect
 from ...tracking.motion import Motion
 from ...tracking.people import Body, Face, Sighting, Track, Tracker, sightings
 from ...tracking.shape import PartLook
-from ...tracking.turned import SURE_FACE, best_of, same_person, turned_sightings
-from .judge import LIKELY, STRONG, is_headless, is_somebody
+from ...tracking.turned import (
+    SURE_FACE,
+    TurnedLook,
+    best_of,
+    same_person,
+    turned_sightings,
+)
+from .judge import LIKELY, STRONG, is_headless, is_somebody, is_unjudged
 from .lay import Layer
 from .orders import Orders
 from .parts import PartReader
 from .place import FAR_SHARE, STILL_EVERY, Places
 from .records import Cover, FineLook, Frame, Hidden, PartOrder, Reach, Shapes
 from .unjudged import Unjudged
+from .unlooked import Unlooked
 
 __all__ = ["FAR_EVERY_S", "Solver"]
 
@@ -64,6 +71,10 @@ class Solver:
         hidden: what the policy hides.
         people_every, parts_every, parts_a_frame: see `FilePipelineOptions`.
         far_every_s: seconds between looks for people who are small in the picture.
+        middle_every: see `Orders`.
+        live: answers may come late (`take_late`), and nothing is known of what comes: who is not
+            judged yet is somebody, and tracks go on until a look contradicts them.
+        kept_s: seconds for which what was known is kept, beyond what frames to come need.
     """
 
     def __init__(
@@ -77,8 +88,16 @@ class Solver:
         parts_every: int,
         parts_a_frame: int,
         far_every_s: float = FAR_EVERY_S,
+        middle_every: int = 0,
+        live: bool = False,
+        kept_s: float = 0.0,
     ) -> None:
         self._size_wh = size_wh
+        self._live = live
+        self._kept = max(KEPT_FRAMES, round(kept_s * rate))
+        self._newest = -1
+        self._shot = 0
+        self._fed: dict[int, Frame] = {}
         self._far_px = FAR_SHARE * max(size_wh)
         self._map_wh = map_wh
         self._hidden = hidden
@@ -91,7 +110,14 @@ class Solver:
             strong=STRONG,
         )
         self._shapes: dict[int, Shapes] = {}
-        self._places = Places(self._tracker, size_wh=size_wh, rate=rate, far_every=far_every)
+        self._places = Places(
+            self._tracker, size_wh=size_wh, rate=rate, far_every=far_every, live=live
+        )
+        self._unlooked: Unlooked | None = None
+        if live:
+            self._unlooked = Unlooked(
+                lambda box: self._places.reach_for(max(box.width, box.height)), rate=rate
+            )
         self._orders = Orders(
             self._tracker,
             self._places,
@@ -102,6 +128,9 @@ class Solver:
             parts_every=parts_every,
             parts_a_frame=parts_a_frame,
             far_every=far_every,
+            middle_every=middle_every,
+            still_every=min(STILL_EVERY, people_every) if live else STILL_EVERY,
+            unlooked=self._unlooked,
         )
         self._parts = PartReader(self._places, self._shapes, hidden=hidden, width=size_wh[0])
         self._layer = Layer(self._places, hidden=hidden, scale=map_wh[0] / size_wh[0])
@@ -121,6 +150,24 @@ class Solver:
         """Says by which quarters frame `number` is to be turned and looked at again."""
         return self._orders.wants_turned(number, reach)
 
+    def rates(
+        self,
+        *,
+        people_every: int,
+        middle_every: int,
+        far_every: int,
+        parts_every: int,
+        parts_a_frame: int,
+    ) -> None:
+        """Changes how often people and their parts are looked at."""
+        self._orders.rates(
+            people_every=people_every,
+            middle_every=middle_every,
+            far_every=far_every,
+            parts_every=parts_every,
+            parts_a_frame=parts_a_frame,
+        )
+
     def owe_turned(self) -> None:
         """Notes that a look at a turned copy failed; the next far look brings all again."""
         self._orders.owe_turned()
@@ -129,9 +176,9 @@ class Solver:
         """Returns frames, fed before, at which people must be looked for after all, and how."""
         return self._orders.past_orders()
 
-    def part_orders(self) -> list[PartOrder]:
-        """Returns the close looks that are wanted at the frame fed last."""
-        orders = self._orders.part_orders()
+    def part_orders(self, number: int | None = None) -> list[PartOrder]:
+        """Returns the close looks that are wanted at a frame, by default the one fed last."""
+        orders = self._orders.part_orders(number)
         for order in orders:
             self.looks["closer" if order.face else "parts"] += 1
         return orders
@@ -140,8 +187,12 @@ class Solver:
 
     def feed(self, frame: Frame) -> None:
         """Takes what was seen in the next frame."""
+        self._newest = frame.number
+        if self._live:
+            self._fed[frame.number] = frame
         if frame.motion.cut:
             self._tracker.cut(frame.number)
+            self._shot = frame.number
         self._orders.feed(frame.number, cut=frame.motion.cut)
         bodies = [body for body in frame.bodies or () if not self._is_rough(frame, body)]
         seen = self._with_turned(frame, sightings(frame.faces, bodies))
@@ -158,6 +209,72 @@ class Solver:
         )
         for sighting, fine in vouched:
             self._take_fine(frame.number, sighting, fine)
+
+    def take_late(
+        self,
+        number: int,
+        *,
+        faces: Sequence[Face] | None = None,
+        bodies: Sequence[Body] | None = None,
+        reach: Reach = Reach.MIDDLE,
+        turned: Sequence[TurnedLook] = (),
+    ) -> None:
+        """Takes what looks at a frame fed before saw, whose answers were not there then.
+
+        Args:
+            number: of the frame; one of an earlier shot says nothing any more.
+            faces: of the look for faces, where it was answered now.
+            bodies: of the look for people, the same.
+            turned: of looks at turned copies.
+            reach: of the look for people.
+        """
+        known = self._fed.get(number)
+        if known is None or number < self._shot:
+            return
+        late = replace(
+            known,
+            faces=known.faces if faces is None else faces,
+            bodies=bodies,
+            reach=reach,
+            turned=turned,
+        )
+        self._fed[number] = replace(late, bodies=None, turned=())
+        kept = [body for body in bodies or () if not self._is_rough(late, body)]
+        seen = self._with_turned(late, sightings(late.faces, kept))
+        if bodies is not None:
+            self._take_people(number, bodies, reach)
+            if self._unlooked is not None:
+                self._unlooked.answered(number, reach)
+        cameras = {
+            frame: self._fed[frame].motion.camera
+            for frame in range(number + 1, self._newest + 1)
+            if frame in self._fed
+        }
+        self._tracker.late(number, seen, looked_for_people=bodies is not None, cameras=cameras)
+
+    def take_fine_late(self, number: int, looks: Sequence[FineLook]) -> None:
+        """Takes what a second parser saw in a frame fed before; one of an earlier shot is over."""
+        if number not in self._fed or number < self._shot:
+            return
+        cameras = {
+            frame: self._fed[frame].motion.camera
+            for frame in range(number + 1, self._newest + 1)
+            if frame in self._fed
+        }
+        self._places.vouched_at = number
+        for look in looks:
+            self._tracker.late(number, [look.sighting], looked_for_people=False, cameras=cameras)
+            for track in self._tracker.live:
+                seen = track.seen.get(number)
+                if seen is not None and seen.sure and seen.box == look.sighting.box:
+                    self._take_fine_of(track, number, look)
+                    break
+
+    def hide(self, hidden: Hidden) -> None:
+        """Changes what is hidden, from the next cover on."""
+        self._hidden = hidden
+        for room in (self._orders, self._parts, self._layer):
+            room.hide(hidden)
 
     def _is_rough(self, frame: Frame, body: Body) -> bool:
         """Says whether a look saw somebody small roughly whom far looks know exactly.
@@ -210,15 +327,18 @@ class Solver:
         """Adds what a second parser saw of somebody to the shapes of the track."""
         for track in self._tracker.live:
             if track.last == number and track.seen[number] is sighting:
-                self._shapes.setdefault(track.track_id, Shapes())
-                self._parts.take_doubt(track, number, fine.doubt)
-                self.looks["doubted"] += fine.doubt is not None
-                region = (0.0, 0.0, 0.0, 0.0)
-                order = PartOrder(number, track.track_id, region, body=False)
-                self.take_parts(order, fine.parts, fine=True)
-                if self._hidden.body:
-                    order = PartOrder(number, track.track_id, region, body=True)
-                    self.take_parts(order, fine.parts, fine=True)
+                self._take_fine_of(track, number, fine)
+
+    def _take_fine_of(self, track: Track, number: int, fine: FineLook) -> None:
+        self._shapes.setdefault(track.track_id, Shapes())
+        self._parts.take_doubt(track, number, fine.doubt)
+        self.looks["doubted"] += fine.doubt is not None
+        region = (0.0, 0.0, 0.0, 0.0)
+        order = PartOrder(number, track.track_id, region, body=False)
+        self.take_parts(order, fine.parts, fine=True)
+        if self._hidden.body:
+            order = PartOrder(number, track.track_id, region, body=True)
+            self.take_parts(order, fine.parts, fine=True)
 
     def _take_people(self, number: int, bodies: Sequence[Body], reach: Reach) -> None:
         self._places.take_people(number, bodies, reach)
@@ -254,6 +374,8 @@ class Solver:
         """Says whether a track is covered; see `judge`. Whom no second far look sees is nobody."""
         if self._places.is_unconfirmed(track):
             return False
+        if self._live and is_unjudged(track, self._newest):
+            return True
         return is_somebody(track, whole=track.track_id in self._parts.whole)
 
     def cover(self, number: int) -> Cover:
@@ -261,7 +383,8 @@ class Solver:
         width, height = self._map_wh
         parts = np.zeros((height, width), np.uint8)
         tracks = np.zeros((height, width), np.uint8)
-        age, people, whole = 0, 0, 0
+        age, whole = 0, 0
+        bodies: list[Rect] = []
         held = self._tracker.tracks
         known = [track for track in held if self.is_somebody(track)]
         for track in known:
@@ -276,10 +399,15 @@ class Solver:
                 whole=track.track_id in self._parts.whole,
                 others=held,
             ):
-                age, people = max(age, track.gap(number)), people + 1
+                age = max(age, track.gap(number))
+                bodies.append(self._places.body(track, number))
                 whole += track.track_id in self._parts.whole and not self._hidden.person
         self._unjudged.lay(number, lambda at: self._explained(known, at), parts, tracks)
-        return Cover(parts, tracks, age, people, whole)
+        fed = self._fed.get(number)
+        if self._unlooked is not None and fed is not None:
+            explained = self._explained(known, number)
+            self._unlooked.lay(number, fed.motion, explained, parts, tracks)
+        return Cover(parts, tracks, age, tuple(bodies), whole)
 
     def _explained(self, known: Sequence[Track], number: int) -> list[Rect]:
         """Returns boxes in which somebody known may move, arms included, in a frame."""
@@ -292,7 +420,8 @@ class Solver:
 
     def forget_before(self, number: int) -> None:
         """Lets go of what only frames before `number` need."""
-        oldest = number - KEPT_FRAMES
+        oldest = number - self._kept
+        self._fed = {frame: fed for frame, fed in self._fed.items() if frame >= oldest}
         self._tracker.forget_before(oldest)
         held = {track.track_id for track in self._tracker.tracks}
         for gone in self._shapes.keys() - held:

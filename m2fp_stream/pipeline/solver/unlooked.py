@@ -1,0 +1,165 @@
+"""What moves, is nobody who is known, and has not been looked at yet: covered until it was (P5).
+
+Files do not need it: they know the looks at later frames before they cover one. Live, a look that
+motion orders is answered some frames later; until then, what moves may be somebody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Final, final
+
+import cv2
+import numpy as np
+
+from ...core.labels import Label
+from ...tracking.heads import Rect
+from ...tracking.motion import Motion
+from ...tracking.shape import filled, put_on
+from .records import U8, Reach
+from .unjudged import MARK
+
+__all__ = ["Unlooked"]
+
+FORGOTTEN_S: Final = 0.5
+"""Something that moves again at the same place so soon is the same thing."""
+SAME_THING: Final = 0.3
+"""Share of the smaller of two boxes that both hold, from which they are of one thing."""
+ANSWERS: Final = 2
+"""So many looks for people, at different frames, answer for a thing (P5)."""
+AGAIN_FRAMES: Final = 4
+"""What moves on is looked at again so many frames later; see `orders.OFTEN_EVERY`."""
+LEAST_SIDE_PX: Final = 7
+"""Where the camera moves, what is thinner (small pixels) is an edge of something that stands: the
+camera's motion is never measured exactly."""
+REACH_PX: Final = 3
+"""Small pixels that are covered around what moved."""
+
+
+@dataclass(slots=True, eq=False)
+class _Thing:
+    box: Rect
+    at: int
+    looks: int = 0
+    looked_at: int = -1_000_000
+
+    def is_like(self, other: _Thing) -> bool:
+        """Says whether two boxes are of one thing."""
+        shared = self.box.shared(other.box)
+        return shared >= SAME_THING * min(self.box.area, other.box.area)
+
+
+@final
+class Unlooked:
+    """Follows what moves unexplained, and counts the looks that saw nobody there.
+
+    Args:
+        needed: how closely a look must look to see somebody who fills such a box.
+        rate: frames a second, about.
+    """
+
+    def __init__(self, needed: Callable[[Rect], Reach], *, rate: float) -> None:
+        self._needed = needed
+        self._kept = max(2, round(FORGOTTEN_S * rate))
+        self._things: list[_Thing] = []
+        self._at: dict[int, list[_Thing]] = {}
+
+    def restart(self) -> None:
+        """Says that a shot starts."""
+        self._things.clear()
+        self._at.clear()
+
+    def see(self, number: int, moving: Sequence[Rect]) -> list[Rect]:
+        """Takes the boxes of what moves unexplained in the next frame; returns those to look at.
+
+        What comes apart keeps the looks of what it was; what comes together has the fewest. What
+        was looked at twice is looked at again now and then, while it moves on.
+        """
+        here = []
+        for box in moving:
+            new = _Thing(box, number)
+            before = [old for old in self._things if new.is_like(old)]
+            new.looks = min((old.looks for old in before), default=0)
+            new.looked_at = min((old.looked_at for old in before), default=new.looked_at)
+            here.append(new)
+        self._at[number] = here
+        kept = [
+            thing
+            for thing in self._things
+            if number - thing.at <= self._kept and not any(map(thing.is_like, here))
+        ]
+        self._things = kept + here
+        for old in [frame for frame in self._at if frame < number - 2 * self._kept]:
+            del self._at[old]
+        return [
+            thing.box
+            for thing in here
+            if thing.looks < ANSWERS or number - thing.looked_at >= AGAIN_FRAMES
+        ]
+
+    def answered(self, number: int, reach: Reach) -> None:
+        """Says that a look for people at a frame was answered, and how closely it looked."""
+        looked = [one for one in self._at.get(number, []) if self._needed(one.box) <= reach]
+        for thing in looked:
+            thing.looks += 1
+            thing.looked_at = number
+        for frame in sorted(frame for frame in self._at if frame > number):
+            # It has moved on since: it is followed from frame to frame.
+            same = [thing for thing in self._at[frame] if any(map(thing.is_like, looked))]
+            for thing in same:
+                thing.looks += 1
+                thing.looked_at = max(number, thing.looked_at)
+            looked = same or looked
+
+    def lay(
+        self, number: int, motion: Motion, known: Sequence[Rect], parts: U8, tracks: U8
+    ) -> bool:
+        """Covers what moves in a frame and was not looked at; says whether there is anything.
+
+        Args:
+            number: the frame.
+            motion: of it.
+            known: boxes of those who are known there: they may move.
+            parts: (h, w) uint8 `Label`, 0 = clear; drawn on.
+            tracks: (h, w) uint8 marks of people; drawn on.
+        """
+        open_things = [thing for thing in self._at.get(number, ()) if thing.looks < ANSWERS]
+        if not open_things:
+            return False
+        left = np.zeros_like(motion.moved)
+        for box in motion.unexplained(known):
+            if motion.camera is not None and _is_edge(box, motion):
+                continue
+            if any(box.shared(thing.box) > 0 for thing in open_things):
+                rows, columns = _inside(box, motion)
+                left[rows, columns] = motion.moved[rows, columns]
+        for box in known:
+            left[_inside(box, motion)] = 0
+        if not left.any():
+            return False
+        size = 2 * REACH_PX + 1
+        around = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (size, size))
+        whole = filled(np.asarray(cv2.dilate(left, around), np.uint8))
+        height, width = parts.shape
+        large = cv2.resize(whole, (width, height), interpolation=cv2.INTER_NEAREST)
+        put_on(parts, tracks, np.asarray(large > 0), int(Label.HUMAN), MARK)
+        return True
+
+
+def _is_edge(box: Rect, motion: Motion) -> bool:
+    """Says whether nothing in a box that moved is as thick as a thing."""
+    rows, columns = _inside(box, motion)
+    moved = cv2.copyMakeBorder(motion.moved[rows, columns], 1, 1, 1, 1, cv2.BORDER_CONSTANT)
+    return not np.asarray(cv2.erode(moved, _THING)).any()
+
+
+_THING: Final = np.ones((LEAST_SIDE_PX, LEAST_SIDE_PX), np.uint8)
+
+
+def _inside(box: Rect, motion: Motion) -> tuple[slice, slice]:
+    scale = motion.scale
+    return (
+        slice(max(0, int(box.y1 * scale)), max(0, int(np.ceil(box.y2 * scale)))),
+        slice(max(0, int(box.x1 * scale)), max(0, int(np.ceil(box.x2 * scale)))),
+    )
