@@ -29,6 +29,7 @@ __all__ = [
     "look_copy",
     "people_size",
     "shrunk",
+    "smaller_copy",
     "turned_copy",
 ]
 
@@ -69,9 +70,14 @@ def people_size(size_wh: tuple[int, int], reach: Reach, look_side: int) -> tuple
 def look_copy(frame: RawFrame, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
     """Returns a copy of `frame` at `size_wh`; whoever looks at it zeroes it."""
     with frame.analysis() as bgr:
-        if (bgr.shape[1], bgr.shape[0]) == size_wh:
-            return bgr.copy()
-        return np.asarray(cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
+        return smaller_copy(bgr, size_wh)
+
+
+def smaller_copy(bgr: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    """Returns a copy of a copy, `size_wh` at most as large; whoever looks at it zeroes it."""
+    if (bgr.shape[1], bgr.shape[0]) == size_wh:
+        return bgr.copy()
+    return np.asarray(cv2.resize(bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def turned_copy(bgr: NDArray[np.uint8], quarters: int) -> NDArray[np.uint8]:

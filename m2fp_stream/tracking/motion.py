@@ -76,8 +76,11 @@ class SmallGrey:
     uniform: bool
 
     @classmethod
-    def of(cls, bgr: NDArray[np.uint8]) -> SmallGrey:
-        """Returns the copy of `bgr`, an (H, W, 3) uint8 picture."""
+    def of(cls, bgr: NDArray[np.uint8], longest: int | None = None) -> SmallGrey:
+        """Returns the copy of `bgr`, an (H, W, 3) uint8 picture.
+
+        `longest`: the longer side of the frame, where `bgr` is a smaller copy of it.
+        """
         height, width = bgr.shape[:2]
         scale = min(1.0, SMALL_WIDTH / max(height, width))
         size_wh = max(1, round(width * scale)), max(1, round(height * scale))
@@ -87,6 +90,7 @@ class SmallGrey:
         small.fill(0)
         blurred = np.asarray(cv2.GaussianBlur(grey, (0, 0), 1.0), np.uint8)
         grey.fill(0)
+        scale *= max(height, width) / (longest or max(height, width))
         return cls(blurred, scale, bool(np.max(deviation) < UNIFORM_LEVELS))
 
     def wipe(self) -> None:

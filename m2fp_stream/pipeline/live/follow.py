@@ -37,7 +37,10 @@ _OTHER_RATE: Final = 2.5
 """So far from the rate that is taken for true, everything that counts in frames starts anew: a
 camera that claims 25 frames a second and gives one every two seconds."""
 _KEPT_S: Final = 2.0
-"""Seconds for which frames stay known: answers about older ones say nothing any more."""
+"""Seconds for which it stays known what was seen: answers about older frames add nothing."""
+_REMEMBERED_S: Final = 15.0
+"""Seconds for which it stays known when a frame was: of a slow machine the first look of a shot may
+take that long, and until it is answered nothing is shown."""
 
 
 @final
@@ -106,8 +109,7 @@ class _Moment:
     frame_id: int
     time_s: float
     shot: int
-    motion: Motion | None
-    """None: the frame cannot be followed."""
+    followed: bool
     why: Why
     generation: int
     """Of the solver that it was fed to."""
@@ -160,6 +162,7 @@ class Follower:
         self._size_wh, self._map_wh = size_wh, map_wh
         self._hidden, self._rates = hidden, rates
         self._kept_s = max(_KEPT_S, kept_s)
+        self._remembered_s = max(_REMEMBERED_S, kept_s)
         self._rate = rate
         self._times: deque[float] = deque(maxlen=_RATE_FRAMES)
         self._moments: deque[_Moment] = deque()
@@ -205,6 +208,11 @@ class Follower:
     def interval_s(self) -> float:
         """Seconds from one frame to the next, as measured."""
         return 1 / self._rate
+
+    @property
+    def waits(self) -> bool:
+        """Whether the first look for people of the shot at hand is not answered (P4)."""
+        return not self._clocks["far"].seen_s
 
     def hide(self, hidden: Hidden) -> None:
         """Changes what is hidden, from the next verdict on."""
@@ -253,7 +261,7 @@ class Follower:
         else:
             why = self._moments[-1].why
         self._broken = None
-        moment = _Moment(self._number, frame_id, time_s, self._shot, motion, why, self._generation)
+        moment = _Moment(self._number, frame_id, time_s, self._shot, True, why, self._generation)
         self._number += 1
         self._moments.append(moment)
         self._by_id[frame_id] = moment
@@ -268,7 +276,7 @@ class Follower:
 
     def unknown(self, frame_id: int, time_s: float, why: Why) -> None:
         """Takes a frame that cannot be followed; the next one starts a shot."""
-        moment = _Moment(self._number, frame_id, time_s, self._shot, None, why, self._generation)
+        moment = _Moment(self._number, frame_id, time_s, self._shot, False, why, self._generation)
         self._number += 1
         self._moments.append(moment)
         self._by_id[frame_id] = moment
@@ -301,10 +309,10 @@ class Follower:
             self._apply_rates()
 
     def _forget(self, time_s: float) -> None:
-        while self._moments and time_s - self._moments[0].time_s > self._kept_s:
+        while self._moments and time_s - self._moments[0].time_s > self._remembered_s:
             del self._by_id[self._moments.popleft().frame_id]
         if self._number % 32 == 0:
-            self._solver.forget_before(self._moments[0].number)
+            self._solver.forget_before(self._number)
 
     # --- which looks are wanted ---
 
@@ -316,16 +324,13 @@ class Follower:
             far: the same of a far one and of looks at turned copies.
         """
         moment = self._moments[-1]
-        if moment.motion is None:
+        if not moment.followed:
             return None
-        if not self._clocks["far"].seen_s:  # hardly anything else matters until it is answered
+        if self.waits:
             if self._first_shot != self._shot:
                 self._first_shot, self._owed = self._shot, None
                 return LookOrder(moment.frame_id, Reach.FAR, first=True)
-            if not near or self._owed is None:
-                return None
-            self._owed = None
-            return LookOrder(moment.frame_id, Reach.NEAR)
+            return None
         if self._turned_shot != self._shot and far:
             self._turned_shot = self._shot
             return LookOrder(moment.frame_id, None, self._turns(moment, Reach.FAR, far=True))
@@ -422,7 +427,7 @@ class Follower:
     def _current(self, frame_id: int) -> _Moment | None:
         """Returns what is known of a frame of the shot at hand."""
         moment = self._by_id.get(frame_id)
-        if moment is None or moment.shot != self._shot or moment.motion is None:
+        if moment is None or moment.shot != self._shot or not moment.followed:
             return None
         return moment
 
@@ -433,7 +438,7 @@ class Follower:
         moment = self._by_id.get(frame_id)
         if moment is None:
             return Verdict(frame_id, None)
-        if moment.motion is None or moment.generation != self._generation:
+        if not moment.followed or moment.generation != self._generation:
             return Verdict(frame_id, None, why=moment.why)
         clocks = self._clocks if moment.shot == self._shot else self._clocks_before
         if moment.shot < self._shot - 1 or not all(clock.seen_s for clock in clocks.values()):

@@ -29,7 +29,16 @@ from ...sources.base import Captured
 from ...tracking.motion import Motion, MotionFinder, SmallGrey
 from ...tracking.people import Body, Face
 from ...tracking.turned import TurnedLook
-from ..copies import PartCrop, boxes_of, crop_of, face_size, look_copy, people_size, turned_copy
+from ..copies import (
+    PartCrop,
+    boxes_of,
+    crop_of,
+    face_size,
+    look_copy,
+    people_size,
+    smaller_copy,
+    turned_copy,
+)
 from ..looks import Seen
 from ..solver.records import PartOrder, Reach
 from .follow import Follower, Verdict
@@ -83,12 +92,20 @@ class _Shown:
     motion: Motion | None
     unknown: Why | None
     faces_wh: tuple[int, int] = (1, 1)
+    copy: NDArray[np.uint8] | None = None
+    """Of `faces_wh`, from which smaller ones are made: a frame's own pixels are many."""
     answered: bool = False
     """Whether its look for faces was answered, or none is made."""
     faces: list[Face] | None = None
     fed: bool = False
     looks: int = 0
     """Looks for people under way at it."""
+
+    def wipe(self) -> None:
+        """Lets go of its pixels."""
+        if self.copy is not None:
+            self.copy.fill(0)
+        self.lease.close()
 
 
 @dataclass(slots=True, eq=False)
@@ -152,7 +169,7 @@ class Looking:
         """
         frame = captured.frame
         lease = ExitStack()
-        bgr = lease.enter_context(frame.analysis())
+        lease.enter_context(frame.analysis())
         start = None
         if captured.restart:
             start = Why.RECONNECTED
@@ -168,7 +185,8 @@ class Looking:
         try:
             # First, so that the look goes on while the motion is measured.
             self._order_faces(shown, now_s)
-            small = SmallGrey.of(bgr)
+            assert shown.copy is not None
+            small = SmallGrey.of(shown.copy, max(frame.size_wh))
             shown.motion = self._finder.feed(small)
             if small.uniform:
                 shown.unknown = Why.UNIFORM
@@ -228,7 +246,7 @@ class Looking:
         """Lets go of every frame and wipes what is left."""
         self._frames.clear()
         for shown in self._kept.values():
-            shown.lease.close()
+            shown.wipe()
         self._kept.clear()
         if self._before is not None:
             self._before.wipe()
@@ -278,7 +296,7 @@ class Looking:
         """Ends the lease on a frame that was judged and that no look may ask more of."""
         if shown.looks == 0 and shown not in self._frames:
             self._kept.pop(shown.frame_id, None)
-            shown.lease.close()
+            shown.wipe()
 
     # --- looks ---
 
@@ -294,7 +312,8 @@ class Looking:
             if shown.fed:
                 self._follower.late_faces(shown.frame_id, shown.faces)
 
-        copy = look_copy(shown.raw, size_wh)
+        shown.copy = look_copy(shown.raw, size_wh)
+        copy = shown.copy.copy()
         self._submit(self._pools.faces, copy, LookKind.FACES, shown.frame_id, "faces", now_s, done)
 
     def _order(self, shown: _Shown, now_s: float) -> None:
@@ -306,7 +325,8 @@ class Looking:
                 self._order_people(shown, wanted.reach, now_s, first=wanted.first)
             for turn in wanted.turns:
                 self._order_turned(shown, turn, now_s, alone=len(wanted.turns) == 1)
-        self._order_parts(shown, now_s)
+        if not self._follower.waits:  # until then nothing is shown, and all else can wait
+            self._order_parts(shown, now_s)
 
     def _order_people(self, shown: _Shown, reach: Reach, now_s: float, *, first: bool) -> None:
         """Orders a look for people; the first of a shot goes before all that wait."""
@@ -315,7 +335,7 @@ class Looking:
             self._drop_waiting()
             far = self._far == 0 or self._near > 0  # whoever is free
         size_wh = people_size(shown.raw.size_wh, reach, self.look_side)
-        copy = look_copy(shown.raw, size_wh)
+        copy = self._copy(shown, size_wh)
         shown.looks += 1
         self._near += not far
         self._far += far
@@ -338,6 +358,14 @@ class Looking:
         pool = self._pools.far if far else self._pools.near
         name = "first" if first else "far" if far else "people"
         self._submit(pool, copy, LookKind.PEOPLE, shown.frame_id, name, now_s, done)
+
+    @staticmethod
+    def _copy(shown: _Shown, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+        """Returns a copy of a frame for a look."""
+        copy = shown.copy
+        if copy is None or size_wh[0] > copy.shape[1] or size_wh[1] > copy.shape[0]:
+            return look_copy(shown.raw, size_wh)
+        return smaller_copy(copy, size_wh)
 
     def _drop_waiting(self) -> None:
         """Drops the looks for people and parts that wait: they are about what is no more."""
@@ -375,7 +403,7 @@ class Looking:
         self._near += alone
         self._far += not alone
         for kind, size_wh in ((LookKind.FACES, shown.faces_wh), (LookKind.PEOPLE, near_wh)):
-            copy = turned_copy(look_copy(raw, size_wh), turn)
+            copy = turned_copy(self._copy(shown, size_wh), turn)
             self._submit(pool, copy, kind, shown.frame_id, "turned", now_s, partial(done, kind))
 
     def _order_parts(self, shown: _Shown, now_s: float) -> None:

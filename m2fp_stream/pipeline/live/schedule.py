@@ -109,16 +109,12 @@ class Load:
             people_s: how long looks for people took, the median; None: none was answered.
         """
         overloaded = late > _LATE_SHARE * max(1, captured)
-        slow = people_s is not None and people_s > self._late_s
-        # Where people alone are late, smaller looks for faces or fewer of them are no help.
-        last = self._most if overloaded else len(_PARTS) + len(_PEOPLE)
-        if overloaded or (slow and self._step < last):
+        # Where looks for people are late, everybody is covered whole: fewer frames are better.
+        if overloaded or (people_s is not None and people_s > self._late_s):
             self._calm_since = None
             self._fails(now_s)
             if now_s - self._stepped_s >= _SETTLE_S:
-                self._give_way(now_s, captured, last)
-        elif slow:
-            self._calm_since = None
+                self._give_way(now_s, captured)
         elif self._calm_since is None:
             self._calm_since = now_s
         elif now_s - self._calm_since >= self._calm_s and self._step:
@@ -126,8 +122,8 @@ class Load:
             self._step -= 1
             self._taken_back_s = now_s
 
-    def _give_way(self, now_s: float, captured: int, last: int) -> None:
-        if self._step >= last:
+    def _give_way(self, now_s: float, captured: int) -> None:
+        if self._step >= self._most:
             return
         shares = self._step + 1 - len(_PARTS) - len(_PEOPLE) - len(self._sides)
         if shares > 0 and captured * _SHARES[shares - 1] < _FEWEST:

@@ -38,6 +38,8 @@ FACE_DENIED: Final = 0.12
 (docs/parsers.md: at .2, .08 false faces a picture without people are left, of .46)."""
 JUDGED_WITHIN: Final = 8
 """Frames within which closer looks judge somebody new; later he is judged by what was seen."""
+SEEN_WITHIN: Final = 2
+"""Frames within which somebody new shows his face again, if it is one."""
 TELLING_HEAD_PX: Final = 28.0
 """Width of a head from which not finding its parts says something."""
 
@@ -50,10 +52,12 @@ def may_be_somebody(track: Track) -> bool:
 def is_unjudged(track: Track, now: int) -> bool:
     """Says whether a track is too young at frame `now` for closer looks to have judged it.
 
-    Where nothing is known of the frames to come, it is somebody until they have.
+    Where nothing is known of the frames to come, it is somebody until they have. Faces are looked
+    for in every frame: one that is not seen again was none.
     """
-    judged = bool(track.heads) or bool(track.faces)
-    return track.best >= LIKELY and not judged and now - track.born <= JUDGED_WITHIN
+    judged = bool(track.heads) or bool(track.faces) or track.turn != 0
+    lost = track.seen[track.last].face > 0 and now - track.last > SEEN_WITHIN
+    return track.best >= LIKELY and not judged and not lost and now - track.born <= JUDGED_WITHIN
 
 
 def is_headless(track: Track) -> bool:

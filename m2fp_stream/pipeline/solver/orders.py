@@ -253,9 +253,15 @@ class Orders:
         return left
 
     def _known(self, faces: Sequence[Face]) -> list[Rect]:
-        """Returns boxes that may move without a look: people known and faces seen."""
+        """Returns boxes that may move without a look: people known and faces seen.
+
+        Where looks may come late, weak ones explain nothing: what they hide would be open until
+        the next look.
+        """
         known = []
         for track in self._tracker.live:
+            if self._unlooked is not None and not is_somebody(track, whole=False):
+                continue
             head, body = track.predicted, track.predicted_body
             rect = head.rect()
             known.append(rect.grown(head.width, 0.5 * head.height, 1.5 * head.height))
@@ -263,6 +269,8 @@ class Orders:
                 x, y = 0.25 * body.width, 0.25 * body.height
                 known.append(body.grown(x, y, y))
         for face in faces:
+            if self._unlooked is not None and face.score < LIKELY:
+                continue
             box = face.box
             known.append(box.grown(1.5 * box.width, box.height, 3 * box.height))
         return known

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Final, final
 
@@ -80,6 +81,7 @@ class Places:
         self.bodies: dict[int, tuple[Body, ...]] = {}
         self.reaches: dict[int, Reach] = {}
         self.motions: dict[int, Motion] = {}
+        self._memo: dict[tuple[int, int], Head] | None = None
         self.vouched_at = -1
         """Frame of the last look of a second parser."""
 
@@ -104,6 +106,23 @@ class Places:
 
     def head(self, track: Track, number: int) -> Head:
         """Returns where a track's head is, in its life or beyond its ends."""
+        if self._memo is None:
+            return self._head(track, number)
+        key = track.track_id, number
+        if key not in self._memo:
+            self._memo[key] = self._head(track, number)
+        return self._memo[key]
+
+    @contextmanager
+    def unchanged(self) -> Iterator[None]:
+        """Says that no track changes within the block: what was asked once is remembered."""
+        self._memo = {}
+        try:
+            yield
+        finally:
+            self._memo = None
+
+    def _head(self, track: Track, number: int) -> Head:
         if self._live and number > track.last:
             last, now = self._steady(track, track.last), track.expected(number)
             return replace(last, x=now.x, y=now.y)

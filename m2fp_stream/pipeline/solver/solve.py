@@ -244,7 +244,7 @@ class Solver:
         if bodies is not None:
             self._take_people(number, bodies, reach)
             if self._unlooked is not None:
-                self._unlooked.answered(number, reach)
+                self._unlooked.answered(number, reach, [body.box for body in bodies])
         cameras = {
             frame: self._fed[frame].motion.camera
             for frame in range(number + 1, self._newest + 1)
@@ -380,6 +380,10 @@ class Solver:
 
     def cover(self, number: int) -> Cover:
         """Returns the cover of a frame; asked once a frame, in order, at most as far as fed."""
+        with self._places.unchanged():
+            return self._cover(number)
+
+    def _cover(self, number: int) -> Cover:
         width, height = self._map_wh
         parts = np.zeros((height, width), np.uint8)
         tracks = np.zeros((height, width), np.uint8)
@@ -405,7 +409,8 @@ class Solver:
         self._unjudged.lay(number, lambda at: self._explained(known, at), parts, tracks)
         fed = self._fed.get(number)
         if self._unlooked is not None and fed is not None:
-            explained = self._explained(known, number)
+            sure = [track for track in known if not is_unjudged(track, self._newest)]
+            explained = self._explained(sure, number)
             self._unlooked.lay(number, fed.motion, explained, parts, tracks)
         return Cover(parts, tracks, age, tuple(bodies), whole)
 

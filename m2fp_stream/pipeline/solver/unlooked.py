@@ -25,7 +25,9 @@ __all__ = ["Unlooked"]
 FORGOTTEN_S: Final = 0.5
 """Something that moves again at the same place so soon is the same thing."""
 SAME_THING: Final = 0.3
-"""Share of the smaller of two boxes that both hold, from which they are of one thing."""
+NEAR_SHARE: Final = 0.3
+"""Share of the smaller of two boxes that both hold, from which they are of one thing, where one is
+enlarged by the second share of its sides: it moves on."""
 ANSWERS: Final = 2
 """So many looks for people, at different frames, answer for a thing (P5)."""
 AGAIN_FRAMES: Final = 4
@@ -44,10 +46,15 @@ class _Thing:
     looks: int = 0
     looked_at: int = -1_000_000
 
+    def is_at(self, box: Rect) -> bool:
+        """Says whether something in a box is this thing, moved on or in pieces."""
+        x, y = NEAR_SHARE * self.box.width, NEAR_SHARE * self.box.height
+        reach = self.box.grown(x, y, y)
+        return reach.shared(box) >= SAME_THING * min(reach.area, box.area)
+
     def is_like(self, other: _Thing) -> bool:
         """Says whether two boxes are of one thing."""
-        shared = self.box.shared(other.box)
-        return shared >= SAME_THING * min(self.box.area, other.box.area)
+        return self.is_at(other.box)
 
 
 @final
@@ -73,15 +80,17 @@ class Unlooked:
     def see(self, number: int, moving: Sequence[Rect]) -> list[Rect]:
         """Takes the boxes of what moves unexplained in the next frame; returns those to look at.
 
-        What comes apart keeps the looks of what it was; what comes together has the fewest. What
-        was looked at twice is looked at again now and then, while it moves on.
+        What comes apart, or together, keeps the looks of what it was, for a while. What was looked
+        at twice is looked at again now and then, while it moves on.
         """
         here = []
         for box in moving:
             new = _Thing(box, number)
-            before = [old for old in self._things if new.is_like(old)]
-            new.looks = min((old.looks for old in before), default=0)
-            new.looked_at = min((old.looked_at for old in before), default=new.looked_at)
+            before = [old for old in self._things if old.is_at(box)]
+            new.looks = max((old.looks for old in before), default=0)
+            new.looked_at = max((old.looked_at for old in before), default=new.looked_at)
+            if number - new.looked_at > self._kept:
+                new.looks = 0
             here.append(new)
         self._at[number] = here
         kept = [
@@ -98,9 +107,19 @@ class Unlooked:
             if thing.looks < ANSWERS or number - thing.looked_at >= AGAIN_FRAMES
         ]
 
-    def answered(self, number: int, reach: Reach) -> None:
-        """Says that a look for people at a frame was answered, and how closely it looked."""
-        looked = [one for one in self._at.get(number, []) if self._needed(one.box) <= reach]
+    def answered(self, number: int, reach: Reach, bodies: Sequence[Rect]) -> None:
+        """Says that a look for people at a frame was answered.
+
+        Args:
+            number: the frame.
+            reach: how closely it looked.
+            bodies: what it saw, however weakly: there, it was no empty look.
+        """
+        looked = [
+            one
+            for one in self._at.get(number, [])
+            if self._needed(one.box) <= reach and not any(map(one.is_at, bodies))
+        ]
         for thing in looked:
             thing.looks += 1
             thing.looked_at = number
