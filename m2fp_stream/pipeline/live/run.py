@@ -351,15 +351,7 @@ class LiveRun:
             parse_interval_ms=round(self._schedule.interval_s * 1e3, 1),
             parse_side=self._schedule.side,
             taken_share=round(self._schedule.share, 2),
-            sinks={
-                outlet.name: {
-                    "up": outlet.up,
-                    "written": outlet.written,
-                    "dropped": outlet.dropped,
-                    "failures": outlet.failures,
-                }
-                for outlet in self._outlets
-            },
+            sinks={outlet.name: outlet.facts() for outlet in self._outlets},
         )
 
     # --- the thread of `run()` ---
