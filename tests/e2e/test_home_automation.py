@@ -28,6 +28,7 @@ from tests.rtsp_relay import Relay
 from .film import (
     LOOKS_LIKE_HER,
     PATIENCE_S,
+    PATIENT,
     ROOT,
     Bgr,
     command,
@@ -67,7 +68,10 @@ def running(example: str, film: Path, stats: Path, **more: str) -> Iterator[subp
         stderr=subprocess.PIPE,
         text=True,
         env=environment(
-            M2FP_STREAM_CAPTURE__INPUT=str(film), M2FP_STREAM_CAPTURE__LOOP="true", **more
+            M2FP_STREAM_CAPTURE__INPUT=str(film),
+            M2FP_STREAM_CAPTURE__LOOP="true",
+            **{f"M2FP_STREAM_LIVE__{name.upper()}": str(value) for name, value in PATIENT.items()},
+            **more,
         ),
     )
     try:
@@ -91,13 +95,32 @@ def check(seen: list[Bgr], portrait: Bgr) -> None:
 
 
 def detected(arguments: Sequence[str], url: str, portrait: Bgr) -> list[Bgr]:
-    """Reads as Frigate's detector does: raw pictures at five a second; until the room is seen."""
+    """Reads as Frigate's detector does: raw pictures at five a second; until the room is seen.
+
+    As Frigate does, it starts FFmpeg again when it ends: a stream that is just being announced may
+    have nothing yet.
+    """
     if shutil.which("ffmpeg") is None:
         pytest.skip("needs ffmpeg; apt-get install ffmpeg")
+    seen: list[Bgr] = []
+    said = ""
+
+    def watched() -> bool:
+        nonlocal said
+        said = watch(arguments, url, seen, portrait)
+        return not said
+
+    until(watched)
+    assert len(seen) >= 10, said
+    return seen
+
+
+def watch(arguments: Sequence[str], url: str, seen: list[Bgr], portrait: Bgr) -> str:
+    """Adds the pictures that one FFmpeg gives; returns why it ended, or nothing at the room."""
     width, height = SIZE_WH
     reader = subprocess.Popen(
         [
-            *("ffmpeg", "-hide_banner", "-loglevel", "warning", "-threads", "2"),
+            *("ffmpeg", "-nostdin", "-hide_banner", "-loglevel", "error", "-threads", "2"),
             *arguments,
             *("-i", url, "-r", "5", "-vf", f"fps=5,scale={width}:{height}"),
             *("-threads", "2", "-f", "rawvideo", "-pix_fmt", "yuv420p", "pipe:"),
@@ -106,23 +129,22 @@ def detected(arguments: Sequence[str], url: str, portrait: Bgr) -> list[Bgr]:
         stderr=subprocess.PIPE,
     )
     assert reader.stdout is not None
-    seen: list[Bgr] = []
     patience = threading.Timer(PATIENCE_S, reader.kill)
     patience.start()
+    size = width * height * 3 // 2
     try:
-        while len(seen) < 10 or not shows_room(seen[-1], portrait):
-            data = reader.stdout.read(width * height * 3 // 2)
-            if len(data) < width * height * 3 // 2:
-                assert reader.stderr is not None
-                pytest.fail(f"FFmpeg gave up: {reader.stderr.read().decode()}")
+        while len(data := reader.stdout.read(size)) == size:
             planes = np.frombuffer(data, np.uint8).reshape(height * 3 // 2, width)
             frame = av.VideoFrame.from_ndarray(planes, "yuv420p")
             seen.append(np.asarray(frame.to_ndarray(format="bgr24"), np.uint8))
+            if len(seen) >= 10 and shows_room(seen[-1], portrait):
+                return ""
+        assert reader.stderr is not None
+        return reader.stderr.read().decode() or "FFmpeg ended"
     finally:
         patience.cancel()
         reader.kill()
         reader.communicate()
-    return seen
 
 
 @pytest.mark.parametrize("preset", ["preset-rtsp-restream", "preset-rtsp-generic"])
