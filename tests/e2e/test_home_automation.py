@@ -194,9 +194,11 @@ def test_home_assistant_gets_the_room_and_not_her(
             options = {"fflags": "nobuffer", "timeout": "10000000"}
             url = f"{address}/{name}?token={TOKEN}"
             with av.open(url, options=options, timeout=PATIENCE_S) as container:
-                for frame in container.decode(video=0):
+                for number, frame in enumerate(container.decode(video=0)):
+                    if number % 5:  # to look at each takes longer than until the next comes
+                        continue
                     seen.append(np.asarray(frame.to_ndarray(format="bgr24"), np.uint8))
-                    if len(seen) > 20 and shows_room(seen[-1], portrait):
+                    if len(seen) > 5 and shows_room(seen[-1], portrait):
                         break
             check(seen, portrait)
 
