@@ -79,8 +79,8 @@ _KEEP_WRITTEN: Final = 60
 """Frames that may wait for an encoder; two seconds at 30 frames a second."""
 
 _RECORD_PATIENCE_S: Final = 300.0
-"""What a recording gets to be completed at the end: its index is moved to the front, for which an
-hour of it is read and written once more."""
+"""What a recording gets to be completed at the end: a slow disk has to take what still waits in
+memory for it."""
 
 
 def run_live(
@@ -103,7 +103,8 @@ def run_live(
     Args:
         config: all options.
         seconds: ends the run after so long; None: it does not.
-        on_facts: gets what was measured, as JSON values, about once a second.
+        on_facts: gets what was measured, as JSON values, about once a second, and after an
+            interrupt once more.
         on_notice: gets sentences for the user, from any thread.
         on_address: gets the server's address with the token made for this run; nothing may write
             it down. By default nobody learns it.
@@ -194,6 +195,10 @@ def run_live(
     sys.setswitchinterval(_SWITCH_S)
     try:
         run.run()
+    except KeyboardInterrupt:
+        if on_facts is not None:
+            on_facts(run.facts())  # with what came of the outputs
+        raise
     finally:
         sys.setswitchinterval(switch_s)
         for pool in pools.values():
@@ -326,12 +331,15 @@ def _outlets(
         make: Callable[[tuple[int, int]], Sink[SafeFrame]],
         keep: int,
         patience_s: float = 0.0,
+        *,
+        keeps: bool = False,
     ) -> None:
         outlets.append(
             Outlet(
                 name,
                 make,
                 keep=keep,
+                keeps=keeps,
                 patience_s=patience_s,
                 on_patience=_rearmed(say),
                 on_notice=say,
@@ -371,6 +379,7 @@ def _outlets(
             ),
             _KEEP_WRITTEN,
             _RECORD_PATIENCE_S,
+            keeps=True,
         )
     if config.push.enabled:
         add(

@@ -100,6 +100,11 @@ examples:
   {PROGRAM} run configs/rtsp_relay.yaml --stats relay.json
   {PROGRAM} run door.yaml & {PROGRAM} run yard.yaml   two cameras are two processes
 """
+_DOCTOR_EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} doctor
+  {PROGRAM} doctor --stats relay.json                 a health check, for a container or a timer
+"""
 _BENCH_EXAMPLES: Final = f"""\
 examples:
   {PROGRAM} bench live
@@ -310,12 +315,13 @@ def _kiosk(args: argparse.Namespace) -> None:
         overrides["kiosk.browser"] = "none"
     settings = _live_settings(args, args.config, overrides)
     from .kiosk.supervisor import run_kiosk
+    from .pipeline.live.health import judged
 
     line = _StatusLine()
     stats = _StatsFile(args.stats, line.say)
 
     def on_facts(facts: dict[str, Any]) -> None:
-        stats.keep(facts)
+        stats.keep(judged(facts))
         if sys.stderr.isatty():  # a journal would get millions of lines
             line.show(facts)
 
@@ -334,8 +340,9 @@ def _kiosk(args: argparse.Namespace) -> None:
     finally:
         line.end()
     if facts:
-        stats.keep(facts)
+        stats.keep(judged(facts, running=False))
         _say(_live_summary(facts))
+        _raise_losses(facts)
 
 
 def _run_config(args: argparse.Namespace) -> None:
@@ -354,14 +361,19 @@ def _live_settings(
 
 def _live(settings: Settings, args: argparse.Namespace) -> None:
     from .app_live import run_live, write_facts
+    from .pipeline.live.health import judged
 
     line = _StatusLine()
     stats = _StatsFile(args.stats, line.say)
     if vain := _vain_keys(args, settings):
         _say(vain)
 
+    last: dict[str, Any] = {}
+
     def on_facts(facts: dict[str, Any]) -> None:
-        stats.keep(facts)
+        nonlocal last
+        last = facts
+        stats.keep(judged(facts))
         line.show(facts)
 
     try:
@@ -372,11 +384,26 @@ def _live(settings: Settings, args: argparse.Namespace) -> None:
             on_notice=line.say,
             on_address=_say_address,
         )
+    except BaseException as error:
+        line.end()
+        stats.keep(judged(last, running=False))
+        if isinstance(error, KeyboardInterrupt):
+            _raise_losses(last)  # a recorder is ended so, and its script must learn of them
+        raise
     finally:
         line.end()
     if args.stats is not None:
-        write_facts(args.stats, facts)
+        write_facts(args.stats, judged(facts, running=False))
     _say(_live_summary(facts))
+    _raise_losses(facts)
+
+
+def _raise_losses(facts: Mapping[str, Any]) -> None:
+    """Raises `SinkError` where a failure took something of what is to be kept."""
+    from .pipeline.live.health import losses
+
+    if lost := losses(facts):
+        raise SinkError("; ".join(lost))
 
 
 def _devices(_: argparse.Namespace) -> None:
@@ -514,9 +541,12 @@ def _export_model(args: argparse.Namespace) -> None:
     _print(f"{path}: {path.stat().st_size / 1e6:.0f} MB, SHA-256 {digest}")
 
 
-def _doctor(_: argparse.Namespace) -> None:
-    from .doctor import examine
+def _doctor(args: argparse.Namespace) -> None:
+    from .doctor import check_stats, examine
 
+    if args.stats is not None:
+        _print(check_stats(args.stats, args.max_age))
+        return
     facts = examine()
     width = max(len(fact.name) for fact in facts)
     for fact in facts:
@@ -1549,7 +1579,26 @@ def _parsers() -> tuple[_Command, dict[str, _Command]]:
         metavar="WxH",
         help="export: a picture size of the aspect to come (default: 1920x1080)",
     )
-    add("doctor", _doctor, "say what this machine has, and what is missing")
+    command = add(
+        "doctor",
+        _doctor,
+        "say what this machine has, and what is missing; or how a live run is",
+        f"{_DOCTOR_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    command.add_argument(
+        "--stats",
+        type=Path,
+        metavar="FILE",
+        help="instead, judge the live run that keeps its --stats in this file: exit code 0 where "
+        "it works, 3 where its source is away, 5 where an output is, 1 where it ended or hangs",
+    )
+    command.add_argument(
+        "--max-age",
+        type=_duration,
+        default=30.0,
+        metavar="N",
+        help="seconds after which the file is too old, so that the run must hang (default: 30)",
+    )
     command = add("check-config", _check_config, "check a configuration file, run nothing")
     _add_inputs(command, "YAML file; configs/anonymize.yaml documents every option", "file")
     return parser, commands

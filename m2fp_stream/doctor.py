@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib
 import importlib.metadata
 import importlib.util
+import json
 import os
 import platform
 import re
@@ -15,10 +17,11 @@ from pathlib import Path
 from typing import Final
 
 from . import __version__
-from .core.errors import M2FPStreamError, ModelError, UsageError
+from .core.errors import M2FPStreamError, ModelError, SinkError, SourceError, UsageError
+from .pipeline.live.health import Health, judge
 from .privacy.hardening import harden
 
-__all__ = ["Fact", "examine"]
+__all__ = ["Fact", "check_stats", "examine"]
 
 _PACKAGES: Final = {
     "numpy": "numpy",
@@ -170,3 +173,41 @@ def _parser() -> Fact:
     except M2FPStreamError as error:
         return Fact("parser", str(error), "reinstall m2fp-stream", type(error))
     return Fact("parser", "embedded: loads and runs")
+
+
+def check_stats(path: Path, max_age_s: float) -> str:
+    """Returns how the live run is that keeps what it measures in `path`, in one line.
+
+    Raises:
+        M2FPStreamError: there is no such file (the run has not begun), the run has ended, or it
+            hangs: the file is older than `max_age_s`.
+        SourceError, SinkError: it runs, and its source or what is to come of it is away.
+        UsageError: the file is not of a live run.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise M2FPStreamError(f"{path}: is not there; the run has not begun") from None
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or "no text"
+        raise UsageError(f"{path}: cannot be read ({reason}); name the file of --stats") from None
+    try:
+        facts = json.loads(text)
+        health = Health(facts["health"])
+        made = datetime.datetime.fromisoformat(facts["time"])
+        age_s = (datetime.datetime.now(datetime.UTC) - made).total_seconds()
+        judgement = judge(facts, running=health is not Health.ENDED)
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise UsageError(f"{path}: was not made by a live run's --stats; name its file") from None
+    if judgement.health is Health.ENDED:
+        raise M2FPStreamError(f"{path}: ended: the run is over; start it again")
+    if age_s > max_age_s:
+        raise M2FPStreamError(
+            f"{path}: failing: {age_s:.0f} seconds old, at most {max_age_s:g} are expected; the "
+            "run hangs or was killed; start it again"
+        )
+    line = ": ".join((judgement.health.value, *filter(None, [", ".join(judgement.problems)])))
+    if judgement.exit_code:
+        kind = SourceError if judgement.exit_code == SourceError.exit_code else SinkError
+        raise kind(f"{path}: {line}; see what the run says")
+    return line

@@ -35,6 +35,9 @@ class Sink(ABC, Generic[Item]):
     retry: ClassVar[bool] = True
     """Whether a new sink may go on where one has failed; False where both write one output."""
 
+    lost: int = 0
+    """Items that `write` took and that the output will not have; known after it has failed."""
+
     def __init__(self) -> None:
         self._open = True
         self._last_duration: int | None = None
@@ -138,8 +141,18 @@ _HINTS: Final = {
     errno.ENOENT: "make the folder first",
     errno.EEXIST: "choose another name or pass --overwrite",
     errno.ENOSPC: "free some space",
+    errno.EDQUOT: "your quota is used up; free some space",
     errno.EFBIG: "the system's limit on file sizes is too low",
+    errno.EROFS: "the disk is read-only, perhaps after an error; see what the system's log says",
+    errno.EIO: "the disk fails; see what the system's log says",
 }
+
+_NO_LINK: Final = (
+    *(errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS),  # FAT, some network shares
+    *(errno.ENOSPC, errno.EDQUOT),  # two names for a moment may be one too many
+)
+_CANNOT_TELL: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
+"""What a file system answers that cannot allocate ahead. Source: posix_fallocate(3)."""
 
 
 @final
@@ -240,6 +253,40 @@ class PartFile:
         """The current position in bytes."""
         return os.lseek(self._fd, 0, os.SEEK_CUR)
 
+    def ask_for(self, size: int) -> None:
+        """Makes sure that there is room for `size` bytes; allocates and gives back.
+
+        Raises:
+            SinkError: there is not, by the disk, a quota or a limit; `discard` must follow.
+        """
+        try:
+            os.posix_fallocate(self._fd, 0, size)
+            os.ftruncate(self._fd, 0)
+        except OSError as error:
+            if error.errno not in _CANNOT_TELL:
+                self.refuse(error)
+
+    def check(self) -> None:
+        """Looks whether the file is still where it was made; what was deleted takes any write.
+
+        Raises:
+            SinkError: it is not.
+        """
+        if not self._is_ours():
+            raise SinkError(
+                f"{self._path}: was deleted while it was written; make its folder again if it is "
+                "gone, too"
+            )
+
+    def cut(self, length: int) -> None:
+        """Keeps the first `length` bytes, and forgets that what came later could not be written.
+
+        Raises:
+            OSError: the file cannot be cut.
+        """
+        os.ftruncate(self._fd, length)
+        self._error = None
+
     def reopen(self, *_: object) -> BinaryIO:
         """Opens the part file once more, for reading, whatever name and flags are asked for."""
         return self._part.open("rb")
@@ -281,9 +328,8 @@ class PartFile:
             # link() fails where the name is taken; rename() would silently replace.
             os.link(self._part, self._path)
         except OSError as error:
-            if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS):
+            if error.errno not in _NO_LINK:
                 raise
-            # No hard links on this file system (FAT, some network shares).
             if os.path.lexists(self._path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
             self._part.rename(self._path)
@@ -291,10 +337,11 @@ class PartFile:
             self._part.unlink()
 
     def discard(self) -> None:
-        """Removes the part file; idempotent."""
+        """Removes the part file, where the disk lets it; idempotent."""
         if not self.closed:
             if self._is_ours():
-                self._part.unlink()
+                with suppress(OSError):  # a disk that became read-only keeps it
+                    self._part.unlink()
             self._close()
 
     def _close(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import re
@@ -16,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from ..core.errors import SinkError
 from ..core.safe import SafeFrame
 from .base import Sink
-from .video_file import Preset, VideoFileOptions, VideoFileSink
+from .video_file import ROOM_BYTES, Preset, VideoFileOptions, VideoFileSink
 from .yuv import BT709, NARROW_RANGE
 
 __all__ = ["RecordOptions", "SegmentSink"]
@@ -25,6 +26,9 @@ _log = logging.getLogger(__name__)
 
 _RATE_HINT: Final = Fraction(30)
 """Frames a second, for the duration of a recording's very last frame."""
+
+_CHECK_S: Final = Fraction(1)
+"""How often it is looked whether the file is still there."""
 
 
 class RecordOptions(BaseModel):
@@ -91,7 +95,10 @@ class SegmentSink(Sink[SafeFrame]):
 
     A segment's time begins at zero, and its last frame lasts until the next segment's first.
     Completing one waits for the disk: call `write` from a thread that may wait. `abort` drops the
-    segment that has begun; complete ones stay, whatever happens.
+    segment that has begun; complete ones stay, whatever happens. Where the disk is full, what was
+    written of the segment at hand is kept, to a second, and appears under its name; `lost` says how
+    many frames are not in it. Make a new sink to go on: it begins a new segment, and refuses while
+    there is no room.
 
     Args:
         folder: where the files go; its recordings of the same prefix, from earlier runs too,
@@ -103,7 +110,8 @@ class SegmentSink(Sink[SafeFrame]):
         time_base: seconds a tick of the frames' `pts`.
 
     Raises:
-        SinkError: there is no such folder, or it is closed; nothing was written.
+        SinkError: there is no such folder, or it is closed, or its disk full or read-only; nothing
+            was written.
     """
 
     accepts: ClassVar[type] = SafeFrame
@@ -123,7 +131,11 @@ class SegmentSink(Sink[SafeFrame]):
         self._size_wh = size_wh
         self._time_base = time_base
         self._length = max(1, round(Fraction(options.segment_s) / time_base))
+        self._check_every = max(1, round(_CHECK_S / time_base))
         self._current: VideoFileSink | None = None
+        self._taken = 0
+        """Frames of the current segment."""
+        self._checked = 0
         self._began = 0
         self._last_pts = 0
         self._name = ""
@@ -142,7 +154,12 @@ class SegmentSink(Sink[SafeFrame]):
             self._complete(self._current, item.pts - self._last_pts)
         if self._current is None:
             self._current = self._begin(item.pts)
+            self._taken, self._checked = 0, item.pts
+        if item.pts - self._checked >= self._check_every:
+            self._checked = item.pts
+            self._current.check()
         self._current.write(item)
+        self._taken += 1
         self._last_pts = item.pts
 
     def _begin(self, pts: int) -> VideoFileSink:
@@ -164,6 +181,7 @@ class SegmentSink(Sink[SafeFrame]):
             color_trc=BT709,
             colorspace=BT709,
             color_range=NARROW_RANGE,
+            in_pieces=True,
             options=VideoFileOptions(
                 crf=self._options.crf, preset=self._options.preset, threads=self._options.threads
             ),
@@ -225,17 +243,24 @@ class SegmentSink(Sink[SafeFrame]):
     def _abort(self) -> None:
         if self._current is not None:
             self._current.abort()
+            self.lost = self._taken - self._current.rescued
 
 
 def _check_folder(folder: Path) -> None:
     """Raises `SinkError` now for what would otherwise be the first frame's error."""
     try:
         mode = folder.stat().st_mode
+        disk = os.statvfs(folder)
     except FileNotFoundError:
         raise SinkError(f"{folder}: no such folder; make it first or choose another") from None
     except OSError as error:
         raise SinkError(f"{folder}: cannot be used ({error.strerror}); check it") from None
     if not stat.S_ISDIR(mode):
         raise SinkError(f"{folder}: is a file, expected a folder; choose another")
+    if disk.f_flag & os.ST_RDONLY:
+        raise SinkError(f"{folder}: {os.strerror(errno.EROFS)}; choose another, or mount it anew")
     if not os.access(folder, os.W_OK | os.X_OK, effective_ids=True):
         raise SinkError(f"{folder}: cannot be written to; check the folder's rights")
+    free = disk.f_bfree if os.geteuid() == 0 else disk.f_bavail
+    if disk.f_blocks and free * disk.f_frsize < ROOM_BYTES:  # some do not say their size
+        raise SinkError(f"{folder}: {os.strerror(errno.ENOSPC)}; free some space")

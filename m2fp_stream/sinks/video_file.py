@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar, Literal, cast, final
+from typing import ClassVar, Final, Literal, NoReturn, cast, final
 
 import av
 from av.container import OutputContainer
@@ -17,6 +17,7 @@ from ..core.errors import SinkError
 from ..core.safe import SafeFrame
 from ..core.timing import rescale
 from .base import PartFile, Sink
+from .fragments import whole_fragments
 from .yuv import BT709, FULL_RANGE, LUMA_WEIGHTS, UNSPECIFIED, to_yuv420p, ycbcr_matrix
 
 __all__ = ["VideoFileOptions", "VideoFileSink"]
@@ -32,6 +33,20 @@ Preset = Literal[
     "slower",
     "veryslow",
 ]
+
+
+_AT_ONCE: Final = {"movflags": "+faststart"}
+"""The muxer moves the index to the front by reading its own file again."""
+
+_IN_PIECES: Final = {
+    "movflags": "+hybrid_fragmented+empty_moov+delay_moov+default_base_moof",
+    "frag_duration": "1000000",
+}
+"""Each second is playable once it is written; completing adds one index for all, at the end, and
+makes the pieces' own invisible. Source: FFmpeg's documentation of its muxers, "mov, mp4, ismv"."""
+
+ROOM_BYTES: Final = 4 << 20
+"""What the disk must have left for a file in pieces to be begun: some seconds of 1080p."""
 
 
 class VideoFileOptions(BaseModel):
@@ -81,6 +96,8 @@ class VideoFileSink(Sink[SafeFrame]):
             not written. An RGB or unknown `colorspace` becomes BT.709.
         options: see `VideoFileOptions`.
         overwrite: False refuses a name that is taken.
+        in_pieces: what was written before the disk was full, to a second, is kept under `path` and
+            plays; see `rescued`. Costs some bytes a second; completing reads nothing again.
 
     Raises:
         SinkError: the file cannot be written there; nothing was left.
@@ -103,9 +120,12 @@ class VideoFileSink(Sink[SafeFrame]):
         color_range: int | None = None,
         options: VideoFileOptions | None = None,
         overwrite: bool = False,
+        in_pieces: bool = False,
     ) -> None:
         super().__init__()
         options = options or VideoFileOptions()
+        self._in_pieces = in_pieces
+        self._rescued = 0
         self._size_wh = size_wh
         self._time_base = time_base
         self._origin_pts = origin_pts
@@ -119,13 +139,18 @@ class VideoFileSink(Sink[SafeFrame]):
         self._durations: dict[int, int] = {}
         self._part = PartFile(path, overwrite=overwrite)
         try:
+            if in_pieces:
+                self._part.ask_for(ROOM_BYTES)
             self._container: OutputContainer = av.open(
                 self._part,
                 "w",
                 format="mp4",
-                # The muxer moves the index to the front by reading its own file again; bitexact
-                # keeps dates and the software's name out.
-                options={"movflags": "+faststart", "use_editlist": "1", "fflags": "+bitexact"},
+                # bitexact keeps dates and the software's name out.
+                options={
+                    "use_editlist": "1",
+                    "fflags": "+bitexact",
+                    **(_IN_PIECES if in_pieces else _AT_ONCE),
+                },
                 buffer_size=1 << 20,
                 io_open=self._part.reopen,
             )
@@ -143,6 +168,19 @@ class VideoFileSink(Sink[SafeFrame]):
         except BaseException:
             self.abort()
             raise
+
+    @property
+    def rescued(self) -> int:
+        """How many frames a file in pieces kept although it could not be completed."""
+        return self._rescued
+
+    def check(self) -> None:
+        """Looks whether the file is still where it was made.
+
+        Raises:
+            SinkError: it, or its folder, was deleted.
+        """
+        self._part.check()
 
     def _add_stream(self, options: VideoFileOptions, colorspace: int) -> VideoStream:
         width, height = self._size_wh
@@ -187,7 +225,28 @@ class VideoFileSink(Sink[SafeFrame]):
                 packet.duration = self._durations.pop(packet.pts or 0, 0)
                 self._container.mux(packet)
         except (FFmpegError, OSError) as error:
+            self._give_up(error)
+
+    def _give_up(self, error: Exception) -> NoReturn:
+        """Keeps what is whole of a file in pieces, and raises why there is no more of it."""
+        try:
             self._part.refuse(error)
+        except SinkError as refusal:
+            if self._in_pieces:
+                self._rescued = self._rescue()
+            kept = f"; its first {self._rescued} frames are kept" if self._rescued else ""
+            raise SinkError(f"{refusal}{kept}") from None
+
+    def _rescue(self) -> int:
+        try:
+            with self._part.reopen() as file:
+                length, frames = whole_fragments(file)
+            if frames:
+                self._part.cut(length)
+                self._part.publish()
+        except OSError:  # read-only, deleted, failing: as it is, or gone
+            return 0
+        return frames
 
     def _finish(self) -> None:
         if self._waiting is None:
@@ -197,7 +256,7 @@ class VideoFileSink(Sink[SafeFrame]):
         try:
             self._container.close()
         except (FFmpegError, OSError) as error:
-            self._part.refuse(error)
+            self._give_up(error)
         self._part.publish()
 
     def _duration_of_last(self) -> int:

@@ -410,7 +410,7 @@ def test_at_the_end_no_sink_is_made_again(monkeypatch: pytest.MonkeyPatch) -> No
     rig.outlet.pump()
     rig.outlet.close(complete=True)
     assert len(rig.sinks) == 1
-    assert (rig.outlet.written, rig.outlet.dropped) == (0, 2)
+    assert (rig.outlet.written, rig.outlet.dropped) == (0, 3)
 
 
 def test_a_sink_that_blocks_for_ever_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -484,3 +484,62 @@ def test_an_incomplete_end_pumps_nothing() -> None:
     rig.outlet.close(complete=False)
     assert rig.ids == []
     assert rig.sinks[0].ended == "aborted"
+
+
+class Keeping(Sink[SafeFrame]):
+    """Takes some frames, keeps fewer, and fails."""
+
+    accepts = SafeFrame
+
+    def __init__(self, takes: int, keeps: int) -> None:
+        super().__init__()
+        self._left, self._loses = takes, takes - keeps
+
+    def _emit(self, item: SafeFrame) -> None:
+        if not self._left:
+            raise FULL
+        self._left -= 1
+
+    def _finish(self) -> None:
+        raise FULL
+
+    def _abort(self) -> None:
+        self.lost = self._loses
+
+
+@pytest.mark.parametrize("keeps", [True, False])
+def test_frames_that_a_failure_took_count_as_lost_where_they_are_to_be_kept(keeps: bool) -> None:
+    notices: list[str] = []
+    outlet = Outlet(
+        "recording",
+        lambda _: Keeping(10, 7),
+        keep=60,
+        own_thread=False,
+        keeps=keeps,
+        on_notice=notices.append,
+    )
+    outlet.open(SIZE_WH)
+    for one in FRAMES[:15]:
+        outlet.offer(one)
+    outlet.close(complete=True)
+    facts = outlet.facts()
+    assert (facts["written"], facts["dropped"], facts["failures"]) == (7, 8, 1)
+    assert facts["lost"] == (8 if keeps else 0)
+    assert facts["why"] == str(FULL)
+    assert notices == [f"recording: {FULL}; trying again in 1 s"]
+
+
+def test_what_cannot_be_completed_at_the_end_counts_as_lost_too() -> None:
+    outlet = Outlet("recording", lambda _: Keeping(10, 7), keep=60, own_thread=False, keeps=True)
+    outlet.open(SIZE_WH)
+    for one in FRAMES[:10]:
+        outlet.offer(one)
+    outlet.close(complete=True)
+    assert (outlet.written, outlet.lost, outlet.failures) == (7, 3, 1)
+
+
+def test_nothing_works_again_before_a_frame_is_written(quick: None) -> None:
+    rig = Rig(raising(FULL), raising(FULL), None)
+    rig.offer_until(lambda: bool(rig.ids))
+    rig.outlet.close(complete=True)
+    assert [text.endswith("works again") for text in rig.notices] == [False, False, True]

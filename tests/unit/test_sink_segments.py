@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import random
 import re
 import resource
+import shutil
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,6 +26,7 @@ from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.sinks.segments import RecordOptions, SegmentSink
 from m2fp_stream.sources.file import FileSource
 from tests import media
+from tests.disk import small_disk
 
 MICROSECOND = Fraction(1, 1_000_000)
 SIZE = (96, 64)
@@ -276,26 +281,193 @@ def test_everything_is_kept_by_default(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 2
 
 
-def test_a_full_disk_is_an_error_and_leaves_what_was_complete(tmp_path: Path) -> None:
-    rng = np.random.default_rng(7)
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    with (
-        pytest.raises(SinkError, match=r"File too large.*file sizes is too low") as caught,
-        sink(tmp_path) as out,
-    ):
-        for number in range(25):
-            out.write(frame(number, BOOT + number * 40_000))
-        out.write(frame(25, BOOT + 1_000_000))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, before[1]))
+def noise(number: int) -> SafeFrame:
+    """Returns a frame that takes about ten kilobytes, 25 a second."""
+    rng = np.random.default_rng(number)
+    pixels = rng.integers(0, 256, (64, 96, 3), np.uint8)
+    return media.composed(pixels, number, BOOT + number * 40_000, MICROSECOND)
+
+
+def write_until_it_fails(out: SegmentSink, first: int = 0, most: int = 5000) -> tuple[int, str]:
+    """Returns how many frames were taken from `first` on, and why no more."""
+    for number in range(first, first + most):
         try:
-            for number in range(26, 100):
-                noise = rng.integers(0, 256, (64, 96, 3), np.uint8)
-                out.write(media.composed(noise, number, BOOT + number * 40_000, MICROSECOND))
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    assert "\n" not in str(caught.value)
+            out.write(noise(number))
+        except SinkError as error:
+            return number - first, str(error)
+    pytest.fail("it did not fail")
+
+
+def kept(files: list[Path]) -> list[Fraction]:
+    """Returns when each frame of the files is shown, each file from zero; decodes them all."""
+    return [time for path in files for time in read(path)[1]]
+
+
+@contextmanager
+def no_file_longer_than(size: int) -> Iterator[None]:
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_on_a_full_disk_everything_up_to_a_second_is_kept_and_the_rest_is_counted(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path / "disk", 8) as disk:
+        out = sink(disk.folder, crf=10, segment_s=5.0)
+        for number in range(150):
+            out.write(noise(number))
+        disk.fill(left=600_000)
+        taken, why = write_until_it_fails(out, 150)
+        taken += 150
+        files = [path for path in recordings(disk.folder) if path.name != "ballast"]
+        assert all(NAME.fullmatch(path.name) for path in files)
+        counts = [len(read(path)[0]) for path in files]
+        assert counts[0] == 125
+        assert sum(counts) + out.lost == taken
+        assert out.lost < 25 + 40 + 10  # a second, what x264 looks ahead, and a buffer
+        assert f"No space left on device); free some space; its first {counts[-1]} frames" in why
+        assert kept(files) == [
+            Fraction(number * 40_000, 1_000_000) for count in counts for number in range(count)
+        ]
+
+
+def test_on_a_full_disk_nothing_is_begun_and_once_there_is_room_recording_goes_on(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path / "disk", 16) as disk:
+        disk.fill(left=1 << 20)
+        with pytest.raises(SinkError, match=r"disk: No space left on device; free some space"):
+            sink(disk.folder)
+        disk.empty()
+        with sink(disk.folder, segment_s=60.0) as out:
+            out.write(noise(0))
+            disk.fill(left=1 << 20)
+            taken, _ = write_until_it_fails(out, 1)
+        (first,) = disk.folder.glob("*.mp4")
+        whole = len(read(first)[0])
+        assert whole + out.lost == taken + 1
+        disk.empty()
+        with sink(disk.folder) as out:
+            for number in range(50):
+                out.write(noise(number))
+            out.finish()
+        assert sum(len(read(path)[0]) for path in disk.folder.glob("*.mp4")) == whole + 50
+        assert len(list(disk.folder.iterdir())) == 3
+
+
+def test_on_a_disk_that_is_read_only_nothing_is_begun(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 8) as disk:
+        disk.make_read_only()
+        with pytest.raises(SinkError, match=r"disk: Read-only file system; choose another"):
+            sink(disk.folder)
+
+
+def test_wherever_writing_ends_what_is_whole_is_kept(tmp_path: Path) -> None:
+    """Also while the file is completed: its index, written last, is what does not fit."""
+    folder = tmp_path / "whole"
+    folder.mkdir()
+    with sink(folder, segment_s=60.0) as out:
+        for number in range(60):
+            out.write(noise(number))
+        out.finish()
+    (path,) = folder.iterdir()
+    size = path.stat().st_size
+    index = size - path.read_bytes().rindex(b"moov") + 4
+    some = [100, 1_000, *range(size // 12, size, size // 12), size - index, size - index + 9]
+    for limit in [*some, size - 1]:
+        folder = tmp_path / str(limit)
+        folder.mkdir()
+        out, taken = sink(folder, segment_s=60.0), 0
+        with pytest.raises(SinkError, match="file sizes is too low"):
+            out.write(noise(0))  # there is room for it to be begun
+            with no_file_longer_than(limit):
+                for taken in range(1, 60):
+                    out.write(noise(taken))
+                taken = 60
+                out.finish()
+        found = kept(list(folder.iterdir()))
+        assert found == [Fraction(number, 25) for number in range(len(found))]
+        assert len(found) + out.lost == taken
+        if limit >= size - index:
+            assert len(found) == 60
+
+
+@pytest.mark.parametrize(
+    ("number", "says"),
+    [
+        (errno.EDQUOT, "your quota is used up"),
+        (errno.EROFS, "the disk is read-only"),
+        (errno.EIO, "the disk fails"),
+    ],
+)
+def test_what_else_disks_do_is_one_line_and_what_is_whole_is_kept(
+    number: int, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = sink(tmp_path, segment_s=60.0)
+    for one in range(100):
+        out.write(noise(one))
+
+    def fail(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "write", fail)
+    if number == errno.EROFS:
+        for name in ("ftruncate", "link", "unlink"):
+            monkeypatch.setattr(os, name, fail)
+        monkeypatch.setattr(Path, "unlink", fail)
+    taken, why = write_until_it_fails(out, 100)
+    monkeypatch.undo()
+    assert says in why
     (path,) = tmp_path.iterdir()
-    assert read(path)[0] == list(range(25))
+    if number == errno.EROFS:  # it stays as it is, and plays
+        assert path.name.endswith(".mp4.part")
+        assert out.lost == taken + 100
+    else:
+        assert len(read(path)[0]) + out.lost == taken + 100
+    assert len(read(path)[0]) > 50
+
+
+def test_what_a_killed_run_has_written_plays_up_to_its_last_second(tmp_path: Path) -> None:
+    with sink(tmp_path, segment_s=3600.0) as out:
+        for number in range(150):
+            out.write(noise(number))
+        (part,) = tmp_path.iterdir()
+        left = part.rename(tmp_path / "left.mp4")
+        found = kept([left])
+        assert found == [Fraction(number, 25) for number in range(len(found))]
+        assert len(found) > 150 - 25 - 40 - 10
+        out.abort()
+
+
+@pytest.mark.parametrize("what", ["folder", "file"])
+def test_a_file_that_is_deleted_while_it_is_written_is_noticed_within_a_second(
+    what: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "recordings"
+    folder.mkdir()
+    out = sink(folder, segment_s=3600.0)
+    out.write(noise(0))
+    if what == "folder":
+        shutil.rmtree(folder)
+    else:
+        next(folder.iterdir()).unlink()
+    taken, why = write_until_it_fails(out, 1)
+    assert taken <= 25
+    assert out.lost == taken + 1
+    assert "was deleted while it was written" in why
+    if what == "folder":
+        with pytest.raises(SinkError, match="no such folder; make it first"):
+            sink(folder)
+        folder.mkdir()
+    with sink(folder) as out:
+        out.write(noise(0))
+        out.finish()
+    (path,) = folder.iterdir()
+    assert len(read(path)[0]) == 1
 
 
 def test_a_folder_that_cannot_be_written_to_is_one_line(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
-from typing import Final, final
+from typing import Any, Final, final
 
 from ...core.errors import M2FPStreamError, PromiseError, SinkError
 from ...core.redact import redact
@@ -45,6 +45,8 @@ class Outlet:
         keep: frames that may wait.
         own_thread: False: `pump` must be called instead, from the thread that called `open`.
         idle: called by `pump` with the sink while no frame waits.
+        keeps: what it writes is to be kept, so that each frame lost to a failure counts (`lost`);
+            what is only shown or sent is gone a moment later anyhow.
         patience_s: what the sink gets beyond `_JOIN_S` to complete its output, of the frame that
             it is at; frames that still wait are dropped then.
         on_patience: called when that wait begins.
@@ -59,6 +61,7 @@ class Outlet:
         keep: int,
         own_thread: bool = True,
         idle: Callable[[Sink[SafeFrame]], None] | None = None,
+        keeps: bool = False,
         patience_s: float = 0.0,
         on_patience: Callable[[], None] | None = None,
         on_notice: Callable[[str], None] | None = None,
@@ -70,6 +73,7 @@ class Outlet:
         self._make = make
         self._idle = idle or (lambda _: None)
         self._keep = keep
+        self._keeps = keeps
         self._notice = on_notice or (lambda _: None)
         self._sink: Sink[SafeFrame] | None = None
         self._size_wh = (0, 0)
@@ -86,12 +90,27 @@ class Outlet:
         """Why nothing more is written, where the sink that failed is not made again."""
         self.written = 0
         self.dropped = 0
+        self.lost = 0
+        """Of what is to be kept: frames that are in no output because the sink failed."""
         self.failures = 0
+        self.why = ""
+        """What the sink said when it failed last; nothing secret."""
 
     @property
     def up(self) -> bool:
         """True while a sink is open."""
         return self._sink is not None
+
+    def facts(self) -> dict[str, Any]:
+        """Returns its state and counts, as JSON values."""
+        return {
+            "up": self.up,
+            "written": self.written,
+            "dropped": self.dropped,
+            "lost": self.lost,
+            "failures": self.failures,
+            "why": self.why,
+        }
 
     def open(self, size_wh: tuple[int, int]) -> None:
         """Opens the sink for the first time.
@@ -147,6 +166,8 @@ class Outlet:
                 self._be_patient(self._thread)
             if self._thread.is_alive():
                 self.failures += 1
+                self.lost += self._keeps  # at least the frame that it is at
+                self.why = "it did not end in time"
                 _log.warning("%s does not end; it is left behind", self.name)
                 self._notice(f"{self.name}: does not end; what it has not completed is lost")
                 return
@@ -177,39 +198,55 @@ class Outlet:
 
     def _write(self, frame: SafeFrame) -> None:
         if self.error is not None or self.over is not None:  # nothing more leaves here
-            self.dropped += 1
+            self._lose()
             return
         try:
+            again = self._sink is None
             if self._sink is None:
                 if time.monotonic() < self._retry_at_s or self._ended:
-                    self.dropped += 1
+                    self._lose()
                     return
                 self._sink = self._make(self._size_wh)
                 self._since = self.written
-                self._notice(f"{self.name}: works again")
             self._sink.write(frame)
             self.written += 1
+            if again:
+                self._notice(f"{self.name}: works again")
             if self.written - self._since > _HEALTHY_FRAMES:
                 self._wait_s = _FIRST_WAIT_S
         except PromiseError as error:
             self.error = error
         except (M2FPStreamError, OSError) as error:
+            self._lose()
             self._failed(error)
         except BaseException as error:  # whoever watches raises it
             self.error = error
+
+    def _lose(self) -> None:
+        self.dropped += 1
+        self.lost += self._keeps
 
     def _failed(self, error: M2FPStreamError | OSError) -> None:
         sink, self._sink = self._sink, None
         if sink is not None:
             sink.abort()
+            self._take_back(sink)
         self.failures += 1
+        self.why = redact(str(error))
         if sink is not None and not sink.retry:
-            self._notice(f"{self.name}: {redact(str(error))}")
+            self._notice(f"{self.name}: {self.why}")
             self.over = error
             return
         self._retry_at_s = time.monotonic() + self._wait_s
-        self._notice(f"{self.name}: {redact(str(error))}; trying again in {self._wait_s:g} s")
+        self._notice(f"{self.name}: {self.why}; trying again in {self._wait_s:g} s")
         self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2)
+
+    def _take_back(self, sink: Sink[SafeFrame]) -> None:
+        """Counts as lost what a sink that failed had taken and could not keep."""
+        self.written -= sink.lost
+        self.dropped += sink.lost
+        if self._keeps:
+            self.lost += sink.lost
 
     def _end(self, *, complete: bool) -> None:
         sink, self._sink = self._sink, None
@@ -224,6 +261,8 @@ class Outlet:
             self.error = error
         except (M2FPStreamError, OSError) as error:
             self.failures += 1
-            self._notice(f"{self.name}: {redact(str(error))}")
+            self.why = redact(str(error))
+            self._take_back(sink)
+            self._notice(f"{self.name}: {self.why}")
         except Exception as error:  # the other outlets are closed all the same
             self.error = error

@@ -176,15 +176,7 @@ class LiveRun:
             given_way=self._load.step,
             look_side=self._load.side,
             taken_share=round(self._load.share, 2),
-            sinks={
-                outlet.name: {
-                    "up": outlet.up,
-                    "written": outlet.written,
-                    "dropped": outlet.dropped,
-                    "failures": outlet.failures,
-                }
-                for outlet in self._outlets
-            },
+            sinks={outlet.name: outlet.facts() for outlet in self._outlets},
         )
 
     # --- the thread of `run()` ---
