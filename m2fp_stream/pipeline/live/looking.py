@@ -33,9 +33,9 @@ from ..copies import (
     PartCrop,
     boxes_of,
     crop_of,
-    face_size,
     look_copy,
     people_size,
+    shrunk,
     smaller_copy,
     turned_copy,
 )
@@ -301,7 +301,7 @@ class Looking:
     # --- looks ---
 
     def _order_faces(self, shown: _Shown, now_s: float) -> None:
-        size_wh = shown.faces_wh = face_size(shown.raw.size_wh, self.look_side)
+        size_wh = shown.faces_wh = shrunk(shown.raw.size_wh, self.look_side)
 
         def done(seen: Seen | None) -> None:
             shown.answered = True
