@@ -24,6 +24,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 
 from . import __version__
+from .core.environment import child_environment
 from .core.errors import (
     EXIT_DONE,
     EXIT_INTERNAL,
@@ -57,6 +58,10 @@ _LINE_EVERY_S: Final = 10.0
 _BAR_EVERY_S: Final = 0.1
 """Seconds between repaints of the bar; more often is not seen and costs encoder time."""
 _POLL_S: Final = 0.05
+_FILE_SECTIONS: Final = (
+    *("policy", "parser", "tracking", "compose", "source", "m2fp", "output", "file"),
+)
+"""What a run over a file reads; sections that may hold passwords are not among them."""
 """Seconds between looks at the child processes of a batch; small beside any file's time."""
 
 _EXIT_CODES: Final = """\
@@ -738,7 +743,8 @@ def _batch_of_processes(jobs: list[_Job], args: argparse.Namespace) -> None:
     Raises:
         BatchError: some failed.
     """
-    command = [sys.executable, "-m", __package__, "anonymize"]
+    command = [sys.executable, "-P", "-m", __package__, "anonymize"]
+    environment = child_environment(_FILE_SECTIONS)
     waiting = list(reversed(jobs))
     running: dict[subprocess.Popen[bytes], _Job] = {}
     failed = 0
@@ -757,6 +763,7 @@ def _batch_of_processes(jobs: list[_Job], args: argparse.Namespace) -> None:
                         *(*command, *_as_arguments(args, job)),
                         *(f"--output={job.path_out}", "--", str(job.path_in)),
                     ],
+                    env=environment,
                     stdin=subprocess.DEVNULL,
                 )
                 running[process] = job

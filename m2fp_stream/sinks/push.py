@@ -21,12 +21,12 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import ClassVar, Final, Literal, NoReturn, final
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core.environment import child_environment
 from ..core.errors import SinkError, UsageError
 from ..core.redact import redact
 from ..core.safe import SafeFrame
@@ -300,12 +300,10 @@ def _shown(url: str) -> str:
 
 
 def _launch(name: str) -> subprocess.Popen[bytes]:
-    # As in pipeline.workers: the child finds modules where we do, and none in the working folder.
-    folders = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
     try:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", __name__],
-            env={**os.environ, "PYTHONPATH": folders},
+            env=child_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
