@@ -120,15 +120,6 @@ class LiveOptions(BaseModel):
             le=10,
         ),
     ] = 1.0
-    away_s: Annotated[
-        float,
-        Field(
-            title="Source away after",
-            description="Seconds without a frame after which the card is shown.",
-            gt=0,
-            le=10,
-        ),
-    ] = 1.0
     min_interval_s: Annotated[
         float,
         Field(
@@ -374,7 +365,7 @@ class LiveRun:
             stats=self._stats,
             ages=Ages(options.person_after_s, options.frame_after_s),
             deadline_s=options.max_delay_s,
-            away_s=options.away_s,
+            away_s=self._capture.away_after_s,
             steady=self._aligned,
             size_wh=size_wh,
             why_away=lambda: self._capture.away,
