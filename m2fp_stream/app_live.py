@@ -19,7 +19,8 @@ import numpy as np
 from .app_models import fine_deadline_s, fine_parser
 from .compositor.compose import Compositor
 from .config import Settings
-from .core.errors import UsageError
+from .core.address import looks_like_address
+from .core.errors import SourceError, UsageError
 from .core.labels import BODY_PARTS, Label
 from .core.plan import Unknown, Why
 from .core.raw import RawFrame
@@ -259,11 +260,14 @@ def _source(config: Settings) -> tuple[OpenSource, bool]:
     """Returns what opens the source, and whether its end is a loss (a camera's is, a film's not).
 
     Raises:
-        SourceError: a camera is named that is not connected.
+        SourceError: a camera is named that is not connected, or what is named is no source; where
+            it may hold a password it is not quoted.
     """
     text = config.capture.input
     kind, _, rest = text.partition(":")
-    if "://" in text:
+    if kind == "camera" and looks_like_address(rest):
+        text = rest  # --camera rtsp://...
+    if looks_like_address(text):
         return (
             lambda first, size_wh: StreamSource(
                 text, config.stream, first_frame_id=first, size_wh=size_wh
@@ -284,6 +288,12 @@ def _source(config: Settings) -> tuple[OpenSource, bool]:
                 config.synthetic, first_frame_id=first, size_wh=size_wh
             )
         ), False
+
+    if ("@" in text or "//" in text) and not Path(text).exists():
+        raise SourceError(
+            "capture.input: there is no such file; if it is an address, begin it with rtsp://, "
+            "http://, https://, rtsps:// or rtmp://"
+        )
 
     def film() -> Source:
         return FileSource(Path(text), config.source)

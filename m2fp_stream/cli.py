@@ -40,7 +40,7 @@ from .core.errors import (
 from .core.labels import PRESETS, Label, nearest, parse_label_name
 from .core.redact import install_redaction, redact
 from .naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_media, output_path
-from .privacy.hardening import harden
+from .privacy.hardening import harden, hide_arguments
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -139,6 +139,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     harden()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    hide_arguments(arguments)
     debug = "--debug" in arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name must not fail to print

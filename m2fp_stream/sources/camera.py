@@ -191,6 +191,8 @@ def find_camera(text: str, cameras: Sequence[CameraDevice] | None = None) -> Cam
         ports = " or ".join(one.id.by_port for one in fitting)
         raise SourceError(f"camera {text}: several are connected; name one by its port: {ports}")
     connected = "; ".join(map(str, cameras)) or "none"
+    if "@" in text and not text.startswith("usb-"):  # an address by mistake, with its password
+        text = "named"
     raise SourceError(f"camera {text}: is not connected; plug it in, or name one of: {connected}")
 
 

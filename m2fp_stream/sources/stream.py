@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
@@ -19,8 +18,8 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core.address import Address, parse_address
 from ..core.errors import SourceError
-from ..core.redact import redact
 from .base import MAX_PIXELS, Captured, SourceInfo
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .live import LIVE_TIME_BASE, LiveSource, Pace
@@ -47,7 +46,9 @@ _SCHEMES: Final = {
     "https": _Scheme("https,http,tcp,tls,crypto", _HTTP_FORMATS),
 }
 
-_URL: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://[^\s/?#][^\s\x00-\x1f\x7f]*")
+_MOST_WHO: Final = 127
+"""Bytes of user and password that FFmpeg's RTSP keeps; it cuts off the rest without a word (`char
+auth[128]` in libavformat/rtsp.c)."""
 
 _PACED: Final = "hls"
 """Gives seconds of video at once, whole segments of it; all others give frames as they happen."""
@@ -81,13 +82,13 @@ _WORDS: Final = (
     ),
     (
         (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError),
-        "user or password are missing or not accepted; check both",
+        "user or password are missing or not accepted; check both, and write special characters "
+        "of them as %XX (% itself as %25)",
     ),
     (av.error.HTTPNotFoundError, "the server knows no such path; check it"),
     (
         av.error.ArgumentError,
-        "sends no kind of video that is read here, or the address is malformed; write special "
-        "characters of user and password as %XX",
+        "sends no kind of video that is read here; check the path",
     ),
     (av.error.InvalidDataError, "what it sends is no video that can be read; check the path"),
     (
@@ -171,7 +172,7 @@ class StreamSource(LiveSource):
     what the resolver takes to look up a name.
 
     Args:
-        url: with user and password if need be; special characters in them percent-encoded.
+        url: with user and password if need be; see `core.address`.
         options: limits and transport.
         first_frame_id, size_wh: see `LiveSource`.
 
@@ -188,8 +189,8 @@ class StreamSource(LiveSource):
         first_frame_id: int = 0,
         size_wh: tuple[int, int] | None = None,
     ) -> None:
-        # What is no URL cannot be redacted.
-        name = redact(url) if _URL.fullmatch(url) else "the address given"
+        address, problem = _address_of(url)
+        name = "the address given" if address is None else address.shown
         super().__init__(name, first_frame_id=first_frame_id, size_wh=size_wh)
         self._options = options or StreamOptions()
         self._corrupt = 0
@@ -198,7 +199,9 @@ class StreamSource(LiveSource):
         self._reformatter = VideoReformatter()
         self._container: InputContainer | None = None
         try:
-            container = self._container = self._open(url, self._scheme_of(url))
+            if address is None:
+                raise SourceError(f"{name}: {problem}")
+            container = self._container = self._open(address)
             self._stream = self._choose(container)
             self._paced = container.format.name == _PACED
             decoded = self._decode(container)
@@ -226,22 +229,26 @@ class StreamSource(LiveSource):
 
     # ----------------------------------------------------------------- opening
 
-    def _scheme_of(self, url: str) -> str:
-        found = _URL.fullmatch(url)
-        scheme = found["scheme"].lower() if found else ""
-        if scheme == "srt":
+    def _kind_of(self, address: Address) -> _Scheme:
+        if address.scheme == "srt":
             raise SourceError(
                 f"{self._name}: PyAV's FFmpeg has no SRT; have it send by RTSP, or relay it"
             )
-        if scheme not in _SCHEMES:
+        kind = _SCHEMES.get(address.scheme)
+        if kind is None:
             raise SourceError(
                 f"{self._name}: is no stream that can be read; expected one of "
-                f"{', '.join(_SCHEMES)}, then ://, the host and the path, without spaces"
+                f"{', '.join(_SCHEMES)}, then ://, the host and the path"
             )
-        return scheme
+        if kind.formats == "rtsp" and len(address.who) > _MOST_WHO:
+            raise SourceError(
+                f"{self._name}: user and password are longer than the {_MOST_WHO} bytes that RTSP "
+                "can send here (%XX counts three); choose a shorter password"
+            )
+        return kind
 
-    def _open(self, url: str, scheme: str) -> InputContainer:
-        options, kind = self._options, _SCHEMES[scheme]
+    def _open(self, address: Address) -> InputContainer:
+        options, kind = self._options, self._kind_of(address)
         settings = _OPEN_OPTIONS | self._loose_limit
         settings |= {"protocol_whitelist": kind.protocols, "format_whitelist": kind.formats}
         if kind.formats == "rtsp":
@@ -260,7 +267,7 @@ class StreamSource(LiveSource):
         limit_s, began_s = options.open_timeout_s, time.monotonic()
         try:
             return av.open(
-                scheme + url[len(scheme) :],  # FFmpeg wants it in small letters
+                address.url,
                 "r",
                 options=settings,
                 timeout=(limit_s, options.read_timeout_s),
@@ -451,6 +458,14 @@ class StreamSource(LiveSource):
                 "the picture is rotated by an odd angle; the nearest right angle is used"
             ] = None
         return orientation
+
+
+def _address_of(url: str) -> tuple[Address | None, str]:
+    """Returns the address, or None and what is wrong with it, in words that quote nothing of it."""
+    try:
+        return parse_address(url), ""
+    except ValueError as error:
+        return None, str(error)
 
 
 def _stands_alone(frame: av.VideoFrame) -> bool:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -310,6 +311,12 @@ def test_the_preview_window_shows_the_room_and_not_her(
         (("preview", "--camera", "77"), 3, "camera 77"),
         (("preview", "--source", "rtsp://me:secret@127.0.0.1:1/x", "--record", "."), 3, "127.0.0"),
         (("preview", "--source", "srt://127.0.0.1:1"), 3, "SRT"),
+        (("preview", "--source", "me:secret@10.0.0.7/x"), 3, "begin it with rtsp://"),
+        (("preview", "--source", "rtsp//me:sec/secret@10.0.0.7/x"), 3, "begin it with rtsp://"),
+        (("preview", "--source", "rtsp://me:1/secret@10.0.0.7/x"), 3, "@ %40"),
+        (("preview", "--camera", "me:secret@10.0.0.7/x"), 3, "camera named: is not connected"),
+        (("preview", "--camera", "rtsp://me:secret@127.0.0.1:1/x"), 3, "connection refused"),
+        (("preview", "--source", "rtsp://me:sec ret secret@127.0.0.1:1/x"), 3, "refused"),
         (("preview", "--camera", "0", "--source", "synthetic"), 2, "not allowed with"),
         (("preview", "--seconds", "0"), 2, "seconds above 0"),
         (("run",), 2, "configuration file"),
@@ -336,6 +343,32 @@ def test_what_cannot_work_is_one_line_and_its_code(
     assert says in lines[0]
     assert "secret" not in errors + out
     assert "Traceback" not in errors
+
+
+def test_a_password_is_in_no_output_and_soon_in_no_list_of_processes(tmp_path: Path) -> None:
+    """The address is the user's own argument, and the camera does not answer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}/live"
+        words = ("preview", "--no-window", "--record", tmp_path, "--debug")
+        planted = "pl4nt/ed s3@cret"
+        with subprocess.Popen(
+            command(*words, "--source", f"rtsp://viewer:{planted}@{place}"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment(M2FP_STREAM_PUSH__URL="rtsp://x:pl4nted@127.0.0.1:1/"),
+        ) as process:
+            line = Path(f"/proc/{process.pid}/cmdline")
+            try:
+                until(lambda: b"***@" in line.read_bytes())
+                assert b"preview" in line.read_bytes()
+                assert place.encode() in line.read_bytes()
+                for piece in (b"pl4nt", b"s3@cret", b"cret", b"viewer"):
+                    assert piece not in line.read_bytes()
+                process.send_signal(signal.SIGTERM)
+                said, _ = process.communicate(timeout=PATIENCE_S)
+            finally:
+                process.kill()
+    assert not any(piece in said for piece in (b"pl4nt", b"cret", b"viewer")), said
 
 
 def test_devices_are_listed(tmp_path: Path) -> None:
