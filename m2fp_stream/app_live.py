@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import threading
@@ -46,6 +47,7 @@ from .sources.base import Source
 from .sources.camera import CameraId, CameraSource, find_camera
 from .sources.file import FileSource
 from .sources.live import LIVE_TIME_BASE, RealtimeSource
+from .sources.snapshot import HttpCameras
 from .sources.stream import StreamSource
 from .sources.synthetic import SyntheticSource
 from .tracking.flow import small_size
@@ -267,6 +269,8 @@ def _source(config: Settings) -> tuple[OpenSource, bool]:
     kind, _, rest = text.partition(":")
     if kind == "camera" and looks_like_address(rest):
         text = rest  # --camera rtsp://...
+    if re.match("https?:", text.strip(), re.IGNORECASE):
+        return HttpCameras(text, config.stream, interval_s=config.capture.snapshot_s), True
     if looks_like_address(text):
         return (
             lambda first, size_wh: StreamSource(

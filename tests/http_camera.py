@@ -89,7 +89,11 @@ class HttpCamera:
             def log_message(self, *_: object) -> None:
                 pass
 
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        class Server(http.server.ThreadingHTTPServer):
+            def handle_error(self, *_: object) -> None:
+                pass  # the client has gone
+
+        self._server = Server(("127.0.0.1", 0), Handler)
         self._server.daemon_threads = False
         if tls is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -183,9 +187,9 @@ class HttpCamera:
             handler.send_header("Connection", "close")
             handler.close_connection = True
         handler.end_headers()
-        handler.wfile.write(data)
         if status == 200:
             self.shown += self.step
+        handler.wfile.write(data)
 
     def _challenge(self) -> str:
         if self.digest is None:

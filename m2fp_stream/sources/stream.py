@@ -26,7 +26,7 @@ from .live import LIVE_TIME_BASE, LiveSource, Pace
 from .orientation import Orientation
 from .transparency import carries_alpha, refuse_lost_alpha
 
-__all__ = ["StreamOptions", "StreamSource"]
+__all__ = ["TRUSTED", "NotAStreamError", "StreamOptions", "StreamSource"]
 
 
 class _Scheme(NamedTuple):
@@ -53,7 +53,7 @@ auth[128]` in libavformat/rtsp.c)."""
 _PACED: Final = "hls"
 """Gives seconds of video at once, whole segments of it; all others give frames as they happen."""
 
-_TRUSTED: Final = (
+TRUSTED: Final = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
     "/etc/ssl/ca-bundle.pem",  # openSUSE
@@ -149,6 +149,19 @@ class StreamOptions(BaseModel):
         title="Decoder threads",
         description="With more than one, damaged H.264 pictures may pass as whole.",
     )
+
+
+@final
+class NotAStreamError(SourceError):
+    """What answers by HTTP is no stream that FFmpeg reads; it may be a picture.
+
+    Attributes:
+        refused: because user or password were not accepted, by FFmpeg's ways to hand them over.
+    """
+
+    def __init__(self, problem: str, *, refused: bool) -> None:
+        super().__init__(problem)
+        self.refused = refused
 
 
 @final
@@ -257,7 +270,7 @@ class StreamSource(LiveSource):
                 settings["rtsp_flags"] = "filter_src"
         if "tls" in kind.protocols:
             settings["tls_verify"] = str(int(options.verify_tls))
-            trusted = options.ca_file or next(filter(os.path.isfile, _TRUSTED), None)
+            trusted = options.ca_file or next(filter(os.path.isfile, TRUSTED), None)
             if trusted is not None:
                 settings["ca_file"] = trusted
             if not options.verify_tls:
@@ -265,6 +278,7 @@ class StreamSource(LiveSource):
                     None
                 )
         limit_s, began_s = options.open_timeout_s, time.monotonic()
+        refused = other = False
         try:
             return av.open(
                 address.url,
@@ -275,7 +289,11 @@ class StreamSource(LiveSource):
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
             problem = self._problem(error, began_s, limit_s)
+            refused = isinstance(error, av.error.HTTPUnauthorizedError)
+            other = isinstance(error, (av.error.ArgumentError, av.error.InvalidDataError))
         # Raised here, for inside the handler it would carry FFmpeg's error, which holds the URL.
+        if kind.formats == _HTTP_FORMATS and (refused or other):
+            raise NotAStreamError(problem, refused=refused)
         raise SourceError(problem)
 
     def _problem(self, error: Exception, began_s: float, limit_s: float) -> str:

@@ -22,12 +22,14 @@ from m2fp_stream.sources.camera import (
 )
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.live import LIVE_TIME_BASE, LiveSource, RealtimeSource
+from m2fp_stream.sources.snapshot import SnapshotSource
 from m2fp_stream.sources.stream import StreamSource
 from m2fp_stream.sources.synthetic import SyntheticOptions, SyntheticSource
 from tests import media
+from tests.http_camera import HttpCamera
 from tests.rtsp import PATIENCE_S, RtspServer, require_rtsp
 
-LIVE_SOURCES = {RealtimeSource, SyntheticSource, CameraSource, StreamSource}
+LIVE_SOURCES = {RealtimeSource, SyntheticSource, CameraSource, StreamSource, SnapshotSource}
 SIZE_WH = (192, 128)
 
 
@@ -85,7 +87,15 @@ def _stream(folder: Path, stack: ExitStack, **options: Any) -> LiveSource:
     return StreamSource(server.url, **options)
 
 
-@pytest.fixture(params=(_realtime, _synthetic, _camera, _stream), ids=lambda maker: maker.__name__)
+def _snapshot(folder: Path, stack: ExitStack, **options: Any) -> LiveSource:
+    camera = stack.enter_context(HttpCamera())
+    return SnapshotSource(camera.url("/snap.jpg"), interval_s=0.01, **options)
+
+
+MAKERS = (_realtime, _synthetic, _camera, _stream, _snapshot)
+
+
+@pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(request.param(tmp_path, stack, **options))

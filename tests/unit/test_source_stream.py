@@ -696,7 +696,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
             assert len(pictures(source, 2)) == 2
             assert "certificate is not checked" in source.info.warnings[0]
         trusted = ("/nowhere", str(certificate[0]))
-        monkeypatch.setattr("m2fp_stream.sources.stream._TRUSTED", trusted)
+        monkeypatch.setattr("m2fp_stream.sources.stream.TRUSTED", trusted)
         with StreamSource(server.url) as source:  # as one that the system trusts
             assert len(pictures(source, 2)) == 2
 
