@@ -47,6 +47,7 @@ from .sources.base import Source
 from .sources.camera import CameraId, CameraSource, find_camera
 from .sources.file import FileSource
 from .sources.live import LIVE_TIME_BASE, RealtimeSource
+from .sources.pipe import PipeSource
 from .sources.snapshot import HttpCameras
 from .sources.stream import StreamSource
 from .sources.synthetic import SyntheticSource
@@ -267,8 +268,15 @@ def _source(config: Settings) -> tuple[OpenSource, bool]:
     """
     text = config.capture.input
     kind, _, rest = text.partition(":")
-    if kind == "camera" and looks_like_address(rest):
+    if kind == "camera" and (looks_like_address(rest) or rest == "-" or _is(Path.is_fifo, rest)):
         text = rest  # --camera rtsp://...
+    if text == "-" or _is(Path.is_fifo, text):
+        pipe = None if text == "-" else Path(text)
+        return (
+            lambda first, size_wh: PipeSource(
+                pipe, config.stream, first_frame_id=first, size_wh=size_wh
+            )
+        ), False
     if re.match("https?:", text.strip(), re.IGNORECASE):
         return HttpCameras(text, config.stream, interval_s=config.capture.snapshot_s), True
     if looks_like_address(text):
@@ -293,7 +301,7 @@ def _source(config: Settings) -> tuple[OpenSource, bool]:
             )
         ), False
 
-    if ("@" in text or "//" in text) and not Path(text).exists():
+    if ("@" in text or "//" in text) and not _is(Path.exists, text):
         raise SourceError(
             "capture.input: there is no such file; if it is an address, begin it with rtsp://, "
             "http://, https://, rtsps:// or rtmp://"
@@ -308,6 +316,13 @@ def _source(config: Settings) -> tuple[OpenSource, bool]:
             film(), reopen=again, first_frame_id=first, size_wh=size_wh
         )
     ), False
+
+
+def _is(what: Callable[[Path], bool], text: str) -> bool:
+    try:
+        return what(Path(text))
+    except (OSError, ValueError):  # too long, or the like: no name of a file
+        return False
 
 
 def _outlets(

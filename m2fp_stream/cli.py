@@ -88,6 +88,7 @@ examples:
   {PROGRAM} preview --camera 0 --hide person --mode low_latency
   {PROGRAM} preview --virtual-camera --no-window      for calls (needs the virtual-camera extra)
   {PROGRAM} preview --source rtsp://192.0.2.7/stream --record recordings/
+  rpicam-vid -t 0 -o - | {PROGRAM} preview --camera -
 """
 _KIOSK_EXAMPLES: Final = f"""\
 It prints the page's address once; whoever has it may look. Where Chromium and a display are found,
@@ -315,6 +316,11 @@ def _kiosk(args: argparse.Namespace) -> None:
     if args.no_browser:
         overrides["kiosk.browser"] = "none"
     settings = _live_settings(args, args.config, overrides)
+    if settings.capture.input in ("-", "camera:-"):
+        raise UsageError(
+            "kiosk: its camera process has no standard input; make a pipe with a name (mkfifo) "
+            "and give that"
+        )
     from .kiosk.supervisor import run_kiosk
 
     line = _StatusLine()
@@ -1574,8 +1580,9 @@ def _add_source(command: _Command) -> None:
     source.add_argument(
         "--source",
         metavar="INPUT",
-        help="instead of a camera: an rtsp://, rtmp:// or http(s):// address, a video file, or "
-        "synthetic",
+        help="instead of a camera: an rtsp://, rtmp:// or http(s):// address (of video, or of a "
+        "picture that is asked for again and again), - for video piped in, a named pipe, a video "
+        "file, or synthetic",
     )
 
 

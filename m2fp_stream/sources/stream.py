@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import Final, Literal, NamedTuple, cast, final
+from typing import Final, Literal, NamedTuple, Protocol, cast, final
 
 import av
 from av.codec.context import Flags
@@ -26,7 +26,7 @@ from .live import LIVE_TIME_BASE, LiveSource, Pace
 from .orientation import Orientation
 from .transparency import carries_alpha, refuse_lost_alpha
 
-__all__ = ["TRUSTED", "NotAStreamError", "StreamOptions", "StreamSource"]
+__all__ = ["TRUSTED", "NotAStreamError", "Piped", "StreamOptions", "StreamSource"]
 
 
 class _Scheme(NamedTuple):
@@ -45,6 +45,11 @@ _SCHEMES: Final = {
     "http": _Scheme("http,tcp,crypto", _HTTP_FORMATS),
     "https": _Scheme("https,http,tcp,tls,crypto", _HTTP_FORMATS),
 }
+
+_PIPED: Final = (
+    "h264,hevc,mjpeg,jpeg_pipe,mpjpeg,mpegts,mpeg,m4v,yuv4mpegpipe,matroska,flv,ivf,obu,mov,nut"
+)
+"""What may be piped in: formats that can be told by how they begin and need no looking back."""
 
 _MOST_WHO: Final = 127
 """Bytes of user and password that FFmpeg's RTSP keeps; it cuts off the rest without a word (`char
@@ -151,6 +156,21 @@ class StreamOptions(BaseModel):
     )
 
 
+class Piped(Protocol):
+    """Gives the bytes of a stream that is no address."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    @property
+    def format(self) -> str | None:
+        """What FFmpeg calls its format, where that is known; bare pictures, without times."""
+
+    def read(self, size: int) -> bytes:
+        """Waits for bytes and returns `size` at most; none at the end."""
+
+
 @final
 class NotAStreamError(SourceError):
     """What answers by HTTP is no stream that FFmpeg reads; it may be a picture.
@@ -185,7 +205,7 @@ class StreamSource(LiveSource):
     what the resolver takes to look up a name.
 
     Args:
-        url: with user and password if need be; see `core.address`.
+        url: with user and password if need be; see `core.address`. Or what is piped in.
         options: limits and transport.
         first_frame_id, size_wh: see `LiveSource`.
 
@@ -196,14 +216,17 @@ class StreamSource(LiveSource):
 
     def __init__(
         self,
-        url: str,
+        url: str | Piped,
         options: StreamOptions | None = None,
         *,
         first_frame_id: int = 0,
         size_wh: tuple[int, int] | None = None,
     ) -> None:
-        address, problem = _address_of(url)
-        name = "the address given" if address is None else address.shown
+        place, problem = _address_of(url) if isinstance(url, str) else (url, "")
+        if isinstance(place, Address):
+            name = place.shown
+        else:
+            name = "the address given" if place is None else place.name
         super().__init__(name, first_frame_id=first_frame_id, size_wh=size_wh)
         self._options = options or StreamOptions()
         self._corrupt = 0
@@ -212,9 +235,9 @@ class StreamSource(LiveSource):
         self._reformatter = VideoReformatter()
         self._container: InputContainer | None = None
         try:
-            if address is None:
+            if place is None:
                 raise SourceError(f"{name}: {problem}")
-            container = self._container = self._open(address)
+            container = self._container = self._open(place)
             self._stream = self._choose(container)
             self._paced = container.format.name == _PACED
             decoded = self._decode(container)
@@ -260,9 +283,14 @@ class StreamSource(LiveSource):
             )
         return kind
 
-    def _open(self, address: Address) -> InputContainer:
-        options, kind = self._options, self._kind_of(address)
+    def _open(self, place: Address | Piped) -> InputContainer:
+        options = self._options
         settings = _OPEN_OPTIONS | self._loose_limit
+        if isinstance(place, Address):
+            kind = self._kind_of(place)
+            target: str | Piped = place.url
+        else:
+            kind, target = _Scheme("none", _PIPED), place
         settings |= {"protocol_whitelist": kind.protocols, "format_whitelist": kind.formats}
         if kind.formats == "rtsp":
             settings |= {"rtsp_transport": options.transport, "allowed_media_types": "video"}
@@ -280,9 +308,13 @@ class StreamSource(LiveSource):
         limit_s, began_s = options.open_timeout_s, time.monotonic()
         refused = other = False
         try:
+            bare = None if isinstance(target, str) else target.format
+            if bare is not None:
+                settings["analyzeduration"] = "100000"  # more would only be waited for
             return av.open(
-                address.url,
+                target,
                 "r",
+                format=bare,
                 options=settings,
                 timeout=(limit_s, options.read_timeout_s),
                 metadata_errors="replace",

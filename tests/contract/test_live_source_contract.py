@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,14 +23,23 @@ from m2fp_stream.sources.camera import (
 )
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.live import LIVE_TIME_BASE, LiveSource, RealtimeSource
+from m2fp_stream.sources.pipe import PipeSource
 from m2fp_stream.sources.snapshot import SnapshotSource
 from m2fp_stream.sources.stream import StreamSource
 from m2fp_stream.sources.synthetic import SyntheticOptions, SyntheticSource
 from tests import media
 from tests.http_camera import HttpCamera
+from tests.pipes import write_paced
 from tests.rtsp import PATIENCE_S, RtspServer, require_rtsp
 
-LIVE_SOURCES = {RealtimeSource, SyntheticSource, CameraSource, StreamSource, SnapshotSource}
+LIVE_SOURCES = {
+    RealtimeSource,
+    SyntheticSource,
+    CameraSource,
+    StreamSource,
+    SnapshotSource,
+    PipeSource,
+}
 SIZE_WH = (192, 128)
 
 
@@ -62,7 +72,7 @@ class Pictures:
         pass
 
 
-Make = Callable[..., LiveSource]
+Make = Callable[..., Source]
 
 
 def _realtime(folder: Path, stack: ExitStack, **options: Any) -> LiveSource:
@@ -92,7 +102,17 @@ def _snapshot(folder: Path, stack: ExitStack, **options: Any) -> LiveSource:
     return SnapshotSource(camera.url("/snap.jpg"), interval_s=0.01, **options)
 
 
-MAKERS = (_realtime, _synthetic, _camera, _stream, _snapshot)
+def _pipe(folder: Path, stack: ExitStack, **options: Any) -> Source:
+    path, pipe = folder / "film.ts", folder / "pipe"
+    if not path.exists():
+        media.write_video(path, size_wh=SIZE_WH, count=200)
+        os.mkfifo(pipe)
+    writer = stack.enter_context(write_paced(path, pieces=200, to=pipe))
+    stack.callback(writer.kill)
+    return PipeSource(pipe, **options)
+
+
+MAKERS = (_realtime, _synthetic, _camera, _stream, _snapshot, _pipe)
 
 
 @pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)

@@ -22,6 +22,7 @@ import pytest
 from m2fp_stream import cli
 from m2fp_stream.compositor.card import BACKGROUND_BGR, draw_card
 from m2fp_stream.core.plan import Why
+from tests.pipes import write_paced
 from tests.virtual_camera_recorder import BACKEND, VARIABLE
 
 from .film import (
@@ -311,6 +312,8 @@ def test_the_preview_window_shows_the_room_and_not_her(
         (("preview", "--camera", "77"), 3, "camera 77"),
         (("preview", "--source", "rtsp://me:secret@127.0.0.1:1/x", "--record", "."), 3, "127.0.0"),
         (("preview", "--source", "srt://127.0.0.1:1"), 3, "SRT"),
+        (("kiosk", "--camera", "-"), 2, "mkfifo"),
+        (("kiosk", "--source", "-"), 2, "mkfifo"),
         (("preview", "--source", "me:secret@10.0.0.7/x"), 3, "begin it with rtsp://"),
         (("preview", "--source", "rtsp//me:sec/secret@10.0.0.7/x"), 3, "begin it with rtsp://"),
         (("preview", "--source", "rtsp://me:1/secret@10.0.0.7/x"), 3, "@ %40"),
@@ -369,6 +372,57 @@ def test_a_password_is_in_no_output_and_soon_in_no_list_of_processes(tmp_path: P
             finally:
                 process.kill()
     assert not any(piece in said for piece in (b"pl4nt", b"cret", b"viewer")), said
+
+
+@pytest.mark.parametrize("how", ["--camera -", "named"])
+def test_what_is_piped_in_is_covered_and_its_end_is_the_end(
+    how: str, film: Path, portrait: Bgr, tmp_path: Path
+) -> None:
+    bare = tmp_path / "film.h264"
+    count = 0
+    with av.open(str(film)) as source, av.open(str(bare), "w", format="h264") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+                count += 1
+    named = tmp_path / "pipe"
+    os.mkfifo(named)
+    target = how.split() if how != "named" else ["--source", str(named)]
+    stats = tmp_path / "stats.json"
+    config = write_config(
+        tmp_path / "run.yaml", live=PATIENT, record={"segment_s": 60, "preset": "ultrafast"}
+    )
+    words = ("preview", "--no-window", "--record", tmp_path, "--stats", stats, "--config", config)
+
+    def has_enough() -> bool:
+        facts = json.loads(stats.read_text()) if stats.exists() else {}
+        return bool(facts) and facts["frames"] - facts["frames_wholly_covered"] > 10
+
+    to = named if how == "named" else None
+    with (
+        write_paced(bare, pieces=count, pause_s=0.1, times=1000, to=to) as writer,
+        subprocess.Popen(
+            command(*words, *target),
+            stdin=writer.stdout or subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        ) as process,
+    ):
+        try:
+            until(lambda: process.poll() is not None or has_enough())
+            writer.kill()  # the end of the pipe
+            _, errors = process.communicate(timeout=PATIENCE_S)
+        finally:
+            writer.kill()
+            process.kill()
+    assert process.returncode == 0, errors
+    shown = [picture for path in tmp_path.glob("m2fp-stream-*.mp4") for picture in pictures(path)]
+    assert len(shown) > 10
+    assert max(likeness(picture, portrait) for picture in shown) < LOOKS_LIKE_HER
+    assert sum(shows_room(picture, portrait) for picture in shown) > 5
 
 
 def test_devices_are_listed(tmp_path: Path) -> None:
