@@ -62,7 +62,7 @@ class HttpCamera:
         """Gives damaged pictures."""
         self.kind = "image/jpeg"
         self.body: bytes | None = None
-        """Given instead of the card."""
+        """Given instead of the card, by the streams, too."""
         self.lies_about_length = False
         self.silent = threading.Event()
         """Takes requests and answers none."""
@@ -155,7 +155,7 @@ class HttpCamera:
         handler.end_headers()
         number, due_s = 0, time.monotonic()
         while not self._ended.wait(max(0.0, due_s - time.monotonic())):
-            data = jpeg(5 if still else number % 28)
+            data = self.body or jpeg(5 if still else number % 28)
             head = f"--frame\r\nContent-Type: image/jpeg\r\nContent-Length: {len(data)}\r\n\r\n"
             handler.wfile.write(head.encode() + data + b"\r\n")
             number, due_s = number + 1, due_s + 1 / self.fps

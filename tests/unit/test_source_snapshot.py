@@ -140,14 +140,15 @@ EXIF_TURNS = {
 """What makes the stored picture of the upright one."""
 
 
+@pytest.mark.parametrize("path", ["/snap.jpg", "/motion"])
 @pytest.mark.parametrize(("tag", "turn"), EXIF_TURNS.items())
-def test_a_picture_comes_upright(camera: HttpCamera, tag: int, turn: int | None) -> None:
+def test_a_picture_comes_upright(camera: HttpCamera, tag: int, turn: int | None, path: str) -> None:
     upright = media.card(SIZE_WH, 11)
     stored = upright if turn is None else cv2.rotate(upright, turn)
     exif = b"Exif\0\0II*\0\x08\0\0\0\x01\0" + struct.pack("<HHIHH", 0x0112, 3, 1, tag, 0) + bytes(4)
     data = cv2.imencode(".jpg", stored)[1].tobytes()
     camera.body = data[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + data[2:]
-    with SnapshotSource(camera.url("/snap.jpg"), interval_s=FAST_S) as source:
+    with HttpCameras(camera.url(path), StreamOptions(), interval_s=FAST_S)(0, None) as source:
         captured = next(source.frames())
         assert captured.frame.size_wh == SIZE_WH
         with captured.frame.analysis() as bgr:
@@ -401,6 +402,25 @@ def test_a_camera_of_a_still_scene_stays_and_one_that_stalls_goes_and_comes_back
                 camera.silent.clear()
                 wait_until(lambda: capture.away is None)
                 assert capture.reconnects > 0
+        finally:
+            capture.stop()
+            with inbox.changed:
+                while (one := inbox.get()) is not None:
+                    one.frame.release()
+
+
+@pytest.mark.parametrize("fps", [1.0, 1.5])
+def test_a_slow_camera_is_given_the_time_that_it_takes(fps: float) -> None:
+    with HttpCamera(fps=fps) as camera:
+        cameras = HttpCameras(camera.url("/motion"), StreamOptions(), interval_s=1)
+        capture = Capture(cameras, CaptureOptions(input="x"), endless=True)
+        inbox = Inbox(2)
+        capture.connect()
+        capture.start(inbox)
+        try:
+            wait_until(lambda: capture.frames > 4)
+            assert capture.away is None
+            assert capture.away_after_s > 1.5 / fps
         finally:
             capture.stop()
             with inbox.changed:

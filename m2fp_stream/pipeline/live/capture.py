@@ -40,6 +40,10 @@ _OTHER: Final[dict[type, Why]] = {OtherCameraError: Why.OTHER_CAMERA}
 _INTERVALS: Final = 3
 """A camera is away after so many of its own intervals: one picture may be late and one lost."""
 
+_UNKNOWN_S: Final = 6.0
+"""Of a camera whose rate is not known yet: three intervals of one that gives a picture in two
+seconds."""
+
 _RECENT: Final = 9
 """Intervals that the rate is learned from. Their median is no pause's, nor that of a burst after
 one."""
@@ -206,7 +210,7 @@ class Capture:
     ) -> None:
         """`endless`: the source's end is a loss (a camera), not the end of all (a file)."""
         self._open = open_source
-        self._options = options
+        self.options = options
         self._endless = endless
         self._notice = on_notice or (lambda _: None)
         self._source: Source | None = None
@@ -224,12 +228,15 @@ class Capture:
         """Why no frames come; None while they do."""
         self.interval_s: float | None = None
         """Seconds from one frame to the next, learned: the median of the last few. None before the
-        second frame. Any thread may ask; it stays over reconnects."""
+        third frame: the first two may come at once, held while the source was opened. Any thread
+        may ask; it stays over reconnects."""
 
     @property
     def away_after_s(self) -> float:
         """After so many seconds without a frame the source is away; any thread may ask."""
-        return max(self._options.away_s, _INTERVALS * (self.interval_s or 0.0))
+        interval_s = self.interval_s
+        own_s = _UNKNOWN_S if interval_s is None else _INTERVALS * interval_s
+        return max(self.options.away_s, own_s)
 
     def connect(self) -> SourceInfo:
         """Opens the source for the first time; the size of its frames is that of all later ones.
@@ -264,15 +271,15 @@ class Capture:
         return not self._thread.is_alive()
 
     def _run(self, inbox: Inbox) -> None:
-        wait_s = self._options.backoff_s
+        wait_s = self.options.backoff_s
         try:
             while not self._stopping.is_set():
                 began = time.monotonic()
                 lost = self._read(inbox)
                 if lost is None or self._stopping.is_set():
                     return
-                if time.monotonic() - began >= self._options.healthy_s and self.away is None:
-                    wait_s = self._options.backoff_s
+                if time.monotonic() - began >= self.options.healthy_s and self.away is None:
+                    wait_s = self.options.backoff_s
                 self.away = self.away or Why.SOURCE_AWAY
                 self._notice(f"the source is away: {redact(str(lost))}")
                 wait_s = self._reopen(wait_s)
@@ -289,14 +296,14 @@ class Capture:
         source = self._source
         assert source is not None  # connect() or _reopen() made it
         try:
-            first, last_ns = self.reconnects > 0, None
-            for captured in source.frames():
+            first, last_ns = self.reconnects > 0, 0
+            for number, captured in enumerate(source.frames()):
                 frame = captured.frame
                 self._next_id = frame.frame_id + 1
                 if self._stopping.is_set():
                     frame.release()
                     return None
-                if last_ns is not None:
+                if number > 1:  # between the first two lies how long opening took
                     self._recent_s.append((frame.captured_ns - last_ns) / 1e9)
                     self.interval_s = statistics.median(self._recent_s)
                 last_ns = frame.captured_ns
@@ -322,7 +329,7 @@ class Capture:
         gc.collect()  # what the lost source's decoder holds; see `sources.live.RealtimeSource`
         while True:
             self._stopping.wait(wait_s * random.uniform(1 - _JITTER, 1 + _JITTER))
-            wait_s = min(wait_s * 2, self._options.max_backoff_s)
+            wait_s = min(wait_s * 2, self.options.max_backoff_s)
             if self._stopping.is_set():
                 return wait_s
             try:

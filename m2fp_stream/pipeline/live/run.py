@@ -365,7 +365,7 @@ class LiveRun:
             stats=self._stats,
             ages=Ages(options.person_after_s, options.frame_after_s),
             deadline_s=options.max_delay_s,
-            away_s=self._capture.away_after_s,
+            away_s=self._capture.options.away_s,
             steady=self._aligned,
             size_wh=size_wh,
             why_away=lambda: self._capture.away,
