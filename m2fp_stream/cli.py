@@ -392,11 +392,13 @@ def _live(settings: Settings, args: argparse.Namespace) -> None:
 
 
 def _devices(_: argparse.Namespace) -> None:
-    from .sources.camera import OpenCvCameras
+    from .sources.camera import OpenCvCameras, holders_of
 
     cameras = OpenCvCameras().list()
     for camera in cameras:
-        _print(f"{camera.number}  {camera.id}  {camera.id.name or 'unnamed'}  {camera.node}")
+        line = f"{camera.number}  {camera.id}  {camera.id.name or 'unnamed'}  {camera.node}"
+        holders = holders_of(camera.node)
+        _print(f"{line}  used by {' and '.join(holders)}" if holders else line)
     if not cameras:
         _print("no camera is connected")
 

@@ -110,12 +110,11 @@ def parse_address(text: str) -> Address:
         del readings[1:]
     if not readings:
         raise ValueError(
-            "is no stream that can be read: no host was found in it; write scheme, ://, host and "
-            f"path, and {_HOW}"
+            f"names no host, or a port that is none; write scheme, ://, host and path, and {_HOW}"
         )
     who, place, tail = readings[0]
     if re.search(r"\s", tail):
-        raise ValueError("is no stream that can be read: it holds spaces; write them as %20")
+        raise ValueError("holds spaces; write them as %20")
     port = None if place["port"] is None else int(place["port"])
     user, password = (None, "") if who is None else _user_of(who)
     return Address(found[1].lower(), place["host"], port, tail, user, password)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import socket
@@ -11,17 +12,19 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from m2fp_stream import cli
 from m2fp_stream.compositor.card import BACKGROUND_BGR, draw_card
 from m2fp_stream.core.plan import Why
+from tests.http_camera import HttpCamera
 from tests.pipes import write_paced
 from tests.virtual_camera_recorder import BACKEND, VARIABLE
 
@@ -420,9 +423,44 @@ def test_what_is_piped_in_is_covered_and_its_end_is_the_end(
             process.kill()
     assert process.returncode == 0, errors
     shown = [picture for path in tmp_path.glob("m2fp-stream-*.mp4") for picture in pictures(path)]
+    shown = shown[::3]  # looking takes longer than showing
     assert len(shown) > 10
     assert max(likeness(picture, portrait) for picture in shown) < LOOKS_LIKE_HER
     assert sum(shows_room(picture, portrait) for picture in shown) > 5
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["encoded", "raw"])
+def test_a_cameras_password_is_in_no_output_and_in_no_process(raw: bool, tmp_path: Path) -> None:
+    stats = tmp_path / "stats.json"
+    with HttpCamera(user="viewer", password="pl4nt/ed s3@cret", digest="MD5") as camera:
+        address = camera.url("/motion", raw=raw)
+        planted = re.compile(rb"pl4nt|s3@cret|s3%40cret|viewer")
+        seen = set()
+        with subprocess.Popen(
+            command("preview", "--no-window", "--record", tmp_path, "--debug", "--stats", stats),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment(M2FP_STREAM_CAPTURE__INPUT=address),
+        ) as process:
+            try:
+                until(lambda: process.poll() is not None or stats.exists())
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    line = b"\0".join(os.fsencode(word) for word in child.cmdline())
+                    assert not planted.search(line)
+                    with suppress(PermissionError, psutil.AccessDenied):  # it is hardened
+                        assert not planted.search(str(child.environ()).encode())
+                    seen.add(child.pid)
+                assert not planted.search(Path(f"/proc/{process.pid}/cmdline").read_bytes())
+                camera.silent.set()  # the next connection is not answered: it says that it is away
+                process.send_signal(signal.SIGTERM)
+                said, _ = process.communicate(timeout=PATIENCE_S)
+            finally:
+                process.kill()
+        assert camera.authorizations, "nobody logged in"
+    assert process.returncode == 130, said
+    assert seen, "no child was there to look at"
+    assert not planted.search(said), said
+    assert not planted.search(stats.read_bytes())
 
 
 def test_devices_are_listed(tmp_path: Path) -> None:

@@ -100,8 +100,8 @@ def test_addresses_without_a_password_are_left_as_they_are(
     [
         ("viewer:hush@camera/live", "is no address; write its scheme"),
         ("rtsp:/viewer:hush@camera/live", "is no address"),
-        ("rtsp://viewer:hush", "no host"),
-        ("rtsp://viewer:hu/sh", "no host"),
+        ("rtsp://viewer:hush", "names no host"),
+        ("rtsp://viewer:hu/sh", "names no host"),
         ("rtsp://viewer:12/hush@camera/live", "several ways.*@ %40"),
         ("rtsp://viewer:h@ush/x@camera/live", "several ways.*@ %40"),
         ("http://viewer:hush@camera/x?mail=a@b", "several ways.*path or query"),
@@ -109,7 +109,7 @@ def test_addresses_without_a_password_are_left_as_they_are(
         ("rtsp://viewer:hush%0a@camera/live", "line break"),
         ("rtsp://viewer:hu\nsh@camera/live", "is no address"),
         ("rtsp://camera/a b", "spaces"),
-        ("rtsp://camera:99999/", "no host"),
+        ("rtsp://camera:99999/", "names no host"),
     ],
 )
 def test_what_is_not_clear_is_refused_in_one_line_that_says_how_to_write_it(
