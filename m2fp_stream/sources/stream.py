@@ -179,7 +179,7 @@ class NotAStreamError(SourceError):
         refused: because user or password were not accepted, by FFmpeg's ways to hand them over.
     """
 
-    def __init__(self, problem: str, *, refused: bool) -> None:
+    def __init__(self, problem: str, *, refused: bool = False) -> None:
         super().__init__(problem)
         self.refused = refused
 
