@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import sys
 import threading
@@ -19,7 +20,8 @@ import numpy as np
 from .app_models import fine_deadline_s, fine_parser, fine_side
 from .compositor.compose import Compositor
 from .config import Settings
-from .core.errors import UsageError
+from .core.address import looks_like_address
+from .core.errors import SourceError, UsageError
 from .core.labels import BODY_PARTS, Label
 from .core.plan import Unknown, Why
 from .core.raw import RawFrame
@@ -49,6 +51,8 @@ from .sources.base import Source
 from .sources.camera import CameraId, CameraSource, find_camera
 from .sources.file import FileSource
 from .sources.live import LIVE_TIME_BASE, RealtimeSource
+from .sources.pipe import PipeSource
+from .sources.snapshot import HttpCameras
 from .sources.stream import StreamSource
 from .sources.synthetic import SyntheticSource
 
@@ -274,11 +278,23 @@ def _source(config: Settings) -> tuple[OpenSource, bool]:
     """Returns what opens the source, and whether its end is a loss (a camera's is, a film's not).
 
     Raises:
-        SourceError: a camera is named that is not connected.
+        SourceError: a camera is named that is not connected, or what is named is no source; where
+            it may hold a password it is not quoted.
     """
     text = config.capture.input
     kind, _, rest = text.partition(":")
-    if "://" in text:
+    if kind == "camera" and (looks_like_address(rest) or rest == "-" or _is(Path.is_fifo, rest)):
+        text = rest  # --camera rtsp://...
+    if text == "-" or _is(Path.is_fifo, text):
+        pipe = None if text == "-" else Path(text)
+        return (
+            lambda first, size_wh: PipeSource(
+                pipe, config.stream, first_frame_id=first, size_wh=size_wh
+            )
+        ), False
+    if re.match("https?:", text.strip(), re.IGNORECASE):
+        return HttpCameras(text, config.stream, interval_s=config.capture.snapshot_s), True
+    if looks_like_address(text):
         return (
             lambda first, size_wh: StreamSource(
                 text, config.stream, first_frame_id=first, size_wh=size_wh
@@ -300,6 +316,12 @@ def _source(config: Settings) -> tuple[OpenSource, bool]:
             )
         ), False
 
+    if ("@" in text or "//" in text) and not _is(Path.exists, text):
+        raise SourceError(
+            "capture.input: there is no such file; if it is an address, begin it with rtsp://, "
+            "http://, https://, rtsps:// or rtmp://"
+        )
+
     def film() -> Source:
         return FileSource(Path(text), config.source)
 
@@ -309,6 +331,13 @@ def _source(config: Settings) -> tuple[OpenSource, bool]:
             film(), reopen=again, first_frame_id=first, size_wh=size_wh
         )
     ), False
+
+
+def _is(what: Callable[[Path], bool], text: str) -> bool:
+    try:
+        return what(Path(text))
+    except (OSError, ValueError):  # too long, or the like: no name of a file
+        return False
 
 
 def _outlets(

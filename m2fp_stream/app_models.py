@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from .config import cache_folder
+from .core.environment import child_environment
 from .core.errors import ModelError
 from .models.pull import WEIGHTS, pulled_folder, store_folder
 from .models.vault import is_sealed, open_key, seal, unseal
@@ -159,10 +160,9 @@ def _export_apart(
         "shape": list(shape_hw),
         "key": key,
     }
-    folders = os.pathsep.join(str(Path(entry).absolute()) for entry in sys.path)
     with subprocess.Popen(
         [sys.executable, "-P", "-m", f"{__package__}.app_models", json.dumps(task)],
-        env={**os.environ, "PYTHONPATH": folders},
+        env=child_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,

@@ -24,6 +24,7 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 
 from . import __version__
+from .core.environment import child_environment
 from .core.errors import (
     EXIT_DONE,
     EXIT_INTERNAL,
@@ -39,7 +40,7 @@ from .core.errors import (
 from .core.labels import PRESETS, Label, nearest, parse_label_name
 from .core.redact import install_redaction, redact
 from .naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_media, output_path
-from .privacy.hardening import harden
+from .privacy.hardening import harden, hide_arguments
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -57,6 +58,10 @@ _LINE_EVERY_S: Final = 10.0
 _BAR_EVERY_S: Final = 0.1
 """Seconds between repaints of the bar; more often is not seen and costs encoder time."""
 _POLL_S: Final = 0.05
+_FILE_SECTIONS: Final = (
+    *("policy", "parser", "tracking", "compose", "source", "m2fp", "output", "file"),
+)
+"""What a run over a file reads; sections that may hold passwords are not among them."""
 """Seconds between looks at the child processes of a batch; small beside any file's time."""
 
 _EXIT_CODES: Final = """\
@@ -83,6 +88,7 @@ examples:
   {PROGRAM} preview --camera 0 --hide person --mode low_latency
   {PROGRAM} preview --virtual-camera --no-window      for calls (needs the virtual-camera extra)
   {PROGRAM} preview --source rtsp://192.0.2.7/stream --record recordings/
+  rpicam-vid -t 0 -o - | {PROGRAM} preview --camera -
 """
 _KIOSK_EXAMPLES: Final = f"""\
 It prints the page's address once; whoever has it may look. Where Chromium and a display are found,
@@ -139,6 +145,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     harden()
     arguments = list(sys.argv[1:] if argv is None else argv)
+    hide_arguments(arguments)
     debug = "--debug" in arguments
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name must not fail to print
@@ -314,6 +321,11 @@ def _kiosk(args: argparse.Namespace) -> None:
     if args.no_browser:
         overrides["kiosk.browser"] = "none"
     settings = _live_settings(args, args.config, overrides)
+    if settings.capture.input in ("-", "camera:-"):
+        raise UsageError(
+            "kiosk: its camera process has no standard input; make a pipe with a name (mkfifo) "
+            "and give that"
+        )
     from .kiosk.supervisor import run_kiosk
     from .pipeline.live.health import judged
 
@@ -407,11 +419,13 @@ def _raise_losses(facts: Mapping[str, Any]) -> None:
 
 
 def _devices(_: argparse.Namespace) -> None:
-    from .sources.camera import OpenCvCameras
+    from .sources.camera import OpenCvCameras, holders_of
 
     cameras = OpenCvCameras().list()
     for camera in cameras:
-        _print(f"{camera.number}  {camera.id}  {camera.id.name or 'unnamed'}  {camera.node}")
+        line = f"{camera.number}  {camera.id}  {camera.id.name or 'unnamed'}  {camera.node}"
+        holders = holders_of(camera.node)
+        _print(f"{line}  used by {' and '.join(holders)}" if holders else line)
     if not cameras:
         _print("no camera is connected")
 
@@ -768,7 +782,8 @@ def _batch_of_processes(jobs: list[_Job], args: argparse.Namespace) -> None:
     Raises:
         BatchError: some failed.
     """
-    command = [sys.executable, "-m", __package__, "anonymize"]
+    command = [sys.executable, "-P", "-m", __package__, "anonymize"]
+    environment = child_environment(_FILE_SECTIONS)
     waiting = list(reversed(jobs))
     running: dict[subprocess.Popen[bytes], _Job] = {}
     failed = 0
@@ -787,6 +802,7 @@ def _batch_of_processes(jobs: list[_Job], args: argparse.Namespace) -> None:
                         *(*command, *_as_arguments(args, job)),
                         *(f"--output={job.path_out}", "--", str(job.path_in)),
                     ],
+                    env=environment,
                     stdin=subprocess.DEVNULL,
                 )
                 running[process] = job
@@ -1615,8 +1631,9 @@ def _add_source(command: _Command) -> None:
     source.add_argument(
         "--source",
         metavar="INPUT",
-        help="instead of a camera: an rtsp://, rtmp:// or http(s):// address, a video file, or "
-        "synthetic",
+        help="instead of a camera: an rtsp://, rtmp:// or http(s):// address (of video, or of a "
+        "picture that is asked for again and again), - for video piped in, a named pipe, a video "
+        "file, or synthetic",
     )
 
 

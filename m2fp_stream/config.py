@@ -59,6 +59,8 @@ _REPLACED: Final = {
     "file.max_gap": "replaced by file.people_every",
     "file.parse_side": "replaced by file.look_size",
     "file.parse_deadline_s": "replaced by file.deadline_s",
+    "capture.frozen_s": "gone: a camera whose scene is still is alive while its pictures come",
+    "live.away_s": "replaced by capture.away_s",
 }
 """What became of keys that files of earlier versions may hold."""
 

@@ -14,12 +14,27 @@ __all__ = ["RedactingFilter", "install_redaction", "redact"]
 # Up to the last @ of the word: a password may hold an unescaped / or @. A path with an @ loses more
 # than it must, which is the safe side.
 _USER = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)\S*@")
+# A password with spaces: from user and colon to the line's last @ that is followed by a host.
+_SPACED = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*://)[^\s/?#@:]+:(?:(?!://)[^\n'\"])*@(?=[\w\[])"
+)
+# The scheme was forgotten. A camera's port (`sources.camera.CameraId.by_port`) looks like it.
+_BARE = re.compile(
+    r"(?<![\w/@.:*-])(?!usb-[0-9a-f]{4}:[0-9a-f]{4}@)[^\s'\"/@:]+:(?!//)[^\s'\"]+@(?=[\w\[])"
+)
 _QUERY = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.-]*://[^\s?#]*)[?#][^\s'\"]*")
+# Some cameras want the password in the path: /user=admin_password=..._channel=1_stream=0.sdp
+_NAMED = re.compile(r"(?P<name>(?:password|passwd|pwd|pass)=)[^\s&/'\"]+", re.IGNORECASE)
 
 
 def redact(text: str) -> str:
-    """Returns `text` with the user part, query and fragment of every URL in it removed."""
-    text = _USER.sub(r"\g<scheme>***@", text)
+    """Returns `text` with the user part, query and fragment of every URL in it removed.
+
+    So is `user:password@` where the scheme was forgotten.
+    """
+    for pattern in (_USER, _SPACED):
+        text = pattern.sub(r"\g<scheme>***@", text)
+    text = _NAMED.sub(r"\g<name>***", _BARE.sub("***@", text))
     return _QUERY.sub(r"\g<head>?***", text)
 
 

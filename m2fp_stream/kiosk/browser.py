@@ -21,10 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, final
 
+from ..core.environment import child_environment
 from ..core.errors import UsageError
 from ..privacy.hardening import harden
 from ..sinks.x11 import find_screen_wh
-from .keeper import Killed, environment
+from .keeper import Killed
 
 __all__ = ["NICENESS", "Browser", "Screen", "find_browser", "held_bytes", "main", "pin_of"]
 
@@ -221,7 +222,7 @@ class Browser:
                     *(sys.executable, "-P", "-m", f"{__package__}.browser"),
                     *self.command(address, as_root=as_root, pin=pin),
                 ],
-                env=environment(),
+                env=child_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -381,7 +382,7 @@ class Screen:
         try:
             self._process = subprocess.Popen(
                 command,
-                env=environment(),
+                env=child_environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
 import socket
 import subprocess
@@ -12,17 +11,13 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final, final
 
+from ..core.environment import child_environment
 from ..core.errors import EXIT_INTERNAL
 from ..sinks import page_link
 
-__all__ = ["Failure", "Keeper", "Killed", "Patience", "environment"]
-
-_PREFIX: Final = "M2FP_STREAM_"
-_KEPT: Final = "M2FP_STREAM_TEST_"
-"""Options in the environment may be passwords; a child gets what it needs as its job."""
+__all__ = ["Failure", "Keeper", "Killed", "Patience"]
 
 _KILLED_S: Final = 1.0
 """How long anybody waits for a process that was killed. One that hangs in the kernel (state D: a
@@ -220,7 +215,7 @@ class Keeper:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", "-m", self._module, *map(str, passed)],
                 pass_fds=passed,
-                env=environment(),
+                env=child_environment(),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
             )
@@ -273,19 +268,6 @@ class Keeper:
         self.up = False
         if channel is not None:
             channel.close()
-
-
-def environment() -> dict[str, str]:
-    """Returns what children get: our modules' folders, and none of the program's own options."""
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith(_PREFIX) or name.startswith(_KEPT)
-    }
-    # The child finds modules where we do; without -P it would look in the working folder first,
-    # where somebody's `json.py` may lie.
-    folders = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
-    return {**kept, "PYTHONPATH": folders}
 
 
 def _name(number: int) -> str:

@@ -13,8 +13,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from ..core.environment import child_environment
 from ..web.app import BadUpload, Busy, CoveredStill, ParsedStill
-from .keeper import environment
 
 __all__ = ["StillPatience", "StillService"]
 
@@ -222,7 +222,7 @@ class StillService:
                 [sys.executable, "-P", "-m", self._module, str(theirs.fileno())],
                 pass_fds=(theirs.fileno(),),
                 # Threads it does not need would only take address space.
-                env={**environment(), "OPENBLAS_NUM_THREADS": "1"},
+                env={**child_environment(), "OPENBLAS_NUM_THREADS": "1"},
                 stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -36,6 +36,7 @@ from typing import Annotated, Any, Final, Literal, Protocol, final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
+from ..core.environment import child_environment
 from ..core.errors import ModelError, UsageError
 from .store import VerifyResult
 
@@ -307,14 +308,11 @@ class ModelScopeHub:
     def _run(
         self, arguments: tuple[str, ...], home: Path, file: str, progress: Progress | None
     ) -> None:
-        # The child finds modules where we do; without -P it would look in the working folder.
-        folders = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
         process = subprocess.Popen(
             [sys.executable, "-P", "-c", f"import {__name__} as pull; pull._child()", *arguments],
             env={
                 "MODELSCOPE_API_TOKEN": "",
-                **os.environ,
-                "PYTHONPATH": folders,
+                **child_environment(),
                 "HOME": str(home),
                 "MODELSCOPE_HOME": str(home / "settings"),
                 "MODELSCOPE_CACHE": str(home / "cache"),

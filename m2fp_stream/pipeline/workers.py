@@ -15,12 +15,12 @@ import threading
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Final, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..core.environment import child_environment
 from ..core.errors import M2FPStreamError, ModelError, ParserError
 from ..core.labels import LabelSet
 from ..core.records import Look, ParseResult
@@ -180,9 +180,6 @@ class WorkerProcess:
             "threads": self._spec.threads,
             "niceness": self._spec.niceness,
         }
-        # The child finds modules where we do; without -P it would look in the working folder
-        # first, where somebody's `json.py` may lie.
-        folders = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             descriptor = os.memfd_create("m2fp_stream", os.MFD_CLOEXEC)
@@ -196,7 +193,7 @@ class WorkerProcess:
                         *(str(theirs.fileno()), str(descriptor), json.dumps(spec)),
                     ],
                     pass_fds=(theirs.fileno(), descriptor),
-                    env={**os.environ, "PYTHONPATH": folders},
+                    env=child_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

@@ -20,7 +20,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -28,7 +28,14 @@ from typing import Final, final
 
 from ..core.redact import redact
 
-__all__ = ["HardeningReport", "Measure", "few_heaps", "harden", "silence_libraries"]
+__all__ = [
+    "HardeningReport",
+    "Measure",
+    "few_heaps",
+    "harden",
+    "hide_arguments",
+    "silence_libraries",
+]
 
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
@@ -45,6 +52,10 @@ _MCL_ARCHITECTURES: Final = frozenset(
 _M_ARENA_MAX: Final = -8
 """Source: glibc's malloc.h."""
 _HEAPS: Final = 2
+
+_ARG_START: Final = 48
+"""Field of `/proc/self/stat` with the address of the arguments; the next one says where they end.
+Source: proc_pid_stat(5)."""
 
 _CAP_IPC_LOCK: Final = 14
 _WHOLE_SYSTEM: Final = ("0", "0", "4294967295")
@@ -118,6 +129,34 @@ def silence_libraries() -> None:
     request 27379; seen here with strace, held by `tests/e2e/test_strace.py`.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+def hide_arguments(arguments: Sequence[str]) -> bool:
+    """Takes passwords out of what a list of processes shows of this one (Linux).
+
+    Every user of the machine can read the command line of every process. Those of `arguments` that
+    `redact` would change are overwritten in place, from now on: whoever looks in the first moment
+    sees them still. Returns whether there was nothing to hide, or it was done.
+    """
+    hidden = {one: redact(one) for one in arguments if redact(one) != one}
+    if not hidden:
+        return True
+    try:
+        # The second field, the program's name, may hold anything.
+        fields = Path("/proc/self/stat").read_text(encoding="utf-8", errors="replace")
+        numbers = fields.rpartition(")")[2].split()
+        start, end = (int(numbers[field - 3]) for field in (_ARG_START, _ARG_START + 1))
+        line = ctypes.string_at(start, end - start)
+        for secret, shown in hidden.items():
+            old = b"\0" + os.fsencode(secret) + b"\0"
+            new = os.fsencode(shown)[: len(old) - 2].ljust(len(old) - 2, b"*")
+            at = line.find(old)
+            if at < 0:
+                return False
+            ctypes.memmove(start + at + 1, new, len(new))
+    except (OSError, ValueError, IndexError):
+        return False
+    return True
 
 
 def few_heaps() -> bool:

@@ -21,14 +21,13 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
-from pathlib import Path
 from typing import ClassVar, Final, Literal, NoReturn, final
-from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core.address import Address, parse_address
+from ..core.environment import child_environment
 from ..core.errors import SinkError, UsageError
-from ..core.redact import redact
 from ..core.safe import SafeFrame
 from ..privacy.hardening import harden
 from .base import Sink
@@ -122,8 +121,8 @@ class PushSink(Sink[SafeFrame]):
         self, options: PushOptions, *, size_wh: tuple[int, int], time_base: Fraction
     ) -> None:
         super().__init__()
-        kind = _kind(options.url)
-        self._name = _shown(options.url)
+        address, kind = _address(options.url)
+        self._name = _shown(address)
         self._timeout_s = options.timeout_s
         self._encoder = LiveEncoder(
             size_wh,
@@ -140,7 +139,7 @@ class PushSink(Sink[SafeFrame]):
         os.set_blocking(self._to_child, False)
         os.set_blocking(self._from_child, False)
         job = {
-            "url": options.url,
+            "url": address.url,
             "kind": kind,
             "size_wh": self._encoder.coded_size_wh,
             "timeout_s": options.timeout_s,
@@ -268,44 +267,40 @@ class PushSink(Sink[SafeFrame]):
                     pipe.close()
 
 
-def _kind(url: str) -> Literal["flv", "rtsp"]:
+def _address(url: str) -> tuple[Address, Literal["flv", "rtsp"]]:
+    problem = ""
     try:
-        parts = urlsplit(url)
-        host = parts.hostname
-    except ValueError:
-        raise UsageError("the URL to push to is malformed; check it") from None
-    scheme = parts.scheme.lower()
-    if scheme == "srt":
+        address = parse_address(url)
+    except ValueError as error:
+        problem = f"the URL to push to {error}"
+    if problem:
+        raise UsageError(problem)
+    if address.scheme == "srt":
         raise UsageError(
-            f"{redact(url)}: PyAV's wheels have no SRT; push rtsp:// or rtmp:// to a server that "
+            f"{address.shown}: PyAV's wheels have no SRT; push rtsp:// or rtmp:// to a server that "
             "passes it on"
         )
-    if scheme not in _KINDS:
+    if address.scheme not in _KINDS:
         raise UsageError(
-            f"cannot push to {f'{scheme}://' if scheme else 'an empty or relative URL'}; expected "
-            "rtsp://, rtmp:// or rtmps://"
+            f"cannot push to {address.scheme}://; expected rtsp://, rtmp:// or rtmps://"
         )
-    if not host or any(ord(letter) <= 32 for letter in url):
-        raise UsageError(f"the {scheme}:// URL to push to has no host or holds spaces; check it")
-    return _KINDS[scheme]
+    return address, _KINDS[address.scheme]
 
 
-def _shown(url: str) -> str:
-    """Returns `url` for messages: without user and query, and for RTMP without the stream's key."""
-    shown = redact(url)
+def _shown(address: Address) -> str:
+    """Returns what messages say: without user and query, and for RTMP without the stream's key."""
+    shown = address.shown
     head, _, key = shown.rpartition("/")
-    if shown.lower().startswith("rtmp") and key and not head.endswith(":/"):
+    if shown.startswith("rtmp") and key and not head.endswith(":/"):
         shown = f"{head}/***"
     return shown
 
 
 def _launch(name: str) -> subprocess.Popen[bytes]:
-    # As in pipeline.workers: the child finds modules where we do, and none in the working folder.
-    folders = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
     try:
         return subprocess.Popen(
             [sys.executable, "-P", "-m", __name__],
-            env={**os.environ, "PYTHONPATH": folders},
+            env=child_environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

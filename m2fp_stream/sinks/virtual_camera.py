@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
-from pathlib import Path
 from typing import ClassVar, Final, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core.environment import child_environment
 from ..core.errors import SealError, SinkError
 from ..core.safe import SafeFrame
 from . import camera_feeder
@@ -172,9 +172,6 @@ class VirtualCameraSink(Sink[SafeFrame]):
             stale_s=self._options.stale_s,
             linger_s=self._options.linger_s,
         )
-        # The child finds modules where we do; without -P it would look in the working folder
-        # first, where somebody's `json.py` may lie.
-        folders = os.pathsep.join(str(Path(folder).absolute()) for folder in sys.path)
         self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             descriptor = os.memfd_create("m2fp_stream", os.MFD_CLOEXEC)
@@ -189,7 +186,7 @@ class VirtualCameraSink(Sink[SafeFrame]):
                         *(str(theirs.fileno()), str(descriptor), spec.to_json()),
                     ],
                     pass_fds=(theirs.fileno(), descriptor),
-                    env={**os.environ, "PYTHONPATH": folders},
+                    env=child_environment(),
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
                     stderr=subprocess.DEVNULL,

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import platform
 import re
+import struct
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -33,11 +36,16 @@ __all__ = [
     "OpenCvCameras",
     "OtherCameraError",
     "find_camera",
+    "holders_of",
     "list_cameras",
 ]
 
 _SYSFS: Final = Path("/sys/class/video4linux")
 _DEV: Final = Path("/dev")
+_PROC: Final = Path("/proc")
+_VIDIOC_REQBUFS: Final = 0xC0145608
+"""Asks for buffers; asked for none, it only says whether another program has some (EBUSY).
+Source: linux/videodev2.h, _IOWR('V', 8, struct v4l2_requestbuffers), 20 bytes."""
 _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:-]+")
 _NODE: Final = re.compile(r"video(\d+)")
 
@@ -191,7 +199,61 @@ def find_camera(text: str, cameras: Sequence[CameraDevice] | None = None) -> Cam
         ports = " or ".join(one.id.by_port for one in fitting)
         raise SourceError(f"camera {text}: several are connected; name one by its port: {ports}")
     connected = "; ".join(map(str, cameras)) or "none"
+    if "@" in text and not text.startswith("usb-"):  # an address by mistake, with its password
+        text = "named"
     raise SourceError(f"camera {text}: is not connected; plug it in, or name one of: {connected}")
+
+
+def holders_of(node: Path, proc: Path = _PROC) -> tuple[str, ...]:
+    """Returns the other programs that have `node` open, such as "zoom (4711)", as far as told.
+
+    Those of other users are not told to an ordinary one. Source: proc_pid_fd(5), proc_pid_comm(5).
+    """
+    try:
+        wanted = node.stat()
+    except OSError:
+        return ()
+    found = {}
+    for process in proc.glob("[0-9]*"):
+        if process.name == str(os.getpid()):
+            continue
+        with suppress(OSError):  # it has ended, or is another user's
+            for link in (process / "fd").iterdir():
+                with suppress(OSError):
+                    if os.path.samestat(link.stat(), wanted):
+                        name = _safe(_text(process / "comm")) or "a program"
+                        found[int(process.name)] = f"{name} ({process.name})"
+                        break
+    return tuple(found[number] for number in sorted(found))
+
+
+def _is_busy(node: Path) -> bool:
+    """Whether another program takes pictures from a V4L2 device; it may hide who it is."""
+    try:
+        descriptor = os.open(node, os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    try:
+        # Of pictures (1), in mapped memory (1), none.
+        fcntl.ioctl(descriptor, _VIDIOC_REQBUFS, struct.pack("=5I", 0, 1, 1, 0, 0))
+    except OSError as error:
+        return error.errno == errno.EBUSY
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _busy(device: CameraDevice) -> str:
+    """Returns who else uses a camera, in words; empty where nobody is known to."""
+    if not _on_linux():
+        return ""
+    holders = holders_of(device.node)
+    if holders:
+        uses = "uses" if len(holders) == 1 else "use"
+        return f"is busy: {' and '.join(holders)} {uses} it; close that first"
+    if _is_busy(device.node):
+        return "is busy: a program of another user or in a container uses it; close that first"
+    return ""
 
 
 @final
@@ -233,7 +295,7 @@ class CameraSource(LiveSource):
         device = (
             find_camera(camera, cameras) if isinstance(camera, str) else _again(camera, cameras)
         )
-        self._camera = device.id
+        self._device, self._camera = device, device.id
         self._name = f"camera {device.id}"
         try:
             self._reader = backend.open(device, options)
@@ -276,10 +338,8 @@ class CameraSource(LiveSource):
         assert self._reader is not None  # never after `_shut`
         picture = self._reader.read()
         if picture is None:
-            raise SourceError(
-                f"{self._name}: gives no picture any more; plug it in again, "
-                "or close what else uses it"
-            )
+            problem = _busy(self._device) or "gives no picture any more; plug it in again"
+            raise SourceError(f"{self._name}: {problem}")
         return picture, time.monotonic_ns()
 
     def _capture(self) -> Iterator[Captured]:
@@ -390,10 +450,8 @@ class _OpenCvReader:
             )
             if not self._capture.isOpened():
                 self._capture.release()
-                raise SourceError(
-                    f"camera {device.id}: {device.node} cannot be opened; "
-                    "close what else uses it, or plug it in again"
-                )
+                problem = _busy(device) or f"{device.node} cannot be opened; plug it in again"
+                raise SourceError(f"camera {device.id}: {problem}")
             # The format first: the sizes and rates to choose from depend on it.
             if options.fourcc is not None:
                 code = int.from_bytes(options.fourcc.encode(), "little")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Final, NamedTuple, Self, cast
@@ -86,8 +87,15 @@ def is_attached(stream: Stream) -> bool:
 
 def orientation_of(frame: av.VideoFrame) -> tuple[Orientation, bool]:
     """Reads the frame's display matrix; also whether its angle is no right one."""
-    # PyAV's stub knows another kind of side data only.
-    side_data = cast("Mapping[SideDataType, SideData]", frame.side_data)
+    try:
+        # PyAV's stub knows another kind of side data only.
+        side_data = cast("Mapping[SideDataType, SideData]", frame.side_data)
+    except ValueError:
+        # PyAV 18 does not know all kinds that FFmpeg 8 has, such as a JPEG's EXIF (31), and then
+        # shows none. The angle it reads by another way, which says nothing of mirrors.
+        turn = math.radians(frame.rotation)
+        sine, cosine = round(math.sin(turn)), round(math.cos(turn))
+        return Orientation.from_matrix(cosine, -sine, sine, cosine), False
     data = side_data.get(SideDataType.DISPLAYMATRIX)
     if data is None:
         return Orientation(), False

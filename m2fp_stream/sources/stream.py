@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import re
 import time
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import Final, Literal, NamedTuple, cast, final
+from typing import Final, Literal, NamedTuple, Protocol, cast, final
 
 import av
 from av.codec.context import Flags
@@ -19,15 +18,15 @@ from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from pydantic import BaseModel, ConfigDict, Field
 
+from ..core.address import Address, parse_address
 from ..core.errors import SourceError
-from ..core.redact import redact
 from .base import MAX_PIXELS, Captured, SourceInfo
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .live import LIVE_TIME_BASE, LiveSource, Pace
 from .orientation import Orientation
 from .transparency import carries_alpha, refuse_lost_alpha
 
-__all__ = ["StreamOptions", "StreamSource"]
+__all__ = ["TRUSTED", "NotAStreamError", "Piped", "StreamOptions", "StreamSource"]
 
 
 class _Scheme(NamedTuple):
@@ -47,12 +46,19 @@ _SCHEMES: Final = {
     "https": _Scheme("https,http,tcp,tls,crypto", _HTTP_FORMATS),
 }
 
-_URL: Final = re.compile(r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://[^\s/?#][^\s\x00-\x1f\x7f]*")
+_PIPED: Final = (
+    "h264,hevc,mjpeg,jpeg_pipe,mpjpeg,mpegts,mpeg,m4v,yuv4mpegpipe,matroska,flv,ivf,obu,mov,nut"
+)
+"""What may be piped in: formats that can be told by how they begin and need no looking back."""
+
+_MOST_WHO: Final = 127
+"""Bytes of user and password that FFmpeg's RTSP keeps; it cuts off the rest without a word (`char
+auth[128]` in libavformat/rtsp.c)."""
 
 _PACED: Final = "hls"
 """Gives seconds of video at once, whole segments of it; all others give frames as they happen."""
 
-_TRUSTED: Final = (
+TRUSTED: Final = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
     "/etc/ssl/ca-bundle.pem",  # openSUSE
@@ -81,13 +87,13 @@ _WORDS: Final = (
     ),
     (
         (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError),
-        "user or password are missing or not accepted; check both",
+        "user or password are missing or not accepted; check both, and write special characters "
+        "of them as %XX (% itself as %25)",
     ),
     (av.error.HTTPNotFoundError, "the server knows no such path; check it"),
     (
         av.error.ArgumentError,
-        "sends no kind of video that is read here, or the address is malformed; write special "
-        "characters of user and password as %XX",
+        "sends no kind of video that is read here; check the path",
     ),
     (av.error.InvalidDataError, "what it sends is no video that can be read; check the path"),
     (
@@ -150,6 +156,34 @@ class StreamOptions(BaseModel):
     )
 
 
+class Piped(Protocol):
+    """Gives the bytes of a stream that is no address."""
+
+    @property
+    def name(self) -> str:
+        """What it is called in messages."""
+
+    @property
+    def format(self) -> str | None:
+        """What FFmpeg calls its format, where that is known; bare pictures, without times."""
+
+    def read(self, size: int) -> bytes:
+        """Waits for bytes and returns `size` at most; none at the end."""
+
+
+@final
+class NotAStreamError(SourceError):
+    """What answers by HTTP is no stream that FFmpeg reads; it may be a picture.
+
+    Attributes:
+        refused: because user or password were not accepted, by FFmpeg's ways to hand them over.
+    """
+
+    def __init__(self, problem: str, *, refused: bool = False) -> None:
+        super().__init__(problem)
+        self.refused = refused
+
+
 @final
 class StreamSource(LiveSource):
     """Reads the video of one network stream: rtsp, rtsps, rtmp, http and https.
@@ -171,7 +205,7 @@ class StreamSource(LiveSource):
     what the resolver takes to look up a name.
 
     Args:
-        url: with user and password if need be; special characters in them percent-encoded.
+        url: with user and password if need be; see `core.address`. Or what is piped in.
         options: limits and transport.
         first_frame_id, size_wh: see `LiveSource`.
 
@@ -182,14 +216,17 @@ class StreamSource(LiveSource):
 
     def __init__(
         self,
-        url: str,
+        url: str | Piped,
         options: StreamOptions | None = None,
         *,
         first_frame_id: int = 0,
         size_wh: tuple[int, int] | None = None,
     ) -> None:
-        # What is no URL cannot be redacted.
-        name = redact(url) if _URL.fullmatch(url) else "the address given"
+        place, problem = _address_of(url) if isinstance(url, str) else (url, "")
+        if isinstance(place, Address):
+            name = place.shown
+        else:
+            name = "the address given" if place is None else place.name
         super().__init__(name, first_frame_id=first_frame_id, size_wh=size_wh)
         self._options = options or StreamOptions()
         self._corrupt = 0
@@ -198,7 +235,9 @@ class StreamSource(LiveSource):
         self._reformatter = VideoReformatter()
         self._container: InputContainer | None = None
         try:
-            container = self._container = self._open(url, self._scheme_of(url))
+            if place is None:
+                raise SourceError(f"{name}: {problem}")
+            container = self._container = self._open(place)
             self._stream = self._choose(container)
             self._paced = container.format.name == _PACED
             decoded = self._decode(container)
@@ -226,23 +265,32 @@ class StreamSource(LiveSource):
 
     # ----------------------------------------------------------------- opening
 
-    def _scheme_of(self, url: str) -> str:
-        found = _URL.fullmatch(url)
-        scheme = found["scheme"].lower() if found else ""
-        if scheme == "srt":
+    def _kind_of(self, address: Address) -> _Scheme:
+        if address.scheme == "srt":
             raise SourceError(
                 f"{self._name}: PyAV's FFmpeg has no SRT; have it send by RTSP, or relay it"
             )
-        if scheme not in _SCHEMES:
+        kind = _SCHEMES.get(address.scheme)
+        if kind is None:
             raise SourceError(
                 f"{self._name}: is no stream that can be read; expected one of "
-                f"{', '.join(_SCHEMES)}, then ://, the host and the path, without spaces"
+                f"{', '.join(_SCHEMES)}, then ://, the host and the path"
             )
-        return scheme
+        if kind.formats == "rtsp" and len(address.who) > _MOST_WHO:
+            raise SourceError(
+                f"{self._name}: user and password are longer than the {_MOST_WHO} bytes that RTSP "
+                "can send here (%XX counts three); choose a shorter password"
+            )
+        return kind
 
-    def _open(self, url: str, scheme: str) -> InputContainer:
-        options, kind = self._options, _SCHEMES[scheme]
+    def _open(self, place: Address | Piped) -> InputContainer:
+        options = self._options
         settings = _OPEN_OPTIONS | self._loose_limit
+        if isinstance(place, Address):
+            kind = self._kind_of(place)
+            target: str | Piped = place.url
+        else:
+            kind, target = _Scheme("none", _PIPED), place
         settings |= {"protocol_whitelist": kind.protocols, "format_whitelist": kind.formats}
         if kind.formats == "rtsp":
             settings |= {"rtsp_transport": options.transport, "allowed_media_types": "video"}
@@ -250,7 +298,7 @@ class StreamSource(LiveSource):
                 settings["rtsp_flags"] = "filter_src"
         if "tls" in kind.protocols:
             settings["tls_verify"] = str(int(options.verify_tls))
-            trusted = options.ca_file or next(filter(os.path.isfile, _TRUSTED), None)
+            trusted = options.ca_file or next(filter(os.path.isfile, TRUSTED), None)
             if trusted is not None:
                 settings["ca_file"] = trusted
             if not options.verify_tls:
@@ -258,17 +306,26 @@ class StreamSource(LiveSource):
                     None
                 )
         limit_s, began_s = options.open_timeout_s, time.monotonic()
+        refused = other = False
         try:
+            bare = None if isinstance(target, str) else target.format
+            if bare is not None:
+                settings["analyzeduration"] = "100000"  # more would only be waited for
             return av.open(
-                scheme + url[len(scheme) :],  # FFmpeg wants it in small letters
+                target,
                 "r",
+                format=bare,
                 options=settings,
                 timeout=(limit_s, options.read_timeout_s),
                 metadata_errors="replace",
             )
         except (av.error.FFmpegError, OSError, ValueError) as error:
             problem = self._problem(error, began_s, limit_s)
+            refused = isinstance(error, av.error.HTTPUnauthorizedError)
+            other = isinstance(error, (av.error.ArgumentError, av.error.InvalidDataError))
         # Raised here, for inside the handler it would carry FFmpeg's error, which holds the URL.
+        if kind.formats == _HTTP_FORMATS and (refused or other):
+            raise NotAStreamError(problem, refused=refused)
         raise SourceError(problem)
 
     def _problem(self, error: Exception, began_s: float, limit_s: float) -> str:
@@ -451,6 +508,14 @@ class StreamSource(LiveSource):
                 "the picture is rotated by an odd angle; the nearest right angle is used"
             ] = None
         return orientation
+
+
+def _address_of(url: str) -> tuple[Address | None, str]:
+    """Returns the address, or None and what is wrong with it, in words that quote nothing of it."""
+    try:
+        return parse_address(url), ""
+    except ValueError as error:
+        return None, str(error)
 
 
 def _stands_alone(frame: av.VideoFrame) -> bool:

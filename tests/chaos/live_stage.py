@@ -71,7 +71,6 @@ class Cues:
 
     lost: threading.Event = field(default_factory=threading.Event)
     silent: threading.Event = field(default_factory=threading.Event)
-    frozen: threading.Event = field(default_factory=threading.Event)
     refuse: threading.Event = field(default_factory=threading.Event)
     end: threading.Event = field(default_factory=threading.Event)
     picture: Callable[[int], Picture] = scene
@@ -106,8 +105,7 @@ class LiveFootage(Source):
             if self._cues.lost.is_set():
                 raise SourceError("the drawn camera was unplugged")
             cues = self._cues
-            picture = cues.picture(self._next) if cues.kept is None else cues.kept
-            cues.kept = picture if cues.frozen.is_set() else None
+            picture = cues.picture(self._next)
             now_ns = time.monotonic_ns()
             yield Captured(
                 RawFrame(
@@ -202,7 +200,7 @@ class Performance:
         self.refiner = (
             Refiner(self.fine_queue, policy, tracking, longest_s=12.0) if self.fine_queue else None
         )
-        quick = {"backoff_s": 0.05, "max_backoff_s": 0.2, "healthy_s": 0.0, "frozen_s": 0.5}
+        quick = {"backoff_s": 0.05, "max_backoff_s": 0.2, "healthy_s": 0.0}
         self.capture = Capture(
             open_source or (lambda first, size: LiveFootage(self.cues, first, size, rate)),
             CaptureOptions.model_validate({"input": "drawn", **quick, **(capture or {})}),
@@ -312,7 +310,7 @@ FAULT_FRAMES = range(25, 60)
 after a second."""
 
 PARSER_FAULTS = ("raising", "hanging", "killed", "nan", "empty", "wrong_size", "slow", "memory")
-SOURCE_FAULTS = ("lost", "silent", "frozen", "swapped", "resized", "noisy")
+SOURCE_FAULTS = ("lost", "silent", "swapped", "resized", "noisy")
 
 
 @dataclass(frozen=True)
@@ -380,8 +378,6 @@ def run_source_fault(fault: str, alignment: str) -> Outcome:
                 cues.lost.set()
             case "silent":
                 cues.silent.set()
-            case "frozen":
-                cues.frozen.set()
             case "swapped":
                 cues.picture = other_camera
             case "resized":
@@ -390,13 +386,12 @@ def run_source_fault(fault: str, alignment: str) -> Outcome:
             case _:
                 cues.picture = noisy
         covered_s: float | None = None
-        if fault in ("lost", "silent", "frozen"):
+        if fault in ("lost", "silent"):
             covered_s = stage.card(began_s).at_s - began_s
         time.sleep(1.0)
         ended_s = time.monotonic()
         cues.refuse.clear()
         cues.silent.clear()
-        cues.frozen.clear()
         if fault == "noisy":
             cues.picture = scene
         back = stage.picture(ended_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,12 +23,23 @@ from m2fp_stream.sources.camera import (
 )
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.live import LIVE_TIME_BASE, LiveSource, RealtimeSource
+from m2fp_stream.sources.pipe import PipeSource
+from m2fp_stream.sources.snapshot import SnapshotSource
 from m2fp_stream.sources.stream import StreamSource
 from m2fp_stream.sources.synthetic import SyntheticOptions, SyntheticSource
 from tests import media
+from tests.http_camera import HttpCamera
+from tests.pipes import write_paced
 from tests.rtsp import PATIENCE_S, RtspServer, require_rtsp
 
-LIVE_SOURCES = {RealtimeSource, SyntheticSource, CameraSource, StreamSource}
+LIVE_SOURCES = {
+    RealtimeSource,
+    SyntheticSource,
+    CameraSource,
+    StreamSource,
+    SnapshotSource,
+    PipeSource,
+}
 SIZE_WH = (192, 128)
 
 
@@ -60,7 +72,7 @@ class Pictures:
         pass
 
 
-Make = Callable[..., LiveSource]
+Make = Callable[..., Source]
 
 
 def _realtime(folder: Path, stack: ExitStack, **options: Any) -> LiveSource:
@@ -85,7 +97,25 @@ def _stream(folder: Path, stack: ExitStack, **options: Any) -> LiveSource:
     return StreamSource(server.url, **options)
 
 
-@pytest.fixture(params=(_realtime, _synthetic, _camera, _stream), ids=lambda maker: maker.__name__)
+def _snapshot(folder: Path, stack: ExitStack, **options: Any) -> LiveSource:
+    camera = stack.enter_context(HttpCamera())
+    return SnapshotSource(camera.url("/snap.jpg"), interval_s=0.01, **options)
+
+
+def _pipe(folder: Path, stack: ExitStack, **options: Any) -> Source:
+    path, pipe = folder / "film.ts", folder / "pipe"
+    if not path.exists():
+        media.write_video(path, size_wh=SIZE_WH, count=200)
+        os.mkfifo(pipe)
+    writer = stack.enter_context(write_paced(path, pieces=200, to=pipe))
+    stack.callback(writer.kill)
+    return PipeSource(pipe, **options)
+
+
+MAKERS = (_realtime, _synthetic, _camera, _stream, _snapshot, _pipe)
+
+
+@pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)
 def make(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Make]:
     with ExitStack() as stack:
         yield lambda **options: stack.enter_context(request.param(tmp_path, stack, **options))

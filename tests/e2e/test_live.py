@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import av
 import cv2
 import numpy as np
+import psutil
 import pytest
 
 from m2fp_stream import cli
 from m2fp_stream.compositor.card import BACKGROUND_BGR, draw_card
 from m2fp_stream.core.plan import Why
+from tests.http_camera import HttpCamera
+from tests.pipes import write_paced
 from tests.virtual_camera_recorder import BACKEND, VARIABLE
 
 from .film import (
@@ -310,6 +315,14 @@ def test_the_preview_window_shows_the_room_and_not_her(
         (("preview", "--camera", "77"), 3, "camera 77"),
         (("preview", "--source", "rtsp://me:secret@127.0.0.1:1/x", "--record", "."), 3, "127.0.0"),
         (("preview", "--source", "srt://127.0.0.1:1"), 3, "SRT"),
+        (("kiosk", "--camera", "-"), 2, "mkfifo"),
+        (("kiosk", "--source", "-"), 2, "mkfifo"),
+        (("preview", "--source", "me:secret@10.0.0.7/x"), 3, "begin it with rtsp://"),
+        (("preview", "--source", "rtsp//me:sec/secret@10.0.0.7/x"), 3, "begin it with rtsp://"),
+        (("preview", "--source", "rtsp://me:1/secret@10.0.0.7/x"), 3, "@ %40"),
+        (("preview", "--camera", "me:secret@10.0.0.7/x"), 3, "camera named: is not connected"),
+        (("preview", "--camera", "rtsp://me:secret@127.0.0.1:1/x"), 3, "connection refused"),
+        (("preview", "--source", "rtsp://me:sec ret secret@127.0.0.1:1/x"), 3, "refused"),
         (("preview", "--camera", "0", "--source", "synthetic"), 2, "not allowed with"),
         (("preview", "--seconds", "0"), 2, "seconds above 0"),
         (("run",), 2, "configuration file"),
@@ -336,6 +349,118 @@ def test_what_cannot_work_is_one_line_and_its_code(
     assert says in lines[0]
     assert "secret" not in errors + out
     assert "Traceback" not in errors
+
+
+def test_a_password_is_in_no_output_and_soon_in_no_list_of_processes(tmp_path: Path) -> None:
+    """The address is the user's own argument, and the camera does not answer."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        place = f"127.0.0.1:{silent.getsockname()[1]}/live"
+        words = ("preview", "--no-window", "--record", tmp_path, "--debug")
+        planted = "pl4nt/ed s3@cret"
+        with subprocess.Popen(
+            command(*words, "--source", f"rtsp://viewer:{planted}@{place}"),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment(M2FP_STREAM_PUSH__URL="rtsp://x:pl4nted@127.0.0.1:1/"),
+        ) as process:
+            line = Path(f"/proc/{process.pid}/cmdline")
+            try:
+                until(lambda: b"***@" in line.read_bytes())
+                assert b"preview" in line.read_bytes()
+                assert place.encode() in line.read_bytes()
+                for piece in (b"pl4nt", b"s3@cret", b"cret", b"viewer"):
+                    assert piece not in line.read_bytes()
+                process.send_signal(signal.SIGTERM)
+                said, _ = process.communicate(timeout=PATIENCE_S)
+            finally:
+                process.kill()
+    assert not any(piece in said for piece in (b"pl4nt", b"cret", b"viewer")), said
+
+
+@pytest.mark.parametrize("how", ["--camera -", "named"])
+def test_what_is_piped_in_is_covered_and_its_end_is_the_end(
+    how: str, film: Path, portrait: Bgr, tmp_path: Path
+) -> None:
+    bare = tmp_path / "film.h264"
+    count = 0
+    with av.open(str(film)) as source, av.open(str(bare), "w", format="h264") as out:
+        stream = out.add_stream_from_template(source.streams.video[0])
+        for packet in source.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                out.mux(packet)
+                count += 1
+    named = tmp_path / "pipe"
+    os.mkfifo(named)
+    target = how.split() if how != "named" else ["--source", str(named)]
+    stats = tmp_path / "stats.json"
+    config = write_config(
+        tmp_path / "run.yaml", live=PATIENT, record={"segment_s": 60, "preset": "ultrafast"}
+    )
+    words = ("preview", "--no-window", "--record", tmp_path, "--stats", stats, "--config", config)
+
+    def has_enough() -> bool:
+        facts = json.loads(stats.read_text()) if stats.exists() else {}
+        return bool(facts) and facts["frames"] - facts["frames_wholly_covered"] > 10
+
+    to = named if how == "named" else None
+    with (
+        write_paced(bare, pieces=count, pause_s=0.1, times=1000, to=to) as writer,
+        subprocess.Popen(
+            command(*words, *target),
+            stdin=writer.stdout or subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            env=environment(),
+        ) as process,
+    ):
+        try:
+            until(lambda: process.poll() is not None or has_enough())
+            writer.kill()  # the end of the pipe
+            _, errors = process.communicate(timeout=PATIENCE_S)
+        finally:
+            writer.kill()
+            process.kill()
+    assert process.returncode == 0, errors
+    shown = [picture for path in tmp_path.glob("m2fp-stream-*.mp4") for picture in pictures(path)]
+    shown = shown[::3]  # looking takes longer than showing
+    assert len(shown) > 10
+    assert max(likeness(picture, portrait) for picture in shown) < LOOKS_LIKE_HER
+    assert sum(shows_room(picture, portrait) for picture in shown) > 5
+
+
+@pytest.mark.parametrize("raw", [False, True], ids=["encoded", "raw"])
+def test_a_cameras_password_is_in_no_output_and_in_no_process(raw: bool, tmp_path: Path) -> None:
+    stats = tmp_path / "stats.json"
+    with HttpCamera(user="viewer", password="pl4nt/ed s3@cret", digest="MD5") as camera:
+        address = camera.url("/motion", raw=raw)
+        planted = re.compile(rb"pl4nt|s3@cret|s3%40cret|viewer")
+        seen = set()
+        with subprocess.Popen(
+            command("preview", "--no-window", "--record", tmp_path, "--debug", "--stats", stats),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=environment(M2FP_STREAM_CAPTURE__INPUT=address),
+        ) as process:
+            try:
+                until(lambda: process.poll() is not None or stats.exists())
+                for child in psutil.Process(process.pid).children(recursive=True):
+                    line = b"\0".join(os.fsencode(word) for word in child.cmdline())
+                    assert not planted.search(line)
+                    with suppress(PermissionError, psutil.AccessDenied):  # it is hardened
+                        assert not planted.search(str(child.environ()).encode())
+                    seen.add(child.pid)
+                assert not planted.search(Path(f"/proc/{process.pid}/cmdline").read_bytes())
+                camera.silent.set()  # the next connection is not answered: it says that it is away
+                process.send_signal(signal.SIGTERM)
+                said, _ = process.communicate(timeout=PATIENCE_S)
+            finally:
+                process.kill()
+        assert camera.authorizations, "nobody logged in"
+    assert process.returncode == 130, said
+    assert seen, "no child was there to look at"
+    assert not planted.search(said), said
+    assert not planted.search(stats.read_bytes())
 
 
 def test_devices_are_listed(tmp_path: Path) -> None:

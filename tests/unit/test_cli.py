@@ -636,6 +636,7 @@ def test_jobs_run_in_processes_of_this_program(
     assert run("anonymize", "a.mp4", "b.mkv", "c.gif", "no.mp4", *options.split(), *words) == 8
     assert [command[-1] for command in started] == ["a.mp4", "b.mkv", "c.gif"]
     assert set(started[0][:-2]) == {
+        "-P",
         "-m",
         "m2fp_stream",
         "anonymize",
@@ -677,7 +678,7 @@ def test_a_child_process_gets_nothing_that_its_file_has_no_use_for(
     real = subprocess.Popen
 
     def popen(command: list[str], **_: Any) -> subprocess.Popen[bytes]:
-        started.append(command[3:])
+        started.append(command[4:])
         return real([sys.executable, "-c", ""])
 
     monkeypatch.setattr(subprocess, "Popen", popen)

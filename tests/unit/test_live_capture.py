@@ -29,7 +29,7 @@ Picture = NDArray[np.uint8]
 TIME_BASE = Fraction(1, 1_000_000)
 PATIENCE_S = 120.0
 SIZE_WH = 32, 16
-FAST = {"backoff_s": 0.01, "max_backoff_s": 0.02, "healthy_s": 0.0, "frozen_s": 0.0}
+FAST = {"backoff_s": 0.01, "max_backoff_s": 0.02, "healthy_s": 0.0}
 
 
 def picture(seed: int) -> Picture:
@@ -389,19 +389,6 @@ def test_an_error_of_another_kind_while_opening_again_ends_the_run() -> None:
         assert scene.capture.error is error
 
 
-def test_a_still_film_is_no_frozen_camera() -> None:
-    def still() -> Iterator[Picture]:
-        for _ in range(20):
-            yield picture(1)
-            time.sleep(0.01)
-
-    with Set(still, endless=False, frozen_s=0.05) as scene:
-        scene.wait_ended()
-        assert len(scene.take(20)) == 20
-        assert len(scene.opened) == 1
-        assert scene.capture.away is None
-
-
 # --- coming back ---
 
 
@@ -527,73 +514,92 @@ def test_a_camera_that_stood_silent_was_not_healthy() -> None:
     assert asked[2] > 2.5
 
 
-# --- standing still ---
+# --- still scenes and slow cameras ---
 
 
-class Still:
-    """Gives one picture until it is told to change, or to end."""
-
-    def __init__(self) -> None:
-        self.seed = 1
-        self.end = threading.Event()
-
-    def __call__(self) -> Iterator[Picture]:
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not self.end.wait(0.005) and time.monotonic() < give_up_s:
-            yield picture(self.seed)
-
-
-def test_a_picture_that_stands_still_counts_as_lost_until_it_changes() -> None:
-    still = Still()
-    with Set(still, still, still, still, frozen_s=0.1) as scene:
-        wait_until(lambda: scene.capture.away is Why.FROZEN)
-        frames, opened = scene.capture.frames, len(scene.opened)
-        scene.wait_opened(3)  # again and again
-        assert opened >= 1
-        assert scene.away() is Why.FROZEN
-        assert scene.capture.frames == frames  # the same picture is not shown again
-        scene.take(frames)
-        still.seed = 2
-        wait_until(lambda: scene.capture.frames > frames)
-        assert scene.away() is None
-        got = scene.take(frames + 1)
-        assert [one.restart for one in got[: frames + 1]] == [False] * frames + [True]
-        numbers = [one.frame.frame_id for one in got]
-        assert numbers == sorted(set(numbers))
-        still.end.set()
-    assert any("stood still" in notice for notice in scene.notices)
-
-
-def test_a_frozen_camera_that_cannot_be_opened_is_still_frozen() -> None:
-    still = Still()
-    with Set(still, LOST, LOST, frozen_s=0.05) as scene:
-        scene.wait_opened(4)
-        assert scene.capture.away is Why.FROZEN
-
-
-def test_pictures_that_change_a_little_are_alive() -> None:
-    def noisy() -> Iterator[Picture]:
-        pixels = picture(1)
-        for number in range(30):
-            pixels[8, number % SIZE_WH[0], 0] ^= 1
-            yield pixels
-            time.sleep(0.01)
-
-    with Set(noisy, frozen_s=0.1) as scene:
-        scene.take(30)
-        assert len(scene.cameras[0].frames_given) == 30
-    assert not any("stood still" in notice for notice in scene.notices)
-
-
-def test_zero_never_takes_a_still_picture_for_lost() -> None:
+@pytest.mark.parametrize("endless", [True, False])
+def test_the_same_picture_again_and_again_is_alive(endless: bool) -> None:
     def still() -> Iterator[Picture]:
-        for _ in range(20):
+        for _ in range(200):
             yield picture(1)
-            time.sleep(0.01)
+        scene.cameras[-1].closed.wait(PATIENCE_S)
 
-    with Set(still, frozen_s=0.0) as scene:
-        scene.take(20)
-    assert not any("stood still" in notice for notice in scene.notices)
+    with (scene := Set(still, endless=endless, size=200)):
+        assert len(scene.take(200)) == 200
+        assert len(scene.opened) == 1
+        assert scene.capture.away is None
+    assert scene.notices == []
+
+
+class Slow(Camera):
+    """Stamps its frames as a camera of some rate does, and does not wait for it."""
+
+    def __init__(self, intervals_s: list[float], first: int) -> None:
+        super().__init__(lambda: iter(()), first, None)
+        self.intervals_s = intervals_s
+
+    def _capture(self) -> Iterator[Captured]:
+        captured_ns = time.monotonic_ns()
+        # The first two come at once: the source was opened with them.
+        for interval_s in [0.0, 0.001, *self.intervals_s]:
+            captured_ns += round(interval_s * 1e9)
+            given = frame(self._next)
+            given.captured_ns = captured_ns
+            self.frames_given.append(given)
+            self._next += 1
+            yield Captured(given)
+
+
+@pytest.mark.parametrize(
+    ("intervals_s", "learned_s", "away_s"),
+    [
+        ([], None, 6.0),
+        ([2.0], 2.0, 6.0),
+        ([2.0] * 4 + [9.0, 0.1], 2.0, 6.0),  # one late, the next at once
+        ([1 / 30] * 20, 1 / 30, 1.0),
+        ([1 / 30] * 20 + [1.0] * 9, 1.0, 3.0),  # it grew slower
+    ],
+)
+def test_a_camera_is_away_by_its_own_rate(
+    intervals_s: list[float], learned_s: float | None, away_s: float
+) -> None:
+    inbox = Inbox(100)
+    options = CaptureOptions(input="drawn", away_s=1.0)
+    capture = Capture(lambda first, _: Slow(intervals_s, first), options, endless=False)
+    assert capture.interval_s is None
+    assert capture.away_after_s == 6.0
+    capture.connect()
+    capture.start(inbox)
+    wait_until(lambda: inbox.ended)
+    assert capture.interval_s == (None if learned_s is None else pytest.approx(learned_s))
+    assert capture.away_after_s == pytest.approx(away_s)
+    capture.stop()
+    with inbox.changed:
+        while (one := inbox.get()) is not None:
+            one.frame.release()
+
+
+def test_the_time_that_a_camera_was_away_is_no_interval_of_it() -> None:
+    inbox = Inbox(100)
+    opened: list[int] = []
+
+    def open_source(first: int, size_wh: tuple[int, int] | None) -> Source:
+        opened.append(first)
+        if len(opened) > 3:
+            raise RuntimeError("that was enough")
+        return Slow([2.0], first)
+
+    options = CaptureOptions.model_validate({"input": "drawn", **FAST})
+    capture = Capture(open_source, options, endless=True)
+    capture.connect()
+    capture.start(inbox)
+    wait_until(lambda: inbox.ended)
+    assert capture.frames == 9
+    assert list(capture._recent_s) == pytest.approx([2.0, 2.0, 2.0])
+    capture.stop()
+    with inbox.changed:
+        while (one := inbox.get()) is not None:
+            one.frame.release()
 
 
 # --- stopping ---
@@ -664,8 +670,9 @@ def test_a_read_that_blocks_is_left_behind_and_its_frame_is_released(
         {"backoff_s": 0.0},
         {"max_backoff_s": -1.0},
         {"healthy_s": -1.0},
-        {"frozen_s": float("nan")},
-        {"frozen": 1.0},
+        {"away_s": float("nan")},
+        {"snapshot_s": 0.0},
+        {"frozen_s": 1.0},
         {"loop": 1},
     ],
 )

@@ -604,7 +604,6 @@ def test_frames_that_are_due_at_once_are_cards_and_end_nothing(alignment: str) -
             ParserWorker(WorkerSpec("tests.chaos.faulty:Standing")),
             cues=Cues(picture=lambda _: scene(0)),
             look=lambda pixels, _: shows_marker(pixels, 0),
-            capture={"frozen_s": 0.0},
             live=live,
             rate=200,
         ) as stage:

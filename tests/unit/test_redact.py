@@ -24,6 +24,17 @@ SECRET = "s3cr3t"
         ("https://cam.lan/v#key=s3cr3t", "https://cam.lan/v?***"),
         ("'rtsp://u:p@a/1?x=1' and 'http://b/2'", "'rtsp://***@a/1?***' and 'http://b/2'"),
         ("clip.mp4: what? user@host is no URL", "clip.mp4: what? user@host is no URL"),
+        ("rtsp://bob:s3 cr3t@cam.lan/live is away", "rtsp://***@cam.lan/live is away"),
+        ("bob:s3cr3t@cam.lan/live: no such file", "***@cam.lan/live: no such file"),
+        ("bob:s/3@c#r3t@cam.lan/live", "***@cam.lan/live"),
+        (
+            "camera usb-046d:0825@0000:00:14.0-2: is not connected",
+            "camera usb-046d:0825@0000:00:14.0-2: is not connected",
+        ),
+        (
+            "rtsp://cam/user=admin_password=s3cr3t_channel=1.sdp/x",
+            "rtsp://cam/user=admin_password=***/x",
+        ),
         ("", ""),
     ],
 )

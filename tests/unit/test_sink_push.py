@@ -367,11 +367,13 @@ def test_credentials_are_in_no_command_line_and_no_repr() -> None:
     [
         ("srt://user:secret@host:9000", "PyAV's wheels have no SRT; push rtsp:// or rtmp://"),
         ("http://user:secret@host/x", "cannot push to http://; expected rtsp://, rtmp://"),
-        ("", "cannot push to an empty or relative URL"),
-        ("secret/file.flv", "cannot push to an empty or relative URL"),
-        ("rtmp:///live/secret", "has no host"),
-        ("rtmp://host/live/secret live=1", "or holds spaces"),
-        ("rtsp://[secret", "is malformed"),
+        ("", "is no address; write its scheme"),
+        ("secret/file.flv", "is no address; write its scheme"),
+        ("rtmp:///live/secret", "names no host"),
+        ("rtsp://user:12/secret@host/x", "several ways"),
+        ("user:secret@host/x", "is no address"),
+        ("rtmp://host/live/secret live=1", "holds spaces"),
+        ("rtsp://[secret", "names no host"),
     ],
 )
 def test_what_cannot_be_pushed_to_is_said_before_anything_starts(url: str, says: str) -> None:

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +28,7 @@ from m2fp_stream.sources.camera import (
     OpenCvCameras,
     OtherCameraError,
     find_camera,
+    holders_of,
     list_cameras,
 )
 from m2fp_stream.sources.live import LIVE_TIME_BASE
@@ -392,6 +399,78 @@ def test_a_device_that_cannot_be_opened_is_one_error_and_silence(
             OpenCvCameras().open(CameraDevice(camera, 99, node), CameraOptions())
     assert "".join(capfd.readouterr()) == ""
     assert cv2.utils.logging.getLogLevel() == level
+
+
+HOLD = "import sys; file = open(sys.argv[1], 'rb'); print('holds', flush=True); sys.stdin.read()"
+
+
+@contextmanager
+def held(node: Path) -> Iterator[int]:
+    """Another program has `node` open."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD, str(node)], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"holds\n"
+        yield process.pid
+
+
+def test_who_holds_a_device_is_found_by_name(tmp_path: Path) -> None:
+    node, link, other = tmp_path / "video0", tmp_path / "link", tmp_path / "video1"
+    for file in (node, other):
+        file.touch()
+    link.symlink_to(node)
+    assert holders_of(node) == ()
+    with node.open("rb"), held(node) as first, held(link) as second:  # not this program itself
+        name = Path(f"/proc/{first}/comm").read_text().strip()
+        expected = tuple(f"{name} ({pid})" for pid in sorted((first, second)))
+        assert holders_of(node) == holders_of(link) == expected
+        assert holders_of(other) == ()
+    assert holders_of(node) == ()
+    assert holders_of(tmp_path / "none") == ()
+
+
+def test_a_camera_that_another_program_holds_is_busy_by_name(tmp_path: Path) -> None:
+    """Simulated: an ordinary file is no camera, so OpenCV cannot open it, held or not."""
+    node = tmp_path / "video99"
+    node.write_bytes(b"no camera")
+    camera = CameraDevice(CameraId("", "", "", "platform-none", "none"), 99, node)
+    with held(node) as pid, pytest.raises(SourceError, match=rf"is busy: \S+ \({pid}\) uses it"):
+        OpenCvCameras().open(camera, CameraOptions())
+    with pytest.raises(SourceError, match="cannot be opened"):
+        OpenCvCameras().open(camera, CameraOptions())
+
+
+def test_a_camera_whose_holder_cannot_be_seen_is_busy_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Simulated: what the kernel answers where somebody else has the buffers."""
+    node = tmp_path / "video99"
+    node.write_bytes(b"no camera")
+    asked = []
+
+    def ioctl(descriptor: int, request: int, data: bytes) -> bytes:
+        asked.append((request, data))
+        raise OSError(errno.EBUSY, os.strerror(errno.EBUSY))
+
+    monkeypatch.setattr(fcntl, "ioctl", ioctl)
+    camera = CameraDevice(CameraId("", "", "", "platform-none", "none"), 99, node)
+    with pytest.raises(SourceError, match="is busy: a program of another user"):
+        OpenCvCameras().open(camera, CameraOptions())
+    assert asked == [(0xC0145608, bytes(4) + b"\1\0\0\0" * 2 + bytes(8))]
+
+
+def test_a_camera_that_is_taken_while_it_is_read_is_busy(computer: Computer) -> None:
+    computer.plug(0)
+    source = open_camera(computer, "0")
+    frames = source.frames()
+    next(frames).frame.release()
+    node = computer.dev / "video0"
+    with held(node) as pid:
+        computer.readers[0].read = lambda: None  # type: ignore[method-assign]  # the driver's answer
+        with pytest.raises(SourceError, match=rf"is busy: \S+ \({pid}\)"):
+            next(frames)
+    source.close()
 
 
 def test_elsewhere_than_on_linux_numbers_are_offered(monkeypatch: pytest.MonkeyPatch) -> None:

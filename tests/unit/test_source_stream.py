@@ -30,6 +30,7 @@ from m2fp_stream.sources.base import Captured
 from m2fp_stream.sources.live import LIVE_TIME_BASE
 from m2fp_stream.sources.stream import StreamOptions, StreamSource
 from tests import media
+from tests.http_camera import HttpCamera
 from tests.rtsp import PATIENCE_S, RtspServer, Wire, require_rtsp, wait_until
 from tests.texture import contains_marker, marker
 
@@ -126,6 +127,40 @@ def test_user_and_password_open_the_stream(digest: bool) -> None:
         StreamSource(server.url) as source,
     ):
         assert len(pictures(source, 2)) == 2
+
+
+AWKWARD = ["p@ss", "p#ss", "p:ss", "p/ss", "p?ss", "50%off", "p ss", "a@#:/? %&+;=é", "x" * 125]
+"""With the user's name the last has just the length that FFmpeg's RTSP can send."""
+
+
+@pytest.mark.parametrize("digest", [False, True], ids=["basic", "digest"])
+def test_passwords_with_special_characters_open_an_rtsp_stream_encoded_and_raw(
+    digest: bool,
+) -> None:
+    for password in AWKWARD[-2:]:  # all at once, and the longest
+        with RtspServer(user="v", password=password, digest=digest) as server:
+            raw = f"rtsp://v:{password}@127.0.0.1:{server.port}/live"
+            for url in (server.url, raw):
+                with StreamSource(url) as source:
+                    assert len(pictures(source, 1)) == 1
+
+
+def test_a_password_too_long_for_rtsp_is_refused_and_not_cut_off() -> None:
+    url = f"rtsp://v:{ESCAPED * 10}@127.0.0.1:1/live"
+    with pytest.raises(SourceError, match="127 bytes") as caught:
+        StreamSource(url)
+    assert "s3cr" not in everything_of(caught.value)
+
+
+@pytest.mark.parametrize("digest", [None, "MD5"], ids=["basic", "digest"])
+def test_passwords_with_special_characters_open_an_http_stream_encoded_and_raw(
+    digest: str | None,
+) -> None:
+    for password in AWKWARD:
+        with HttpCamera(user="v", password=password, digest=digest) as camera:
+            for raw in (False, True):
+                with StreamSource(camera.url("/motion", raw=raw)) as source:
+                    assert len(pictures(source, 1)) == 1
 
 
 @pytest.mark.parametrize("digest", [False, True], ids=["basic", "digest"])
@@ -661,7 +696,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
             assert len(pictures(source, 2)) == 2
             assert "certificate is not checked" in source.info.warnings[0]
         trusted = ("/nowhere", str(certificate[0]))
-        monkeypatch.setattr("m2fp_stream.sources.stream._TRUSTED", trusted)
+        monkeypatch.setattr("m2fp_stream.sources.stream.TRUSTED", trusted)
         with StreamSource(server.url) as source:  # as one that the system trusts
             assert len(pictures(source, 2)) == 2
 
@@ -673,15 +708,19 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
     ("url", "says"),
     [
         ("srt://me:hush@camera:9000", "has no SRT"),
-        ("rtsp://me:hush hush@camera/live", "is no stream that can be read"),
-        ("file:///etc/passwd", "is no stream that can be read"),
-        ("/etc/passwd", "is no stream that can be read"),
-        ("concat:rtsp://a|rtsp://b", "is no stream that can be read"),
-        ("rtsp://", "is no stream that can be read"),
-        ("rtsp://me:hush@camera/a b", "is no stream that can be read"),
-        ("rtmp://me:hush@camera/a\r\nb", "is no stream that can be read"),
+        ("rtsp://me:hush hush@127.0.0.1:1/live", "127.0.0.1:1/live: connection refused"),
+        ("rtsp://me:hush#hush@127.0.0.1:1/live", "127.0.0.1:1/live: connection refused"),
+        ("me:hush@127.0.0.1:1/live", "write its scheme"),
+        ("file:///etc/passwd", "names no host"),
+        ("file://localhost/etc/passwd", "is no stream that can be read"),
+        ("/etc/passwd", "is no address"),
+        ("concat:rtsp://a|rtsp://b", "is no address"),
+        ("rtsp://", "names no host"),
+        ("rtsp://me:hush@camera/a b", "holds spaces"),
+        ("rtmp://me:hush@camera/a\r\nb", "is no address"),
         ("rtsp://me:hush@no-such-host.invalid/live", "host is unknown"),
-        ("rtsp://me:hush/hush@127.0.0.1:1/live", "write special characters"),
+        ("rtsp://me:hush/hush@127.0.0.1:1/live", "connection refused"),
+        ("rtsp://me:12/hush@127.0.0.1:1/live", "several ways"),
         ("RTSP://127.0.0.1:1/live", "connection refused"),
         ("rtmp://me:hush@127.0.0.1:1/live", "connection refused"),
         ("rtsps://me:hush@127.0.0.1:1/live", "connection refused"),

@@ -1,7 +1,7 @@
 """Keeps a live source alive: opens it, watches its frames, opens it again when they stop.
 
-Frames are the only sign of life that counts: a connection that stands and gives nothing, or the
-same picture over and over, is lost.
+Frames that are delivered are the only sign of life that counts: a connection that stands and gives
+nothing is lost. What they show is not asked: a scene may be still for hours.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ from __future__ import annotations
 import gc
 import logging
 import random
+import statistics
 import threading
 import time
-import zlib
 from collections import deque
 from collections.abc import Callable
 from typing import Annotated, Final, final
@@ -20,7 +20,6 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ...core.errors import SourceError
 from ...core.plan import Why
-from ...core.raw import RawFrame
 from ...core.redact import redact
 from ...sources.base import Captured, Source, SourceInfo
 from ...sources.camera import OtherCameraError
@@ -38,6 +37,17 @@ must not come back all at once."""
 
 _OTHER: Final[dict[type, Why]] = {OtherCameraError: Why.OTHER_CAMERA}
 
+_INTERVALS: Final = 3
+"""A camera is away after so many of its own intervals: one picture may be late and one lost."""
+
+_UNKNOWN_S: Final = 6.0
+"""Of a camera whose rate is not known yet: three intervals of one that gives a picture in two
+seconds."""
+
+_RECENT: Final = 9
+"""Intervals that the rate is learned from. Their median is no pause's, nor that of a burst after
+one."""
+
 _JOIN_S: Final = 2.0
 """A read that blocks ends by its own time-out; the program does not wait so long for its end."""
 
@@ -54,10 +64,11 @@ class CaptureOptions(BaseModel):
         Field(
             title="Source",
             description=(
-                "camera:ID (see `m2fp-stream devices`), an rtsp://, rtmp:// or http(s):// address, "
-                "a video file (played at its own pace), or synthetic. Put an address with a "
-                "password into the environment (M2FP_STREAM_CAPTURE__INPUT), where a list of "
-                "processes does not show it."
+                "camera:ID (see `m2fp-stream devices`), an rtsp://, rtmp:// or http(s):// address "
+                "(of video, or of a picture that is asked for again and again), - for video that "
+                "is piped in, a named pipe, a video file (played at its own pace), or synthetic. "
+                "Put an address with a password into the environment "
+                "(M2FP_STREAM_CAPTURE__INPUT), where a list of processes does not show it."
             ),
             min_length=1,
         ),
@@ -87,17 +98,30 @@ class CaptureOptions(BaseModel):
             le=3600,
         ),
     ] = 10.0
-    frozen_s: Annotated[
+    away_s: Annotated[
         float,
         Field(
-            title="Frozen after",
+            title="Source away after",
             description=(
-                "Seconds of exactly equal frames after which the source counts as lost; 0: never."
+                "Seconds without a frame after which the card is shown; at slow cameras three of "
+                "their own intervals, where that is longer."
             ),
-            ge=0,
-            le=3600,
+            gt=0,
+            le=10,
         ),
-    ] = 10.0
+    ] = 1.0
+    snapshot_s: Annotated[
+        float,
+        Field(
+            title="Snapshot interval",
+            description=(
+                "Seconds from one picture to the next where an http(s):// address gives single "
+                "pictures and no stream."
+            ),
+            ge=0.05,
+            le=60,
+        ),
+    ] = 1.0
 
 
 @final
@@ -186,7 +210,7 @@ class Capture:
     ) -> None:
         """`endless`: the source's end is a loss (a camera), not the end of all (a file)."""
         self._open = open_source
-        self._options = options
+        self.options = options
         self._endless = endless
         self._notice = on_notice or (lambda _: None)
         self._source: Source | None = None
@@ -194,7 +218,7 @@ class Capture:
         self._size_wh: tuple[int, int] | None = None
         self._next_id = 0
         self._said = ""
-        self._frozen: int | None = None
+        self._recent_s: deque[float] = deque(maxlen=_RECENT)
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self.error: BaseException | None = None
@@ -202,6 +226,17 @@ class Capture:
         self.frames = 0
         self.away: Why | None = None
         """Why no frames come; None while they do."""
+        self.interval_s: float | None = None
+        """Seconds from one frame to the next, learned: the median of the last few. None before the
+        third frame: the first two may come at once, held while the source was opened. Any thread
+        may ask; it stays over reconnects."""
+
+    @property
+    def away_after_s(self) -> float:
+        """After so many seconds without a frame the source is away; any thread may ask."""
+        interval_s = self.interval_s
+        own_s = _UNKNOWN_S if interval_s is None else _INTERVALS * interval_s
+        return max(self.options.away_s, own_s)
 
     def connect(self) -> SourceInfo:
         """Opens the source for the first time; the size of its frames is that of all later ones.
@@ -236,15 +271,15 @@ class Capture:
         return not self._thread.is_alive()
 
     def _run(self, inbox: Inbox) -> None:
-        wait_s = self._options.backoff_s
+        wait_s = self.options.backoff_s
         try:
             while not self._stopping.is_set():
                 began = time.monotonic()
                 lost = self._read(inbox)
                 if lost is None or self._stopping.is_set():
                     return
-                if time.monotonic() - began >= self._options.healthy_s and self.away is None:
-                    wait_s = self._options.backoff_s
+                if time.monotonic() - began >= self.options.healthy_s and self.away is None:
+                    wait_s = self.options.backoff_s
                 self.away = self.away or Why.SOURCE_AWAY
                 self._notice(f"the source is away: {redact(str(lost))}")
                 wait_s = self._reopen(wait_s)
@@ -261,26 +296,17 @@ class Capture:
         source = self._source
         assert source is not None  # connect() or _reopen() made it
         try:
-            checksum, same_since = self._frozen, time.monotonic()
-            first = self.reconnects > 0
-            for captured in source.frames():
+            first, last_ns = self.reconnects > 0, 0
+            for number, captured in enumerate(source.frames()):
                 frame = captured.frame
                 self._next_id = frame.frame_id + 1
                 if self._stopping.is_set():
                     frame.release()
                     return None
-                print_now, now = _checksum(frame), time.monotonic()
-                if print_now != checksum:
-                    checksum, same_since, self._frozen = print_now, now, None
-                elif self._endless and 0 < self._options.frozen_s <= now - same_since:
-                    frame.release()
-                    self.away, self._frozen = Why.FROZEN, checksum
-                    return SourceError(
-                        f"its picture has stood still for {self._options.frozen_s:g} s"
-                    )
-                elif self._frozen is not None:  # the picture it was lost for: still frozen
-                    frame.release()
-                    continue
+                if number > 1:  # between the first two lies how long opening took
+                    self._recent_s.append((frame.captured_ns - last_ns) / 1e9)
+                    self.interval_s = statistics.median(self._recent_s)
+                last_ns = frame.captured_ns
                 if first:
                     captured = Captured(frame, restart=True, duration=captured.duration)
                     first = False
@@ -303,7 +329,7 @@ class Capture:
         gc.collect()  # what the lost source's decoder holds; see `sources.live.RealtimeSource`
         while True:
             self._stopping.wait(wait_s * random.uniform(1 - _JITTER, 1 + _JITTER))
-            wait_s = min(wait_s * 2, self._options.max_backoff_s)
+            wait_s = min(wait_s * 2, self.options.max_backoff_s)
             if self._stopping.is_set():
                 return wait_s
             try:
@@ -316,12 +342,3 @@ class Capture:
                 continue
             self.reconnects += 1
             return wait_s
-
-
-def _checksum(frame: RawFrame) -> int:
-    """Returns a checksum of every eighth row: noise alone changes it in a picture that lives."""
-    checksum = 0
-    with frame.analysis() as bgr:
-        for row in bgr[::8]:
-            checksum = zlib.crc32(row, checksum)
-    return checksum

@@ -71,15 +71,6 @@ class LiveOptions(BaseModel):
             le=10,
         ),
     ] = 1.0
-    away_s: Annotated[
-        float,
-        Field(
-            title="Source away after",
-            description="Seconds without a frame after which the card is shown.",
-            gt=0,
-            le=10,
-        ),
-    ] = 1.0
     people_s: Annotated[
         float,
         Field(

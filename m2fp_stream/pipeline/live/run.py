@@ -191,7 +191,7 @@ class LiveRun:
             stats=self._stats,
             ages=Ages(options.person_after_s, options.frame_after_s),
             deadline_s=options.max_delay_s,
-            away_s=lambda: options.away_s,
+            away_s=lambda: self._capture.away_after_s,
             size_wh=size_wh,
             why_away=lambda: self._capture.away,
         )
