@@ -54,6 +54,7 @@ class Rates:
         far_s: between those at the size of the frame, for who is small in it.
         parts_s: between looks at the parts of one person, at least.
         parts_a_frame: looks at parts that one frame orders, at most.
+        longest_s: from one look for people to the answer of the next, at most.
     """
 
     people_s: float = 0.25
@@ -61,6 +62,7 @@ class Rates:
     far_s: float = 2.0
     parts_s: float = 0.2
     parts_a_frame: int = 3
+    longest_s: float = 0.36
 
 
 @final
@@ -171,6 +173,8 @@ class Follower:
         self._shot = 0
         self._broken: Why | None = Why.NO_PARSE
         self._owed: Reach | None = None
+        self.owes_middle = False
+        """Whether a nearer look was ordered first, to be followed by one of middle reach."""
         self._first_shot = self._turned_shot = -1
         """Shots whose first look for people, and first looks at turned copies, were ordered."""
         self._clocks = _new_clocks()
@@ -208,6 +212,11 @@ class Follower:
     def interval_s(self) -> float:
         """Seconds from one frame to the next, as measured."""
         return 1 / self._rate
+
+    @property
+    def people_s(self) -> float:
+        """Seconds between looks for people, at most."""
+        return self._rates.people_s
 
     @property
     def waits(self) -> bool:
@@ -286,7 +295,7 @@ class Follower:
 
     def _start_shot(self) -> None:
         self._shot += 1
-        self._owed = None
+        self._owed, self.owes_middle = None, False
         self._clocks_before, self._clocks = self._clocks, _new_clocks()
         self._parts_asked.clear()
         self._parts_failing_s = None
@@ -316,12 +325,14 @@ class Follower:
 
     # --- which looks are wanted ---
 
-    def wants(self, *, near: bool, far: bool) -> LookOrder | None:
+    def wants(self, *, near: bool, far: bool, middle_s: float = 0.0) -> LookOrder | None:
         """Returns which look for people the newest frame gets; asked once a frame.
 
         Args:
             near: whether a look of the nearer reaches would be made at once.
             far: the same of a far one and of looks at turned copies.
+            middle_s: how long one of middle reach takes: where everybody would have to be covered
+                whole until it is answered (P3), a nearer one comes first.
         """
         moment = self._moments[-1]
         if not moment.followed:
@@ -339,7 +350,11 @@ class Follower:
             reach = Reach.MIDDLE  # meanwhile; the far one stays owed
         if reach is not Reach.FAR and not near:
             return None
-        self._owed = Reach.FAR if self._owed is Reach.FAR and reach is not Reach.FAR else None
+        since_s = self._clocks["people"].age_s(moment.time_s, due_s=0.0)
+        if reach is Reach.MIDDLE and since_s + middle_s > self._rates.longest_s:
+            reach = Reach.NEAR
+        self.owes_middle = self._owed is Reach.MIDDLE and reach is Reach.NEAR
+        self._owed = self._owed if self._owed is not None and self._owed is not reach else None
         turns = self._turns(moment, reach, far=far)
         return LookOrder(moment.frame_id, reach, turns) if reach is not None or turns else None
 

@@ -50,6 +50,8 @@ _log = logging.getLogger(__name__)
 _ERRORS: Final = (cv2.error, ValueError, IndexError, ArithmeticError)
 _PARTS_WAITING: Final = 4
 """Looks at parts and at faces from near that may wait; more would be old when they come."""
+_NEWEST: Final = 0.3
+"""Weight of the newest look in how long looks take."""
 _PATIENCE: Final = 0.5
 _LONGEST_PATIENCE_S: Final = 0.25
 """A frame that is shown at once waits for its look for people so long at most: that share of the
@@ -156,6 +158,9 @@ class Looking:
         self._under_way: list[_UnderWay] = []
         self._near = self._far = self._parts = 0
         self._parts_since_people = True
+        self._people_at_s = self._now_s = -1e9
+        self._middle_s = 0.0
+        """How long a look for people at the look size takes, of late."""
         self.late = 0
         """Frames that went on without their look for faces."""
         self._first = True
@@ -209,6 +214,7 @@ class Looking:
         Raises:
             ModelError: a looker cannot be started.
         """
+        self._now_s = now_s
         self._collect(now_s)
         verdicts = []
         while self._frames:
@@ -317,9 +323,11 @@ class Looking:
         self._submit(self._pools.faces, copy, LookKind.FACES, shown.frame_id, "faces", now_s, done)
 
     def _order(self, shown: _Shown, now_s: float) -> None:
-        # Looks for people and at parts take turns.
-        near = self._near == 0 and (self._parts == 0 or self._parts_since_people)
-        wanted = self._follower.wants(near=near, far=self._far == 0)
+        # Looks for people and at parts take turns, until the people are due.
+        due = shown.captured_s - self._people_at_s >= self._follower.people_s
+        due = due or self._follower.owes_middle
+        near = self._near == 0 and (self._parts == 0 or self._parts_since_people or due)
+        wanted = self._follower.wants(near=near, far=self._far == 0, middle_s=self._middle_s)
         if wanted is not None:
             if wanted.reach is not None:
                 self._order_people(shown, wanted.reach, now_s, first=wanted.first)
@@ -339,12 +347,15 @@ class Looking:
         shown.looks += 1
         self._near += not far
         self._far += far
+        self._people_at_s = shown.captured_s
 
         def done(seen: Seen | None) -> None:
             shown.looks -= 1
             self._near -= not far
             self._far -= far
             self._parts_since_people = False
+            if reach is Reach.MIDDLE and seen is not None:
+                self._middle_s += _NEWEST * (self._now_s - now_s - self._middle_s)
             frame_id = shown.frame_id
             bodies = None
             if isinstance(seen, Detections):

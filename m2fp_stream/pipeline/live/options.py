@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Final, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from .follow import Rates
 
 __all__ = ["LiveOptions"]
+
+
+_IN_TIME: Final = 0.9
+"""Of `person_after_s`: looks for people are to be answered a little before."""
 
 
 class LiveOptions(BaseModel):
@@ -166,7 +170,14 @@ class LiveOptions(BaseModel):
 
     def rates(self) -> Rates:
         """Returns how often is looked where the machine keeps up."""
-        return Rates(self.people_s, self.middle_s, self.far_s, self.parts_s, self.parts_a_frame)
+        return Rates(
+            self.people_s,
+            self.middle_s,
+            self.far_s,
+            self.parts_s,
+            self.parts_a_frame,
+            longest_s=_IN_TIME * self.person_after_s,
+        )
 
     def warnings(self) -> list[str]:
         """Returns what is weaker than promised, one sentence each."""

@@ -96,5 +96,8 @@ def is_somebody(track: Track, *, whole: bool) -> bool:
         return agreed or (body >= STRONG_BODY and headed)
     if best >= STRONG:
         return True
+    # A small head says nothing where its parts were not found; where they were, it is one.
+    if best >= LIKELY and track.heads and float(np.median(track.heads)) >= HEAD_SEEN:
+        return True
     enough = LIKELY if not confirmed else WEAK
     return best >= enough and (track.sightings >= 2 or confirmed)

@@ -35,6 +35,9 @@ AGAIN_FRAMES: Final = 4
 LEAST_SIDE_PX: Final = 7
 """Where the camera moves, what is thinner (small pixels) is an edge of something that stands: the
 camera's motion is never measured exactly."""
+EVERYTHING: Final = 0.7
+"""Share of the picture beyond which it is the light that changed, or the camera's motion that was
+not measured: whoever is so large is seen by every look."""
 REACH_PX: Final = 3
 """Small pixels that are covered around what moved."""
 
@@ -147,7 +150,10 @@ class Unlooked:
         if not open_things:
             return False
         left = np.zeros_like(motion.moved)
+        height, width = motion.moved.shape
         for box in motion.unexplained(known):
+            if box.area * motion.scale**2 > EVERYTHING * width * height:
+                continue
             if motion.camera is not None and _is_edge(box, motion):
                 continue
             if any(box.shared(thing.box) > 0 for thing in open_things):
