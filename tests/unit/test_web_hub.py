@@ -138,7 +138,7 @@ def test_the_newest_fresh_picture_is_shown(stage: Stage) -> None:
         assert frame.jpeg == GREY
         message = frame.message(stage.hub.now_ns())
         version, flags, reserved, sequence, age_s, handed_ms = HEADER.unpack_from(message)
-        assert (version, flags, reserved, message[HEADER.size :]) == (1, 0, 0, GREY)
+        assert (version, flags, reserved, message[HEADER.size :]) == (2, 0, 0, GREY)
         assert sequence >= 1
         assert 0.25 <= age_s < 5
         assert abs(handed_ms - time.time() * 1e3) < 5000
@@ -229,6 +229,8 @@ def test_the_card_is_kept(stage: Stage) -> None:
         {"level": ["parts"]},
         {"wish": "nothing"},
         {"wish": None},
+        {"mirrored": 1},
+        {"mirrored": None},
         {"effect": "none"},
         {"effect": {}},
         {"why": "because"},
@@ -733,6 +735,78 @@ def test_it_says_how_many_watch_on_change_and_every_second(stage: Stage) -> None
         counts = [one["count"] for one in stage.media.listen() if one["kind"] == "watching"]
         assert counts[:4] == [0, 1, 2, 2]
         assert counts[-2:] == [1, 0]
+
+    stage.run(play)
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_the_picture_is_swapped_only_while_nobody_but_pages_watches(mirror: bool) -> None:
+    stage = Stage(kiosk={"mirror": mirror})
+
+    def said() -> object:
+        return [one for one in stage.media.listen() if one["kind"] == "watching"][-1]["mirror"]
+
+    async def play(stage: Stage) -> None:
+        assert said() is False
+        with stage.hub.watch(page=True):
+            assert said() is mirror
+            with stage.hub.watch():
+                assert said() is False
+            assert said() is mirror
+        assert said() is False
+
+    stage.run(play)
+    stage.close()
+
+
+def test_the_largest_box_is_passed_on_once_every_viewer_has_said_its_own(stage: Stage) -> None:
+    def said() -> object:
+        return [one for one in stage.media.listen() if one["kind"] == "watching"][-1]["size_wh"]
+
+    async def play(stage: Stage) -> None:
+        with stage.hub.watch(page=True) as wide, stage.hub.watch(page=True) as high:
+            assert said() is None
+            stage.hub.hear(wide, "size 1280x600")
+            assert said() is None
+            stage.hub.hear(high, "size 720x1000")
+            assert said() == [1280, 1000]
+            for nonsense in ("size 0x5", "size 12345x5", "size 5x5x5", "size -1x5", "size", "5x5"):
+                stage.hub.hear(wide, nonsense)
+            assert said() == [1280, 1000]
+        assert said() is None
+
+    stage.run(play)
+
+
+def test_a_mirrored_picture_says_so(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        for mirrored in (True, False):
+            await frames(stage, mirrored=mirrored)
+            frame = stage.hub.frame()
+            assert frame is not None
+            assert frame.mirrored is mirrored
+            flags = HEADER.unpack_from(frame.message(stage.hub.now_ns()))[1]
+            assert flags == (2 if mirrored else 0)
+
+    stage.run(play)
+
+
+def test_who_says_nothing_of_what_it_took_is_always_ready_and_else_a_few_are_under_way(
+    stage: Stage,
+) -> None:
+    async def play(stage: Stage) -> None:
+        with stage.hub.watch(page=True) as viewer:
+            for number in range(1, 101):
+                assert viewer.ready()
+                viewer.sent(number)
+            stage.hub.hear(viewer, "got 100")
+            sent = 100
+            while viewer.ready():
+                sent += 1
+                viewer.sent(sent)
+            assert 4 <= sent - 100 <= 15
+            stage.hub.hear(viewer, f"got {sent - 1}")
+            assert viewer.ready()
 
     stage.run(play)
 
