@@ -49,9 +49,10 @@ SAID: Final = re.compile(
     rb"awake|size [1-9][0-9]{0,3}x[1-9][0-9]{0,3}|time [0-9]{1,15}|got [0-9]{1,10}"
 )
 """All that is listened to of what a page says: that somebody touched it; the box that it fills with
-the picture, in pixels; a question for the time; the sequence of the last picture that it took."""
+the picture, in pixels, which says too that it knows mirrored pictures; a question for the time; the
+sequence of the last picture that it took."""
 
-_VERSION: Final = 2
+_VERSION: Final = 1
 _WHOLLY_COVERED: Final = 1
 _MIRRORED: Final = 2
 
@@ -174,23 +175,21 @@ class _Asked:
 
 @final
 class Viewer:
-    """One client: knows whether there is something new, never holds a picture itself.
+    """One client: knows whether there is something new, never holds a picture itself."""
 
-    Args:
-        mirrors: whether it swaps left and right where the picture does not.
-    """
-
-    def __init__(self, *, mirrors: bool = False) -> None:
+    def __init__(self) -> None:
         self._news = asyncio.Event()
-        self.mirrors = mirrors
         self.box_wh: tuple[int, int] | None = None
-        """The (width, height) that it fills with the picture, in pixels; None: it did not say."""
+        """The (width, height) that it fills with the picture, in pixels; None: it did not say, and
+        is no page of ours. Such a one gets no mirrored picture."""
         self._asked: int | None = None
         self._acknowledges = False
         self._under_way: deque[int] = deque()
 
-    def ready(self) -> bool:
-        """Whether it can take a picture: those before have come, if it says so at all."""
+    def may_get(self, frame: Frame) -> bool:
+        """Whether it knows what to do with a picture, and those before have come, if it says so."""
+        if frame.mirrored and self.box_wh is None:
+            return False
         return not self._acknowledges or len(self._under_way) < _UNDER_WAY
 
     def sent(self, sequence: int) -> None:
@@ -304,18 +303,15 @@ class Hub:
         self._wake()
 
     @contextlib.contextmanager
-    def watch(self, *, page: bool = False) -> Iterator[Viewer]:
+    def watch(self) -> Iterator[Viewer]:
         """Counts a client in for as long as the context lasts.
-
-        Args:
-            page: whether it is the mirror's page, and not somebody who wants what the camera sees.
 
         Raises:
             Full: `options.clients` watch already.
         """
         if len(self._viewers) >= self._options.clients or self.ended.is_set():
             raise Full
-        viewer = Viewer(mirrors=page and self._kiosk.mirror)
+        viewer = Viewer()
         if not self._viewers:
             self._watched_ns = self._clock_ns()
         self._viewers.add(viewer)
@@ -681,13 +677,14 @@ class Hub:
     def _say_watching(self) -> None:
         boxes = [viewer.box_wh for viewer in self._viewers]
         known = [box for box in boxes if box is not None]
+        pages_only = bool(boxes) and len(known) == len(boxes)
         largest = [max(sides) for sides in zip(*known, strict=True)]
         self._send(
             {
                 "kind": "watching",
                 "count": len(boxes),
-                "mirror": bool(boxes) and all(viewer.mirrors for viewer in self._viewers),
-                "size_wh": largest if boxes and len(known) == len(boxes) else None,
+                "mirror": pages_only and self._kiosk.mirror,
+                "size_wh": largest if pages_only else None,
             }
         )
 

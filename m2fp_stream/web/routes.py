@@ -205,7 +205,7 @@ class _Multipart(Response):
         last, card_due_s = 0, loop.time()
         while not gone.done() and not hub.ended.is_set():
             frame = hub.frame()
-            if frame is not None and not frame.mirrored:  # what comes next is as the camera sees
+            if frame is not None and viewer.may_get(frame):
                 card_due_s = 0.0
                 if frame.sequence != last:
                     last = frame.sequence
@@ -459,7 +459,7 @@ def _add_streams(app: FastAPI, hub: Hub) -> None:
     @app.websocket("/stream")
     async def stream(socket: WebSocket) -> None:
         try:
-            with hub.watch(page=True) as viewer:
+            with hub.watch() as viewer:
                 await socket.accept()
                 hear = functools.partial(hub.hear, viewer)
                 gone = asyncio.ensure_future(_until_gone(socket.receive, hear))
@@ -487,7 +487,7 @@ def _add_streams(app: FastAPI, hub: Hub) -> None:
                 told, due_s = status, loop.time() + _REPEAT_S
                 await socket.send_text(status_text(status))
             frame = hub.frame()
-            if frame is not None and frame.sequence != last and viewer.ready():
+            if frame is not None and frame.sequence != last and viewer.may_get(frame):
                 last = frame.sequence
                 viewer.sent(last)
                 await socket.send_bytes(frame.message(hub.now_ns()))

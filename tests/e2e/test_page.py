@@ -603,7 +603,7 @@ def test_frames_that_come_late_or_make_no_sense_are_not_shown(look: Look) -> Non
           ].map((one) => judged.late(...one));
           const bytes = new Uint8Array(30);
           const view = new DataView(bytes.buffer);
-          bytes[0] = 2;
+          bytes[0] = 1;
           bytes[1] = 1;
           view.setUint32(4, 70_000, true);
           view.setFloat64(8, 0.25, true);
@@ -615,7 +615,7 @@ def test_frames_that_come_late_or_make_no_sense_are_not_shown(look: Look) -> Non
             return readFrame(other.buffer);
           };
           const version = bytes.slice();
-          version[0] = 1;
+          version[0] = 2;
           const swapped = bytes.slice();
           swapped[1] = 2;
           return [

@@ -138,7 +138,7 @@ def test_the_newest_fresh_picture_is_shown(stage: Stage) -> None:
         assert frame.jpeg == GREY
         message = frame.message(stage.hub.now_ns())
         version, flags, reserved, sequence, age_s, handed_ms = HEADER.unpack_from(message)
-        assert (version, flags, reserved, message[HEADER.size :]) == (2, 0, 0, GREY)
+        assert (version, flags, reserved, message[HEADER.size :]) == (1, 0, 0, GREY)
         assert sequence >= 1
         assert 0.25 <= age_s < 5
         assert abs(handed_ms - time.time() * 1e3) < 5000
@@ -748,7 +748,9 @@ def test_the_picture_is_swapped_only_while_nobody_but_pages_watches(mirror: bool
 
     async def play(stage: Stage) -> None:
         assert said() is False
-        with stage.hub.watch(page=True):
+        with stage.hub.watch() as page:
+            assert said() is False
+            stage.hub.hear(page, "size 640x360")
             assert said() is mirror
             with stage.hub.watch():
                 assert said() is False
@@ -764,7 +766,7 @@ def test_the_largest_box_is_passed_on_once_every_viewer_has_said_its_own(stage: 
         return [one for one in stage.media.listen() if one["kind"] == "watching"][-1]["size_wh"]
 
     async def play(stage: Stage) -> None:
-        with stage.hub.watch(page=True) as wide, stage.hub.watch(page=True) as high:
+        with stage.hub.watch() as wide, stage.hub.watch() as high:
             assert said() is None
             stage.hub.hear(wide, "size 1280x600")
             assert said() is None
@@ -778,7 +780,7 @@ def test_the_largest_box_is_passed_on_once_every_viewer_has_said_its_own(stage: 
     stage.run(play)
 
 
-def test_a_mirrored_picture_says_so(stage: Stage) -> None:
+def test_a_mirrored_picture_says_so_and_goes_to_pages_alone(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         for mirrored in (True, False):
             await frames(stage, mirrored=mirrored)
@@ -787,6 +789,10 @@ def test_a_mirrored_picture_says_so(stage: Stage) -> None:
             assert frame.mirrored is mirrored
             flags = HEADER.unpack_from(frame.message(stage.hub.now_ns()))[1]
             assert flags == (2 if mirrored else 0)
+            with stage.hub.watch() as viewer:
+                assert viewer.may_get(frame) is not mirrored
+                stage.hub.hear(viewer, "size 640x360")
+                assert viewer.may_get(frame)
 
     stage.run(play)
 
@@ -795,18 +801,21 @@ def test_who_says_nothing_of_what_it_took_is_always_ready_and_else_a_few_are_und
     stage: Stage,
 ) -> None:
     async def play(stage: Stage) -> None:
-        with stage.hub.watch(page=True) as viewer:
+        await frames(stage)
+        frame = stage.hub.frame()
+        assert frame is not None
+        with stage.hub.watch() as viewer:
             for number in range(1, 101):
-                assert viewer.ready()
+                assert viewer.may_get(frame)
                 viewer.sent(number)
             stage.hub.hear(viewer, "got 100")
             sent = 100
-            while viewer.ready():
+            while viewer.may_get(frame):
                 sent += 1
                 viewer.sent(sent)
             assert 4 <= sent - 100 <= 15
             stage.hub.hear(viewer, f"got {sent - 1}")
-            assert viewer.ready()
+            assert viewer.may_get(frame)
 
     stage.run(play)
 

@@ -379,7 +379,7 @@ def test_a_browser_gets_status_and_pictures(server: PageServer) -> None:
             for _ in range(10):
                 message = next_of(stream, bytes)
                 version, flags, reserved, sequence, age_s, handed_ms = HEADER.unpack_from(message)
-                assert (version, flags, reserved) == (2, 0, 0)
+                assert (version, flags, reserved) == (1, 0, 0)
                 assert message[HEADER.size :].startswith(b"\xff\xd8\xff")
                 assert 0.2 <= age_s < 5
                 assert abs(handed_ms - time.time() * 1e3) < 5000

@@ -3,7 +3,7 @@
 import { ServerClock } from "./clock.js";
 
 const HEAD_BYTES = 24;
-const VERSION = 2;
+const VERSION = 1;
 const COVERED_BIT = 1;
 const MIRRORED_BIT = 2;
 
