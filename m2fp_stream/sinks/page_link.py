@@ -14,8 +14,8 @@ three slots for JPEG data: two for frames, used in turn, and one for the cover c
       greet     asks for `hello` and `card`
       privacy   level (parts, person or frame), effect (configured or silhouette)
       watching  count: how many clients get pictures; for none, none are made; mirror: whether
-                all of them want left and right swapped; size_wh: the largest box that one of them
-                fills with the picture, in pixels, or null where one did not say
+                all of them want left and right swapped; boxes: which (width, height) in pixels
+                they fill with the picture's middle, or null where one did not say
 
 Nothing here waits: a message that does not fit is dropped, and a slot that is written while it is
 read gives None. Times are of CLOCK_MONOTONIC, in nanoseconds. Whoever receives checks what it gets

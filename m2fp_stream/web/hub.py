@@ -676,15 +676,14 @@ class Hub:
 
     def _say_watching(self) -> None:
         boxes = [viewer.box_wh for viewer in self._viewers]
-        known = [box for box in boxes if box is not None]
-        pages_only = bool(boxes) and len(known) == len(boxes)
-        largest = [max(sides) for sides in zip(*known, strict=True)]
+        known = sorted({box for box in boxes if box is not None})
+        pages_only = bool(boxes) and None not in boxes
         self._send(
             {
                 "kind": "watching",
                 "count": len(boxes),
                 "mirror": pages_only and self._kiosk.mirror,
-                "size_wh": largest if pages_only else None,
+                "boxes": known if pages_only else None,
             }
         )
 

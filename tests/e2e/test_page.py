@@ -366,10 +366,10 @@ def test_the_page_says_how_large_it_draws(
         return [one for one in messages if one["kind"] == "watching"][-1]
 
     wanted = {"kind": "watching", "count": 1, "mirror": True}
-    wait_until(lambda: said() == {**wanted, "size_wh": box_wh})
+    wait_until(lambda: said() == {**wanted, "boxes": [box_wh]})
     if not kiosk and not more:
         mirror.page.set_viewport_size({"width": 800, "height": 600})
-        wait_until(lambda: said() == {**wanted, "size_wh": [800, 600]})
+        wait_until(lambda: said() == {**wanted, "boxes": [[800, 600]]})
 
 
 # --- a picture that is behind ---

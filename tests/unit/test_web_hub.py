@@ -761,9 +761,9 @@ def test_the_picture_is_swapped_only_while_nobody_but_pages_watches(mirror: bool
     stage.close()
 
 
-def test_the_largest_box_is_passed_on_once_every_viewer_has_said_its_own(stage: Stage) -> None:
+def test_the_boxes_are_passed_on_once_every_viewer_has_said_its_own(stage: Stage) -> None:
     def said() -> object:
-        return [one for one in stage.media.listen() if one["kind"] == "watching"][-1]["size_wh"]
+        return [one for one in stage.media.listen() if one["kind"] == "watching"][-1]["boxes"]
 
     async def play(stage: Stage) -> None:
         with stage.hub.watch() as wide, stage.hub.watch() as high:
@@ -771,10 +771,12 @@ def test_the_largest_box_is_passed_on_once_every_viewer_has_said_its_own(stage: 
             stage.hub.hear(wide, "size 1280x600")
             assert said() is None
             stage.hub.hear(high, "size 720x1000")
-            assert said() == [1280, 1000]
+            assert said() == [[720, 1000], [1280, 600]]
             for nonsense in ("size 0x5", "size 12345x5", "size 5x5x5", "size -1x5", "size", "5x5"):
                 stage.hub.hear(wide, nonsense)
-            assert said() == [1280, 1000]
+            assert said() == [[720, 1000], [1280, 600]]
+            stage.hub.hear(wide, "size 720x1000")
+            assert said() == [[720, 1000]]
         assert said() is None
 
     stage.run(play)

@@ -493,17 +493,17 @@ def test_what_a_client_says_is_ignored_and_too_much_of_it_ends_it(server: PageSe
 def test_a_page_may_say_how_large_it_is_and_nothing_else_passes(server: PageServer) -> None:
     def box() -> object:
         said = [one for one in server.media.listen() if one["kind"] == "watching"]
-        return said[-1]["size_wh"]
+        return said[-1]["boxes"]
 
     with watch(server) as stream:
         stream.send("size 1024x576")
-        wait_until(lambda: box() == [1024, 576])
+        wait_until(lambda: box() == [[1024, 576]])
         for words in ("size 0x1", "size 10000x1", "Size 5x5", "size 5x5 ", b"size 5x5"):
             stream.send(words)
         stream.send("time 7")  # answered after all of that was heard
         while "now_ms" not in json.loads(next_of(stream, str)):
             pass
-        assert box() == [1024, 576]
+        assert box() == [[1024, 576]]
 
 
 def test_a_page_that_is_touched_keeps_the_mirror_awake() -> None:
