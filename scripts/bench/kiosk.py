@@ -150,7 +150,10 @@ def show(row: dict[str, Any]) -> None:
         f"{row['longest_gap_ms']:8.0f} {row['delay_ms_p50'] or 0:9.0f}"
     )
     cores = ", ".join(f"{name} {value:.3f}" for name, value in row["cpu_cores"].items())
-    print(f"CPU cores: {cores}; together {sum(row['cpu_cores'].values()):.2f}")
+    together = sum(row["cpu_cores"].values())
+    painting = sum(value for name, value in row["cpu_cores"].items() if "chromium" in name)
+    print(f"CPU cores: {cores}; together {together:.2f}")
+    print(f"Chromium takes {1e3 * painting / max(row['fps_drawn'], 0.1):.1f} ms a drawn picture")
 
 
 @contextmanager
