@@ -60,7 +60,7 @@ class Seen:
     Attributes:
         at_s: when (`time.monotonic`).
         covered: whether it says that nothing but the card is in it.
-        age_s: from capture to sending, as it says.
+        age_s: from capture to the sink, as it says.
         jpeg: the picture.
     """
 

@@ -107,6 +107,7 @@ class Media:
         ahead_s: float = 0.0,
         wish: str | None = None,
         effect: str = "configured",
+        mirrored: bool = False,
     ) -> None:
         """Hands a frame over, captured `age_s` ago.
 
@@ -118,13 +119,14 @@ class Media:
             ahead_s: how far the other end's clock was set forward.
             wish: what was wished before it was composed; None: its level.
             effect: as the wish.
+            mirrored: whether left and right are said to be swapped in it.
         """
         self._number += 1
         slot = page_link.FRAMES[self._number % 2]
         self.memory.put(slot, self._number, data)
         now_ns = time.monotonic_ns() + round(ahead_s * 1e9)
         message = {"kind": "frame", "slot": slot, "number": self._number, "sent_ns": now_ns}
-        wished = {"wish": level if wish is None else wish, "effect": effect}
+        wished = {"wish": level if wish is None else wish, "effect": effect, "mirrored": mirrored}
         captured_ns = now_ns - round(age_s * 1e9)
         self.send({**message, **wished, "captured_ns": captured_ns, "level": level, "why": why})
 

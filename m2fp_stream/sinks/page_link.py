@@ -8,12 +8,14 @@ three slots for JPEG data: two for frames, used in turn, and one for the cover c
       hello     size_wh, hide (preset, or names of labels), floor, level, effect, stored, delay_s
       card      number: the card lies in its slot
       frame     slot, number, sent_ns, captured_ns, level, why, wish and effect: what was wished
-                before it was composed
+                before it was composed; mirrored: whether left and right are swapped in it
       facts     facts: what `LiveRun.facts` returns
     server to media
       greet     asks for `hello` and `card`
       privacy   level (parts, person or frame), effect (configured or silhouette)
-      watching  count: how many clients get pictures; for none, none are made
+      watching  count: how many clients get pictures; for none, none are made; mirror: whether
+                all of them want left and right swapped; boxes: which (width, height) in pixels
+                they fill with the picture's middle, or null where one did not say
 
 Nothing here waits: a message that does not fit is dropped, and a slot that is written while it is
 read gives None. Times are of CLOCK_MONOTONIC, in nanoseconds. Whoever receives checks what it gets
@@ -79,7 +81,7 @@ class PageMemory:
         self._memory.madvise(mmap.MADV_DONTDUMP)
         self._head = np.frombuffer(self._memory, np.uint64, 2 * _SLOTS).reshape(_SLOTS, 2)
 
-    def put(self, slot: int, number: int, data: bytes) -> None:
+    def put(self, slot: int, number: int, data: bytes | memoryview) -> None:
         """Lays `data` into a slot under a `number` above 0, never used for it before.
 
         Raises:

@@ -16,6 +16,7 @@ import re
 import socket
 import struct
 import time
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeGuard, final
@@ -25,8 +26,8 @@ from ..sinks.page_link import CARD, FRAMES, PageMemory, receive, send
 from .options import KioskOptions, PageOptions, address_of
 
 __all__ = [
-    "AWAKE",
     "HEADER",
+    "SAID",
     "STILL_CARD",
     "Frame",
     "Full",
@@ -41,14 +42,24 @@ _log = logging.getLogger(__name__)
 Level = Literal["parts", "person", "frame"]
 
 HEADER: Final = struct.Struct("<BBHIdd")
-"""Before each JPEG: version, flags, 0, sequence, age in seconds, Unix milliseconds of the
-sink's handing it over."""
+"""Before each JPEG: version, flags, 0, sequence, seconds from capture to the sink's handing it
+over, Unix milliseconds of that."""
 
-AWAKE: Final = "awake"
-"""What a page says when somebody touches it; nothing else that browsers say is listened to."""
+SAID: Final = re.compile(
+    rb"awake|size [1-9][0-9]{0,3}x[1-9][0-9]{0,3}|time [0-9]{1,15}|got [0-9]{1,10}"
+)
+"""All that is listened to of what a page says: that somebody touched it; the box that it fills with
+the picture, in pixels, which says too that it knows mirrored pictures; a question for the time; the
+sequence of the last picture that it took."""
 
 _VERSION: Final = 1
 _WHOLLY_COVERED: Final = 1
+_MIRRORED: Final = 2
+
+_UNDER_WAY: Final = 12
+"""Pictures that may be on their way to a page that says which it took: 0.4 s at 30 a second. Fewer
+(4) made each later on a busy computer, for a page that has all of them draws the newest."""
+
 _LEVELS: Final[tuple[Level, ...]] = ("parts", "person", "frame")
 _REASONS: Final = frozenset(why.name.lower() for why in Why)
 _AWAY: Final = frozenset(
@@ -108,6 +119,7 @@ class Frame:
         why: the reason, a name of `core.plan.Why` in lower case; None where there is none.
         wish: the level that was wished before it was composed.
         silhouette: whether silhouettes were wished then.
+        mirrored: whether left and right are swapped in it.
     """
 
     jpeg: bytes
@@ -118,12 +130,13 @@ class Frame:
     why: str | None
     wish: Level
     silhouette: bool
+    mirrored: bool
 
     def message(self, now_ns: int) -> bytes:
         """Returns what a browser gets by WebSocket."""
         handed_ms = time.time() * 1e3 - (now_ns - self.sent_ns) / 1e6
-        flags = _WHOLLY_COVERED if self.covered else 0
-        age_s = (now_ns - self.captured_ns) / 1e9
+        flags = (_WHOLLY_COVERED if self.covered else 0) | (_MIRRORED if self.mirrored else 0)
+        age_s = (self.sent_ns - self.captured_ns) / 1e9
         head = HEADER.pack(_VERSION, flags, 0, self.sequence & 0xFFFFFFFF, age_s, handed_ms)
         return head + self.jpeg
 
@@ -166,6 +179,40 @@ class Viewer:
 
     def __init__(self) -> None:
         self._news = asyncio.Event()
+        self.box_wh: tuple[int, int] | None = None
+        """The (width, height) that it fills with the picture, in pixels; None: it did not say, and
+        is no page of ours. Such a one gets no mirrored picture."""
+        self._asked: int | None = None
+        self._acknowledges = False
+        self._under_way: deque[int] = deque()
+
+    def may_get(self, frame: Frame) -> bool:
+        """Whether it knows what to do with a picture, and those before have come, if it says so."""
+        if frame.mirrored and self.box_wh is None:
+            return False
+        return not self._acknowledges or len(self._under_way) < _UNDER_WAY
+
+    def sent(self, sequence: int) -> None:
+        """Notes that a picture was sent to it."""
+        if self._acknowledges:
+            self._under_way.append(sequence)
+
+    def got(self, sequence: int) -> None:
+        """Notes that it took a picture, and so had all that were sent before."""
+        self._acknowledges = True
+        while self._under_way and self._under_way[0] <= sequence:
+            self._under_way.popleft()
+        self.wake()
+
+    def ask(self, number: int) -> None:
+        """Notes that it asked for the time, under a number of its own."""
+        self._asked = number
+        self.wake()
+
+    def asked(self) -> int | None:
+        """Returns the number of a question for the time that is to be answered; only once."""
+        number, self._asked = self._asked, None
+        return number
 
     def wake(self) -> None:
         """Says that a picture came, or that the status changed."""
@@ -298,6 +345,23 @@ class Hub:
     def asleep(self) -> bool:
         """Whether nobody was seen for `kiosk.sleep_after_s`, by a camera that looks."""
         return self._deserted and self._looks()
+
+    def hear(self, viewer: Viewer, said: str) -> None:
+        """Takes in what a client said, as in `SAID`; anything else is nothing."""
+        if SAID.fullmatch(said.encode(errors="replace")) is None:
+            return
+        word, _, rest = said.partition(" ")
+        match word:
+            case "awake":
+                self.touch()
+            case "size":
+                width, _, height = rest.partition("x")
+                viewer.box_wh = int(width), int(height)
+                self._say_watching()
+            case "time":
+                viewer.ask(int(rest))
+            case _:
+                viewer.got(int(rest))
 
     def touch(self) -> None:
         """Notes that somebody touched a page: as good as being seen."""
@@ -516,6 +580,7 @@ class Hub:
         sent_ns, captured_ns = message.get("sent_ns"), message.get("captured_ns")
         level, why = message.get("level"), message.get("why")
         wish, effect = message.get("wish", "parts"), message.get("effect", "configured")
+        mirrored = message.get("mirrored", False)
         if not (_is_count(number) and _is_count(sent_ns) and _is_count(captured_ns)):
             return False
         now_ns = self._clock_ns()
@@ -525,6 +590,7 @@ class Hub:
             or level not in _LEVELS
             or wish not in _LEVELS
             or effect not in ("configured", "silhouette")
+            or not isinstance(mirrored, bool)
             or not (why is None or (isinstance(why, str) and why in _REASONS))
             or sent_ns > now_ns + _AHEAD_NS
             or not 0 <= sent_ns - captured_ns <= _LONGEST_DELAY_NS
@@ -537,7 +603,7 @@ class Hub:
         if not covered and now_ns - captured_ns > (delay_s + _SPARE_S) * 1e9:
             return True  # something held it up
         silhouette = effect == "silhouette"
-        frame = Frame(b"", 0, sent_ns, captured_ns, covered, why, wish, silhouette)
+        frame = Frame(b"", 0, sent_ns, captured_ns, covered, why, wish, silhouette, mirrored)
         if self._hides_less(frame):
             self._outdated = True
             if self._asked is None and self._wish is not None:
@@ -609,7 +675,17 @@ class Hub:
             self._send({"kind": "privacy", "level": self._asked.level, "effect": effect})
 
     def _say_watching(self) -> None:
-        self._send({"kind": "watching", "count": len(self._viewers)})
+        boxes = [viewer.box_wh for viewer in self._viewers]
+        known = sorted({box for box in boxes if box is not None})
+        pages_only = bool(boxes) and None not in boxes
+        self._send(
+            {
+                "kind": "watching",
+                "count": len(boxes),
+                "mirror": pages_only and self._kiosk.mirror,
+                "boxes": known if pages_only else None,
+            }
+        )
 
     def _send(self, message: dict[str, Any]) -> None:
         if self.ended.is_set() or self._loop is None:

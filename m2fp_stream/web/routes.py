@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import functools
+import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, final
 
@@ -24,7 +26,7 @@ from .app import BadUpload, Busy, Still
 from .audit import Audit
 from .doors import COOKIE, Doors, Refused, Use
 from .gate import BodyRefused, Gate, caller_of, note, problem
-from .hub import AWAKE, Full, Hub, Viewer, status_text
+from .hub import Full, Hub, Viewer, status_text
 from .limits import resident_bytes
 from .options import PageOptions
 
@@ -203,7 +205,7 @@ class _Multipart(Response):
         last, card_due_s = 0, loop.time()
         while not gone.done() and not hub.ended.is_set():
             frame = hub.frame()
-            if frame is not None:
+            if frame is not None and viewer.may_get(frame):
                 card_due_s = 0.0
                 if frame.sequence != last:
                     last = frame.sequence
@@ -227,10 +229,10 @@ def _part(jpeg: bytes) -> bytes:
     return head + jpeg + b"\r\n--" + _BOUNDARY + b"\r\n"
 
 
-async def _until_gone(receive: Receive, hub: Hub | None = None) -> None:
+async def _until_gone(receive: Receive, hear: Callable[[str], None] | None = None) -> None:
     while (message := await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
-        if hub is not None and message.get("text") == AWAKE:
-            hub.touch()
+        if hear is not None and isinstance(text := message.get("text"), str):
+            hear(text)
 
 
 def _is_picture(data: bytes) -> bool:
@@ -459,7 +461,8 @@ def _add_streams(app: FastAPI, hub: Hub) -> None:
         try:
             with hub.watch() as viewer:
                 await socket.accept()
-                gone = asyncio.ensure_future(_until_gone(socket.receive, hub))
+                hear = functools.partial(hub.hear, viewer)
+                gone = asyncio.ensure_future(_until_gone(socket.receive, hear))
                 try:
                     await _feed(socket, viewer, gone)
                 finally:
@@ -475,13 +478,18 @@ def _add_streams(app: FastAPI, hub: Hub) -> None:
         told: dict[str, Any] = {}
         last, due_s = 0, 0.0
         while not gone.done() and not hub.ended.is_set():
+            number = viewer.asked()
+            if number is not None:
+                answer = {"time": number, "now_ms": time.time() * 1e3}
+                await socket.send_text(status_text(answer))
             status = hub.status()
             if loop.time() >= due_s or _differs(status, told):
                 told, due_s = status, loop.time() + _REPEAT_S
                 await socket.send_text(status_text(status))
             frame = hub.frame()
-            if frame is not None and frame.sequence != last:
+            if frame is not None and frame.sequence != last and viewer.may_get(frame):
                 last = frame.sequence
+                viewer.sent(last)
                 await socket.send_bytes(frame.message(hub.now_ns()))
             del frame  # or a client at rest would keep a picture alive
             await viewer.news(max(0.01, due_s - loop.time()))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import re
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -108,6 +109,7 @@ class Camera:
         picture: makes frame number n for a mode.
         person_s_ago: see `LiveStats.summary`.
         age_s: how old frames are when they are handed over.
+        mirrored: whether they are said to be swapped already.
     """
 
     def __init__(self, media: Media, **hello: Any) -> None:
@@ -119,6 +121,7 @@ class Camera:
         self.picture: Callable[[int, str], bytes] = composed
         self.person_s_ago: float | None = 0.2
         self.age_s = 0.05
+        self.mirrored = False
         self.mode: str = hello.get("level", "parts")
 
     def _run(self) -> None:
@@ -138,7 +141,14 @@ class Camera:
                 level = "person" if mode == "silhouette" else mode
                 data = self.picture(number % 8, mode)
                 effect = "silhouette" if mode == "silhouette" else "configured"
-                self._media.frame(data, level=level, why=why, age_s=self.age_s, effect=effect)
+                self._media.frame(
+                    data,
+                    level=level,
+                    why=why,
+                    age_s=self.age_s,
+                    effect=effect,
+                    mirrored=self.mirrored,
+                )
             number += 1
 
     def __enter__(self) -> Camera:
@@ -325,6 +335,130 @@ def test_without_the_option_left_stays_left(look: Look) -> None:
     mirror.shows(ROOM)
 
 
+def test_what_was_swapped_before_is_not_swapped_again(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    mirror.shows()
+    mirror.camera.on = False
+    mirror.view("card")
+    mirror.camera.picture = lambda number, mode: jpeg(mirrored(decoded(composed(number, mode))))
+    mirror.camera.mirrored = True
+    mirror.camera.on = True
+    mirror.view("picture")
+    mirror.shows()
+    assert mirror.page.get_attribute("#picture", "data-swapped") == "false"
+
+
+@pytest.mark.parametrize(
+    ("kiosk", "more", "box_wh"),
+    [
+        ({}, {}, [1280, 720]),
+        ({}, {"device_scale_factor": 1.5}, [1920, 1080]),
+        ({"rotation": 90}, {"size_wh": PORTRAIT_WH}, [1280, 720]),
+    ],
+)
+def test_the_page_says_how_large_it_draws(
+    look: Look, kiosk: dict[str, Any], more: dict[str, Any], box_wh: list[int]
+) -> None:
+    mirror = look(kiosk=kiosk, **more)
+
+    def said() -> object:
+        messages = list(mirror.server.media.heard)
+        return [one for one in messages if one["kind"] == "watching"][-1]
+
+    wanted = {"kind": "watching", "count": 1, "mirror": True}
+    wait_until(lambda: said() == {**wanted, "boxes": [box_wh]})
+    if not kiosk and not more:
+        mirror.page.set_viewport_size({"width": 800, "height": 600})
+        wait_until(lambda: said() == {**wanted, "boxes": [[800, 600]]})
+
+
+# --- a picture that is behind ---
+
+
+def is_behind(mirror: Mirror) -> bool:
+    """Whether the page says that its picture is."""
+    return mirror.page.locator("#state-behind").is_visible()
+
+
+def behind_s(mirror: Mirror, selector: str, words: str) -> float:
+    """Returns how many seconds an element says; 0 while it says anything else."""
+    found = re.fullmatch(words, mirror.page.locator(selector).text_content() or "")
+    return 0.0 if found is None else float(found[1])
+
+
+def test_a_picture_that_is_behind_says_so_in_both_languages(look: Look) -> None:
+    def late(camera: Camera) -> None:
+        camera.age_s = 2.0
+
+    mirror = look(setting=late)
+    mirror.view("picture")
+    # At least those two seconds; a busy machine adds what it takes to draw.
+    wait_until(lambda: behind_s(mirror, "#state-behind", r"The picture is ([\d.]+) s behind") >= 2)
+    spoken = r"Heads are covered · The picture is ([\d.]+) s behind"
+    wait_until(lambda: behind_s(mirror, "#announce", spoken) >= 2)
+    mirror.page.mouse.click(640, 200)
+    mirror.page.click("#language")
+    wait_until(lambda: behind_s(mirror, "#state-behind", r"画面延迟 ([\d.]+) 秒") >= 2)
+    mirror.camera.age_s = 0.05
+    wait_until(lambda: not is_behind(mirror))
+    mirror.view("picture")
+
+
+def test_a_server_that_stalls_is_told_from_one_that_is_in_time(look: Look) -> None:
+    mirror = look()
+    mirror.view("picture")
+    drawn = mirror.drawn()
+    wait_until(lambda: mirror.drawn() > drawn + 60)  # two seconds and more of them
+    mirror.settled()
+    wait_until(lambda: not is_behind(mirror))  # a busy machine may have been behind itself
+    mirror.camera.age_s = 0.8
+
+    def stalls() -> bool:
+        mirror.server.in_loop(lambda: time.sleep(0.7))
+        mirror.page.wait_for_timeout(50)  # what waited is sent and drawn
+        return is_behind(mirror)
+
+    wait_until(stalls)
+    mirror.camera.age_s = 0.05
+    wait_until(lambda: not is_behind(mirror))
+    mirror.view("picture")
+
+
+def test_the_servers_clock_is_known_whatever_ones_own_says(look: Look) -> None:
+    mirror = look()
+    answers = mirror.page.evaluate(
+        """async () => {
+          const { Behind, ServerClock } = await import("/page/clock.js");
+          const clock = new ServerClock();
+          const answers = [clock.at(5)];
+          clock.answered(1_000_000, 0, 900); // asked at 0, came at 900
+          answers.push(clock.at(0));
+          clock.answered(1_001_030, 1000, 1040); // a quicker one
+          answers.push(clock.at(1000));
+          clock.answered(1_002_500, 2000, 2900); // a slow one, which says nothing against it
+          answers.push(clock.at(1000));
+          clock.answered(500_000, 3000, 3040); // the clock was set back
+          answers.push(clock.at(3020));
+          const behind = new Behind();
+          const after = (count, ageMs) => {
+            for (let one = 0; one < count; one += 1) {
+              behind.look(ageMs);
+              behind.seconds;
+            }
+            return behind.seconds;
+          };
+          return [answers, [
+            after(9, 5000), after(1, 5000), after(20, 900), after(5, 1200), after(20, 1200),
+            after(20, 900), after(20, 1600), after(20, 700), after(3, 9000), after(1, null),
+          ]];
+        }"""
+    )
+    clock, behind = answers
+    assert clock == [None, 999_550, 1_000_995, 1_000_995, 500_000]
+    assert behind == [0, 5, 1, 1, 1, 1, 1.5, 0, 3, 0]
+
+
 def test_what_is_hidden_is_not_on_the_screen_and_the_search_would_find_it(look: Look) -> None:
     mirror = look()
     mirror.view("picture")
@@ -491,16 +625,19 @@ def test_frames_that_come_late_or_make_no_sense_are_not_shown(look: Look) -> Non
           };
           const version = bytes.slice();
           version[0] = 2;
+          const swapped = bytes.slice();
+          swapped[1] = 2;
           return [
             late,
-            [good.covered, good.sequence, good.ageMs, good.handedMs, good.jpeg.length],
+            [good.covered, good.mirrored, readFrame(swapped.buffer).mirrored, good.sequence,
+              good.ageMs, good.handedMs, good.jpeg.length],
             [changed(8, NaN), changed(16, Infinity), readFrame(version.buffer), readFrame("x"),
               readFrame(bytes.slice(0, 24).buffer), readFrame(new ArrayBuffer(0))],
           ];
         }"""
     )
     late = [False, False, True, False, True, False, True, False, False]
-    assert answers == [late, [True, 70_000, 250, 1234.5, 6], [None] * 6]
+    assert answers == [late, [True, False, True, 70_000, 250, 1234.5, 6], [None] * 6]
 
 
 def test_frames_that_grow_old_on_their_way_give_way_to_the_card(look: Look) -> None:

@@ -227,6 +227,79 @@ def test_larger_pictures_are_made_smaller_in_proportion(link: Link) -> None:
         assert picture[:, 140:].mean() < 10
 
 
+def halves(size_wh: tuple[int, int] = (640, 360)) -> NDArray[np.uint8]:
+    """Returns a picture that is light on its left."""
+    pixels = np.zeros((size_wh[1], size_wh[0], 3), np.uint8)
+    pixels[:, : size_wh[0] // 2] = 200
+    return pixels
+
+
+def test_left_and_right_are_swapped_once_while_all_viewers_want_it(link: Link) -> None:
+    sink = link.sink((640, 360), card=frame(halves()))
+    for watching, swapped in (
+        ({"count": 1}, False),
+        ({"count": 2, "mirror": True}, True),
+        ({"count": 3, "mirror": False}, False),
+        ({"count": 2, "mirror": 1}, False),
+    ):
+        link.say(kind="watching", **watching)
+        sink.write(frame(halves()))
+        (message,) = link.heard("frame")
+        assert message["mirrored"] is swapped
+        left, right = np.split(link.picture(message), 2, axis=1)
+        assert bool(left.mean() < right.mean()) is swapped
+
+
+def test_while_nobody_watches_nothing_is_swapped(link: Link) -> None:
+    sink = link.sink((640, 360), card=frame(halves()))
+    link.say(kind="watching", count=0, mirror=True, boxes=[[64, 36]])
+    sink.write(frame(halves()))
+    (message,) = link.heard("frame")
+    assert message["mirrored"] is False
+    assert link.picture(message).shape == (360, 640, 3)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "shown_wh"),
+    [
+        ([[640, 360]], (640, 360)),
+        ([[1920, 1080]], (640, 360)),  # never larger than it comes
+        ([[320, 180]], (320, 180)),
+        ([[320, 170]], (320, 180)),  # hardly anything stands over
+        ([[480, 180]], (480, 180)),
+        ([[180, 320]], (180, 320)),  # a display on its side shows the middle
+        ([[720, 1280]], (202, 360)),
+        ([[180, 320], [320, 180]], (569, 320)),  # one picture, with all that either shows
+        ([[96, 54]], (96, 54)),
+        ([[1, 1]], (1, 1)),
+        (None, (640, 360)),
+        ([], (640, 360)),
+        ([[0, 180]], (640, 360)),
+        ([[320, 180], [320]], (640, 360)),
+        ([[320.0, 180]], (640, 360)),
+        ([[True, True]], (640, 360)),
+        ([[10_000, 5]], (640, 360)),
+        ([320, 180], (640, 360)),
+        ("320x180", (640, 360)),
+        ([[320, 180]] * 300, (640, 360)),
+    ],
+)
+def test_a_picture_is_as_large_as_the_largest_box_that_it_fills(
+    link: Link, boxes: object, shown_wh: tuple[int, int]
+) -> None:
+    sink = link.sink((640, 360), card=frame(halves()))
+    link.say(kind="watching", count=1, boxes=boxes)
+    sink.write(frame(halves()))
+    (message,) = link.heard("frame")
+    picture = link.picture(message)
+    assert picture.shape[0] == shown_wh[1]
+    assert abs(picture.shape[1] - shown_wh[0]) <= 2
+    if shown_wh[0] > 50:
+        middle = picture.shape[1] // 2
+        assert picture[:, : middle - 8].mean() > 190
+        assert picture[:, middle + 8 :].mean() < 10
+
+
 def test_a_wish_turns_the_dial_and_is_reported_once_it_holds(link: Link) -> None:
     sink = link.sink()
     link.say(kind="privacy", level="person", effect="silhouette")

@@ -229,6 +229,8 @@ def test_the_card_is_kept(stage: Stage) -> None:
         {"level": ["parts"]},
         {"wish": "nothing"},
         {"wish": None},
+        {"mirrored": 1},
+        {"mirrored": None},
         {"effect": "none"},
         {"effect": {}},
         {"why": "because"},
@@ -733,6 +735,89 @@ def test_it_says_how_many_watch_on_change_and_every_second(stage: Stage) -> None
         counts = [one["count"] for one in stage.media.listen() if one["kind"] == "watching"]
         assert counts[:4] == [0, 1, 2, 2]
         assert counts[-2:] == [1, 0]
+
+    stage.run(play)
+
+
+@pytest.mark.parametrize("mirror", [True, False])
+def test_the_picture_is_swapped_only_while_nobody_but_pages_watches(mirror: bool) -> None:
+    stage = Stage(kiosk={"mirror": mirror})
+
+    def said() -> object:
+        return [one for one in stage.media.listen() if one["kind"] == "watching"][-1]["mirror"]
+
+    async def play(stage: Stage) -> None:
+        assert said() is False
+        with stage.hub.watch() as page:
+            assert said() is False
+            stage.hub.hear(page, "size 640x360")
+            assert said() is mirror
+            with stage.hub.watch():
+                assert said() is False
+            assert said() is mirror
+        assert said() is False
+
+    stage.run(play)
+    stage.close()
+
+
+def test_the_boxes_are_passed_on_once_every_viewer_has_said_its_own(stage: Stage) -> None:
+    def said() -> object:
+        return [one for one in stage.media.listen() if one["kind"] == "watching"][-1]["boxes"]
+
+    async def play(stage: Stage) -> None:
+        with stage.hub.watch() as wide, stage.hub.watch() as high:
+            assert said() is None
+            stage.hub.hear(wide, "size 1280x600")
+            assert said() is None
+            stage.hub.hear(high, "size 720x1000")
+            assert said() == [[720, 1000], [1280, 600]]
+            for nonsense in ("size 0x5", "size 12345x5", "size 5x5x5", "size -1x5", "size", "5x5"):
+                stage.hub.hear(wide, nonsense)
+            assert said() == [[720, 1000], [1280, 600]]
+            stage.hub.hear(wide, "size 720x1000")
+            assert said() == [[720, 1000]]
+        assert said() is None
+
+    stage.run(play)
+
+
+def test_a_mirrored_picture_says_so_and_goes_to_pages_alone(stage: Stage) -> None:
+    async def play(stage: Stage) -> None:
+        for mirrored in (True, False):
+            await frames(stage, mirrored=mirrored)
+            frame = stage.hub.frame()
+            assert frame is not None
+            assert frame.mirrored is mirrored
+            flags = HEADER.unpack_from(frame.message(stage.hub.now_ns()))[1]
+            assert flags == (2 if mirrored else 0)
+            with stage.hub.watch() as viewer:
+                assert viewer.may_get(frame) is not mirrored
+                stage.hub.hear(viewer, "size 640x360")
+                assert viewer.may_get(frame)
+
+    stage.run(play)
+
+
+def test_who_says_nothing_of_what_it_took_is_always_ready_and_else_a_few_are_under_way(
+    stage: Stage,
+) -> None:
+    async def play(stage: Stage) -> None:
+        await frames(stage)
+        frame = stage.hub.frame()
+        assert frame is not None
+        with stage.hub.watch() as viewer:
+            for number in range(1, 101):
+                assert viewer.may_get(frame)
+                viewer.sent(number)
+            stage.hub.hear(viewer, "got 100")
+            sent = 100
+            while viewer.may_get(frame):
+                sent += 1
+                viewer.sent(sent)
+            assert 4 <= sent - 100 <= 15
+            stage.hub.hear(viewer, f"got {sent - 1}")
+            assert viewer.may_get(frame)
 
     stage.run(play)
 

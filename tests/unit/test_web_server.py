@@ -390,6 +390,38 @@ def test_a_browser_gets_status_and_pictures(server: PageServer) -> None:
     wait_until(lambda: get(server, "/api/status").json()["watching"] == 0)
 
 
+def test_a_page_that_asks_is_told_the_servers_time(server: PageServer) -> None:
+    with watch(server) as stream:
+        before_ms = time.time() * 1e3
+        stream.send("time 1234567")
+        while "now_ms" not in (answer := json.loads(next_of(stream, str))):
+            pass
+        assert answer["time"] == 1234567
+        assert before_ms - 1 <= answer["now_ms"] <= time.time() * 1e3 + 1
+
+
+def test_a_page_that_cannot_follow_gets_fewer_pictures_and_then_the_newest(
+    server: PageServer,
+) -> None:
+    with watch(server) as stream, Feeder(server.media, lambda number: jpeg(number % 250)) as feed:
+
+        def take() -> int:
+            return int(HEADER.unpack_from(next_of(stream, bytes))[3])
+
+        before = take()
+        stream.send(f"got {before}")
+        begun = feed.count
+        wait_until(lambda: feed.count > begun + 60)  # it takes none of them meanwhile
+        after = take()
+        while after - before == 1 and feed.count < 5000:
+            before = after
+            after = take()
+            stream.send(f"got {after}")
+        # What was sent ends, and after it comes one that is new.
+        assert after - before > 30
+        assert feed.count - after < 30
+
+
 def test_header_has_the_agreed_size() -> None:
     assert HEADER.size == 24
     assert HEADER.format == struct.Struct("<BBHIdd").format
@@ -458,6 +490,22 @@ def test_what_a_client_says_is_ignored_and_too_much_of_it_ends_it(server: PageSe
         assert ended.value.rcvd.code == 1009
 
 
+def test_a_page_may_say_how_large_it_is_and_nothing_else_passes(server: PageServer) -> None:
+    def box() -> object:
+        said = [one for one in server.media.listen() if one["kind"] == "watching"]
+        return said[-1]["boxes"]
+
+    with watch(server) as stream:
+        stream.send("size 1024x576")
+        wait_until(lambda: box() == [[1024, 576]])
+        for words in ("size 0x1", "size 10000x1", "Size 5x5", "size 5x5 ", b"size 5x5"):
+            stream.send(words)
+        stream.send("time 7")  # answered after all of that was heard
+        while "now_ms" not in json.loads(next_of(stream, str)):
+            pass
+        assert box() == [[1024, 576]]
+
+
 def test_a_page_that_is_touched_keeps_the_mirror_awake() -> None:
     with (
         PageServer(kiosk={"sleep_after_s": 1}, rates=NO_LIMITS) as server,
@@ -519,6 +567,20 @@ def test_a_multipart_stream_shows_pictures_and_the_card_when_they_end(server: Pa
         until_grey(server, pictures, card)
         seen = [next(pictures) for _ in range(2)]
         assert set(seen) == {card}  # again and again, so that nobody takes it for a hang
+
+
+def test_a_multipart_stream_gets_no_mirrored_picture(server: PageServer) -> None:
+    card, swapped = jpeg(5), jpeg(90)
+    with httpx.stream(
+        "GET", server.url + "/stream.mjpg", headers=server.bearer, timeout=20
+    ) as answer:
+        pictures = parts_of(answer)
+        until_grey(server, pictures, card)
+        server.media.frame(swapped, mirrored=True)
+        assert next(pictures) == card
+        server.media.frame(GREY)
+        while (picture := next(pictures)) != GREY:
+            assert picture == card
 
 
 def test_no_weaker_picture_is_sent_after_the_answer_to_a_wish(server: PageServer) -> None:

@@ -1,5 +1,6 @@
 // The mirror: what is shown is decided here, in `render`, from what is known.
 
+import { Behind } from "./clock.js";
 import { Picture } from "./picture.js";
 import { Stream } from "./stream.js";
 import { LANGUAGES, cardWords } from "./texts.js";
@@ -14,6 +15,9 @@ const FAILED_MS = 6000;
 const STATUS_MS = 4000;
 
 const RETRY_MS = 1000;
+
+/** How old the picture is, is looked at so often. */
+const AGE_MS = 100;
 
 /** Burn-in: nothing stays on the same spot for longer; each move is less than a pixel. */
 const DRIFT_MS = 5000;
@@ -126,7 +130,23 @@ const justCovered = () => coveredMs > statusMs;
 
 // --- what is shown ---
 
-const picture = new Picture(at("picture"), () => render());
+const picture = new Picture(
+  at("picture"),
+  () => render(),
+  (frame) => stream.took(frame.sequence),
+);
+const behind = new Behind();
+let behindS = 0;
+
+/** Looks how far the picture is behind what happens. */
+function lookAtAge() {
+  const { capturedMs } = picture;
+  const nowMs = stream.clock.at(performance.now());
+  behind.look(capturedMs === null || nowMs === null ? null : nowMs - capturedMs);
+  if (behind.seconds === behindS) return;
+  behindS = behind.seconds;
+  render();
+}
 
 function render() {
   const why = whyNot();
@@ -144,8 +164,14 @@ function render() {
   renderState(shown);
   renderBar();
   renderConsent();
-  const words = failed() ? texts.changeFailed : shown ? stateWords(true)[1] : title;
+  const words = failed() ? texts.changeFailed : shown ? shownWords() : title;
   say(asleep() || asks() ? "" : words);
+}
+
+/** Returns what is said of a picture: what is covered, and whether it is behind. */
+function shownWords() {
+  const covered = stateWords(true)[1];
+  return behindS > 0 ? `${covered} · ${texts.behind(behindS)}` : covered;
 }
 
 /** Returns [icon, words] for what is covered. */
@@ -178,6 +204,8 @@ function renderState(shown) {
   if (status?.watching > 1) facts.push(texts.screens(status.watching));
   write(at("state-stored"), failed() ? texts.changeFailed : facts.join(" · "));
   at("state-stored").classList.toggle("failed", failed());
+  at("state-behind").hidden = !shown || behindS === 0;
+  write(at("state-behind"), behindS > 0 ? texts.behind(behindS) : "");
 }
 
 /** Whether a recording is kept or sent on, as `texts.js` names it. */
@@ -314,7 +342,7 @@ function take(next, streamed) {
   }
   const { rotation, mirror: mirrored, clock, stale_s: stillS } = options();
   mirror.dataset.rotation = [90, 180, 270].includes(rotation) ? rotation : 0;
-  mirror.dataset.mirrored = mirrored !== false;
+  picture.mirror = mirrored !== false;
   at("head").hidden = clock === false;
   picture.stillS = stillS;
   if (!languageSettled) {
@@ -498,6 +526,7 @@ const stream = new Stream({
     if (!frame.covered) return picture.show(frame);
     if (status?.state === "live") coveredMs = performance.now();
     picture.clear();
+    stream.took(frame.sequence);
   },
   onLine: (now) => {
     line = now;
@@ -505,3 +534,13 @@ const stream = new Stream({
     render();
   },
 });
+
+/** Tells the server how large the picture is drawn, in the display's own pixels. */
+function measure() {
+  const { clientWidth, clientHeight } = at("picture");
+  stream.fills(clientWidth * devicePixelRatio, clientHeight * devicePixelRatio);
+}
+
+new ResizeObserver(measure).observe(at("picture"));
+addEventListener("resize", measure); // also where the pixels alone have changed
+setInterval(lookAtAge, AGE_MS);

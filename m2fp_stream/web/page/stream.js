@@ -1,8 +1,11 @@
 // The line to the server: one WebSocket, opened again whenever it ends.
 
+import { ServerClock } from "./clock.js";
+
 const HEAD_BYTES = 24;
 const VERSION = 1;
 const COVERED_BIT = 1;
+const MIRRORED_BIT = 2;
 
 const FIRST_PAUSE_MS = 500;
 const LONGEST_PAUSE_MS = 5000;
@@ -13,6 +16,13 @@ const SILENT_MS = 5000;
 /** What the path of a frame may take longer than the quickest frame of this connection did. */
 const LATE_MS = 1000;
 
+/** The server is asked for its time so often, and more often in the beginning. */
+const ASK_MS = 2000;
+const FIRST_ASKS_MS = [0, 200, 500];
+
+/** Of every third frame it is said that it was taken: the server sends a few without being told. */
+const SAY_EACH = 3;
+
 /** One word that somebody is there says enough for so long. */
 const AWAKE_EVERY_MS = 1000;
 
@@ -22,9 +32,9 @@ const LATE_FOR_MS = 3000;
 /**
  * Reads one binary message.
  *
- * Returns null where it is none, else `{covered, sequence, ageMs, handedMs, jpeg}`: whether all is
- * covered, the frame's number, milliseconds from capture to sending, Unix time in milliseconds when
- * it was handed over, and its bytes.
+ * Returns null where it is none, else `{covered, mirrored, sequence, ageMs, handedMs, jpeg}`: whether
+ * all is covered, whether left and right are swapped, the frame's number, milliseconds from capture
+ * to its being handed over, Unix time in milliseconds of that, and its bytes.
  */
 export function readFrame(buffer) {
   if (!(buffer instanceof ArrayBuffer) || buffer.byteLength <= HEAD_BYTES) return null;
@@ -35,6 +45,7 @@ export function readFrame(buffer) {
   if (!Number.isFinite(ageMs) || !Number.isFinite(handedMs)) return null;
   return {
     covered: (head.getUint8(1) & COVERED_BIT) !== 0,
+    mirrored: (head.getUint8(1) & MIRRORED_BIT) !== 0,
     sequence: head.getUint32(4, true),
     ageMs,
     handedMs,
@@ -73,11 +84,40 @@ export class Stream {
   #pauseMs = FIRST_PAUSE_MS;
   #heardMs = 0;
   #awakeMs = -Infinity;
+  #size = "";
+  #got = 0;
+
+  /** The server's clock. */
+  clock = new ServerClock();
 
   constructor({ onStatus, onFrame, onLine }) {
     this.#on = { onStatus, onFrame, onLine };
     this.#open();
     setInterval(() => this.#watch(), 1000);
+    setInterval(() => this.#askTime(), ASK_MS);
+  }
+
+  /** Tells the server which box, in the display's pixels, the picture fills. */
+  fills(width, height) {
+    const [w, h] = [width, height].map((side) => Math.min(Math.round(side), 9999));
+    if (w < 1 || h < 1 || this.#size === `size ${w}x${h}`) return;
+    this.#size = `size ${w}x${h}`;
+    this.#say(this.#size);
+  }
+
+  /** Tells the server that a frame was taken, and whatever came before it. */
+  took(sequence) {
+    if (sequence - this.#got >= 0 && sequence - this.#got < SAY_EACH) return;
+    this.#got = sequence;
+    this.#say(`got ${sequence}`);
+  }
+
+  #say(words) {
+    if (this.#socket?.readyState === WebSocket.OPEN) this.#socket.send(words);
+  }
+
+  #askTime() {
+    this.#say(`time ${Math.round(performance.now() * 1000)}`);
   }
 
   /** Tells the server that somebody touched the page, so that it does not sleep. */
@@ -85,7 +125,7 @@ export class Stream {
     const nowMs = performance.now();
     if (this.#socket?.readyState !== WebSocket.OPEN || nowMs - this.#awakeMs < AWAKE_EVERY_MS) return;
     this.#awakeMs = nowMs;
-    this.#socket.send("awake");
+    this.#say("awake");
   }
 
   #open() {
@@ -99,6 +139,10 @@ export class Stream {
     const lateness = new Lateness();
     socket.onopen = () => {
       opened = true;
+      this.clock.reset();
+      this.#got = 0;
+      if (this.#size) this.#say(this.#size);
+      for (const ms of FIRST_ASKS_MS) setTimeout(() => socket === this.#socket && this.#askTime(), ms);
       this.#on.onLine("open");
     };
     socket.onmessage = ({ data }) => {
@@ -106,8 +150,10 @@ export class Stream {
       this.#heardMs = performance.now();
       this.#pauseMs = FIRST_PAUSE_MS;
       if (typeof data === "string") {
-        const status = parsed(data);
-        if (status !== null) this.#on.onStatus(status);
+        const said = parsed(data);
+        if (Number.isFinite(said?.now_ms) && Number.isFinite(said.time)) {
+          this.clock.answered(said.now_ms, said.time / 1000, this.#heardMs);
+        } else if (typeof said?.state === "string") this.#on.onStatus(said);
         return;
       }
       const frame = readFrame(data);
@@ -117,6 +163,7 @@ export class Stream {
         this.#on.onFrame(frame);
         return;
       }
+      this.took(frame.sequence);
       lateSinceMs ??= this.#heardMs;
       if (this.#heardMs - lateSinceMs > LATE_FOR_MS) this.#again(socket);
     };
@@ -150,10 +197,7 @@ export class Stream {
 
 function parsed(text) {
   try {
-    const status = JSON.parse(text);
-    return typeof status === "object" && status !== null && typeof status.state === "string"
-      ? status
-      : null;
+    return JSON.parse(text);
   } catch {
     return null;
   }
