@@ -123,7 +123,7 @@ def run_live(
     few_heaps()
     cv2.setNumThreads(1)  # capture, follower, presenter, sinks and parser share the cores
     say = on_notice or (lambda _: None)
-    open_source, endless = _source(config)
+    open_source, endless = _source(config, say)
     capture = Capture(open_source, config.capture, endless=endless, on_notice=say)
     dial = PrivacyDial() if page is None else PrivacyDial(_floor(config))
     composer = Compositor(config.compose)
@@ -255,7 +255,7 @@ def _refiner(config: Settings, fine: ParserQueue) -> Refiner:
     return Refiner(fine, Policy(config.policy), config.tracking, longest_s=_FINE_LONGEST_S)
 
 
-def _source(config: Settings) -> tuple[OpenSource, bool]:
+def _source(config: Settings, say: Callable[[str], None]) -> tuple[OpenSource, bool]:
     """Returns what opens the source, and whether its end is a loss (a camera's is, a film's not).
 
     Raises:
@@ -266,7 +266,7 @@ def _source(config: Settings) -> tuple[OpenSource, bool]:
     if "://" in text:
         return (
             lambda first, size_wh: StreamSource(
-                text, config.stream, first_frame_id=first, size_wh=size_wh
+                text, config.stream, first_frame_id=first, size_wh=size_wh, on_notice=say
             )
         ), True
     if kind == "camera":
