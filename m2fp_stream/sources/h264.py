@@ -153,6 +153,7 @@ class Picture:
         order: place in the order of showing, lowest bits; None where it is not written down.
         orders: what `order` is counted modulo of.
         in_order: pictures are shown in the order in which they come.
+        active: references that its first slice, of type P, may choose from; 0 where not read.
         reset: it makes an end of all counting (memory management operation 5).
         recovery: after so many references all is whole (recovery point); None: nothing is said.
         first_part: its first slice is the picture's first.
@@ -169,6 +170,7 @@ class Picture:
     order: int | None
     orders: int
     in_order: bool
+    active: int
     reset: bool
     recovery: int | None
     first_part: bool
@@ -280,7 +282,9 @@ class H264Reader:
             bits.se()
             if pictures.bottom_order and not field:
                 bits.se()
-        reset = reference and not idr and _resets(bits, sequence, pictures, slice_type)
+        active, reset = 0, False
+        if reference and not idr:
+            active, reset = _marking(bits, sequence, pictures, slice_type)
         return Picture(
             idr=idr,
             intra=slice_type in (_I, _SI),
@@ -293,14 +297,17 @@ class H264Reader:
             order=order,
             orders=1 << sequence.order_bits,
             in_order=sequence.order_kind == 2,
+            active=active,
             reset=reset,
             recovery=recovery,
             first_part=first_part,
         )
 
 
-def _resets(bits: _Bits, sequence: _Sequence, pictures: _Pictures, slice_type: int) -> bool:
-    """Reads on where the order of showing ends, up to the marking of references."""
+def _marking(
+    bits: _Bits, sequence: _Sequence, pictures: _Pictures, slice_type: int
+) -> tuple[int, bool]:
+    """Reads on where the order of showing ends; returns `active` and `reset` (see `Picture`)."""
     if pictures.redundant:
         bits.ue()
     if slice_type == _B:
@@ -316,14 +323,14 @@ def _resets(bits: _Bits, sequence: _Sequence, pictures: _Pictures, slice_type: i
                 bits.ue()
     if (lists == 1 and pictures.weighted) or (lists == 2 and pictures.weighted_both == 1):
         _skip_weights(bits, sum(active[:lists]), chroma=sequence.chroma)
+    forward, reset = active[0] if lists == 1 else 0, False
     if not bits.u(1):  # 7.3.3.3
-        return False
-    reset = False
+        return forward, False
     while operation := bits.ue():
         reset |= operation == 5
         for _ in range({5: 0, 3: 2}.get(operation, 1)):
             bits.ue()
-    return reset
+    return forward, reset
 
 
 def _skip_weights(bits: _Bits, count: int, *, chroma: bool) -> None:

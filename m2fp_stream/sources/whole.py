@@ -4,7 +4,9 @@ Decoders fill in for a reference that is missing (FFmpeg copies the one before) 
 what is made from it smears. So it is told here, from the packets:
 
 - H.264: by the numbers that its references carry (ITU-T H.264, 7.4.3, frame_num). A number left
-  out is a reference lost, unless the stream says that numbers may be left out. From there on,
+  out is a reference lost, unless the stream says that numbers may be left out. They count modulo
+  16 at least: that the first number after a lost key frame fits by chance shows where fewer
+  references are offered than before. From there on,
   pictures count as damaged up to an IDR picture, or to where a recovery point says that all is
   well again; a plain I picture is whole, but what follows it may reach back beyond it.
 - HEVC: every picture lists its references (ITU-T H.265, 8.3.2), and FFmpeg marks those that lack
@@ -143,12 +145,17 @@ class _H264(Wholeness):
         self._number: int | None = None  # of the last reference
         self._was_frame = False  # the last reference
         self._half: tuple[int, int] | None = None  # the number and field of an unpaired field
+        self._since_idr, self._most_active = 0, 0  # references; those offered to one picture
+        self._sent: int | None = None  # decoding time of the packet before
+        self._step: int | None = None  # the least from one packet to the next
+        self._late = False  # the packet at hand, by half that or more
         self._order, self._order_high = 0, 0
         self._refreshes: list[_Refresh] = []
         self._start: _Start | None = None
 
     def take(self, packet: av.Packet[VideoStream]) -> bool:
         before, made = self.lost, None
+        self._clock(packet.dts)
         if packet.has_sidedata("new_extradata"):
             self._reader.configure(bytes(packet.get_sidedata("new_extradata")))
         self._place += 2
@@ -168,12 +175,20 @@ class _H264(Wholeness):
         self.lost += 1
         self._damages.append(self._place)
 
+    def _clock(self, sent: int | None) -> None:
+        self._late = False
+        if sent is not None and self._sent is not None and sent > self._sent:
+            step = sent - self._sent
+            self._step = min(step, self._step or step)
+            self._late = 2 * step >= 3 * self._step
+        self._sent = sent
+
     def whole(self, frame: av.VideoFrame) -> bool:
         made = frame.opaque
         if not isinstance(made, _Made):
             return not frame.is_corrupt and not self._damages
         if frame.is_corrupt and made.place not in self._damages:
-            self.lost += self.joined > 0
+            self.lost += made.since >= 0
             self._damages.append(made.place)
         return not any(made.since <= damage <= made.place for damage in self._damages)
 
@@ -199,6 +214,8 @@ class _H264(Wholeness):
             since = self._place  # a plain one stands for itself, though for no other
         if picture.reference:
             self._number, self._was_frame = picture.frame_num, not picture.field
+            self._since_idr = 0 if picture.idr else self._since_idr + 1
+            self._most_active = max(self._most_active, picture.active)
         if picture.reset:
             self._number, self._order, self._order_high = 0, 0, 0
             self._refreshes.clear()
@@ -214,7 +231,11 @@ class _H264(Wholeness):
         if number == last:
             again = picture.reference and self._was_frame and not picture.field
             return again and not picture.intra
-        return number != (last + 1) % picture.numbers
+        if number != (last + 1) % picture.numbers:
+            return True
+        # As it were the first ones after an IDR picture that never came.
+        anew = picture.active == number < self._most_active <= self._since_idr
+        return anew and self._late and not picture.field
 
     def _ordered(self, picture: Picture) -> int | None:
         """8.2.1.1: the place in the order of showing since the last IDR picture, where known."""
