@@ -5,8 +5,8 @@ what is made from it smears. So it is told here, from the packets:
 
 - H.264: by the numbers that its references carry (ITU-T H.264, 7.4.3, frame_num). A number left
   out is a reference lost, unless the stream says that numbers may be left out. They count modulo
-  16 at least: that the first number after a lost key frame fits by chance shows where fewer
-  references are offered than before. From there on,
+  16 at least; where the first number after a lost key frame fits by chance, there is a hole in
+  time, and fewer references are offered than ever since there were many. From there on,
   pictures count as damaged up to an IDR picture, or to where a recovery point says that all is
   well again; a plain I picture is whole, but what follows it may reach back beyond it.
 - HEVC: every picture lists its references (ITU-T H.265, 8.3.2), and FFmpeg marks those that lack
@@ -33,6 +33,10 @@ __all__ = ["Wholeness"]
 _MEMORY: Final = 256
 """Pictures that may come out of a decoder later than the newest that went in: 16 for the order of
 showing (ITU-T H.264, A.3.1), and one a thread, 64 at most; with room."""
+
+
+_MANY: Final = 8
+"""References since the last IDR picture. x264 offers 4 by default, each picture all there are."""
 
 
 class Wholeness(ABC):
@@ -145,7 +149,8 @@ class _H264(Wholeness):
         self._number: int | None = None  # of the last reference
         self._was_frame = False  # the last reference
         self._half: tuple[int, int] | None = None  # the number and field of an unpaired field
-        self._since_idr, self._most_active = 0, 0  # references; those offered to one picture
+        self._since_idr = 0  # references
+        self._least_active: int | None = None  # references offered, where there are many
         self._sent: int | None = None  # decoding time of the packet before
         self._step: int | None = None  # the least from one packet to the next
         self._late = False  # the packet at hand, by half that or more
@@ -215,7 +220,8 @@ class _H264(Wholeness):
         if picture.reference:
             self._number, self._was_frame = picture.frame_num, not picture.field
             self._since_idr = 0 if picture.idr else self._since_idr + 1
-            self._most_active = max(self._most_active, picture.active)
+            if picture.active and self._since_idr >= _MANY:
+                self._least_active = min(picture.active, self._least_active or picture.active)
         if picture.reset:
             self._number, self._order, self._order_high = 0, 0, 0
             self._refreshes.clear()
@@ -234,8 +240,8 @@ class _H264(Wholeness):
         if number != (last + 1) % picture.numbers:
             return True
         # As it were the first ones after an IDR picture that never came.
-        anew = picture.active == number < self._most_active <= self._since_idr
-        return anew and self._late and not picture.field
+        anew = picture.active == number < (self._least_active or 0)
+        return anew and self._since_idr >= _MANY and self._late and not picture.field
 
     def _ordered(self, picture: Picture) -> int | None:
         """8.2.1.1: the place in the order of showing since the last IDR picture, where known."""
