@@ -386,7 +386,7 @@ class LossyUdp:
                 (b"server", "server"): [_port(each) for each in self._near],
             }
             data = ports.sub(
-                lambda found: b"%s_port=%d-%d" % (found[1], *mine[found[1], side]), data
+                lambda found: found[1] + "_port={}-{}".format(*mine[found[1], side]).encode(), data
             )
             if data:
                 other.sendall(data)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -58,6 +59,9 @@ _LATE_START_S: Final = 10
 _END_TOLERANCE_S: Final = Fraction(1, 5)
 """By how much the last packet may end before the declared end, at least: its own duration is not
 always stated. Also three frames, for reordering can hide that many."""
+
+_REORDERED: Final = 16
+"""Pictures that may be shown before one that they are made from (ITU-T H.264, A.3.1, DPB)."""
 
 _FALLBACK_RATE: Final = Fraction(25)
 
@@ -151,6 +155,7 @@ class FileSource(Source):
         self._container: InputContainer | None = None
         self._alpha: AlphaDecoder | None = None
         self._given_from_start = True
+        self._left_out = 0
         try:
             container = self._container = self._open()
             self._stream = self._choose(container)
@@ -317,8 +322,26 @@ class FileSource(Source):
     # ----------------------------------------------------------------- decoding
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Gives decoded frames in presentation order, timestamps as the decoder has them."""
-        stream, damaged, transparent, left_out = self._stream, False, False, 0
+        """Gives whole decoded frames in presentation order, timestamps as the decoder has them."""
+        if not self._options.salvage:  # then damage is an error, whenever it shows
+            yield from self._judged()
+            return
+        held: deque[av.VideoFrame] = deque()
+        for frame in chain(self._judged(), [None] * _REORDERED):
+            if frame is not None:
+                held.append(frame)
+            if held and (frame is None or len(held) > _REORDERED):
+                earliest = held.popleft()
+                if self._wholeness.whole(earliest):
+                    yield earliest
+                else:
+                    self._left_out += 1
+        if self._left_out and self._wholeness.lost:
+            self._warn(f"pictures left out, made from damaged or lost ones: {self._left_out}")
+
+    def _judged(self) -> Iterator[av.VideoFrame]:
+        """Gives decoded frames but those that are known to be damaged, and all damage."""
+        stream, damaged, transparent = self._stream, False, False
         decoder, wholeness = self._alpha or stream, self._wholeness
         last_packet = last_frame = Fraction(-1)
         for packet in self._packets():
@@ -343,7 +366,7 @@ class FileSource(Source):
                 if wholeness.whole(frame):
                     yield frame
                     continue
-                left_out += 1
+                self._left_out += 1
                 if wholeness.lost:
                     damaged = self._damage(frame.pts)
                 elif self._given_from_start:
@@ -353,8 +376,6 @@ class FileSource(Source):
             self._damage(int(last_frame / self._time_base))
         if last_packet >= 0:
             self._check_complete()
-        if left_out and wholeness.lost:
-            self._warn(f"pictures left out, made from damaged or lost ones: {left_out}")
 
     def _packets(self) -> Iterator[av.Packet[VideoStream] | None]:
         """Gives the video packets, at the end whatever makes the decoder give what it holds."""

@@ -171,7 +171,7 @@ class StreamOptions(BaseModel):
         ge=1,
         le=64,
         title="Decoder threads",
-        description="With more than one, damaged H.264 pictures may pass as whole.",
+        description="H.264 takes one, for with more its damaged pictures would pass as whole.",
     )
 
 
@@ -339,9 +339,10 @@ class StreamSource(LiveSource):
             raise SourceError(f"{self._name}: no decoder for its video; have it send H.264")
         stream = max(decodable, key=lambda one: one.width * one.height)
         self._check_size(stream.width, stream.height)
-        # Frame threads would each add the delay of a frame.
+        # Frame threads would each add the delay of a frame. With more than one for slices, FFmpeg
+        # marks no damaged H.264 pictures (measured: 0 of 20 with a slice left out or cut short).
         stream.thread_type = "SLICE"
-        stream.thread_count = self._options.threads
+        stream.thread_count = 1 if stream.codec_context.name == "h264" else self._options.threads
         settings = self._loose_limit
         if stream.codec_context.name == "mjpeg":
             settings["err_detect"] = "explode"  # its decoder flags no damage

@@ -43,7 +43,7 @@ class Wholeness(ABC):
     """Says of every decoded picture of one stream whether it is whole.
 
     `take` each packet before it is decoded, in order, and `lose` it where more is known; then ask
-    `whole` of every frame, once, in the order they come.
+    `whole` of every frame in the order they come.
 
     Attributes:
         joined: how often the stream could be joined so far: key frames, finished refreshes.
@@ -56,7 +56,7 @@ class Wholeness(ABC):
 
     @staticmethod
     def of(stream: VideoStream, *, joining: bool) -> Wholeness:
-        """Returns what fits the stream, whose decoder is not open yet, and prepares that.
+        """Returns what fits the stream, whose decoder has its threads but is not open yet.
 
         Args:
             stream: its frames are to be judged.
@@ -75,11 +75,18 @@ class Wholeness(ABC):
 
     @abstractmethod
     def lose(self) -> None:
-        """Says that the packet taken last is damaged, or something right before it missing."""
+        """Says that the packet taken last is damaged, or something right before it missing.
+
+        The decoder's complaint may be of one packet earlier for every thread.
+        """
 
     @abstractmethod
     def whole(self, frame: av.VideoFrame) -> bool:
-        """Returns whether a frame is made from whole pictures only."""
+        """Returns whether a frame is made from whole pictures only, as far as is known.
+
+        Of a damaged picture that is shown late, those that are shown before it and made from it are
+        whole until it comes: who can wait asks again.
+        """
 
 
 @final
@@ -143,6 +150,7 @@ class _H264(Wholeness):
     def __init__(self, stream: VideoStream, *, joining: bool) -> None:
         super().__init__()
         self._reader = H264Reader(stream.codec_context.extradata)
+        self._behind = stream.thread_count - 1  # packets, of the decoder's complaints
         self._place = 0
         self._damages: deque[int] = deque([-1] if joining else [], maxlen=_MEMORY)
         self._since = -2  # of the pictures to come
@@ -178,7 +186,7 @@ class _H264(Wholeness):
 
     def lose(self) -> None:
         self.lost += 1
-        self._damages.append(self._place)
+        self._damages.extend(range(self._place - 2 * self._behind, self._place + 1, 2))
 
     def _clock(self, sent: int | None) -> None:
         self._late = False
@@ -240,7 +248,7 @@ class _H264(Wholeness):
         if number != (last + 1) % picture.numbers:
             return True
         # As it were the first ones after an IDR picture that never came.
-        anew = picture.active == number < (self._least_active or 0)
+        anew = 0 < picture.active == number < (self._least_active or 0)
         return anew and self._since_idr >= _MANY and self._late and not picture.field
 
     def _ordered(self, picture: Picture) -> int | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,25 @@ def test_an_intact_film_is_not_refused(tmp_path: Path, name: str, suffix: str) -
     assert [one for one in warnings if "timestamp" not in one] == []
 
 
+@pytest.mark.parametrize("name", [one for one in ENCODINGS if not one.startswith("HEVC")])
+def test_an_intact_film_with_holes_in_time_is_not_refused(tmp_path: Path, name: str) -> None:
+    """A camera that leaves out frames in the dark, or a recorded screen, makes such."""
+    codec, options = ENCODINGS[name]
+    times, moment = [], 0
+    for number in range(3 * COUNT):
+        times.append(moment)
+        moment += 1 + number % 3 + 7 * (number % 5 == 0)
+    path = media.write_video(
+        tmp_path / "film.mp4",
+        frames=moving(len(times)),
+        pts=times,
+        size_wh=SIZE_WH,
+        codec=codec,
+        options={"preset": "veryfast"} | options,
+    )
+    assert len(given(path)[0]) == len(times)
+
+
 def left_out_numbers(path: Path, *, allowed: bool) -> Path:
     """Writes I pictures of which every third is missing, and whether their stream allows that.
 
@@ -204,3 +224,95 @@ def test_a_recording_that_was_joined_midway_is_read_from_where_it_is_whole(
         pictures, _ = given(without(path, tmp_path / "late.ts", range(first)))
         assert pictures
         assert set(pictures) <= set(intact)
+
+
+def test_a_lost_key_frame_whose_number_would_fit_is_told_by_its_references(tmp_path: Path) -> None:
+    """Numbers are modulo 16 here, and 17 references come from one key frame to the next."""
+    path = media.write_video(
+        tmp_path / "film.mp4",
+        frames=moving(),
+        size_wh=SIZE_WH,
+        options={"g": "17", "bf": "0", "sc_threshold": "0"},
+    )
+    intact = set(shown(path))
+    pictures = judged(without(path, tmp_path / "lost.mp4", {34}))
+    assert [whole for picture, whole in pictures if picture not in intact] == [False] * 16
+
+
+@pytest.mark.parametrize("how", ["first", "middle", "last", "cut short", "a hole"])
+@pytest.mark.parametrize("at", [12, 25])
+def test_an_h264_picture_of_which_a_part_is_missing_is_damage(
+    tmp_path: Path, how: str, at: int
+) -> None:
+    path = film(tmp_path / "film.mp4", "slices")
+    intact = set(shown(path))
+    found = []
+    with av.open(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type, stream.thread_count = "AUTO", 2
+        wholeness = Wholeness.of(stream, joining=False)
+        for number, packet in enumerate(container.demux(stream)):
+            if number == at:
+                packet = broken(packet, how)
+            wholeness.take(packet)
+            with suppress(av.error.InvalidDataError):
+                for frame in stream.decode(packet):
+                    found.append((frame.to_ndarray().tobytes(), wholeness.whole(frame)))
+    smears = [whole for picture, whole in found if picture not in intact]
+    assert smears
+    # Those that are shown before the damaged picture, but made from it, come before its mark.
+    assert sum(smears) <= (how in ("cut short", "a hole", "middle", "last")) * 2
+
+
+def broken(packet: Any, how: str) -> Any:
+    """Leaves out one of a packet's slices, or part of one."""
+    data, at, units = bytes(packet), 0, []
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        units.append(data[at + 4 : at + 4 + length])
+        at += 4 + length
+    slices = [number for number, unit in enumerate(units) if unit[0] & 31 in (1, 5)]
+    assert len(slices) == 3
+    one = slices[{"first": 0, "middle": 1, "last": 2}.get(how, 1)]
+    third = len(units[one]) // 3
+    if how == "cut short":
+        units[one] = units[one][: 2 * third]
+    elif how == "a hole":
+        units[one] = units[one][:third] + units[one][2 * third :]
+    else:
+        del units[one]
+    copy = av.Packet(b"".join(len(unit).to_bytes(4, "big") + unit for unit in units))
+    copy.stream, copy.time_base = packet.stream, packet.time_base
+    copy.pts, copy.dts, copy.duration = packet.pts, packet.dts, packet.duration
+    return copy
+
+
+@pytest.mark.parametrize("threads", [1, 4])
+@pytest.mark.parametrize("name", ["camera", "pyramid", "open", "slices"])
+def test_salvage_leaves_out_what_is_made_from_a_damaged_picture(
+    tmp_path: Path, name: str, threads: int
+) -> None:
+    """Also what is shown before it. A hole in a small picture may decode without a complaint."""
+    noticed = 0
+    path = film(tmp_path / "film.mp4", name)
+    ours = set(given(path)[0])
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    data = path.read_bytes()
+    for number in range(10, COUNT - 10, 7):
+        at, size = packets[number].pos, packets[number].size
+        assert at is not None
+        damaged = bytearray(data)
+        damaged[at + size // 3 : at + size] = b"\xff" * (size - size // 3)
+        path.write_bytes(bytes(damaged))
+        try:
+            given(path, FileOptions(threads=threads))
+        except TruncatedSourceError:
+            noticed += 1
+        else:
+            continue
+        pictures, warnings = given(path, FileOptions(threads=threads, salvage=True))
+        assert len(pictures) > 10
+        assert set(pictures) <= ours, number
+        assert warnings[0].startswith("the file is damaged")
+    assert noticed >= 5
