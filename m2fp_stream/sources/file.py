@@ -60,9 +60,6 @@ _END_TOLERANCE_S: Final = Fraction(1, 5)
 """By how much the last packet may end before the declared end, at least: its own duration is not
 always stated. Also three frames, for reordering can hide that many."""
 
-_REORDERED: Final = 16
-"""Pictures that may be shown before one that they are made from (ITU-T H.264, A.3.1, DPB)."""
-
 _FALLBACK_RATE: Final = Fraction(25)
 
 _JOINED_MIDWAY: Final = (
@@ -323,16 +320,15 @@ class FileSource(Source):
 
     def _decode(self) -> Iterator[av.VideoFrame]:
         """Gives whole decoded frames in presentation order, timestamps as the decoder has them."""
-        if not self._options.salvage:  # then damage is an error, whenever it shows
-            yield from self._judged()
-            return
+        # Without salvage, damage is an error whenever it shows.
+        wait = self._wholeness.wait if self._options.salvage else 0
         held: deque[av.VideoFrame] = deque()
-        for frame in chain(self._judged(), [None] * _REORDERED):
+        for frame in chain(self._judged(), [None]):
             if frame is not None:
                 held.append(frame)
-            if held and (frame is None or len(held) > _REORDERED):
+            while held and (frame is None or len(held) > wait):
                 earliest = held.popleft()
-                if self._wholeness.whole(earliest):
+                if not wait or self._wholeness.whole(earliest):
                     yield earliest
                 else:
                     self._left_out += 1

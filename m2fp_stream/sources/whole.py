@@ -48,7 +48,10 @@ class Wholeness(ABC):
     Attributes:
         joined: how often the stream could be joined so far: key frames, finished refreshes.
         lost: how often something was missing or damaged so far, after it could be joined.
+        wait: so many frames later, the answer may be another.
     """
+
+    wait = 0
 
     def __init__(self) -> None:
         self.joined = 0
@@ -85,7 +88,7 @@ class Wholeness(ABC):
         """Returns whether a frame is made from whole pictures only, as far as is known.
 
         Of a damaged picture that is shown late, those that are shown before it and made from it are
-        whole until it comes: who can wait asks again.
+        whole until it comes: who can `wait` asks again.
         """
 
 
@@ -146,6 +149,8 @@ class _Start:
 @final
 class _H264(Wholeness):
     """Places count up in decoding order: packets at even ones, losses between at odd ones."""
+
+    wait = 16  # may be shown before one that they are made from (ITU-T H.264, A.3.1: DPB)
 
     def __init__(self, stream: VideoStream, *, joining: bool) -> None:
         super().__init__()
