@@ -460,9 +460,7 @@ class StreamSource(LiveSource):
             packet.is_corrupt = False  # segments of HLS may each count from 0: reads like a loss
         self._wholeness.take(packet)
         if missed:
-            self._wholeness.lose()
-        if packet.is_corrupt:
-            return
+            self._wholeness.lose(near=True)
         self._transparent |= carries_alpha(self._stream, packet)
         frames = None
         with suppress(av.error.FFmpegError, OSError):

@@ -45,6 +45,9 @@ class Wholeness(ABC):
     `take` each packet before it is decoded, in order, and `lose` it where more is known; then ask
     `whole` of every frame in the order they come.
 
+    Packets have places, which count up in decoding order: packets at even ones, losses between at
+    odd ones.
+
     Attributes:
         joined: how often the stream could be joined so far: key frames, finished refreshes.
         lost: how often something was missing or damaged so far, after it could be joined.
@@ -53,9 +56,12 @@ class Wholeness(ABC):
 
     wait = 0
 
-    def __init__(self) -> None:
+    def __init__(self, stream: VideoStream, *, joining: bool) -> None:
         self.joined = 0
         self.lost = 0
+        self._behind = stream.thread_count - 1  # packets, of the decoder's complaints
+        self._place = 0
+        self._damages: deque[int] = deque([-1] if joining else [], maxlen=_MEMORY)
 
     @staticmethod
     def of(stream: VideoStream, *, joining: bool) -> Wholeness:
@@ -70,18 +76,26 @@ class Wholeness(ABC):
         stream.codec_context.flags |= Flags.output_corrupt | Flags.copy_opaque
         if stream.codec_context.name == "h264":
             return _H264(stream, joining=joining)
-        return _Marked(joining=joining, strict=stream.codec_context.name == "hevc")
+        return _Marked(stream, joining=joining, strict=stream.codec_context.name == "hevc")
 
-    @abstractmethod
     def take(self, packet: av.Packet[VideoStream]) -> bool:
         """Reads a packet that is decoded next; returns False where it or one before is damaged."""
+        self._place += 2
+        packet.opaque = self._place
+        if packet.is_corrupt:
+            self.lose(near=True)
+        return not packet.is_corrupt
 
-    @abstractmethod
-    def lose(self) -> None:
+    def lose(self, *, near: bool = False) -> None:
         """Says that the packet taken last is damaged, or something right before it missing.
 
-        The decoder's complaint may be of one packet earlier for every thread.
+        The decoder's complaint may be of one packet earlier for every thread. With `near`, the next
+        one may be damaged, too: a demuxer knows that a picture is complete when it has read the
+        next part, and tells of a hole in that with the picture before (measured: MPEG-TS).
         """
+        self.lost += 1
+        first = self._place - 2 * self._behind
+        self._damages.extend(range(first, self._place + (3 if near else 1), 2))
 
     @abstractmethod
     def whole(self, frame: av.VideoFrame) -> bool:
@@ -96,28 +110,22 @@ class Wholeness(ABC):
 class _Marked(Wholeness):
     """Goes by the decoder's marks; `strict`: I pictures that are no key frames do not count."""
 
-    def __init__(self, *, joining: bool, strict: bool) -> None:
-        super().__init__()
-        self._waiting, self._strict = joining, strict
-
-    def take(self, packet: av.Packet[VideoStream]) -> bool:
-        if packet.is_corrupt:
-            self.lose()
-        return not packet.is_corrupt
-
-    def lose(self) -> None:
-        self.lost += 1
-        self._waiting = True
+    def __init__(self, stream: VideoStream, *, joining: bool, strict: bool) -> None:
+        super().__init__(stream, joining=joining)
+        self._strict = strict
+        self._alone = -2  # the place of the last picture shown that stands for itself
 
     def whole(self, frame: av.VideoFrame) -> bool:
+        place = frame.opaque if isinstance(frame.opaque, int) else self._place
         if frame.is_corrupt:
             self.lost += self.joined > 0
-            self._waiting |= not self._strict  # HEVC's decoder marks all that follow, too
+            if not self._strict:  # HEVC's decoder marks all that is made from it, too
+                self._damages.append(place)
             return False
         if frame.key_frame or (not self._strict and frame.pict_type == PictureType.I):
             self.joined += 1
-            self._waiting = False
-        return not self._waiting
+            self._alone = max(place, self._alone)
+        return not any(self._alone <= damage <= place for damage in self._damages)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,16 +156,13 @@ class _Start:
 
 @final
 class _H264(Wholeness):
-    """Places count up in decoding order: packets at even ones, losses between at odd ones."""
+    """Goes by the numbers of references."""
 
     wait = 16  # may be shown before one that they are made from (ITU-T H.264, A.3.1: DPB)
 
     def __init__(self, stream: VideoStream, *, joining: bool) -> None:
-        super().__init__()
+        super().__init__(stream, joining=joining)
         self._reader = H264Reader(stream.codec_context.extradata)
-        self._behind = stream.thread_count - 1  # packets, of the decoder's complaints
-        self._place = 0
-        self._damages: deque[int] = deque([-1] if joining else [], maxlen=_MEMORY)
         self._since = -2  # of the pictures to come
         self._number: int | None = None  # of the last reference
         self._was_frame = False  # the last reference
@@ -173,10 +178,10 @@ class _H264(Wholeness):
 
     def take(self, packet: av.Packet[VideoStream]) -> bool:
         before, made = self.lost, None
+        super().take(packet)
         self._clock(packet.dts)
         if packet.has_sidedata("new_extradata"):
             self._reader.configure(bytes(packet.get_sidedata("new_extradata")))
-        self._place += 2
         try:
             for picture in self._reader.pictures(bytes(packet)):
                 first = self._follow(picture)
@@ -185,13 +190,7 @@ class _H264(Wholeness):
             # Damaged, and the decoder says so, or something it knows and the reader does not.
             self._number = None
         packet.opaque = made or _Made(self._place, self._since)
-        if packet.is_corrupt:
-            self.lose()
         return self.lost == before
-
-    def lose(self) -> None:
-        self.lost += 1
-        self._damages.extend(range(self._place - 2 * self._behind, self._place + 1, 2))
 
     def _clock(self, sent: int | None) -> None:
         self._late = False

@@ -7,6 +7,8 @@ than the time-outs last; the server goes on when the source has said that it wai
 from __future__ import annotations
 
 import http.server
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -255,3 +257,31 @@ def test_over_a_network_that_loses_2_percent_all_that_is_given_is_whole(
     record_property("pictures left out", f"{left_out} of {left_out + len(given)}")
     assert max(map(differs, shown)) > 30
     assert max(map(differs, given)) < 15
+
+
+def test_what_the_library_says_of_losses_reaches_nobody_else() -> None:
+    """Its lines may hold addresses; a process that has set up no logging would show them."""
+    require_rtsp()
+    program = (
+        "import sys; from m2fp_stream.sources.stream import *\n"
+        "source = StreamSource(sys.argv[1], StreamOptions(transport='udp'))\n"
+        "frames = source.frames()\n"
+        "while source.corrupt < 2: next(frames).frame.release()\n"
+        "source.close()\n"
+        "url = sys.argv[1].replace('viewer', 'nobody')\n"
+        "try: StreamSource(url, StreamOptions(transport='udp'))\n"
+        "except Exception as error: print(error)\n"
+    )
+    with (
+        RtspServer(user="viewer", password="s3cret") as server,
+        LossyUdp(server.port, loss=0.05) as network,
+    ):
+        done = subprocess.run(
+            [sys.executable, "-c", program, server.url_at(network.port)],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    assert "user or password" in done.stdout
+    assert "s3cret" not in done.stdout
+    assert done.stderr == ""

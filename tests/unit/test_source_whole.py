@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Collection, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -316,3 +317,27 @@ def test_salvage_leaves_out_what_is_made_from_a_damaged_picture(
         assert set(pictures) <= ours, number
         assert warnings[0].startswith("the file is damaged")
     assert noticed >= 5
+
+
+@pytest.mark.parametrize("name", ["camera", "pyramid", "slices", "HEVC", "HEVC open"])
+def test_what_a_transport_stream_lost_within_a_picture_is_not_salvaged(
+    tmp_path: Path, name: str
+) -> None:
+    """Its counter tells, one picture early; of the first picture it tells nobody."""
+    path = film(tmp_path / "film.ts", name)
+    ours = set(given(path)[0])
+    data = path.read_bytes()
+    cells = [data[at : at + 188] for at in range(0, len(data), 188)]
+    video = [i for i, cell in enumerate(cells) if (cell[1] & 0x1F) << 8 | cell[2] == 0x100]
+    second = [i for i in video if cells[i][1] & 0x40][1]
+    players = 0
+    for seed in range(4):
+        rng = random.Random(seed)
+        gone = set(rng.sample([i for i in video if i > second], 3))
+        copy = tmp_path / "lossy.ts"
+        copy.write_bytes(b"".join(cell for i, cell in enumerate(cells) if i not in gone))
+        with pytest.raises(TruncatedSourceError):
+            given(copy)
+        assert set(given(copy, SALVAGE)[0]) <= ours
+        players += len(set(shown(copy)) - set(shown(path)))
+    assert players, "the control"
