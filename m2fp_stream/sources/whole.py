@@ -59,6 +59,7 @@ class Wholeness(ABC):
     def __init__(self, stream: VideoStream, *, joining: bool) -> None:
         self.joined = 0
         self.lost = 0
+        self._early = stream.container.format.name == "mpegts"  # where a parser splits pictures
         self._behind = stream.thread_count - 1  # packets, of the decoder's complaints
         self._place = 0
         self._damages: deque[int] = deque([-1] if joining else [], maxlen=_MEMORY)
@@ -83,19 +84,23 @@ class Wholeness(ABC):
         self._place += 2
         packet.opaque = self._place
         if packet.is_corrupt:
-            self.lose(near=True)
+            # MPEG-TS tells of a hole with the picture before the one that it is in.
+            self._spoil(2 if self._early else 0, 2)
         return not packet.is_corrupt
 
     def lose(self, *, near: bool = False) -> None:
         """Says that the packet taken last is damaged, or something right before it missing.
 
         The decoder's complaint may be of one packet earlier for every thread. With `near`, the next
-        one may be damaged, too: a demuxer knows that a picture is complete when it has read the
-        next part, and tells of a hole in that with the picture before (measured: MPEG-TS).
+        one may be damaged, too: a picture is known to be complete when the next one begins, and a
+        hole in that may be found by then.
         """
+        self._spoil(-2 * self._behind, 2 if near else 0)
+
+    def _spoil(self, first: int, last: int) -> None:
+        """Takes the packets at these places for damaged, counted from that of the last one."""
         self.lost += 1
-        first = self._place - 2 * self._behind
-        self._damages.extend(range(first, self._place + (3 if near else 1), 2))
+        self._damages.extend(range(self._place + first, self._place + last + 1, 2))
 
     @abstractmethod
     def whole(self, frame: av.VideoFrame) -> bool:
