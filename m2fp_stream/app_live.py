@@ -128,7 +128,7 @@ def run_live(
     few_heaps()
     cv2.setNumThreads(1)  # capture, follower, presenter, sinks and parser share the cores
     say = on_notice or (lambda _: None)
-    open_source, endless = _source(config)
+    open_source, endless = _source(config, say)
     capture = Capture(open_source, config.capture, endless=endless, on_notice=say)
     dial = PrivacyDial() if page is None else PrivacyDial(_floor(config))
     composer = Compositor(config.compose)
@@ -274,7 +274,7 @@ def _fine_queue(
     return ParserQueue(ParserWorker(patient), attempts=1)
 
 
-def _source(config: Settings) -> tuple[OpenSource, bool]:
+def _source(config: Settings, say: Callable[[str], None]) -> tuple[OpenSource, bool]:
     """Returns what opens the source, and whether its end is a loss (a camera's is, a film's not).
 
     Raises:
@@ -293,11 +293,12 @@ def _source(config: Settings) -> tuple[OpenSource, bool]:
             )
         ), False
     if re.match("https?:", text.strip(), re.IGNORECASE):
-        return HttpCameras(text, config.stream, interval_s=config.capture.snapshot_s), True
+        every_s = config.capture.snapshot_s
+        return HttpCameras(text, config.stream, interval_s=every_s, on_notice=say), True
     if looks_like_address(text):
         return (
             lambda first, size_wh: StreamSource(
-                text, config.stream, first_frame_id=first, size_wh=size_wh
+                text, config.stream, first_frame_id=first, size_wh=size_wh, on_notice=say
             )
         ), True
     if kind == "camera":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import re
 import selectors
 import signal
 import socket
@@ -13,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self, cast
@@ -293,3 +295,137 @@ class Wire:
             self.flipped += 1
             at += 1 + self._random.randrange(2 * self.flip_every)
         return bytes(changed)
+
+
+class LossyUdp:
+    """A relay to an RTSP server that loses some of the RTP packets it sends by UDP.
+
+    What is said over TCP passes, with the relay's own UDP ports in place of both sides'. For one
+    client at a time. A context manager.
+
+    Args:
+        port: where the server listens, on loopback.
+        loss: share of the RTP packets that are lost, evenly drawn; may be set at any time.
+        seed: of the draws.
+    """
+
+    def __init__(self, port: int, *, loss: float = 0.02, seed: int = 0) -> None:
+        self.loss = loss
+        self.passed = self.lost = 0
+        self._target = port
+        self._random = random.Random(seed)
+        self._ending = threading.Event()
+        self._listening = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listening.getsockname()[1]
+        self._near, self._far = _udp_pair(), _udp_pair()  # towards the client, towards the server
+        self._client_ports, self._server_ports = (0, 0), (0, 0)
+        self._ends: list[socket.socket] = []  # client and server, while connected
+        self._thread = threading.Thread(target=self._run, name="lossy udp")
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ending.set()
+        self._thread.join()
+        for one in (self._listening, *self._near, *self._far):
+            one.close()
+
+    def _run(self) -> None:
+        with selectors.DefaultSelector() as selector:
+            selector.register(self._listening, selectors.EVENT_READ, self._accept)
+            for index in (0, 1):
+                for pair, handle in ((self._near, self._up), (self._far, self._down)):
+                    selector.register(
+                        pair[index], selectors.EVENT_READ, partial(handle, index=index)
+                    )
+            self._selector = selector
+            while not self._ending.is_set():
+                for key, _ in selector.select(0.01):
+                    if cast("socket.socket", key.fileobj).fileno() >= 0:  # closed a moment ago
+                        key.data()
+            self._hang_up()
+
+    def _accept(self) -> None:
+        self._hang_up()
+        client, _ = self._listening.accept()
+        try:
+            server = socket.create_connection(("127.0.0.1", self._target))
+        except OSError:
+            client.close()
+            return
+        self._ends = [client, server]
+        for one, other, key in ((client, server, "client"), (server, client, "server")):
+            self._selector.register(one, selectors.EVENT_READ, partial(self._tell, one, other, key))
+
+    def _hang_up(self) -> None:
+        for one in self._ends:
+            self._selector.unregister(one)
+            one.close()
+        self._ends = []
+
+    def _tell(self, one: socket.socket, other: socket.socket, side: str) -> None:
+        """Passes what is said over TCP on; a message of RTSP fits into a packet."""
+        try:
+            data = one.recv(65536)
+            ports = re.compile(rb"(client|server)_port=(\d+)-(\d+)")
+            for name, *numbers in ports.findall(data):
+                if name == b"client" == side.encode():
+                    self._client_ports = int(numbers[0]), int(numbers[1])
+                elif name == b"server":
+                    self._server_ports = int(numbers[0]), int(numbers[1])
+            mine = {
+                (b"client", "client"): [_port(each) for each in self._far],
+                (b"client", "server"): self._client_ports,
+                (b"server", "server"): [_port(each) for each in self._near],
+            }
+            data = ports.sub(
+                lambda found: found[1] + "_port={}-{}".format(*mine[found[1], side]).encode(), data
+            )
+            if data:
+                other.sendall(data)
+        except OSError:
+            data = b""
+        if not data:
+            self._hang_up()
+
+    def _up(self, index: int) -> None:
+        data = self._near[index].recv(65536)
+        if self._server_ports[index]:
+            self._far[index].sendto(data, ("127.0.0.1", self._server_ports[index]))
+
+    def _down(self, index: int) -> None:
+        data = self._far[index].recv(65536)
+        if index == 0 and self._random.random() < self.loss:
+            self.lost += 1
+        elif self._client_ports[index]:
+            self.passed += index == 0
+            self._near[index].sendto(data, ("127.0.0.1", self._client_ports[index]))
+
+
+def _port(end: socket.socket) -> int:
+    number: int = end.getsockname()[1]
+    return number
+
+
+def _udp_pair() -> tuple[socket.socket, socket.socket]:
+    """Two sockets on loopback, an even port and the next (RFC 3550, 11)."""
+    for _ in range(1000):
+        first = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        first.bind(("127.0.0.1", 0))
+        second = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        try:
+            if _port(first) % 2 == 0:
+                second.bind(("127.0.0.1", _port(first) + 1))
+                return first, second
+        except OSError:
+            pass
+        first.close()
+        second.close()
+    pytest.fail("no two ports in a row are free")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
@@ -29,6 +30,7 @@ from .base import MAX_PIXELS, Captured, Source, SourceInfo, open_regular
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .orientation import Orientation
 from .transparency import AlphaDecoder, AlphaMissingError, carries_alpha, refuse_lost_alpha
+from .whole import Wholeness
 
 __all__ = ["FileOptions", "FileSource"]
 
@@ -59,6 +61,10 @@ _END_TOLERANCE_S: Final = Fraction(1, 5)
 always stated. Also three frames, for reordering can hide that many."""
 
 _FALLBACK_RATE: Final = Fraction(25)
+
+_JOINED_MIDWAY: Final = (
+    "its first pictures are made from others that it does not hold; they are left out"
+)
 
 _SEEK_MARGIN_S: Final = 2
 """Seeking goes by decoding time; the farthest reordering H.264 allows (16 frames) is less."""
@@ -95,7 +101,10 @@ class FileOptions(BaseModel):
     salvage: bool = Field(
         default=False,
         title="Take what can be decoded",
-        description="A damaged or truncated file gives a warning instead of an error.",
+        description=(
+            "A damaged or truncated file gives a warning instead of an error; pictures made from "
+            "lost or damaged ones are left out."
+        ),
     )
 
     @model_validator(mode="after")
@@ -121,6 +130,9 @@ class FileSource(Source):
     was. A stream that starts before 0 or with a running clock is moved to 0, and with `start_s`
     that point becomes 0.
 
+    Pictures made from others that are damaged or missing are never given (`whole`). At the
+    beginning, where a recording was joined midway, that is no damage, but said.
+
     Raises:
         SourceError: not a regular file, no video in it, too large, no frame, transparency that
             cannot be decoded (also while iterating).
@@ -139,6 +151,8 @@ class FileSource(Source):
         self._file = open_regular(path)
         self._container: InputContainer | None = None
         self._alpha: AlphaDecoder | None = None
+        self._given_from_start = True
+        self._left_out = 0
         try:
             container = self._container = self._open()
             self._stream = self._choose(container)
@@ -210,6 +224,7 @@ class FileSource(Source):
         stream.thread_type = "AUTO"
         stream.thread_count = self._options.threads
         stream.codec_context.options = self._loose_limit
+        self._wholeness = Wholeness.of(stream, joining=False)
         if AlphaDecoder.fits(stream):
             self._alpha = AlphaDecoder(
                 stream, threads=self._options.threads, options=self._loose_limit
@@ -304,18 +319,36 @@ class FileSource(Source):
     # ----------------------------------------------------------------- decoding
 
     def _decode(self) -> Iterator[av.VideoFrame]:
-        """Gives decoded frames in presentation order, timestamps as the decoder has them."""
+        """Gives whole decoded frames in presentation order, timestamps as the decoder has them."""
+        # Without salvage, damage is an error whenever it shows.
+        wait = self._wholeness.wait if self._options.salvage else 0
+        held: deque[av.VideoFrame] = deque()
+        for frame in chain(self._judged(), [None]):
+            if frame is not None:
+                held.append(frame)
+            while held and (frame is None or len(held) > wait):
+                earliest = held.popleft()
+                if not wait or self._wholeness.whole(earliest):
+                    yield earliest
+                else:
+                    self._left_out += 1
+        if self._left_out and self._wholeness.lost:
+            self._warn(f"pictures left out, made from damaged or lost ones: {self._left_out}")
+
+    def _judged(self) -> Iterator[av.VideoFrame]:
+        """Gives decoded frames but those that are known to be damaged, and all damage."""
         stream, damaged, transparent = self._stream, False, False
-        decoder = self._alpha or stream
+        decoder, wholeness = self._alpha or stream, self._wholeness
         last_packet = last_frame = Fraction(-1)
         for packet in self._packets():
-            if packet is not None and packet.is_corrupt:
+            if packet is not None and not wholeness.take(packet):
                 damaged = self._damage(packet.pts)
             transparent |= packet is not None and carries_alpha(stream, packet)
             try:
                 frames = decoder.decode(packet)
             except (av.error.FFmpegError, AlphaMissingError, OSError):
                 self._check_size(*_size_wh_of(decoder))
+                wholeness.lose()
                 damaged = self._damage(None if packet is None else packet.pts)
                 continue
             if packet is not None and packet.pts is not None and not packet.is_discard:
@@ -323,12 +356,17 @@ class FileSource(Source):
             for frame in frames:
                 if transparent:
                     refuse_lost_alpha(frame, str(self._path))
-                if frame.is_corrupt:
-                    damaged = self._damage(frame.pts)
                 if frame.pts is not None:
                     shown = frame.duration * self._time_base or 1 / self._rate
                     last_frame = max(last_frame, frame.pts * self._time_base + shown)
-                yield frame
+                if wholeness.whole(frame):
+                    yield frame
+                    continue
+                self._left_out += 1
+                if wholeness.lost:
+                    damaged = self._damage(frame.pts)
+                elif self._given_from_start:
+                    self._warn(_JOINED_MIDWAY)
         # PyAV drops an error that follows good frames in one call; then the tail is missing.
         if 0 <= last_frame <= last_packet and not damaged:
             self._damage(int(last_frame / self._time_base))
@@ -373,7 +411,7 @@ class FileSource(Source):
     def _damage(self, pts: int | None) -> bool:
         """Raises, or with `salvage` warns and returns True."""
         if self._options.salvage:
-            self._warn("the file is damaged or cut short; what could be decoded is kept")
+            self._warn("the file is damaged or cut short; what could be decoded whole is kept")
             return True
         where = "" if pts is None else f" at {seconds(pts, self._time_base):.2f} s"
         of = "" if self._declared_end is None else f" of {float(self._declared_end):.2f} s"
@@ -422,6 +460,8 @@ class FileSource(Source):
                 raise SourceError(
                     f"{self._path}: cannot go to its start point ({reason_of(error)}); leave it out"
                 ) from None
+            self._wholeness = Wholeness.of(self._stream, joining=False)
+            self._given_from_start = False
             return self._decode()
         return iter(self._decoded)
 

@@ -68,6 +68,11 @@ class LiveSource(Source):
         self._closed = threading.Event()
         self._reading = threading.Lock()
 
+    @property
+    def waiting_for(self) -> str | None:
+        """What is waited for while something is delivered but no picture; any thread may ask."""
+        return None
+
     @final
     def close(self) -> None:
         """Lets go of the input, from any thread; idempotent. Frames given before stay valid."""

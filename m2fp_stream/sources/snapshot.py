@@ -269,10 +269,19 @@ class HttpCameras:
 
     Args:
         url, options, interval_s: see `SnapshotSource`.
+        on_notice: gets sentences for the user.
     """
 
-    def __init__(self, url: str, options: StreamOptions, *, interval_s: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        options: StreamOptions,
+        *,
+        interval_s: float,
+        on_notice: Callable[[str], None] | None = None,
+    ) -> None:
         self._url, self._options, self._interval_s = url, options, interval_s
+        self._on_notice = on_notice
         self._single = False
 
     def __call__(self, first_frame_id: int, size_wh: tuple[int, int] | None) -> LiveSource:
@@ -285,7 +294,11 @@ class HttpCameras:
         if not self._single:
             try:
                 return StreamSource(
-                    self._url, self._options, first_frame_id=first_frame_id, size_wh=size_wh
+                    self._url,
+                    self._options,
+                    first_frame_id=first_frame_id,
+                    size_wh=size_wh,
+                    on_notice=self._on_notice,
                 )
             except NotAStreamError as error:
                 problem = error

@@ -23,6 +23,7 @@ from ...core.plan import Why
 from ...core.redact import redact
 from ...sources.base import Captured, Source, SourceInfo
 from ...sources.camera import OtherCameraError
+from ...sources.live import LiveSource
 
 __all__ = ["Capture", "CaptureOptions", "Inbox", "OpenSource"]
 
@@ -230,6 +231,12 @@ class Capture:
         """Seconds from one frame to the next, learned: the median of the last few. None before the
         third frame: the first two may come at once, held while the source was opened. Any thread
         may ask; it stays over reconnects."""
+
+    @property
+    def waiting_for(self) -> str | None:
+        """What a source waits for that delivers but gives no picture; any thread may ask."""
+        source = self._source
+        return source.waiting_for if isinstance(source, LiveSource) else None
 
     @property
     def away_after_s(self) -> float:

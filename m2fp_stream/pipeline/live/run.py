@@ -172,6 +172,7 @@ class LiveRun:
             dropped=self._inbox.dropped,
             reconnects=self._capture.reconnects,
             source="away" if self._capture.away else "up",
+            waiting_for=self._capture.waiting_for,
             level=self._dial.level.value,
             given_way=self._load.step,
             look_side=self._load.side,
