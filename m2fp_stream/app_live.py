@@ -58,7 +58,7 @@ from .sources.synthetic import SyntheticSource
 
 __all__ = ["page_hello", "run_live", "write_facts"]
 
-_LOOK_NICENESS: Final = 5
+_LOOK_NICENESS: Final = 10
 """Looks for faces, in every frame, go first, and with them whatever shows the picture; other looks
 have what they leave. With 10 for far looks alone the first of them took 4 to 16 s on one core."""
 
@@ -72,7 +72,7 @@ is no hang. To start it again costs more than to wait, and nothing else waits fo
 beside two busy loops on two cores that others used as well: started and given up 3 times in 7
 minutes."""
 
-_SWITCH_S: Final = 0.0002
+_SWITCH_S: Final = 0.0005
 """How long one thread may keep the interpreter from another that came back from OpenCV. With
 Python's 5 ms the delay of a low-latency frame was 44 ms (median; 95 %: 152), with this 29 (73)."""
 

@@ -241,16 +241,20 @@ class Policy:
             silhouette: flat colours in place of frost and mosaic. Solid stays: it tells less.
         """
         effects = self._flat if silhouette else self._effects
-        pairs = np.where(parts > 0, tracks, 0).astype(np.uint16)
-        pairs |= parts.astype(np.uint16) << np.uint16(8)
+        cover = np.zeros(parts.shape, np.uint8)
+        x, y, w, h = cv2.boundingRect(parts)
+        inside = slice(y, y + h), slice(x, x + w)
+        hidden = parts[inside]
+        pairs = np.where(hidden > 0, tracks[inside], 0).astype(np.uint16)
+        pairs |= hidden.astype(np.uint16) << np.uint16(8)
         legend = _values(pairs)
         if len(legend) >= _LAST_FILL:  # too many to tell apart: one fill a part will do
             pairs &= 0xFF00
             legend = _values(pairs)
-        cover = np.zeros(parts.shape, np.uint8)
+        window = cover[inside]
         fills = []
         for number, pair in enumerate(legend, start=1):
-            cover[pairs == pair] = number
+            window[pairs == pair] = number
             part = Label(pair >> 8)
             fills.append(Fill(effects[part], part, pair & 0xFF))
         return CoverPlan(frame_id=frame_id, size_wh=size_wh, cover=cover, fills=tuple(fills))

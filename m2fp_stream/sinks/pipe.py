@@ -9,6 +9,8 @@ import time
 from fractions import Fraction
 from typing import BinaryIO, ClassVar, Final, Literal, final
 
+import av
+import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import SinkError, UsageError
@@ -137,7 +139,7 @@ class PipeSink(Sink[SafeFrame]):
         elif item.pts <= self._last_pts:
             raise SinkError(f"timestamps must rise; {self._last_pts} is followed by {item.pts}")
         self._last_pts = item.pts
-        picture = to_yuv420p(item.pixels, self._matrix).to_ndarray().tobytes()
+        picture = _planes_of(to_yuv420p(item.pixels, self._matrix))
         slot = rescale(item.pts - self._first_pts, self._time_base, self._slot)
         if slot >= self._next_slot:
             self._repeat_until(slot)
@@ -192,3 +194,13 @@ class PipeSink(Sink[SafeFrame]):
 
     def _abort(self) -> None:
         self._shown = b""
+
+
+def _planes_of(frame: av.VideoFrame) -> bytes:
+    """Returns the three planes of a 4:2:0 frame, one after the other, without padding."""
+    planes = (
+        np.frombuffer(memoryview(plane), np.uint8).reshape(plane.height, plane.line_size)
+        for plane in frame.planes
+    )
+    widths = (plane.width for plane in frame.planes)
+    return b"".join(rows[:, :width].tobytes() for rows, width in zip(planes, widths, strict=True))

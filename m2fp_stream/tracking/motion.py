@@ -159,9 +159,14 @@ _NEAR: Final = np.ones((9, 9), np.uint8)
 
 @final
 class MotionFinder:
-    """Compares each frame with the one before; keeps that one's small copy. One thread feeds it."""
+    """Compares each frame with the one before; keeps that one's small copy. One thread feeds it.
 
-    def __init__(self) -> None:
+    Args:
+        features: corners that are followed to measure the camera's motion.
+    """
+
+    def __init__(self, features: int = FEATURES) -> None:
+        self._features = features
         self._before: SmallGrey | None = None
         self._thumbnail: NDArray[np.float32] | None = None
         self._usual: deque[float] = deque(maxlen=8)
@@ -185,7 +190,7 @@ class MotionFinder:
         moved = _differs(small.grey, before.grey, limit)
         camera = None
         if float(moved.mean()) > CAMERA_SHARE:
-            camera = _camera(before.grey, small.grey)
+            camera = _camera(before.grey, small.grey, self._features)
         jump = float(np.abs(thumbnail - then).mean())
         usual = float(np.median(self._usual)) if self._usual else 0.0
         self._usual.append(jump)
@@ -236,9 +241,11 @@ def _differs(here: NDArray[np.uint8], there: NDArray[np.uint8], limit: float) ->
     return np.asarray(cv2.max(above, below) > limit, np.uint8)
 
 
-def _camera(before: NDArray[np.uint8], now: NDArray[np.uint8]) -> NDArray[np.float32] | None:
+def _camera(
+    before: NDArray[np.uint8], now: NDArray[np.uint8], features: int
+) -> NDArray[np.float32] | None:
     """Returns the similarity that most corners follow, None where there is none."""
-    corners = cv2.goodFeaturesToTrack(before, FEATURES, FEATURE_QUALITY, FEATURE_SPACING_PX)
+    corners = cv2.goodFeaturesToTrack(before, features, FEATURE_QUALITY, FEATURE_SPACING_PX)
     if np.size(corners) < 2 * FEWEST_MATCHES:  # None at run time, where there is no corner
         return None
     found, status, _ = cv2.calcOpticalFlowPyrLK(

@@ -48,8 +48,13 @@ __all__ = ["Looking", "Pools", "SubmitLook"]
 _log = logging.getLogger(__name__)
 
 _ERRORS: Final = (cv2.error, ValueError, IndexError, ArithmeticError)
+_CORNERS: Final = 48
+"""Of files 120: following them took a tenth of a slow core's time where the camera moves."""
 _PARTS_WAITING: Final = 4
 """Looks at parts and at faces from near that may wait; more would be old when they come."""
+_REST: Final = 0.5
+"""Of the time that a look for people took, so long none is made but those that are due: what is
+shown would have to wait for the core, where there is but one."""
 _NEWEST: Final = 0.3
 """Weight of the newest look in how long looks take."""
 _PATIENCE: Final = 0.5
@@ -149,7 +154,7 @@ class Looking:
         self.look_side = look_side
         self._delay_s = delay_s
         self._on_answer, self._on_look, self._on_failure = on_answer, on_look, on_failure
-        self._finder = MotionFinder()
+        self._finder = MotionFinder(_CORNERS)
         self._before: SmallGrey | None = None
         self._fresh = True
         self._frames: deque[_Shown] = deque()
@@ -158,7 +163,7 @@ class Looking:
         self._under_way: list[_UnderWay] = []
         self._near = self._far = self._parts = 0
         self._parts_since_people = True
-        self._people_at_s = self._now_s = -1e9
+        self._people_at_s = self._now_s = self._rested_s = -1e9
         self._middle_s = 0.0
         """How long a look for people at the look size takes, of late."""
         self.late = 0
@@ -326,7 +331,8 @@ class Looking:
         # Looks for people and at parts take turns, until the people are due.
         due = shown.captured_s - self._people_at_s >= self._follower.people_s
         due = due or self._follower.owes_middle
-        near = self._near == 0 and (self._parts == 0 or self._parts_since_people or due)
+        rested = now_s >= self._rested_s and (self._parts == 0 or self._parts_since_people)
+        near = self._near == 0 and (rested or due)
         wanted = self._follower.wants(near=near, far=self._far == 0, middle_s=self._middle_s)
         if wanted is not None:
             if wanted.reach is not None:
@@ -354,6 +360,7 @@ class Looking:
             self._near -= not far
             self._far -= far
             self._parts_since_people = False
+            self._rested_s = self._now_s + _REST * (self._now_s - now_s)
             if reach is Reach.MIDDLE and seen is not None:
                 self._middle_s += _NEWEST * (self._now_s - now_s - self._middle_s)
             frame_id = shown.frame_id

@@ -32,11 +32,16 @@ _FEWEST: Final = 8
 """Frames a second that are taken at least: with long gaps a camera would seem to be away."""
 _HOLDS_S: Final = 30.0
 """Seconds after which a step that was taken back counts as one that the machine can do."""
-_SETTLE_S: Final = 2.0
+_SETTLE_S: Final = 1.5
 """Seconds in which a step shows what it brings: until then frames that were late before are still
 counted."""
 _LATE_SHARE: Final = 0.02
 """Late frames of those captured, from which the machine counts as overloaded."""
+_MUCH_LATE_SHARE: Final = 0.1
+_MUCH_LATER: Final = 1.5
+_AT_ONCE: Final = 3
+"""From such a share of late frames, or looks for people that take so many times what they may, so
+many steps give way at once."""
 _SETTLED_S: Final = 30.0
 """Seconds at full size after which looks count as back there: who is told too often stops
 listening."""
@@ -108,13 +113,16 @@ class Load:
                 for faces.
             people_s: how long looks for people took, the median; None: none was answered.
         """
-        overloaded = late > _LATE_SHARE * max(1, captured)
+        share = late / max(1, captured)
         # Where looks for people are late, everybody is covered whole: fewer frames are better.
-        if overloaded or (people_s is not None and people_s > self._late_s):
+        lateness = 0.0 if people_s is None else people_s / self._late_s
+        if share > _LATE_SHARE or lateness > 1:
             self._calm_since = None
             self._fails(now_s)
             if now_s - self._stepped_s >= _SETTLE_S:
-                self._give_way(now_s, captured)
+                much = share > _MUCH_LATE_SHARE or lateness > _MUCH_LATER
+                for _ in range(_AT_ONCE if much else 1):
+                    self._give_way(now_s, captured)
         elif self._calm_since is None:
             self._calm_since = now_s
         elif now_s - self._calm_since >= self._calm_s and self._step:

@@ -30,6 +30,8 @@ __all__ = ["Layer"]
 
 MOVING_REACH: Final = 0.6
 """So many head sizes around a head beyond its track's end, what moves is covered with it."""
+AROUND_PX: Final = 8
+"""Small pixels: more than what closes an outline adds."""
 GROWTH_PER_GAP: Final = 0.03
 """A head is covered so much larger for each frame that it is away from a sighting."""
 WIDER: Final = 1.12
@@ -174,16 +176,21 @@ class Layer:
                 near[top : below + 1, first : beyond + 1] = 0
         if not near.any() or near.shape[0] < 2:
             return
-        whole = filled(np.asarray(cv2.dilate(near, _CLOSED), np.uint8))
-        _, pieces = cv2.connectedComponents(whole)
+        # Only around it: its outline is closed by a few pixels.
+        x, y, w, h = cv2.boundingRect(near)
+        top, first = max(0, y - AROUND_PX), max(0, x - AROUND_PX)
+        inside = slice(top, y + h + AROUND_PX), slice(first, x + w + AROUND_PX)
+        whole = np.zeros_like(near)
+        whole[inside] = filled(np.asarray(cv2.dilate(near[inside], _CLOSED), np.uint8))
+        _, pieces = cv2.connectedComponents(whole[inside])
         inner = head.rect()
         core = np.zeros_like(whole)
         core[
             max(0, int(inner.y1 * motion.scale)) : max(0, int(inner.y2 * motion.scale)),
             max(0, int(inner.x1 * motion.scale)) : max(0, int(inner.x2 * motion.scale)),
         ] = 1
-        touching = np.unique(pieces[(core > 0) & (whole > 0)])
-        whole = np.asarray(np.isin(pieces, touching[touching > 0]), np.uint8)
+        touching = np.unique(pieces[(core[inside] > 0) & (whole[inside] > 0)])
+        whole[inside] = np.isin(pieces, touching[touching > 0])
         large = cv2.resize(whole, (width, height), interpolation=cv2.INTER_NEAREST)
         mark = (track.track_id - 1) % 255 + 1
         put_on(parts, tracks, np.asarray(large > 0), int(Label.FACE), mark)
