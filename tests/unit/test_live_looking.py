@@ -183,17 +183,30 @@ def test_faces_are_looked_for_in_every_frame_in_a_copy_of_the_configured_size() 
     for number, one in enumerate(stand.faces.asked):
         expected = cv2.resize(stand.buffers[number], (640, 360), interpolation=cv2.INTER_AREA)
         np.testing.assert_array_equal(one.bgr, expected)
-    stand.looking.look_side = 320
-    stand.take()
-    assert stand.faces.asked[-1].bgr.shape == (360, 640, 3)  # half of the picture, at least
     stand.looking.close()
 
 
-def test_small_pictures_are_looked_at_smaller_where_the_machine_cannot_keep_up() -> None:
-    stand = Stand()
-    stand.looking.look_side = 416
+@pytest.mark.parametrize(
+    ("size_wh", "full", "smaller"),
+    [
+        ((640, 360), (640, 360), (320, 180)),
+        ((1280, 720), (640, 360), (320, 180)),
+        ((1920, 1080), (960, 540), (480, 270)),
+        ((360, 640), (360, 640), (180, 320)),
+    ],
+)
+def test_where_the_machine_cannot_keep_up_faces_are_looked_for_in_smaller_copies(
+    size_wh: tuple[int, int], full: tuple[int, int], smaller: tuple[int, int]
+) -> None:
+    """Of a large picture too, which is looked at at half its size, not at the configured one."""
+    stand = Stand(size_wh=size_wh)
     stand.take()
-    assert stand.faces.asked[-1].bgr.shape == (234, 416, 3)
+    stand.looking.look_side = 320
+    stand.take()
+    stand.looking.look_side = 640
+    stand.take()
+    shapes = [one.bgr.shape[1::-1] for one in stand.faces.asked]
+    assert shapes == [full, smaller, full]
     stand.looking.close()
 
 

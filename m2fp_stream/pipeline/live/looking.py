@@ -29,7 +29,16 @@ from ...sources.base import Captured
 from ...tracking.motion import Motion, MotionFinder, SmallGrey
 from ...tracking.people import Body, Face
 from ...tracking.turned import TurnedLook
-from ..copies import PartCrop, boxes_of, crop_of, face_size, look_copy, people_size, turned_copy
+from ..copies import (
+    PartCrop,
+    boxes_of,
+    crop_of,
+    face_size,
+    look_copy,
+    people_size,
+    shrunk,
+    turned_copy,
+)
 from ..looks import Seen
 from ..solver.records import PartOrder, Reach
 from .follow import Follower, Verdict
@@ -106,7 +115,8 @@ class Looking:
     Args:
         follower: is told everything.
         pools: who looks.
-        look_side: long side of the copies in which faces are looked for.
+        look_side: long side of the copies in which faces are looked for, as configured; it may be
+            changed later, and theirs changes in proportion (see `face_size`).
         delay_s: frames are judged so long after their capture; 0: when their look for faces is
             answered, at the latest one frame interval after their capture.
         on_answer: called, from any thread, when a look was answered.
@@ -127,7 +137,7 @@ class Looking:
         on_failure: Callable[[str, M2FPStreamError], None],
     ) -> None:
         self._follower, self._pools = follower, pools
-        self.look_side = look_side
+        self.look_side = self._full_side = look_side
         self._delay_s = delay_s
         self._on_answer, self._on_look, self._on_failure = on_answer, on_look, on_failure
         self._finder = MotionFinder()
@@ -282,8 +292,13 @@ class Looking:
 
     # --- looks ---
 
+    def faces_wh(self, size_wh: tuple[int, int]) -> tuple[int, int]:
+        """Returns (width, height) at which faces are looked for now in a picture of `size_wh`."""
+        full = max(face_size(size_wh, self._full_side))
+        return shrunk(size_wh, round(full * min(1.0, self.look_side / self._full_side)))
+
     def _order_faces(self, shown: _Shown, now_s: float) -> None:
-        size_wh = shown.faces_wh = face_size(shown.raw.size_wh, self.look_side)
+        size_wh = shown.faces_wh = self.faces_wh(shown.raw.size_wh)
 
         def done(seen: Seen | None) -> None:
             shown.answered = True
