@@ -100,7 +100,11 @@ class Unlooked:
 
     def answered(self, number: int, reach: Reach) -> None:
         """Says that a look for people at a frame was answered, and how closely it looked."""
-        looked = [one for one in self._at.get(number, []) if self._needed(one.box) <= reach]
+        looked = [
+            one
+            for one in self._at.get(number, [])
+            if self._needed(one.box) <= reach and one.looked_at != number  # a frame counts once
+        ]
         for thing in looked:
             thing.looks += 1
             thing.looked_at = number
