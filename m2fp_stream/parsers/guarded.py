@@ -1,4 +1,4 @@
-"""The parsers of the live pipeline: the embedded guard, and the fine one, each reviewed."""
+"""Parsers whose results are reviewed: the embedded one, and the fine one that refines."""
 
 from __future__ import annotations
 
