@@ -387,7 +387,7 @@ def test_aligned_frames_are_judged_when_their_delay_is_over() -> None:
     stand.looking.close()
 
 
-def test_late_faces_are_in_the_verdict_of_a_frame_that_went_on_without_them() -> None:
+def test_late_faces_of_a_frame_that_went_on_without_them_are_known_from_then_on() -> None:
     stand = Stand()
     stand.open()
     stand.take()
@@ -395,7 +395,7 @@ def test_late_faces_are_in_the_verdict_of_a_frame_that_went_on_without_them() ->
     (late,) = stand.faces.waiting()
     stand.take()
     late.answer(FACE)
-    stand.answer_faces(FACE)
+    stand.answer_faces()  # he has turned away since
     stand.advance(FRAME_S)
     verdict = stand.verdicts[-1]
     assert verdict.frame_id == 2
