@@ -266,6 +266,19 @@ def test_an_unknown_frame_ends_the_shot_and_the_next_one_begins_one() -> None:
     assert stand.why(bad) is Why.UNIFORM
 
 
+def test_a_frame_that_was_added_may_turn_out_to_be_unknown() -> None:
+    stand = Stand()
+    stand.opened(SHE)
+    bad = stand.add(SHE)
+    stand.follower.unknown(bad, stand.now_s, Why.TRACKING_FAILED)
+    assert stand.why(bad) is Why.TRACKING_FAILED
+    after = stand.add(SHE)
+    assert stand.why(after) is Why.NO_PARSE
+    for _ in range(round(2 * KEPT_S * RATE)):
+        stand.add(SHE)
+    assert stand.verdict(bad).cover is None
+
+
 @pytest.mark.parametrize("rate", [0.5, 1.0, 120.0])
 def test_where_frames_come_at_another_rate_than_was_said_all_begins_anew(rate: float) -> None:
     """Ways and times that count in frames mean something else."""

@@ -553,6 +553,12 @@ def test_a_follower_that_fails_is_an_unknown_frame(
         stand.answer_faces()
         assert stand.advance() == [1]
     assert (stand.verdicts[-1].cover, stand.verdicts[-1].why) == (None, Why.TRACKING_FAILED)
+    for _ in range(4 * RATE):  # longer than frames are known
+        stand.take()
+        stand.answer_faces()
+        stand.answer_people()
+        stand.advance(FRAME_S)
+    assert stand.verdicts[-1].cover is not None
     stand.looking.close()
 
 

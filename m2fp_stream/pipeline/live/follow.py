@@ -267,7 +267,9 @@ class Follower:
         self._forget(time_s)
 
     def unknown(self, frame_id: int, time_s: float, why: Why) -> None:
-        """Takes a frame that cannot be followed; the next one starts a shot."""
+        """Takes a frame that cannot be followed, or the last one back; the next starts a shot."""
+        if self._moments and self._moments[-1].frame_id == frame_id:
+            self._moments.pop()
         moment = _Moment(self._number, frame_id, time_s, self._shot, None, why, self._generation)
         self._number += 1
         self._moments.append(moment)
