@@ -114,6 +114,14 @@ class Stand:
                 self.follower.people(order.frame_id, bodies, order.reach)
         return numbers
 
+    def until_rate(self, rate: float, *faces: Face) -> int:
+        """Shows frames at another rate until it is taken for true; returns the last one."""
+        for _ in range(30):
+            number = self.add(*faces, seconds=1 / rate)
+            if self.follower.interval_s == pytest.approx(1 / rate):
+                return number
+        raise AssertionError("it was never believed")
+
     def verdict(self, number: int) -> Verdict:
         return self.follower.verdict(number)
 
@@ -284,12 +292,40 @@ def test_where_frames_come_at_another_rate_than_was_said_all_begins_anew(rate: f
     """Ways and times that count in frames mean something else."""
     stand = Stand()
     stand.opened(SHE)
-    numbers = [stand.add(SHE, seconds=1 / rate) for _ in range(3)]
-    assert stand.follower.interval_s == pytest.approx(1 / rate)
-    assert stand.why(numbers[-1]) is Why.NO_PARSE
+    number = stand.until_rate(rate, SHE)
+    assert stand.why(number) is Why.NO_PARSE
     stand.first(body_of(SHE))
-    assert stand.why(numbers[-1]) is None
-    assert stand.share(numbers[-1], head_of(SHE)) == 1.0
+    assert stand.why(number) is None
+    assert stand.share(number, head_of(SHE)) == 1.0
+
+
+def test_a_slow_camera_is_known_to_be_one_at_its_third_frame() -> None:
+    stand = Stand()
+    stand.opened()
+    stand.add(seconds=2.0)
+    stand.add(seconds=2.0)
+    assert stand.follower.interval_s == pytest.approx(2.0)
+
+
+@pytest.mark.parametrize(
+    "gaps",
+    [(0.001, 0.001), (0.3, 0.001), (1.5,), (0.0005,) * 4],
+    ids=["burst", "both", "stall", "4"],
+)
+@pytest.mark.parametrize("before", [0, 1, 40])
+def test_a_stall_or_a_burst_is_no_other_rate(before: int, gaps: tuple[float, ...]) -> None:
+    """As cameras begin, and as a busy machine sees them."""
+    stand = Stand()
+    stand.opened(SHE)
+    stand.run(before, SHE)
+    for seconds in (*gaps, *[FRAME_S] * 30):
+        number = stand.add(SHE, seconds=seconds)
+        order = stand.order()
+        assert order is None or not order.first
+        if order is not None and order.reach is not None:
+            stand.follower.people(number, [body_of(SHE)], order.reach)
+        assert stand.why(number) is None
+    assert stand.follower.interval_s == pytest.approx(FRAME_S)
 
 
 def test_answers_about_frames_before_the_rate_changed_say_nothing_about_those_after() -> None:
@@ -297,9 +333,7 @@ def test_answers_about_frames_before_the_rate_changed_say_nothing_about_those_af
     stand.opened(SHE)
     before = stand.add(SHE)
     (face_order,) = (one for one in stand.follower.parts(before) if one.face)
-    for _ in range(3):
-        now = stand.add(HE, seconds=FRAME_S / 4)
-    assert stand.follower.interval_s == pytest.approx(FRAME_S / 4)
+    now = stand.until_rate(4 * RATE, HE)
     stand.first(body_of(HE))
     for _ in range(2):  # such scores would say that his face is none
         stand.follower.closer(face_order, 0.0)

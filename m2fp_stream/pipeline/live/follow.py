@@ -33,6 +33,8 @@ _FAR_DUE: Final = 1.5
 _RATE_FRAMES: Final = 24
 """Frames whose distances say how many a second come."""
 _RATE_AT_FIRST: Final = 3
+_RATE_BELIEVED: Final = 12
+"""Distances from which a rate is told; the first frames of a camera come as they like."""
 _OTHER_RATE: Final = 2.5
 """So far from the rate that is taken for true, everything that counts in frames starts anew: a
 camera that claims 25 frames a second and gives one every two seconds."""
@@ -291,8 +293,11 @@ class Follower:
             return
         times = list(self._times)
         gaps = [later - earlier for earlier, later in pairwise(times)]
-        rate = 1 / max(1e-3, median(gaps))
-        if not 1 / _OTHER_RATE < rate / self._rate < _OTHER_RATE:
+        believed = len(gaps) >= _RATE_BELIEVED
+        # Of few frames, a stall or a burst is no rate: a camera is slow where every gap says so.
+        rate = 1 / max(1e-3, median(gaps) if believed else min(gaps))
+        faster = believed and rate / self._rate >= _OTHER_RATE
+        if faster or self._rate / rate >= _OTHER_RATE:
             self._rate = rate
             self._solver = self._new_solver()
             self._generation += 1
