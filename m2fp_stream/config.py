@@ -40,7 +40,6 @@ from .sources.camera import CameraOptions
 from .sources.file import FileOptions
 from .sources.stream import StreamOptions
 from .sources.synthetic import SyntheticOptions
-from .tracking.options import TrackingOptions
 from .web.options import KioskOptions, PageOptions
 
 __all__ = ["ENVIRONMENT_PREFIX", "Settings", "cache_folder", "load_settings", "sample_yaml"]
@@ -61,6 +60,14 @@ _REPLACED: Final = {
     "file.parse_deadline_s": "replaced by file.deadline_s",
     "capture.frozen_s": "gone: a camera whose scene is still is alive while its pictures come",
     "live.away_s": "replaced by capture.away_s",
+    "live.min_interval_s": "faces are looked for in every frame now; see live.people_s",
+    "live.max_interval_s": "faces are looked for in every frame now; see live.people_s",
+    "live.full_interval_s": "replaced by live.far_s",
+    "live.full_spacing_s": "replaced by live.people_s",
+    "live.parse_side": "replaced by live.look_size",
+    "live.min_parse_side": "replaced by live.min_look_size",
+    "live.parse_deadline_s": "replaced by live.look_deadline_s",
+    "tracking": "people are followed as tracks now, live too: remove the section",
 }
 """What became of keys that files of earlier versions may hold."""
 
@@ -75,9 +82,6 @@ class Settings(BaseModel):
     )
     parser: EmbeddedOptions = Field(
         default_factory=EmbeddedOptions, title="The embedded parser, which finds people"
-    )
-    tracking: TrackingOptions = Field(
-        default_factory=TrackingOptions, title="Carrying covers from parse to parse"
     )
     compose: ComposeOptions = Field(default_factory=ComposeOptions, title="How covers are drawn")
     source: FileOptions = Field(default_factory=FileOptions, title="Reading the input")

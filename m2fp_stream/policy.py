@@ -138,14 +138,11 @@ class Findings:
         people: (h, w) uint8, 1 where the parse saw anything of a person (hidden or not). It
             explains motion, so it holds nobody's body that is only presumed, and no margin.
         thorough: False where the parse was a glance: who is not in it may be there.
-        whole: (h, w) uint8, 1 where hiding the whole person would cover, presumed bodies and
-            margins too; None where nobody asked. It explains nothing.
     """
 
     regions: tuple[NDArray[np.uint8], ...]
     people: NDArray[np.uint8]
     thorough: bool = True
-    whole: NDArray[np.uint8] | None = None
 
 
 @final
@@ -168,23 +165,10 @@ class Policy:
         hidden = labels.covering(self.options.hidden_labels())
         return labels.ids - {Label.BACKGROUND} if Label.HUMAN in hidden else hidden
 
-    def findings(self, result: ParseResult, *, whole: bool = False) -> Findings:
-        """Returns what `result` hides; `must_cover` is hidden under every policy.
-
-        Args:
-            result: of a parse.
-            whole: whether `Findings.whole` is wanted, for who may choose to hide more later.
-        """
-        hidden = self.hidden(result.labels)
-        everything = result.labels.ids - {Label.BACKGROUND}
-        regions = self._regions(result, hidden)
-        outline: NDArray[np.uint8] | None = None
-        if whole:
-            bodies = regions if hidden == everything else self._regions(result, everything)
-            outline = np.zeros(result.label_map.shape, np.uint8)
-            for region in (*regions, *bodies):
-                outline |= (region > 0).astype(np.uint8)
-        return Findings(regions, self._people(result), result.thorough, outline)
+    def findings(self, result: ParseResult) -> Findings:
+        """Returns what `result` hides; `must_cover` is hidden under every policy."""
+        regions = self._regions(result, self.hidden(result.labels))
+        return Findings(regions, self._people(result), result.thorough)
 
     def _people(self, result: ParseResult) -> NDArray[np.uint8]:
         """Returns 1 where the parse saw anything of a person."""

@@ -1,4 +1,4 @@
-"""The parsers of the live pipeline: the embedded guard, and the fine one, each reviewed."""
+"""Parsers whose results are reviewed: the embedded one, and the fine one that refines."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from m2fp_stream.core.records import Look, ParseResult
 from .base import Parser
 from .embedded.parser import from_options as embedded
 from .m2fp.parser import from_options as m2fp
-from .plausibility import Plausibility
+from .plausibility import review
 
 __all__ = ["ReviewedParser", "fine_from_options", "from_options"]
 
@@ -27,11 +27,10 @@ class ReviewedParser(Parser):
 
     def __init__(self, parser: Parser) -> None:
         self.name, self.labels = parser.name, parser.labels
-        self._parser, self._plausibility = parser, Plausibility()
+        self._parser = parser
 
     def _parse(self, bgr: NDArray[np.uint8], frame_id: int, look: Look) -> ParseResult:
-        result = self._parser.parse(bgr, frame_id=frame_id, look=look)
-        return self._plausibility.review(result, look=look)
+        return review(self._parser.parse(bgr, frame_id=frame_id, look=look))
 
     def _close(self) -> None:
         self._parser.close()

@@ -1,8 +1,8 @@
 """Doubts about what a parser says: a result that no picture of people explains covers more.
 
 A parser may be wrong without failing: broken weights, a picture made to fool it. The checks compare
-a result with what is known of bodies, of label maps, of the moment before and, where there is one,
-with a second parser. What fails is covered and named in `ParseResult.doubts`; nothing is cleared.
+a result with what is known of bodies and of label maps. What fails is covered and named in
+`ParseResult.doubts`; nothing is cleared.
 
 Lengths and areas are taken in a sample of the maps, `LOOK_SIDE` cells long.
 """
@@ -13,16 +13,16 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from enum import StrEnum, unique
-from typing import Final, NamedTuple, final
+from typing import Final, NamedTuple
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from m2fp_stream.core.labels import PRESETS, Label, parse_label_name
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import ParseResult
 
-__all__ = ["Doubt", "Plausibility"]
+__all__ = ["Doubt", "review"]
 
 Mask = NDArray[np.bool_]
 Map = NDArray[np.uint8]
@@ -90,13 +90,6 @@ DOUBTFUL_PICTURE: Final = 0.5
 """The same over the whole picture, most of which should be nobody for sure; in pictures 0.03 to
 0.1, at most 0.19."""
 
-LONG_SEEN: Final = 2
-"""Thorough results that somebody must have been in for his absence to be sudden."""
-MOVED_REACH: Final = 1.5
-"""Somebody may have moved so many times his size between two results..."""
-MOVED_SIZE: Final = 3.0
-"""...and changed his area so many times."""
-
 
 @unique
 class Doubt(StrEnum):
@@ -111,83 +104,27 @@ class Doubt(StrEnum):
     label all over the picture (all of it)."""
     ENTROPY = "entropy"
     """Labels like noise, or evidence that tells nothing apart: the whole picture."""
-    LOST = "lost"
-    """Somebody well inside the picture is gone from one thorough result to the next: the place
-    where he was, in this one result."""
 
 
-@final
-class Plausibility:
-    """Reviews one parser's results on one source, in order. One thread at a time may use it."""
+def review(result: ParseResult) -> ParseResult:
+    """Returns `result` with more in `must_cover` where a check fails, and which in `doubts`.
 
-    def __init__(self) -> None:
-        self._known: list[_Known] = []
-        self._shape: tuple[int, ...] = ()
-
-    def review(self, result: ParseResult, *, look: Look = Look.FULL) -> ParseResult:
-        """Returns `result` with more in `must_cover` where a check fails, and which in `doubts`.
-
-        Args:
-            result: what the parser says.
-            look: what the parser was asked for. `FRESH` forgets who was there, `ASIDE` is not
-                compared with that; results that are not thorough only follow.
-
-        Raises:
-            ValueError: an evidence group bears no label's name; nothing is remembered of it.
-        """
-        shape = _look_shape(result.label_map.shape)
-        if _same_aspect(shape, self._shape):  # a parser may answer at several sizes
-            shape = self._shape
-        sight = _Sight.of(result, shape)
-        bodies = list(_bodies(sight))
-        found: dict[Doubt, Mask] = {}
-        checks = [*_anatomy(sight, bodies), *_uniformity(sight)]
-        if look is not Look.ASIDE:
-            if look is Look.FRESH or self._shape != shape:
-                self._known.clear()
-            self._shape = shape
-            checks += self._follow(sight, bodies, thorough=result.thorough)
-        for doubt, where in checks:
-            found[doubt] = found[doubt] | where if doubt in found else where
-        if not found:
-            return result
-        where = np.logical_or.reduce(list(found.values()))
-        doubts = dict.fromkeys((*result.doubts, *(doubt for doubt in Doubt if doubt in found)))
-        return replace(
-            result,
-            must_cover=result.must_cover | _enlarged(where, result.must_cover.shape),
-            doubts=tuple(doubts),
-        )
-
-    def _follow(
-        self, sight: _Sight, bodies: list[_Body], *, thorough: bool
-    ) -> list[tuple[Doubt, Mask]]:
-        """Remembers who is there; returns who is suddenly not."""
-        before, now, arrived = self._known, list[_Known](), list[_Known]()
-        for body in bodies:
-            known = max(before, key=lambda one: one.overlap(body), default=None)
-            if known is None or known.overlap(body) == 0:
-                arrived.append(_Known(body, (0.0, 0.0), 1))
-                continue
-            before = [one for one in before if one is not known]
-            x, y = known.body.center
-            there = body.center
-            now.append(_Known(body, (there[0] - x, there[1] - y), known.sightings + thorough))
-        if not thorough:
-            self._known = [*before, *now]  # a glance does not say that somebody left
-            return []
-        lost = []
-        for known in before:
-            if known.body.mask[sight.people].any() or known.may_have_left():
-                continue
-            successor = next((one for one in arrived if known.may_be(one.body)), None)
-            if successor is not None:
-                arrived.remove(successor)
-                now.append(replace(successor, sightings=known.sightings + 1))
-            elif known.sightings >= LONG_SEEN:
-                lost.append((Doubt.LOST, known.body.mask))
-        self._known = [*now, *arrived]
-        return lost
+    Raises:
+        ValueError: an evidence group bears no label's name.
+    """
+    sight = _Sight.of(result, _look_shape(result.label_map.shape))
+    found: dict[Doubt, Mask] = {}
+    for doubt, where in (*_anatomy(sight, list(_bodies(sight))), *_uniformity(sight)):
+        found[doubt] = found[doubt] | where if doubt in found else where
+    if not found:
+        return result
+    where = np.logical_or.reduce(list(found.values()))
+    doubts = dict.fromkeys((*result.doubts, *(doubt for doubt in Doubt if doubt in found)))
+    return replace(
+        result,
+        must_cover=result.must_cover | _enlarged(where, result.must_cover.shape),
+        doubts=tuple(doubts),
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -198,8 +135,6 @@ class _Sight:
     instances: Map | None
     head: Mask
     """Called a part of a head, evident, or hidden in any case."""
-    people: Mask
-    """The same of anybody."""
     chances: Map
     person: Map
     """Evidence of anybody."""
@@ -230,7 +165,6 @@ class _Sight:
             labels=labels,
             instances=None if instances is None else instances[rows[:, None], columns],
             head=head | covered | _any_of(labels, HEAD),
-            people=(person > EVIDENT) | covered | (labels > 0),
             chances=evidence[~of_person],
             person=person,
         )
@@ -260,44 +194,15 @@ class _Body:
     def width(self) -> int:
         return self.right - self.left
 
-    @property
-    def center(self) -> tuple[float, float]:
-        """(x, y)."""
-        return (self.left + self.right) / 2, (self.top + self.bottom) / 2
-
-    def at_edge(self, dx: float = 0.0, dy: float = 0.0) -> bool:
-        """Says whether the box, moved so far, reaches the picture's edge."""
+    def at_edge(self) -> bool:
+        """Says whether the box reaches the picture's edge."""
         height, width = self.mask.shape
         edge = _edge(self.mask.shape)
         return (
-            min(self.top + dy, self.left + dx) < edge
-            or self.bottom + dy > height - edge
-            or self.right + dx > width - edge
+            min(self.top, self.left) < edge
+            or self.bottom > height - edge
+            or self.right > width - edge
         )
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _Known:
-    """Somebody, where he was last, how he moved there and in how many thorough results he was."""
-
-    body: _Body
-    shift: tuple[float, float]
-    sightings: int
-
-    def overlap(self, body: _Body) -> int:
-        return int(np.count_nonzero(self.body.mask & body.mask))
-
-    def may_have_left(self) -> bool:
-        """Says whether twice his last step, or none, takes him to the picture's edge."""
-        return self.body.at_edge() or self.body.at_edge(2 * self.shift[0], 2 * self.shift[1])
-
-    def may_be(self, body: _Body) -> bool:
-        """Says whether `body`, elsewhere, may be the same person."""
-        (x, y), (there_x, there_y) = self.body.center, body.center
-        reach = MOVED_REACH * max(self.body.height, self.body.width)
-        larger, smaller = max(self.body.area, body.area), min(self.body.area, body.area)
-        near = math.hypot(there_x - x, there_y - y) <= reach
-        return near and larger <= MOVED_SIZE * smaller
 
 
 class _Place(NamedTuple):
@@ -440,13 +345,6 @@ def _is_doubtful(chances: Map, person: Map, labelled: Mask) -> bool:
 def _look_shape(shape: tuple[int, ...]) -> tuple[int, ...]:
     scale = min(1.0, LOOK_SIDE / max(shape))
     return tuple(max(1, round(side * scale)) for side in shape)
-
-
-def _same_aspect(shape: tuple[int, ...], other: tuple[int, ...]) -> bool:
-    """Says whether both may be of one picture: each side was rounded to a whole cell."""
-    if not other:
-        return False
-    return abs(shape[0] * other[1] - shape[1] * other[0]) <= (sum(shape) + sum(other)) / 2
 
 
 def _is_person(group: str) -> bool:

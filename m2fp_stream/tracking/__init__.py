@@ -1,1 +1,1 @@
-"""Carries what a parse found to the frames between parses."""
+"""Follows people: their tracks, heads and shapes, and what moves besides."""

@@ -12,9 +12,9 @@ chosen on `--half tune` only; the scenes of `LAST_SCENES` run only where they ar
 Modes: `default`; `high` (`--quality high`); `alone` (every frame parsed by the embedded parser,
 nothing carried: what a detector in a loop would do); `aligned` and `low`: the live modes, in
 simulated time: looks take `--look-ms` (measure them: `m2fp-stream bench live`, pinned to one core,
-prints their p95), everything else takes none. `--deface` and `--before` add rows for deface 1.5.0 and for another checkout's file
-pipeline on the very same frames;
-`--cache` keeps their covers from one run to the next.
+prints their p95), everything else takes none. `--deface` and `--before` add rows for deface 1.5.0
+and for another checkout's file pipeline on the very same frames; `--cache` keeps their covers from
+one run to the next.
 """
 
 from __future__ import annotations

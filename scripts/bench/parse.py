@@ -3,12 +3,11 @@
     python -m scripts.bench.parse --data ../shared/data [--repeats 9] [--json FILE]
 
 Pictures of 1280x720 with photographed people side by side in an empty room, scaled down to the
-640 pixels that live pictures are parsed at. One thread, CPU milliseconds, medians over repeats that
+640 pixels. One thread, CPU milliseconds, medians over repeats that
 alternate between the runtimes. Parts: finding faces and bodies (detect), cutting crops out and
 laying answers back (region), the part network (encoder and decoder), the outlines of people without
-a face, and putting it all together (fuse). `average` is what a live run pays a parse: one full
-parse every `live.full_interval_s`, glances between, `live.min_interval_s` apart. Files are looked
-at in another way (`pipeline/solver`): scripts/bench/leak.py measures them.
+a face, and putting it all together (fuse). Files and live pictures are looked at in another way
+(`pipeline/solver`): scripts/bench/leak.py and `bench live` measure them.
 
 Encoder and decoder are one graph: the encoder is timed alone where the package `onnx` is installed
 (it cuts the graph), else both are given as one.
@@ -37,7 +36,6 @@ from m2fp_stream.parsers.embedded.options import EmbeddedOptions
 from m2fp_stream.parsers.embedded.parser import EmbeddedParser
 from m2fp_stream.parsers.embedded.persons import PersonDetector
 from m2fp_stream.parsers.embedded.runtime import RUNTIMES, Network
-from m2fp_stream.pipeline.live.run import LiveOptions
 
 from .leak import machine
 from .scenes import Stage
@@ -155,13 +153,6 @@ def measure(picture: NDArray[np.uint8], repeats: int) -> dict[str, dict[str, dic
         }
         total = 1e3 * statistics.median(sum(one.values()) for one in spent)
         table[runtime][kind] = {**medians, "total": total}
-    options = LiveOptions()
-    glances = round(options.full_interval_s / options.min_interval_s) - 1
-    for kinds in table.values():
-        kinds["average"] = {
-            stage: (kinds["full"][stage] + glances * kinds["glance"][stage]) / (glances + 1)
-            for stage in (*STAGES, "total")
-        }
     return dict(table)
 
 

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from m2fp_stream import models
 from m2fp_stream.core.errors import ParserError
 from m2fp_stream.core.records import Detections, LookKind, PartPlanes
 from m2fp_stream.parsers.base import Looker
+from m2fp_stream.parsers.embedded import runtime
 from m2fp_stream.parsers.embedded.looker import (
     PART_LABELS,
     EmbeddedLooker,
     crop_for_closer,
     crop_for_parts,
+    from_options,
 )
 from tests.chaos.faulty import DrawnLooker
 from tests.chaos.stage import backdrop
@@ -123,6 +127,61 @@ def test_an_error_inside_a_looker_is_a_parser_error_without_its_text() -> None:
         Broken().faces(np.zeros((9, 9, 3), np.uint8), frame_id=4)
     assert "secret" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+NETWORKS = {
+    LookKind.FACES: {"yunet_s"},
+    LookKind.PEOPLE: {"efficientdet_person"},
+    LookKind.CLOSER: {"centerface"},
+    LookKind.PARTS: {"parts"},
+}
+
+
+@pytest.mark.parametrize(
+    "kinds",
+    [
+        (LookKind.FACES,),
+        (LookKind.PEOPLE,),
+        (LookKind.CLOSER, LookKind.PARTS),
+        (LookKind.FACES, LookKind.PEOPLE),
+        tuple(LookKind),
+        (),
+    ],
+    ids=lambda kinds: "+".join(kinds) or "none",
+)
+def test_a_looker_loads_what_it_is_asked_to_look_for_and_refuses_the_rest(
+    kinds: tuple[LookKind, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loaded: set[str] = set()
+    load = models.load_verified
+
+    def recorded(name: str, *args: Any, **more: Any) -> bytes:
+        loaded.add(name)
+        return load(name, *args, **more)
+
+    monkeypatch.setattr(runtime, "load_verified", recorded)
+    one = from_options(kinds=[str(kind) for kind in kinds])
+    for kind in LookKind:
+        picture = picture_of(kind, (64, 36))
+        if kind in kinds:
+            one.asked(kind, picture)
+        else:
+            with pytest.raises(ParserError, match=f"not made for looks of kind {kind}"):
+                one.asked(kind, picture)
+    assert loaded == set().union(*(NETWORKS[kind] for kind in kinds))
+
+
+def test_a_kind_of_look_that_does_not_exist_is_refused() -> None:
+    with pytest.raises(ValueError, match="feet"):
+        from_options(kinds=["feet"])
+
+
+@pytest.mark.parametrize("kind", list(LookKind))
+def test_a_looker_of_one_kind_sees_what_one_of_all_kinds_sees(kind: LookKind) -> None:
+    picture = picture_of(kind, (320, 180))
+    assert content(EmbeddedLooker(kinds=[kind]).asked(kind, picture)) == content(
+        EmbeddedLooker().asked(kind, picture)
+    )
 
 
 @pytest.mark.parametrize(

@@ -86,12 +86,12 @@ def test_the_package_keeps_every_contract(checkout: Path) -> None:
         ("core/records.py", "def later() -> None:\n    import pydantic", CORE),
         ("core/timing.py", "from ..sinks import base", ROOMS),
         ("sinks/base.py", "from ..compositor import compose", ROOMS),
-        ("policy.py", "from .tracking import flow", ROOMS),
+        ("policy.py", "from .tracking import motion", ROOMS),
         ("privacy/hardening.py", "from .. import policy", ROOMS),
         ("newroom.py", '"""A room nobody decided on."""', ROOMS),
-        ("tracking/flow.py", "import torch", HEAVY),
+        ("tracking/motion.py", "import torch", HEAVY),
         ("sinks/base.py", "import onnxruntime", HEAVY),
-        ("tracking/flow.py", "import av", CONTAINERS),
+        ("tracking/motion.py", "import av", CONTAINERS),
     ],
 )
 def test_a_planted_import_breaks_its_contract(
@@ -157,15 +157,15 @@ def test_a_file_is_exempt_only_if_it_needs_to_be(checkout: Path) -> None:
     ],
 )
 def test_a_planted_call_is_found_and_not_excused(checkout: Path, text: str, name: str) -> None:
-    plant(checkout, "tracking/flow.py", text + "  # noqa: TID251")
-    assert ("tracking/flow.py", name) in banned_calls(checkout) - ALLOWED_CALLS
+    plant(checkout, "tracking/motion.py", text + "  # noqa: TID251")
+    assert ("tracking/motion.py", name) in banned_calls(checkout) - ALLOWED_CALLS
 
 
 def test_a_planted_call_makes_the_ordinary_lint_red(checkout: Path) -> None:
     command = [str(BIN / "ruff"), "check", "--no-cache", "--select=TID251", "m2fp_stream"]
     before = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     assert before.returncode == 0, before.stdout
-    plant(checkout, "tracking/flow.py", "import cv2\ncv2.imwrite('a.png', None)")
+    plant(checkout, "tracking/motion.py", "import cv2\ncv2.imwrite('a.png', None)")
     after = subprocess.run(command, cwd=checkout, capture_output=True, text=True, check=False)
     assert after.returncode == 1
     assert "TID251" in after.stdout

@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.labels import BODY_PARTS, Label
 from m2fp_stream.parsers.embedded.looker import PART_LABELS
-from m2fp_stream.pipeline.solver.records import HEAD_LABELS, Frame, Hidden
+from m2fp_stream.pipeline.solver.records import HEAD_LABELS, FineLook, Frame, Hidden, Reach
 from m2fp_stream.pipeline.solver.solve import Solver
 from m2fp_stream.policy import Policy, PolicyOptions
-from m2fp_stream.tracking.heads import Head, Rect
+from m2fp_stream.tracking.heads import Head, Rect, of_body
 from m2fp_stream.tracking.motion import Motion
-from m2fp_stream.tracking.people import Body, Face, Tracker, sightings
+from m2fp_stream.tracking.people import Body, Face, Sighting, Tracker, sightings
 from m2fp_stream.tracking.shape import (
     PartLook,
     Shape,
@@ -27,6 +27,7 @@ from m2fp_stream.tracking.shape import (
     lay_box,
     lay_ellipse,
 )
+from m2fp_stream.tracking.turned import TurnedLook
 
 U8 = NDArray[np.uint8]
 WIDTH, HEIGHT = 320, 180
@@ -245,3 +246,72 @@ def test_a_body_of_any_size_can_be_laid(box: Rect, shape: Shape) -> None:
     labels[:120] = shape.labels
     Shape(labels).lay(parts, tracks, 5, anchor_of_body(box), 0.5)
     assert ((parts > 0) == (tracks == 5)).all()
+
+
+late_answers = st.lists(
+    st.tuples(
+        st.integers(0, 13),
+        st.integers(0, 6),
+        st.none() | bodies,
+        st.none() | faces,
+        st.sampled_from(list(Reach)),
+        st.none() | st.tuples(st.integers(1, 3), faces, bodies),
+        st.booleans(),
+    ),
+    max_size=10,
+)
+
+
+@given(
+    table=frames,
+    late=late_answers,
+    hide=st.sampled_from(["face", "head", "skin", "person"]),
+    other=st.sampled_from(["head", "person"]),
+    forget=st.integers(0, 14),
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.too_slow], deadline=None)
+def test_whatever_comes_late_covers_lie_in_the_map_and_nothing_raises(
+    table: Any, late: Any, hide: Any, other: Any, forget: int
+) -> None:
+    """Live: answers come in any order, about any frame; each frame may be asked about again."""
+    solver = Solver(
+        size_wh=(WIDTH, HEIGHT),
+        map_wh=(WIDTH // 2, HEIGHT // 2),
+        rate=25,
+        hidden=hidden_by(hide),
+        people_every=3,
+        parts_every=2,
+        parts_a_frame=2,
+        middle_every=6,
+        live=True,
+    )
+    planes = np.full((len(PART_LABELS), 12, 16), 120, np.uint8)
+    matrix = np.array([[10.0, 0, 0], [0, 10.0, 0]])
+    for number, (seen_faces, _, cut, camera, moved) in enumerate(table):
+        motion = motion_of(cut or number == 0, None if cut or number == 0 else camera, moved)
+        solver.wants_people(number, motion, seen_faces)
+        solver.feed(Frame(number, motion, seen_faces))
+        for at, back, late_bodies, late_faces, reach, turned, fine in late:
+            about = at - back
+            if at != number or about < 0:
+                continue
+            looks = [] if turned is None else [TurnedLook(*turned)]
+            solver.take_late(about, faces=late_faces, bodies=late_bodies, reach=reach, turned=looks)
+            if fine and late_bodies:
+                box = late_bodies[0].box
+                sighting = Sighting(of_body(box), body=1.0, box=box, sure=True)
+                solver.take_fine_late(about, [FineLook(sighting, PartLook(planes, matrix))])
+            for order in solver.part_orders(about):
+                assert order.frame == about
+                if order.face:
+                    solver.take_face(order, 0.4, 0.1)
+                else:
+                    solver.take_parts(order, PartLook(planes, matrix))
+        if number == forget:
+            solver.forget_before(number)
+            solver.hide(hidden_by(other))
+        cover = solver.cover(number)
+        assert cover.parts.shape == cover.tracks.shape == (HEIGHT // 2, WIDTH // 2)
+        assert ((cover.parts > 0) == (cover.tracks > 0)).all()
+        assert cover.parts.max() <= max(Label)
+        assert cover.age >= 0

@@ -74,6 +74,79 @@ def test_the_frames_identity_and_times_are_carried_over() -> None:
         assert (safe.captured_ns, safe.size_wh) == (77, SIZE_WH)
 
 
+LARGE_WH = (640, 480)
+
+
+def large(state_of: Callable[[RawFrame], Any]) -> SafeFrame:
+    raw = RawFrame(
+        marker(5, LARGE_WH[1], LARGE_WH[0]),
+        frame_id=8,
+        pts=1001,
+        time_base=Fraction(1, 30000),
+        captured_ns=77,
+    )
+    return compose(raw, state_of(raw))
+
+
+def half_covered(_: RawFrame) -> Parsed:
+    cover = np.zeros((48, 64), np.uint8)
+    cover[:, 32:] = 1
+    return Parsed(CoverPlan(8, LARGE_WH, cover, (Fill(Effect.FROST, Label.HUMAN, 0),)))
+
+
+@pytest.mark.parametrize("age_s", [1.0, 9.6, 127.0, 1e9])
+def test_a_picture_that_is_shown_again_says_its_age_and_is_the_same_elsewhere(
+    age_s: float,
+) -> None:
+    safe = large(half_covered)
+    before = safe.pixels.copy()
+    again = Compositor().aged(safe, pts=2002, age_s=age_s)
+    assert (again.frame_id, again.pts, again.time_base) == (8, 2002, Fraction(1, 30000))
+    assert (again.captured_ns, again.size_wh) == (77, LARGE_WH)
+    assert again.cover == CoverInfo(age_s, CoverLevel.PERSON, "parsed")
+    changed = (again.pixels != before).any(axis=2)
+    assert changed.any()
+    width, height = LARGE_WH
+    changed[int(0.85 * height) :, : width // 2] = False  # the lower left corner
+    assert not changed.any()
+    assert np.array_equal(safe.pixels, before)
+    assert not np.shares_memory(again.pixels, safe.pixels)
+
+
+def test_the_age_depends_on_whole_seconds_alone() -> None:
+    safe = large(half_covered)
+    first, second, third = (
+        Compositor().aged(safe, pts=1, age_s=age_s).pixels for age_s in (2.1, 2.4, 3.0)
+    )
+    assert np.array_equal(first, second)
+    assert not np.array_equal(first, third)
+
+
+def test_where_no_note_fits_the_picture_is_shown_again_as_it_was() -> None:
+    safe = compose(frame(), Parsed(plan()))
+    again = Compositor().aged(safe, pts=2002, age_s=3.0)
+    assert np.array_equal(again.pixels, safe.pixels)
+    assert again.cover.age_s == 3.0
+
+
+def test_a_card_has_no_age_when_it_is_shown_again() -> None:
+    safe = compose(frame(), Unknown(Why.CUT))
+    assert Compositor().aged(safe, pts=2002, age_s=3.0).cover == safe.cover
+
+
+def test_a_picture_whose_age_cannot_be_drawn_is_shown_again_as_it_was(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def fails(*_: Any) -> None:
+        raise cv2.error("out of memory")
+
+    safe = large(half_covered)
+    monkeypatch.setattr(card, "draw_age", fails)
+    again = Compositor().aged(safe, pts=2002, age_s=3.0)
+    assert np.array_equal(again.pixels, safe.pixels)
+    assert again.pts == 2002
+
+
 def test_age_level_and_reason_are_told() -> None:
     safe = compose(frame(), Propagated(plan(part=Label.HUMAN), 0.25, 0.5))
     assert safe.cover == CoverInfo(0.25, CoverLevel.PERSON, "propagated")

@@ -230,22 +230,36 @@ def test_a_file_that_is_no_configuration_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("key", "successor"),
+    ("section", "key", "successor"),
     [
-        ("interval_s", "people_every"),
-        ("full_interval_s", "people_every"),
-        ("max_gap", "people_every"),
-        ("parse_side", "look_size"),
-        ("parse_deadline_s", "deadline_s"),
+        ("file", "interval_s", "people_every"),
+        ("file", "full_interval_s", "people_every"),
+        ("file", "max_gap", "people_every"),
+        ("file", "parse_side", "look_size"),
+        ("file", "parse_deadline_s", "deadline_s"),
+        ("live", "min_interval_s", "people_s"),
+        ("live", "max_interval_s", "people_s"),
+        ("live", "full_interval_s", "far_s"),
+        ("live", "full_spacing_s", "people_s"),
+        ("live", "parse_side", "look_size"),
+        ("live", "min_parse_side", "min_look_size"),
+        ("live", "parse_deadline_s", "look_deadline_s"),
     ],
 )
 def test_a_key_of_an_earlier_version_says_what_replaced_it(
-    key: str, successor: str, config: Path
+    section: str, key: str, successor: str, config: Path
 ) -> None:
-    config.write_text(f"file:\n  {key}: 1\n", encoding="utf-8")
-    with pytest.raises(ConfigError, match=rf"file.{key}.*unknown key; .*file\.{successor}"):
+    config.write_text(f"{section}:\n  {key}: 1\n", encoding="utf-8")
+    expected = rf"{section}.{key}.*unknown key; .*{section}\.{successor}"
+    with pytest.raises(ConfigError, match=expected):
         load_settings(config, {})
-    assert successor in SECTIONS["file"].model_fields
+    assert successor in SECTIONS[section].model_fields
+
+
+def test_a_section_that_left_says_so(config: Path) -> None:
+    config.write_text("tracking:\n  hold_s: 1\n", encoding="utf-8")
+    with pytest.raises(ConfigError, match=r"tracking.*unknown key; .*remove the section"):
+        load_settings(config, {})
 
 
 def test_a_missing_file_or_a_folder_is_refused(tmp_path: Path) -> None:

@@ -1,10 +1,10 @@
-"""A slow parse of seconds ago lies where its person is now, and can only add to what is covered."""
+"""A slow second parser of live: one parse at a time; what fails costs nothing else."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,61 +12,43 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.labels import BODY_PARTS, Label
+from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import Look, ParseResult
 from m2fp_stream.pipeline.live.refine import Refiner
+from m2fp_stream.pipeline.solver.records import FineLook
 from m2fp_stream.pipeline.workers import ParserQueue
-from m2fp_stream.policy import Findings, Policy, PolicyOptions
-from m2fp_stream.tracking.flow import Analyser, Mask, Small
-from m2fp_stream.tracking.options import TrackingOptions
 from tests.chaos.stage import backdrop
 
-WIDTH, HEIGHT = 320, 180
-SHAPE = HEIGHT, WIDTH
-STEP_PX = 2
-FRAME_S = 0.04
+WIDTH, HEIGHT, SIDE = 640, 360, 320
 
 Picture = NDArray[np.uint8]
 
 
-def scene(frame: int) -> Picture:
-    """A striped square that walks to the right before a room."""
-    picture = backdrop(7, WIDTH, HEIGHT).copy()
-    x = place(frame)
-    picture[60:130, x : x + 70] = backdrop(3, 70, 70)
-    return picture
-
-
-def place(frame: int) -> int:
-    return 20 + STEP_PX * frame
-
-
-def square(frame: int, label: int = Label.FACE) -> Picture:
-    labels = np.zeros(SHAPE, np.uint8)
-    labels[60:130, place(frame) : place(frame) + 70] = label
-    return labels
-
-
 class SlowParser:
-    """Answers, when it is let, with the square where the picture it was given has it."""
+    """Answers, when it is let, with a face over the body below it."""
 
     def __init__(self) -> None:
-        self.frame = 0
         self.go = threading.Event()
         self.error: Exception | None = None
         self.given: list[Picture] = []
+        self.shapes: list[tuple[int, ...]] = []
 
     def parse(self, bgr: Picture, *, frame_id: int, look: Look = Look.FULL) -> ParseResult:
-        assert self.go.wait(20)
+        assert self.go.wait(60)
         self.given.append(bgr)
+        self.shapes.append(bgr.shape)
         if self.error is not None:
             raise self.error
+        labels = np.zeros(bgr.shape[:2], np.uint8)
+        labels[30:60, 100:120] = Label.FACE
+        labels[60:150, 90:130] = Label.UPPER_CLOTHES
         return ParseResult(
             frame_id=frame_id,
-            label_map=square(frame_id),
+            label_map=labels,
             labels=BODY_PARTS,
             groups=(),
-            evidence=np.zeros((0, *SHAPE), np.uint8),
-            must_cover=np.zeros(SHAPE, np.bool_),
+            evidence=np.zeros((0, *labels.shape), np.uint8),
+            must_cover=np.zeros(labels.shape, np.bool_),
             instances=None,
             parser_id="slow",
         )
@@ -78,60 +60,36 @@ class SlowParser:
         pass
 
 
-class CrowdParser(SlowParser):
-    """Finds many small regions beside the square, smallest last."""
-
-    def parse(self, bgr: Picture, *, frame_id: int, look: Look = Look.FULL) -> ParseResult:
-        result = super().parse(bgr, frame_id=frame_id, look=look)
-        labels = result.label_map.copy()
-        for number in range(12):
-            labels[150:172, 24 * number : 24 * number + 14 - number] = Label.FACE
-        return replace(result, label_map=labels)
-
-
 class Stand:
-    def __init__(self, slow: SlowParser, queue: ParserQueue, longest_s: float = 6.0) -> None:
-        self.slow, self.queue = slow, queue
-        policy = Policy(PolicyOptions(hide="face", margin=0.0))
-        self.refiner = Refiner(queue, policy, TrackingOptions(), longest_s=longest_s)
-        self._analyser = Analyser()
-        self.frame = -1
-        self.time_s = 100.0
+    def __init__(self, slow: SlowParser, queue: ParserQueue) -> None:
+        self.slow = slow
+        self.refiner = Refiner(queue, side=SIDE)
+        self.now_s = 100.0
+        self.next_id = 0
 
-    def show(self, frames: int = 1, *, cut: bool = False) -> None:
-        for _ in range(frames):
-            self.frame += 1
-            self.time_s += FRAME_S
-            if cut:
-                self._analyser.restart()
-            back = self._analyser.feed_back(Small.of(scene(self.frame), (WIDTH, HEIGHT)))
-            if back is None:
-                self.refiner.restart(self.frame)
-            else:
-                self.refiner.step(self.frame, back, self.time_s)
-            self.refiner.collect(self.time_s)
-            if self.refiner.wants:
-                self.refiner.order(
-                    scene(self.frame),
-                    frame_id=self.frame,
-                    time_s=self.time_s,
-                    size_wh=(WIDTH, HEIGHT),
-                )
+    def show(self, seconds: float = 0.04) -> int:
+        """Shows a frame; says which."""
+        self.now_s += seconds
+        number, self.next_id = self.next_id, self.next_id + 1
+        raw = RawFrame(
+            backdrop(7, WIDTH, HEIGHT),
+            frame_id=number,
+            pts=number,
+            time_base=Fraction(1, 25),
+            captured_ns=round(self.now_s * 1e9),
+        )
+        self.refiner.order(raw, self.now_s)
+        raw.release()
+        return number
 
-    def answer(self) -> None:
-        """Lets the slow parser answer, waits until it did."""
+    def answered(self) -> tuple[int, list[FineLook]] | None:
+        """Lets the slow parser answer, waits until it did, and returns what is there."""
         asked = self.refiner._asked
         assert asked is not None
-        future = asked.future
         self.slow.go.set()
-        future.exception(20)
+        asked.future.exception(60)
         self.slow.go.clear()
-
-    def merged(self, *regions: Picture) -> Findings:
-        """What the guard's parse of the newest frame becomes."""
-        self.refiner.remember(self.frame)
-        people = np.zeros(SHAPE, np.uint8)
-        return self.refiner.merged(self.frame, Findings(regions, people))
+        return self.refiner.collect(self.now_s)
 
 
 @pytest.fixture
@@ -142,133 +100,84 @@ def stand() -> Iterator[Stand]:
     queue.close()
 
 
-def hidden(findings: Findings) -> Mask:
-    total = np.zeros(SHAPE, np.uint8)
-    for region in findings.regions:
-        total |= (region > 0).astype(np.uint8)
-    return total
+def test_whom_it_found_is_told_in_pixels_of_the_frame_it_was_asked_about(stand: Stand) -> None:
+    first = stand.show()
+    stand.show()
+    found = stand.answered()
+    assert found is not None
+    number, (look,) = found
+    assert number == first
+    assert look.sighting.sure
+    box = look.sighting.box
+    assert box is not None
+    assert (box.x1, box.y1, box.x2, box.y2) == (180, 60, 260, 300)
+    assert stand.slow.shapes == [(180, 320, 3)]
 
 
-def test_what_it_found_a_second_ago_is_covered_where_it_is_now(stand: Stand) -> None:
-    stand.show(1)
-    stand.answer()
-    stand.show(25)  # 50 pixels on
-    now = square(25) > 0
-    covered = hidden(stand.merged()) > 0
-    assert (covered & now).sum() >= 0.95 * now.sum()
-    assert covered.sum() <= 1.8 * now.sum()
+def test_one_parse_is_under_way_at_a_time(stand: Stand) -> None:
+    for _ in range(5):
+        stand.show()
+        assert stand.refiner.collect(stand.now_s) is None
+    assert stand.answered() is not None
+    newest = stand.show()
+    found = stand.answered()
+    assert found is not None
+    assert found[0] == newest
+    assert len(stand.slow.given) == 2
 
 
-def test_the_way_of_an_answer_that_takes_long_is_kept(stand: Stand) -> None:
-    stand.show(20)  # ordered with the first frame, answered now
-    stand.answer()
-    stand.show(6)
-    now = square(25) > 0
-    covered = hidden(stand.merged()) > 0
-    assert (covered & now).sum() >= 0.95 * now.sum()
-
-
-def test_the_guards_regions_stay_as_they_were(stand: Stand) -> None:
-    stand.show(1)
-    stand.answer()
-    stand.show(3)
-    own = square(3, Label.HAIR)
-    own[60:90] = 0
-    elsewhere = np.zeros(SHAPE, np.uint8)
-    elsewhere[150:170, 220:260] = Label.FACE
-    merged = stand.merged(own, elsewhere)
-    assert len(merged.regions) == 2  # one track a person, not two
-    assert np.array_equal(merged.regions[0][own > 0], own[own > 0])
-    assert np.array_equal(merged.regions[1], elsewhere)
-    assert (merged.regions[0] > 0).sum() > (own > 0).sum()
-
-
-def test_before_an_answer_nothing_is_added(stand: Stand) -> None:
-    stand.show(5)
-    assert not hidden(stand.merged()).any()
-
-
-def test_a_frame_that_is_not_the_newest_gets_nothing(stand: Stand) -> None:
-    stand.show(1)
-    stand.answer()
-    stand.show(4)
-    stand.refiner.remember(stand.frame - 1)
-    nothing = Findings((), np.zeros(SHAPE, np.uint8))
-    assert stand.refiner.merged(stand.frame - 1, nothing) is nothing
-
-
-@pytest.mark.parametrize("answered", [True, False])
-def test_a_cut_ends_what_was_found(stand: Stand, answered: bool) -> None:
-    stand.show(1)
-    if answered:
-        stand.answer()
-        stand.show(2)
-        assert hidden(stand.merged()).any()
-    stand.show(1, cut=True)
-    if not answered:
-        stand.answer()
-        stand.show(1)
-    assert not hidden(stand.merged()).any()
-
-
-def test_what_is_too_old_is_dropped(stand: Stand) -> None:
-    stand.refiner._longest_s = 10 * FRAME_S
-    stand.show(1)
-    stand.answer()
-    stand.show(9)
-    assert hidden(stand.merged()).any()
-    stand.show(3)
-    assert not hidden(stand.merged()).any()
+def test_an_answer_is_told_once(stand: Stand) -> None:
+    stand.show()
+    assert stand.answered() is not None
+    assert stand.refiner.collect(stand.now_s) is None
 
 
 def test_a_parser_that_fails_costs_nothing_and_is_asked_again_later(stand: Stand) -> None:
     stand.slow.error = ParserError("it died")
-    stand.show(1)
-    stand.answer()
-    stand.show(2)
+    stand.show()
+    assert stand.answered() is None
     facts = stand.refiner.facts()
     assert (facts["parses"], facts["failures"]) == (0, 1)
-    assert bool(stand.refiner.wants)  # not yet: it rests
+    stand.show()
+    assert stand.refiner._asked is None  # it rests
     stand.slow.error = None
-    stand.time_s += 5
-    stand.show(1)
-    assert not bool(stand.refiner.wants)
-    stand.answer()
-    stand.show(2)
+    asked = stand.show(5.0)
+    found = stand.answered()
+    assert found is not None
+    assert found[0] == asked
     assert stand.refiner.facts()["parses"] == 1
-    assert hidden(stand.merged()).any()
+
+
+def test_a_parser_that_keeps_failing_rests_longer_each_time(stand: Stand) -> None:
+    stand.slow.error = ParserError("it died")
+    rests = []
+    for _ in range(8):
+        began_s = stand.now_s
+        while stand.refiner._asked is None:
+            stand.show(0.25)
+        rests.append(stand.now_s - began_s)
+        stand.answered()
+    assert rests == sorted(rests)
+    assert rests[-1] <= 30.5
+    assert rests[-1] > 10 * rests[1]
 
 
 def test_weights_that_cannot_be_loaded_end_the_run(stand: Stand) -> None:
     stand.slow.error = ModelError("no such weights")
-    stand.show(1)
-    stand.answer()
+    stand.show()
     with pytest.raises(ModelError):
-        stand.show(1)
+        stand.answered()
 
 
 def test_copies_are_zeroed(stand: Stand) -> None:
-    stand.show(1)
-    stand.answer()
-    stand.show(1)
+    stand.show()
+    stand.answered()
     assert not stand.slow.given[0].any()
 
 
-def test_many_regions_are_few_to_carry_and_all_are_covered() -> None:
-    crowd = CrowdParser()
-    queue = ParserQueue(crowd, attempts=1)
-    try:
-        stand = Stand(crowd, queue)
-        stand.show(1)
-        stand.answer()
-        stand.show(8)
-        found = stand.refiner._found
-        assert found is not None
-        assert len(found.tracks) == 3
-        covered = hidden(stand.merged()) > 0
-        now = square(8) > 0
-        assert (covered & now).sum() >= 0.95 * now.sum()
-        for number in range(12):
-            assert covered[160, 24 * number + 1]
-    finally:
-        queue.close()
+def test_how_long_a_parse_took_is_told(stand: Stand) -> None:
+    assert stand.refiner.facts()["parse_s"] is None
+    stand.show()
+    stand.now_s += 1.5
+    stand.answered()
+    assert stand.refiner.facts() == {"parses": 1, "failures": 0, "doubts": {}, "parse_s": 1.5}

@@ -1,226 +1,234 @@
-"""Parses give way to the picture, and come back when there is time for both."""
+"""What gives way where a machine cannot keep up, in which order, and how it comes back."""
 
 from __future__ import annotations
 
-import time
+from itertools import pairwise
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 
-from m2fp_stream.core.records import Look, ParseResult
-from m2fp_stream.pipeline.live.schedule import Coarseness, Schedule
-from tests.chaos import faulty
-from tests.chaos.live_stage import PATIENCE_S, Performance
+from m2fp_stream.pipeline.live.follow import Rates
+from m2fp_stream.pipeline.live.schedule import Coarseness, Load
 
 LATE_S = 0.4
+RATES = Rates(people_s=0.25, middle_s=1.0, far_s=2.0, parts_s=0.2, parts_a_frame=3)
+SIDES = (512, 416, 320)
+SHARES = (5 / 6, 2 / 3, 1 / 2, 1 / 3)
 
 
-def schedule(
-    shortest_s: float = 0.0, longest_s: float = 0.25, side: int = 640, late_s: float = LATE_S
-) -> Schedule:
-    return Schedule(shortest_s=shortest_s, longest_s=longest_s, side=side, late_s=late_s)
+def load(side: int = 640, smallest: int = 320, rates: Rates = RATES) -> Load:
+    return Load(rates, side=side, smallest_side=smallest, late_s=LATE_S)
 
 
 class Clock:
     """Observes once a second."""
 
-    def __init__(self, one: Schedule) -> None:
-        self._one, self._now_s = one, 100.0
+    def __init__(self, one: Load, captured: int = 30) -> None:
+        self._one, self._captured, self._now_s = one, captured, 100.0
 
-    def tell(
-        self, *, dropped: int = 0, parse_s: float | None = 0.1, late: int = 0, times: int = 1
-    ) -> None:
+    def tell(self, *, late: int = 0, people_s: float | None = 0.1, times: int = 1) -> None:
         for _ in range(times):
             self._now_s += 1.0
-            self._one.observe(self._now_s, captured=30, dropped=dropped, parse_s=parse_s, late=late)
+            self._one.observe(self._now_s, captured=self._captured, late=late, people_s=people_s)
 
     def overload_to_the_end(self) -> None:
-        self.tell(dropped=10, times=30)
+        self.tell(late=10, times=30)
 
 
-def test_the_first_parse_is_due_at_once_and_the_next_after_the_interval() -> None:
-    one = schedule(shortest_s=0.1)
-    assert one.due(0.0)
-    one.started(5.0)
-    assert not one.due(5.05)
-    assert one.due(5.1001)
+State = tuple[float, int, float, float, float, int, float]
 
 
-def test_without_an_interval_a_parse_follows_at_once() -> None:
-    one = schedule()
-    one.started(5.0)
-    assert one.due(5.0)
+def state(one: Load) -> State:
+    rates = one.rates
+    return (
+        rates.parts_s,
+        rates.parts_a_frame,
+        rates.people_s,
+        rates.middle_s,
+        rates.far_s,
+        one.side,
+        one.share,
+    )
 
 
-def test_overload_makes_parses_rarer_and_only_then_smaller() -> None:
-    one = schedule()
+def steps_of(one: Load) -> list[State]:
+    """What is looked at after each step, from as configured to where nothing more can give way."""
     clock = Clock(one)
-    seen = []
-    for _ in range(16):
-        clock.tell(dropped=3)
-        seen.append((one.interval_s, one.side))
-    intervals = [interval_s for interval_s, _ in seen]
-    assert intervals == sorted(intervals)
-    assert intervals[0] > 0
-    assert intervals[-1] == 0.25
-    assert {side for interval_s, side in seen[: intervals.index(0.25) + 1]} == {640}
-    assert seen[-1][1] == 320
+    seen = [state(one)]
+    for _ in range(30):
+        clock.tell(late=10)
+        if state(one) != seen[-1]:
+            seen.append(state(one))
+    return seen
 
 
-def test_a_dropped_frame_among_many_is_no_overload() -> None:
-    one = schedule(shortest_s=0.1)
-    one.observe(1.0, captured=100, dropped=2, parse_s=0.1)
-    assert one.interval_s == 0.1
-    one.observe(2.0, captured=100, dropped=3, parse_s=0.1)
-    assert one.interval_s > 0.1
+def test_where_all_is_in_time_all_is_as_configured() -> None:
+    one = load()
+    Clock(one).tell(times=60)
+    assert (one.step, one.rates, one.side, one.share) == (0, RATES, 640, 1.0)
 
 
-def test_frames_are_thinned_out_last() -> None:
-    one = schedule()
-    clock = Clock(one)
-    seen = []
-    for _ in range(20):
-        clock.tell(dropped=3)
-        seen.append((one.side, one.share))
-    shares = [share for _, share in seen]
-    assert shares == sorted(shares, reverse=True)
-    assert {share for side, share in seen if side > 320} == {1}
-    assert seen[-1] == (320, 1 / 3)
+def test_parts_give_way_first_then_people_then_the_size_then_the_frame_rate() -> None:
+    seen = steps_of(load())
+    assert seen == [
+        (0.2, 3, 0.25, 1.0, 2.0, 640, 1.0),
+        (0.4, 2, 0.25, 1.0, 2.0, 640, 1.0),
+        (0.8, 1, 0.25, 1.0, 2.0, 640, 1.0),
+        (0.8, 1, 0.25, 2.0, 4.0, 640, 1.0),
+        (0.8, 1, 0.25, 4.0, 8.0, 640, 1.0),
+        *((0.8, 1, 0.25, 4.0, 8.0, side, 1.0) for side in SIDES),
+        *((0.8, 1, 0.25, 4.0, 8.0, 320, share) for share in SHARES),
+    ]
 
 
-def test_frames_that_are_late_from_overload_put_it_in_haste() -> None:
-    one = schedule(shortest_s=0.1)
-    clock = Clock(one)
-    seen = []
-    for _ in range(8):
-        clock.tell(dropped=3, late=3)
-        seen.append((one.interval_s, one.side, one.share))
-        clock.tell(dropped=3, late=3)  # of before, perhaps
-        assert (one.interval_s, one.side, one.share) == seen[-1]
-    smaller = [(0.25, 512, 1), (0.25, 416, 1), (0.25, 320, 1)]
-    fewer = [(0.25, 320, share) for share in (5 / 6, 2 / 3, 1 / 2, 1 / 3, 1 / 3)]
-    assert seen == smaller + fewer
+def test_looks_for_people_at_the_smallest_size_never_give_way() -> None:
+    """Without them everybody would be covered whole."""
+    assert {people_s for _, _, people_s, *_ in steps_of(load())} == {RATES.people_s}
 
 
-def test_where_the_parser_answers_late_frames_are_overload_without_any_that_is_dropped() -> None:
-    one = schedule(shortest_s=0.1)
-    clock = Clock(one)
-    clock.tell(late=1)
-    assert (one.interval_s, one.side, one.share) == (0.25, 512, 1)
-    clock.tell(late=1, times=20)
-    assert one.share == 1 / 3
+def test_a_step_has_time_to_show_what_it_brings() -> None:
+    one = load()
+    one.observe(100.0, captured=30, late=10, people_s=None)
+    assert one.step == 1
+    one.observe(101.0, captured=30, late=10, people_s=None)
+    assert one.step == 1
+    one.observe(102.0, captured=30, late=10, people_s=None)
+    assert one.step == 2
+
+
+@pytest.mark.parametrize(("late", "step"), [(2, 0), (3, 1)])
+def test_a_late_frame_among_many_is_no_overload(late: int, step: int) -> None:
+    one = load()
+    one.observe(100.0, captured=100, late=late, people_s=0.1)
+    assert one.step == step
+
+
+def test_where_people_alone_are_late_faces_are_looked_for_as_before() -> None:
+    one = load()
+    Clock(one).tell(people_s=LATE_S + 0.01, times=60)
+    assert one.step == 4
+    assert (one.side, one.share) == (640, 1.0)
+    assert one.rates.far_s == 8.0
+
+
+def test_people_who_are_late_beside_late_frames_do_not_hold_up_the_other_steps() -> None:
+    one = load()
+    Clock(one).tell(late=10, people_s=LATE_S + 0.01, times=60)
+    assert (one.side, one.share) == (320, 1 / 3)
 
 
 @pytest.mark.parametrize(("captured", "share"), [(9, 1), (10, 5 / 6), (12, 2 / 3), (15, 2 / 3)])
 def test_eight_frames_a_second_are_taken_of_the_slowest_camera(captured: int, share: float) -> None:
-    one = schedule()
-    for number in range(60):
-        one.observe(100.0 + number, captured=captured, dropped=5, parse_s=0.1, late=5)
+    one = load()
+    Clock(one, captured).tell(late=5, times=60)
     assert (one.side, one.share) == (320, share)
 
 
-def test_a_few_dropped_frames_are_no_reason_to_leave_any_out() -> None:
-    one = schedule(shortest_s=0.1)
-    Clock(one).tell(dropped=2, times=40)
-    assert (one.interval_s, one.side, one.share) == (0.25, 320, 1)
+def test_a_second_without_frames_is_no_overload() -> None:
+    one = load()
+    Clock(one, captured=0).tell(people_s=None, times=10)
+    assert one.step == 0
 
 
-def test_frames_that_are_late_from_a_dead_parser_are_all_taken() -> None:
-    one = schedule()
-    Clock(one).tell(late=30, parse_s=None, times=10)
-    assert one.share == 1
+# --- calm ---
 
 
-def test_what_the_machine_could_not_do_is_tried_again_later_each_time() -> None:
-    one = schedule(longest_s=0.0)
+def test_calm_takes_back_what_gave_way_last_one_step_at_a_time() -> None:
+    one = load()
+    there = steps_of(one)
     clock = Clock(one)
-    waits = []
-    for _ in range(9):
-        while one.share == 1:
-            clock.tell(dropped=3)
-        assert one.share == 5 / 6
-        waits.append(0)
-        while one.share == 5 / 6:
-            clock.tell(parse_s=0.3)  # too slow for larger parses
-            waits[-1] += 1
-    assert waits == [6, 11, 21, 41, 81, 161, 301, 301, 301]
-    clock.tell(parse_s=0.3, times=60)  # now it can
-    clock.tell(dropped=3)
-    assert one.share == 5 / 6
-    clock.tell(parse_s=0.3, times=6)
-    assert one.share == 1
-
-
-def test_a_slow_parse_becomes_smaller_not_rarer() -> None:
-    one = schedule(shortest_s=0.1)
-    Clock(one).tell(parse_s=LATE_S + 0.01)
-    assert (one.interval_s, one.side) == (0.1, 512)
-
-
-def test_calm_brings_size_back_first_and_then_frequency() -> None:
-    one = schedule(shortest_s=0.1)
-    clock = Clock(one)
-    clock.overload_to_the_end()
-    assert (one.interval_s, one.side) == (0.25, 320)
-    seen = []
-    for _ in range(80):
+    clock._now_s = 1000.0
+    back = [state(one)]
+    for _ in range(600):
         clock.tell()
-        seen.append((one.interval_s, one.side))
-    full = [side for _, side in seen].index(640)
-    assert {interval_s for interval_s, _ in seen[: full + 1]} == {0.25}
-    assert seen[-1] == (0.1, 640)
+        if state(one) != back[-1]:
+            back.append(state(one))
+    assert back == there[::-1]
 
 
 def test_calm_is_waited_for_before_each_step_back() -> None:
-    one = schedule(shortest_s=0.1)
+    one = load()
     clock = Clock(one)
-    clock.tell(dropped=10)
-    rarer_s = one.interval_s
+    clock.tell(late=10, times=6)
+    gave = one.step
+    assert gave > 1
     clock.tell(times=5)
-    assert one.interval_s == rarer_s
-    clock.tell(dropped=10)  # the calm starts anew
-    rarer_s = one.interval_s
+    assert one.step == gave
+    clock.tell(late=10)  # the calm starts anew
+    gave = one.step
     clock.tell(times=5)
-    assert one.interval_s == rarer_s
-    clock.tell()
-    assert one.interval_s < rarer_s
+    assert one.step == gave
 
 
-def test_a_size_that_takes_half_the_limit_is_not_raised_again() -> None:
-    one = schedule(shortest_s=0.1)
-    clock = Clock(one)
-    clock.tell(parse_s=0.5)
-    clock.tell(parse_s=0.3, times=30)
-    assert one.side == 512
-
-
-def test_without_an_answer_calm_still_brings_parses_back() -> None:
-    one = schedule(shortest_s=0.1)
+def test_slow_people_are_no_calm() -> None:
+    one = load()
     clock = Clock(one)
     clock.overload_to_the_end()
-    clock.tell(parse_s=None, times=120)
-    assert (one.interval_s, one.side) == (0.1, 640)
+    gave = one.step
+    clock.tell(people_s=LATE_S + 0.01, times=60)
+    assert one.step == gave
 
 
-def test_a_second_without_frames_is_no_overload() -> None:
-    one = schedule(shortest_s=0.1)
-    one.observe(1.0, captured=0, dropped=0, parse_s=None)
-    assert (one.interval_s, one.side) == (0.1, 640)
+def test_without_an_answer_calm_still_brings_looks_back() -> None:
+    one = load()
+    clock = Clock(one)
+    clock.overload_to_the_end()
+    clock.tell(people_s=None, times=200)
+    assert one.step == 0
 
 
-def test_a_longest_interval_below_the_shortest_gives_way() -> None:
-    one = schedule(shortest_s=0.5, longest_s=0.1)
+def test_what_the_machine_could_not_do_is_tried_again_later_each_time() -> None:
+    one = load()
+    clock = Clock(one)
+    waits = []
+    for _ in range(8):
+        while one.step == 0:
+            clock.tell(late=10)
+        waits.append(0)
+        while one.step:
+            clock.tell()
+            waits[-1] += 1
+    assert all(later >= earlier for earlier, later in pairwise(waits))
+    assert waits[0] <= 6
+    assert waits[3] >= 4 * 5
+    assert max(waits) <= 301
+
+
+def test_a_step_that_held_for_long_is_soon_tried_again() -> None:
+    one = load()
+    clock = Clock(one)
+    for _ in range(4):
+        while one.step == 0:
+            clock.tell(late=10)
+        while one.step:
+            clock.tell()
+    clock.tell(times=60)  # now it can
+    clock.tell(late=10)
+    assert one.step == 1
+    clock.tell(times=6)
+    assert one.step == 0
+
+
+# --- bounds ---
+
+
+@pytest.mark.parametrize(("smallest", "least"), [(1, 320), (480, 480), (900, 640)])
+def test_no_look_is_smaller_than_allowed(smallest: int, least: int) -> None:
+    one = load(smallest=smallest)
     Clock(one).overload_to_the_end()
-    assert one.interval_s == 0.5
+    assert one.side == least
+
+
+def test_no_more_parts_a_frame_than_configured() -> None:
+    one = load(rates=Rates(parts_a_frame=1))
+    Clock(one).tell(late=10)
+    assert one.rates.parts_a_frame == 1
 
 
 @given(
-    shortest_s=st.floats(0, 1),
-    longest_s=st.floats(0.001, 1),
-    side=st.integers(1, 1280),
+    side=st.integers(160, 2048),
+    smallest=st.integers(160, 2048),
     told=st.lists(
         st.tuples(
             st.floats(0, 10),
@@ -231,42 +239,31 @@ def test_a_longest_interval_below_the_shortest_gives_way() -> None:
         max_size=60,
     ),
 )
-def test_whatever_happens_interval_and_size_stay_within_their_bounds(
-    shortest_s: float,
-    longest_s: float,
-    side: int,
-    told: list[tuple[float, int, int, float | None]],
+def test_whatever_happens_looks_stay_within_their_bounds(
+    side: int, smallest: int, told: list[tuple[float, int, int, float | None]]
 ) -> None:
-    one = schedule(shortest_s=shortest_s, longest_s=longest_s, side=side)
+    one = load(side, smallest)
     now_s = 0.0
-    for seconds, captured, dropped, parse_s in told:
+    for seconds, captured, late, people_s in told:
         now_s += seconds
-        before = one.interval_s, one.side
-        one.observe(now_s, captured=captured, dropped=dropped, parse_s=parse_s)
-        assert shortest_s <= one.interval_s <= max(shortest_s, longest_s)
-        assert max(1, round(side / 2)) <= one.side <= side
-        if dropped > captured:
-            assert one.interval_s >= before[0]
-            assert one.side <= before[1]
-        one.started(now_s)
-        assert one.due(now_s + one.interval_s + 1e-9)
+        before = one.step
+        one.observe(now_s, captured=captured, late=late, people_s=people_s)
+        assert abs(one.step - before) <= 1
+        assert min(side, smallest) <= one.side <= side
+        assert 1 / 3 <= one.share <= 1
+        rates = one.rates
+        assert RATES.parts_s <= rates.parts_s <= 4 * RATES.parts_s
+        assert 1 <= rates.parts_a_frame <= RATES.parts_a_frame
+        assert rates.people_s == RATES.people_s
+        assert RATES.far_s <= rates.far_s <= 4 * RATES.far_s
+        if late > captured:
+            assert one.step >= before
 
 
-@pytest.mark.parametrize("side", [160, 640, 1280])
-def test_the_smallest_size_is_half_of_the_configured_one(side: int) -> None:
-    one = schedule(side=side)
-    Clock(one).tell(parse_s=9.0, times=10)
-    assert one.side == side // 2
+# --- what is told ---
 
 
-@pytest.mark.parametrize(("smallest", "least"), [(1, 320), (480, 480), (900, 640)])
-def test_no_parse_is_smaller_than_allowed(smallest: int, least: int) -> None:
-    one = Schedule(shortest_s=0.0, longest_s=0.25, side=640, late_s=LATE_S, smallest_side=smallest)
-    Clock(one).tell(parse_s=9.0, times=10)
-    assert one.side == least
-
-
-def test_smaller_parses_are_told_once_each_and_their_end_when_it_lasts() -> None:
+def test_smaller_looks_are_told_once_each_and_their_end_when_it_lasts() -> None:
     one = Coarseness(full_side=640, longest=1280)
     told = []
     sides = [640, 512, 512, 416, 512, 640, 416, 512, *[640] * 29, 512, *[640] * 40, 512]
@@ -280,35 +277,10 @@ def test_smaller_parses_are_told_once_each_and_their_end_when_it_lasts() -> None
     assert "at 512 pixels" in told[0][1]
     assert "below about 22 pixels" in told[0][1]  # 9 in the copy
     assert "at 416 pixels" in told[1][1]
-    assert told[2][1] == "people are looked for at 640 pixels again"
+    assert told[2][1] == "faces are looked for at 640 pixels again"
 
 
-def test_a_parse_copy_that_is_as_large_as_the_picture_is_not_told() -> None:
+def test_a_copy_that_is_as_large_as_the_picture_is_not_told() -> None:
     one = Coarseness(full_side=640, longest=320)
     assert one.news(0.0, 320) is None
     assert one.news(1.0, 256) is not None
-
-
-class Slow:
-    """Takes longer than a cover may grow old."""
-
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> ParseResult:
-        time.sleep(0.45)
-        return faulty.good_result(bgr.shape[0], bgr.shape[1], frame_id)
-
-    def interrupt(self) -> None:
-        pass
-
-    def close(self) -> None:
-        pass
-
-
-def test_a_run_tells_that_small_heads_go_unseen() -> None:
-    with Performance(Slow(), live={"parse_side": 320, "min_parse_side": 160}) as stage:
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not any("cannot keep up" in notice for notice in stage.notices):
-            assert time.monotonic() < give_up_s, stage.notices
-            time.sleep(0.05)
-        assert stage.run.facts()["parse_side"] < 320

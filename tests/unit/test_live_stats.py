@@ -24,9 +24,11 @@ def card(why: Why) -> CoverInfo:
 
 def test_before_the_first_frame_there_are_no_distributions() -> None:
     summary = LiveStats().summary()
-    assert summary["frames"] == summary["parses"] == summary["frames_wholly_covered"] == 0
-    assert summary["latency_ms"] is summary["cover_age_ms"] is summary["parse_ms"] is None
+    assert summary["frames"] == summary["frames_wholly_covered"] == 0
+    assert summary["looks"] == summary["looks_failed"] == summary["look_ms"] == {}
+    assert summary["latency_ms"] is summary["cover_age_ms"] is None
     assert summary["covered_fraction"] is None
+    assert summary["person_s_ago"] is None
     assert summary["fps"] == 0
 
 
@@ -34,11 +36,11 @@ def test_distributions_have_the_middle_the_high_end_and_the_highest() -> None:
     stats = LiveStats()
     for number in range(101):
         stats.frame(CoverInfo(number / 1000, CoverLevel.PARTS, "propagated"), number / 100, 0.5)
-        stats.parse(number / 10, failed=False)
+        stats.look("faces", number / 10, failed=False)
     summary = stats.summary()
     assert summary["latency_ms"] == {"p50": 500.0, "p95": 950.0, "max": 1000.0}
     assert summary["cover_age_ms"] == {"p50": 50.0, "p95": 95.0, "max": 100.0}
-    assert summary["parse_ms"] == {"p50": 5000.0, "p95": 9500.0, "max": 10000.0}
+    assert summary["look_ms"] == {"faces": {"p50": 5000.0, "p95": 9500.0, "max": 10000.0}}
     assert summary["covered_fraction"] == 0.5
 
 
@@ -66,22 +68,38 @@ def test_cards_are_counted_by_their_reason() -> None:
     assert summary["cover_age_ms"]["max"] == 0  # a card has no age
 
 
-def test_failed_parses_are_counted_among_the_parses() -> None:
+def test_each_kind_of_look_is_counted_on_its_own_and_failures_among_them() -> None:
     stats = LiveStats()
-    stats.parse(0.1, failed=False)
-    stats.parse(5.0, failed=True)
-    assert (stats.summary()["parses"], stats.summary()["parses_failed"]) == (2, 1)
+    stats.look("faces", 0.004, failed=False)
+    stats.look("people", 0.02, failed=False)
+    stats.look("people", 5.0, failed=True)
+    summary = stats.summary()
+    assert summary["looks"] == {"faces": 1, "people": 2}
+    assert summary["looks_failed"] == {"people": 1}
+    assert summary["look_ms"]["faces"]["max"] == 4
+    assert summary["look_ms"]["people"]["max"] == 5000
+
+
+def test_whoever_is_there_is_told_by_how_long_ago_alone() -> None:
+    stats = LiveStats()
+    stats.presence()
+    ago_s = stats.summary()["person_s_ago"]
+    assert 0 <= ago_s < 60
+    time.sleep(0.15)
+    assert stats.summary()["person_s_ago"] > ago_s
+    stats.presence()
 
 
 def test_distributions_forget_and_counts_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "_WINDOW_S", 0.05)
     stats = LiveStats()
     stats.frame(PARSED, 9.0, 1.0)
-    stats.parse(9.0, failed=False)
+    stats.look("faces", 9.0, failed=False)
     time.sleep(0.1)
     summary = stats.summary()
-    assert summary["frames"] == summary["parses"] == 1
-    assert summary["latency_ms"] is summary["parse_ms"] is summary["covered_fraction"] is None
+    assert (summary["frames"], summary["looks"]) == (1, {"faces": 1})
+    assert summary["latency_ms"] is summary["covered_fraction"] is None
+    assert summary["look_ms"] == {"faces": None}
     assert summary["fps"] == 0
     stats.frame(PARSED, 1.0, 0.0)
     assert stats.summary()["frames"] == 2
@@ -102,6 +120,7 @@ def test_the_rate_is_that_of_the_window(monkeypatch: pytest.MonkeyPatch) -> None
 def test_a_summary_holds_what_others_counted_and_goes_into_json() -> None:
     stats = LiveStats()
     stats.frame(PARSED, 0.1, 0.2)
+    stats.look("faces", 0.1, failed=True)
     summary = stats.summary(captured=7, sinks={"window": {"up": True}})
     assert summary["captured"] == 7
     assert json.loads(json.dumps(summary)) == summary
@@ -113,7 +132,7 @@ def test_many_threads_may_add_and_ask() -> None:
     def add() -> None:
         for _ in range(300):
             stats.frame(card(Why.CUT), 0.1, 1.0)
-            stats.parse(0.1, failed=True)
+            stats.look("faces", 0.1, failed=True)
             stats.summary()
 
     threads = [threading.Thread(target=add) for _ in range(3)]
@@ -122,5 +141,6 @@ def test_many_threads_may_add_and_ask() -> None:
     for thread in threads:
         thread.join()
     summary = stats.summary()
-    assert summary["frames"] == summary["parses"] == summary["parses_failed"] == 900
+    assert summary["frames"] == 900
+    assert summary["looks"] == summary["looks_failed"] == {"faces": 900}
     assert summary["reasons"] == {Why.CUT.value: 900}

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from m2fp_stream.core.labels import BODY_PARTS, CIHP, Label
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import ParseResult
 from m2fp_stream.parsers.embedded.parser import EmbeddedParser
-from m2fp_stream.parsers.plausibility import LOOK_SIDE, Doubt, Plausibility
+from m2fp_stream.parsers.plausibility import LOOK_SIDE, Doubt, review
 
 Map = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
@@ -92,7 +92,7 @@ def result_of(
 
 
 def reviewed(label_map: Map) -> ParseResult:
-    return Plausibility().review(result_of(label_map))
+    return review(result_of(label_map))
 
 
 # --- anatomy --------------------------------------------------------------------------------------
@@ -117,7 +117,7 @@ UNSUSPICIOUS = {
 @pytest.mark.parametrize("label_map", UNSUSPICIOUS.values(), ids=UNSUSPICIOUS)
 def test_people_as_they_are_seen_are_not_doubted(label_map: Map) -> None:
     result = result_of(label_map)
-    assert Plausibility().review(result) is result
+    assert review(result) is result
 
 
 @pytest.mark.parametrize("scale", [1, 3])
@@ -226,20 +226,20 @@ def evident(mask: Mask, value: int) -> Map:
 )
 def test_evidence_of_a_head_is_a_head(evidence: dict[str, int], doubted: bool) -> None:
     planes = {group: evident(head_of_figure(), value) for group, value in evidence.items()}
-    result = Plausibility().review(result_of(figure(head=None), evidence=planes))
+    result = review(result_of(figure(head=None), evidence=planes))
     assert result.doubts == (("no-head",) if doubted else ())
 
 
 def test_what_is_hidden_in_any_case_is_as_good_as_a_head() -> None:
     result = result_of(figure(head=None), must_cover=head_of_figure())
-    assert Plausibility().review(result) is result
+    assert review(result) is result
 
 
 def test_each_person_needs_a_head_even_where_people_touch() -> None:
     label_map = np.maximum(figure(middle=60), figure(middle=80, head=None))
     assert reviewed(label_map).doubts == ()  # nobody says that they are two
     instances = np.where(figure(middle=60) > 0, 1, np.where(label_map > 0, 2, 0)).astype(np.uint8)
-    result = Plausibility().review(result_of(label_map, instances=instances))
+    result = review(result_of(label_map, instances=instances))
     assert result.doubts == ("no-head",)
     assert result.must_cover[head_of_figure()].all()
 
@@ -299,114 +299,9 @@ def flat(where: Mask, value: int, *, certain: str | None = None) -> dict[str, Ma
 def test_evidence_that_tells_nothing_apart_covers_the_picture(
     evidence: dict[str, Map], doubted: bool
 ) -> None:
-    result = Plausibility().review(result_of(figure(), evidence=evidence))
+    result = review(result_of(figure(), evidence=evidence))
     assert result.doubts == (("entropy",) if doubted else ())
     assert result.must_cover.all() == doubted
-
-
-# --- one result after another ---------------------------------------------------------------------
-
-
-def sequence(*maps: Map, check: Plausibility | None = None) -> list[ParseResult]:
-    check = Plausibility() if check is None else check
-    return [check.review(result_of(label_map)) for label_map in maps]
-
-
-def test_somebody_who_vanishes_stays_covered_for_one_result() -> None:
-    *before, gone, after = sequence(figure(), figure(), blank(), blank())
-    assert [result.doubts for result in before] == [(), ()]
-    assert gone.doubts == ("lost",)
-    np.testing.assert_array_equal(gone.must_cover, figure() > 0)
-    assert after.doubts == ()
-    assert not after.must_cover.any()
-
-
-def test_somebody_seen_once_may_have_been_nobody() -> None:
-    assert sequence(figure(), blank())[-1].doubts == ()
-
-
-def test_somebody_at_the_edge_may_leave() -> None:
-    for label_map in (figure(middle=11), figure()[:90], figure(middle=WIDTH - 11)):
-        assert sequence(label_map, label_map, np.zeros_like(label_map))[-1].doubts == ()
-
-
-def test_somebody_who_came_in_may_turn_back() -> None:
-    assert sequence(figure(middle=5), figure(middle=11), blank())[-1].doubts == ()
-
-
-def test_somebody_on_his_way_to_the_edge_may_have_left() -> None:
-    walks = [figure(middle=middle) for middle in (64, 48, 32)]
-    assert sequence(*walks, blank())[-1].doubts == ()
-    assert sequence(*walks[::-1], blank())[-1].doubts == ("lost",)
-
-
-def test_somebody_who_moved_is_not_lost() -> None:
-    here, there = figure(middle=50), figure(middle=90)
-    assert sequence(here, here, there, there, here)[-1].doubts == ()
-    assert sequence(here, here, there, blank())[-1].doubts == ("lost",)
-    an_arm = blank()
-    paint(an_arm, (50, 63), 10, Label.LEFT_ARM)
-    assert sequence(here, here, an_arm)[-1].doubts == ("lost",)
-    left, right = np.hstack([figure(), blank(), blank()]), np.hstack([blank(), blank(), figure()])
-    assert sequence(left, left, right)[-1].doubts == ("lost",)
-
-
-def test_one_newcomer_stands_for_one_person() -> None:
-    both = np.maximum(figure(middle=30), figure(middle=130))
-    assert sequence(both, both, figure(middle=80))[-1].doubts == ("lost",)
-
-
-def test_whoever_is_still_seen_at_all_is_not_lost() -> None:
-    trace = blank()
-    trace[TOP + 5, MIDDLE] = Label.FACE
-    assert sequence(figure(), figure(), trace)[-1].doubts == ()
-    check = Plausibility()
-    sequence(figure(), figure(), check=check)
-    unlabelled = result_of(blank(), evidence={"person": evident(figure() > 0, 90)})
-    assert check.review(unlabelled).doubts == ()
-
-
-def test_a_new_shot_forgets_who_was_there() -> None:
-    check = Plausibility()
-    sequence(figure(), figure(), check=check)
-    assert check.review(result_of(blank()), look=Look.FRESH).doubts == ()
-    sequence(figure(), figure(), check=check)
-    assert check.review(result_of(blank()[:90])).doubts == ()  # another size
-
-
-def test_another_size_of_the_same_picture_is_compared() -> None:
-    larger = [label_map.repeat(2, 0).repeat(2, 1) for label_map in (figure(), blank())]
-    *_, gone = sequence(figure(), larger[0], larger[1])
-    assert gone.doubts == ("lost",)
-    np.testing.assert_array_equal(gone.must_cover, larger[0] > 0)
-    assert sequence(larger[0], figure(), figure()[:, :150] * 0)[-1].doubts == ()
-
-
-def test_a_look_aside_is_not_compared() -> None:
-    check = Plausibility()
-    sequence(figure(), figure(), check=check)
-    assert check.review(result_of(blank()), look=Look.ASIDE).doubts == ()
-    assert check.review(result_of(blank())).doubts == ("lost",)
-    check.review(result_of(figure()), look=Look.ASIDE)
-    check.review(result_of(figure()))
-    assert check.review(result_of(blank())).doubts == ()  # seen once in turn
-
-
-def test_a_glance_follows_but_loses_nobody() -> None:
-    def glance(label_map: Map) -> tuple[str, ...]:
-        return check.review(result_of(label_map, thorough=False), look=Look.GLANCE).doubts
-
-    check = Plausibility()
-    sequence(figure(), figure(), check=check)
-    assert glance(blank()) == ()
-    assert glance(figure(middle=85)) == ()
-    (gone,) = sequence(blank(), check=check)
-    assert gone.doubts == ("lost",)
-    np.testing.assert_array_equal(gone.must_cover, figure(middle=85) > 0)
-    check = Plausibility()
-    sequence(figure(), check=check)
-    assert [glance(figure()), glance(figure())] == [(), ()]
-    assert sequence(blank(), check=check)[0].doubts == ()  # glances are no further sightings
 
 
 # --- whatever comes -------------------------------------------------------------------------------
@@ -434,23 +329,19 @@ def results(draw: st.DrawFn) -> ParseResult:
         must_cover=blocks(3) > 1,
         instances=blocks(5) if draw(st.booleans()) else None,
         thorough=draw(st.booleans()),
-        doubts=draw(st.sampled_from([(), ("area",), ("of-its-own", "lost")])),
+        doubts=draw(st.sampled_from([(), ("area",), ("of-its-own", "entropy")])),
     )
 
 
-@given(st.lists(st.tuples(results(), st.sampled_from(Look)), max_size=4))
-def test_a_review_adds_cover_and_doubts_and_changes_nothing_else(
-    steps: list[tuple[ParseResult, Look]],
-) -> None:
-    check = Plausibility()
-    for result, look in steps:
-        after = check.review(result, look=look)
-        assert after.must_cover[result.must_cover].all()
-        assert after.doubts[: len(result.doubts)] == result.doubts
-        assert len(set(after.doubts)) == len(after.doubts)
-        assert set(after.doubts) <= set(Doubt) | set(result.doubts)
-        for name in set(ParseResult.__dataclass_fields__) - {"must_cover", "doubts"}:
-            assert getattr(after, name) is getattr(result, name), name
+@given(results())
+def test_a_review_adds_cover_and_doubts_and_changes_nothing_else(result: ParseResult) -> None:
+    after = review(result)
+    assert after.must_cover[result.must_cover].all()
+    assert after.doubts[: len(result.doubts)] == result.doubts
+    assert len(set(after.doubts)) == len(after.doubts)
+    assert set(after.doubts) <= set(Doubt) | set(result.doubts)
+    for name in set(ParseResult.__dataclass_fields__) - {"must_cover", "doubts"}:
+        assert getattr(after, name) is getattr(result, name), name
 
 
 @pytest.mark.parametrize("size", [(LOOK_SIDE, 91), (1000, 333), (97, 233)])
@@ -471,10 +362,9 @@ def test_a_photograph_is_not_doubted() -> None:
     with EmbeddedParser() as parser:
         result = parser.parse(np.asarray(picture, np.uint8))
     assert result.labels is BODY_PARTS
-    check = Plausibility()
-    assert check.review(result) is result
+    assert review(result) is result
     rest = result.label_map.copy()
     rest[np.isin(rest, [Label.FACE, Label.HAIR, Label.HAT])] = 0
-    headless = check.review(result_of(rest))
+    headless = review(result_of(rest))
     assert "no-head" in headless.doubts
     assert headless.must_cover[30:155, 195:252].all()  # hair to mouth, read off by eye

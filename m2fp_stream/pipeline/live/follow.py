@@ -33,6 +33,8 @@ _FAR_DUE: Final = 1.5
 _RATE_FRAMES: Final = 24
 """Frames whose distances say how many a second come."""
 _RATE_AT_FIRST: Final = 3
+_RATE_BELIEVED: Final = 12
+"""Distances from which a rate is told; the first frames of a camera come as they like."""
 _OTHER_RATE: Final = 2.5
 """So far from the rate that is taken for true, everything that counts in frames starts anew: a
 camera that claims 25 frames a second and gives one every two seconds."""
@@ -170,7 +172,7 @@ class Follower:
         self._moments: deque[_Moment] = deque()
         self._by_id: dict[int, _Moment] = {}
         self._number = self._generation = 0
-        self._shot = 0
+        self._shot = self._began_id = 0
         self._broken: Why | None = Why.NO_PARSE
         self._owed: Reach | None = None
         self.owes_middle = False
@@ -180,8 +182,8 @@ class Follower:
         self._clocks = _new_clocks()
         self._clocks_before = _new_clocks()
         """Of the shot before, some frames of which may not be judged yet."""
-        self._parts_asked: dict[PartOrder, float] = {}
-        """Capture time of the frames at which looks at parts were ordered that have not come."""
+        self._parts_asked: dict[PartOrder, _Moment] = {}
+        """Frames at which looks at parts were ordered that have not come."""
         self._parts_failing_s: float | None = None
         self._solver = self._new_solver()
 
@@ -262,10 +264,10 @@ class Follower:
             faces: what its look for faces saw; None where it is not there yet.
             start: why nothing that was known holds for it, where that is so.
         """
-        why = start or self._broken or (Why.CUT if motion.cut else None)
         self._measure_rate(time_s)
+        why = start or self._broken or (Why.CUT if motion.cut else None)
         if why is not None:
-            self._start_shot()
+            self._start_shot(frame_id)
             motion = Motion(True, None, motion.moved, motion.scale)
         else:
             why = self._moments[-1].why
@@ -284,7 +286,9 @@ class Follower:
         self._forget(time_s)
 
     def unknown(self, frame_id: int, time_s: float, why: Why) -> None:
-        """Takes a frame that cannot be followed; the next one starts a shot."""
+        """Takes a frame that cannot be followed, or the last one back; the next starts a shot."""
+        if self._moments and self._moments[-1].frame_id == frame_id:
+            self._moments.pop()
         moment = _Moment(self._number, frame_id, time_s, self._shot, False, why, self._generation)
         self._number += 1
         self._moments.append(moment)
@@ -293,11 +297,11 @@ class Follower:
         self._owed = None
         self._forget(time_s)
 
-    def _start_shot(self) -> None:
+    def _start_shot(self, frame_id: int) -> None:
         self._shot += 1
+        self._began_id = frame_id
         self._owed, self.owes_middle = None, False
         self._clocks_before, self._clocks = self._clocks, _new_clocks()
-        self._parts_asked.clear()
         self._parts_failing_s = None
 
     def _measure_rate(self, time_s: float) -> None:
@@ -306,12 +310,14 @@ class Follower:
             return
         times = list(self._times)
         gaps = [later - earlier for earlier, later in pairwise(times)]
-        rate = 1 / max(1e-3, median(gaps))
-        if not 1 / _OTHER_RATE < rate / self._rate < _OTHER_RATE:
+        believed = len(gaps) >= _RATE_BELIEVED
+        # Of few frames, a stall or a burst is no rate: a camera is slow where every gap says so.
+        rate = 1 / max(1e-3, median(gaps) if believed else min(gaps))
+        faster = believed and rate / self._rate >= _OTHER_RATE
+        if faster or self._rate / rate >= _OTHER_RATE:
             self._rate = rate
             self._solver = self._new_solver()
             self._generation += 1
-            self._number = 0
             self._broken = self._broken or Why.NO_PARSE
         elif self._number % _RATE_FRAMES == 0 and abs(rate - self._rate) > 0.1 * self._rate:
             self._rate = rate
@@ -372,7 +378,7 @@ class Follower:
             return []
         orders = self._solver.part_orders(moment.number)
         for order in orders:
-            self._parts_asked[order] = moment.time_s
+            self._parts_asked[order] = moment
         return orders
 
     # --- answers ---
@@ -387,11 +393,10 @@ class Follower:
     def people(self, frame_id: int, bodies: Sequence[Body] | None, reach: Reach) -> None:
         """Takes the answer of a look for people; None where it failed: another one is owed."""
         moment = self._current(frame_id)
-        if moment is None:
-            return
-        if bodies is None:
-            self._first_shot = -1
-            self._owed = reach if self._owed is None else max(reach, self._owed)
+        if bodies is None or moment is None:
+            if frame_id >= self._began_id:  # perhaps so late that the frame is forgotten
+                self._first_shot = -1
+                self._owed = reach if self._owed is None else max(reach, self._owed)
             return
         self._solver.take_late(moment.number, bodies=bodies, reach=reach)
         self._clocks["people"].saw(moment.time_s)
@@ -408,14 +413,14 @@ class Follower:
 
     def part(self, order: PartOrder, look: PartLook | None) -> None:
         """Takes the answer of a close look at parts; None where it failed."""
-        self._answered_part(order, failed=look is None)
-        if look is not None:
+        known = self._answered_part(order, failed=look is None)
+        if look is not None and known:
             self._solver.take_parts(order, look)
 
     def closer(self, order: PartOrder, score: float | None, roll: float = 0.0) -> None:
         """Takes the score and the tilt of a closer look at a face; None where it failed."""
-        self._answered_part(order, failed=score is None)
-        if score is not None:
+        known = self._answered_part(order, failed=score is None)
+        if score is not None and known:
             self._solver.take_face(order, score, roll)
 
     def fine(self, frame_id: int, looks: Sequence[FineLook]) -> None:
@@ -424,16 +429,16 @@ class Follower:
         if moment is not None:
             self._solver.take_fine_late(moment.number, looks)
 
-    def _answered_part(self, order: PartOrder, *, failed: bool) -> None:
-        asked_s = self._parts_asked.pop(order, None)
-        if asked_s is None:
-            return
-        if failed:
-            self._parts_failing_s = (
-                asked_s if self._parts_failing_s is None else (self._parts_failing_s)
-            )
-        else:
+    def _answered_part(self, order: PartOrder, *, failed: bool) -> bool:
+        """Notes that an order was answered; says whether the solver knows what it is about."""
+        moment = self._parts_asked.pop(order, None)
+        if moment is None or moment.generation != self._generation:
+            return False
+        if not failed:
             self._parts_failing_s = None
+        elif self._parts_failing_s is None and moment.shot == self._shot:
+            self._parts_failing_s = moment.time_s
+        return True
 
     def _saw_faces(self, moment: _Moment) -> None:
         moment.faces = True

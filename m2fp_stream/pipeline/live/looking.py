@@ -130,7 +130,8 @@ class Looking:
     Args:
         follower: is told everything.
         pools: who looks.
-        look_side: long side of the copies in which faces are looked for.
+        look_side: long side of the copies in which faces are looked for, as configured; it may be
+            changed later, and theirs changes in proportion (see `face_size`).
         delay_s: frames are judged so long after their capture; 0: when their look for faces is
             answered, at the latest one frame interval after their capture.
         on_answer: called, from any thread, when a look was answered.
@@ -311,8 +312,12 @@ class Looking:
 
     # --- looks ---
 
+    def faces_wh(self, size_wh: tuple[int, int]) -> tuple[int, int]:
+        """Returns (width, height) at which faces are looked for now in a picture of `size_wh`."""
+        return shrunk(size_wh, self.look_side)
+
     def _order_faces(self, shown: _Shown, now_s: float) -> None:
-        size_wh = shown.faces_wh = shrunk(shown.raw.size_wh, self.look_side)
+        size_wh = shown.faces_wh = self.faces_wh(shown.raw.size_wh)
 
         def done(seen: Seen | None) -> None:
             shown.answered = True

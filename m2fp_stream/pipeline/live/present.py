@@ -178,7 +178,8 @@ class Presenter:
         self._pool = BufferPool(keep=1)
         self._last_safe: SafeFrame | None = None
         self._last_pts: int | None = None
-        self._last_captured_s = self._last_shown_s = time.monotonic()
+        self._last_captured_s = self._last_shown_s = self._last_new_s = time.monotonic()
+        self._shown_wish = dial.wish
         self._thread = threading.Thread(target=self._work, name="presenter", daemon=True)
         self.error: BaseException | None = None
         self.late = 0
@@ -186,7 +187,7 @@ class Presenter:
 
     def start(self) -> None:
         """Starts composing."""
-        self._last_captured_s = self._last_shown_s = time.monotonic()
+        self._last_captured_s = self._last_shown_s = self._last_new_s = time.monotonic()
         self._thread.start()
 
     def expect(self, raw: RawFrame) -> None:
@@ -268,7 +269,7 @@ class Presenter:
                     at_s = float("inf")
                 # No picture stands longer than this after its capture.
                 away_s = self._away_s()
-                card_s = max(self._last_captured_s + away_s, self._last_shown_s + away_s / 2)
+                card_s = max(self._last_captured_s + away_s, self._last_new_s + away_s / 2)
                 if card_s <= now_s and not self._ended:
                     return None, self._why_now()
                 aged_s = card_s
@@ -276,9 +277,16 @@ class Presenter:
                     old_s = self._last_captured_s + _AGED_S
                     aged_s = min(card_s, max(old_s, self._last_shown_s + _AGED_S))
                     if aged_s <= now_s and not self._ended:
+                        if self._hides_too_little():
+                            return None, Why.ON_REQUEST
                         return self._last_safe, None
                 wait_s = max(0.0, min(at_s, aged_s) - now_s) if not self._ended else 0.01
                 self._changed.wait(min(wait_s, _AGED_S))
+
+    def _hides_too_little(self) -> bool:
+        """Says whether the last picture was covered before people chose to hide more."""
+        level = self._dial.wish.level
+        return level is not self._shown_wish.level and level is not CoverLevel.PARTS
 
     def _due_s(self, held: _Held) -> float:
         if held.verdict is None:
@@ -297,7 +305,8 @@ class Presenter:
         why = self._why_away() or self._why_unjudged()
         if held.verdict is None and why is Why.PARSER_SILENT:
             self.late += 1
-        state = self._states.of(raw, held.verdict, self._dial.wish, why)
+        self._shown_wish = self._dial.wish
+        state = self._states.of(raw, held.verdict, self._shown_wish, why)
         raw.pts = self._rising(raw.pts)
         safe = self._composer.compose(raw, state)
         now_s = time.monotonic()
@@ -346,7 +355,7 @@ class Presenter:
     def _hand_out(self, safe: SafeFrame, latency_s: float, covered: float) -> None:
         for outlet in self._outlets:
             outlet.offer(safe)
-        self._last_shown_s = time.monotonic()
+        self._last_shown_s = self._last_new_s = time.monotonic()
         self._stats.frame(safe.cover, latency_s, covered)
 
     def _rising(self, pts: int) -> int:

@@ -251,7 +251,7 @@ class LiveRun:
         try:
             follower, looking = self._follower(size_wh)
             seconds = _Seconds(time.monotonic())
-            coarseness = Coarseness(full_side=self._options.look_size, longest=max(size_wh))
+            coarseness = Coarseness(full_side=max(looking.faces_wh(size_wh)), longest=max(size_wh))
             level = CoverLevel.PARTS
             while True:
                 captured = self._wait(looking)
@@ -268,7 +268,10 @@ class LiveRun:
                 presenter.judge(verdicts)
                 self._refine(follower, now_s)
                 if now_s - seconds.at_s >= _OBSERVE_S:
-                    self._observe(seconds, now_s, looking, follower, coarseness)
+                    self._observe(seconds, now_s, looking, follower)
+                    news = coarseness.news(now_s, max(looking.faces_wh(size_wh)))
+                    if news is not None:
+                        self._notice(news)
                 if over:
                     return
         except BaseException as error:  # the thread of `run()` raises it
@@ -354,7 +357,6 @@ class LiveRun:
         now_s: float,
         looking: Looking,
         follower: Follower,
-        coarseness: Coarseness,
     ) -> None:
         captured, late = self._capture.frames, self._inbox.dropped + looking.late
         self._load.observe(
@@ -368,9 +370,6 @@ class LiveRun:
         self._inbox.share = self._load.share
         looking.look_side = self._load.side
         follower.rates(self._load.rates)
-        news = coarseness.news(now_s, self._load.side)
-        if news is not None:
-            self._notice(news)
 
 
 @dataclass(slots=True)

@@ -298,6 +298,9 @@ class Solver:
         taken from a turned look.
         """
         found: list[Sighting] = []
+        looked = frame.bodies is not None
+        if self._live:  # its answers come one by one; what the shot's looks saw are tracks
+            looked = any(at >= self._shot for at in self._places.reaches)
         for look in frame.turned:
             self.looks["turned"] += 1
             for one in turned_sightings(look, self._size_wh):
@@ -307,7 +310,7 @@ class Solver:
                     if same_person(one, Sighting(track.predicted, box=track.predicted_body))
                 ]
                 if any(track.turn == look.turn for track in near) or (
-                    frame.bodies is not None
+                    looked
                     and not any(track.best_face >= STRONG for track in near)
                     and (one.face >= SURE_FACE or all(map(_may_be_turned, near)))
                 ):

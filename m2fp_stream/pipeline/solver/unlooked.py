@@ -121,7 +121,9 @@ class Unlooked:
         looked = [
             one
             for one in self._at.get(number, [])
-            if self._needed(one.box) <= reach and not any(map(one.is_at, bodies))
+            if self._needed(one.box) <= reach
+            and one.looked_at != number  # a frame counts once
+            and not any(map(one.is_at, bodies))
         ]
         for thing in looked:
             thing.looks += 1
