@@ -39,6 +39,8 @@ LEAST_PERSON: Final = 0.30
 whole: lying, bent, or seen from above."""
 SEARCH_SCALE: Final = 1.4
 """So many head sizes around its expected place a body's head is looked for in its parts."""
+ABSENT_LOOKS: Final = 3
+"""Looks at parts in a row without a head, from which the head of a body was placed wrongly."""
 SEED_SHARE: Final = 0.85
 
 
@@ -125,17 +127,17 @@ class PartReader:
             )
 
     def _is_misled(self, track: Track, sighting: Sighting, head: NDArray[np.bool_]) -> bool:
-        """Says whether a weak face of a body is none: again, no head is where it is."""
-        return (
-            sighting.box is not None
-            and 0 < sighting.face < SHOWN_FACE
-            and track.best_face < SHOWN_FACE
-            and not track.misled
-            and len(track.heads) > 0
-            and float(np.median(track.heads)) < HEAD_ABSENT
-            and int(np.count_nonzero(head[self._seed > 0])) < HEAD_ABSENT * self._seed_area
-            and max(track.faces, default=0.0) < FACE_CONFIRMED
-        )
+        """Says whether a weak face of a body is none: again, no head is where it is, or was."""
+        if track.misled or sighting.box is None or track.best_face >= SHOWN_FACE:
+            return False
+        if not track.best_face or max(track.faces, default=0.0) >= FACE_CONFIRMED:
+            return False
+        if int(np.count_nonzero(head[self._seed > 0])) >= HEAD_ABSENT * self._seed_area:
+            return False
+        # What placed the head in the body may have been a weak face, for the body alone, too.
+        looks = track.heads if sighting.face > 0 else track.heads[-ABSENT_LOOKS:]
+        enough = 1 if sighting.face > 0 else ABSENT_LOOKS
+        return len(looks) >= enough and float(np.median(looks)) < HEAD_ABSENT
 
     def take_doubt(self, track: Track, frame: int, doubt: PartLook | None) -> None:
         """Takes where a second parser is in doubt about somebody; None ends earlier doubts."""
