@@ -27,7 +27,7 @@ from tests.labelsets import HEAD_PARTS
 
 FOREVER_S = 3600.0
 SLOW_S = 1.5
-"""Ten times what a parse of the embedded parser takes."""
+"""A hundred times what a look of the embedded looker takes."""
 
 RESULT_FAULTS = ("raising", "nan", "wrong_size", "stale", "empty", "nothing")
 """Faults of the parser's answer as Python objects."""
@@ -270,7 +270,10 @@ PLANE_MESSAGE_FAULTS = (
 
 
 class FaultyLooker(DrawnLooker):
-    """Tells the truth except in looks of `kinds` at frames in `at` (None: at every frame)."""
+    """Tells the truth except in looks of `kinds` at frames in `at` (None: at every frame).
+
+    With `cue`, it does so only while a file of that name exists. "slow" takes `slow_s` seconds.
+    """
 
     def __init__(
         self,
@@ -278,8 +281,11 @@ class FaultyLooker(DrawnLooker):
         kinds: list[str] | None = None,
         at: list[int] | None = None,
         note: str = "",
+        cue: str = "",
+        slow_s: float = SLOW_S,
     ) -> None:
-        self._fault, self._at, self._note = fault, at, note
+        self._fault, self._at, self._note, self._slow_s = fault, at, note, slow_s
+        self._cue = Path(cue) if cue else None
         self._kinds = set(LookKind) if kinds is None else {LookKind(kind) for kind in kinds}
         self._boxes, self._planes = wire.write_detections, wire.write_planes
         wire.write_detections = self._forge_boxes
@@ -302,6 +308,8 @@ class FaultyLooker(DrawnLooker):
         return seen
 
     def _faults(self, kind: LookKind, frame_id: int) -> bool:
+        if self._cue is not None and not self._cue.exists():
+            return False
         return kind in self._kinds and (self._at is None or frame_id in self._at)
 
     def _broken(self, seen: Any, kind: LookKind) -> Any:
@@ -336,6 +344,15 @@ class FaultyLooker(DrawnLooker):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "exiting":
                 sys.exit(7)
+            case "slow":
+                time.sleep(self._slow_s)
+            case "memory":
+                limits = resource.getrlimit(resource.RLIMIT_AS)
+                resource.setrlimit(resource.RLIMIT_AS, (0, limits[1]))
+                try:
+                    np.ones((64, 1 << 20))
+                finally:
+                    resource.setrlimit(resource.RLIMIT_AS, limits)
             case "hanging":
                 if self._note:
                     Path(self._note).write_text(str(os.getpid()), encoding="ascii")

@@ -87,7 +87,7 @@ class Verdict:
         frame_id: of the frame.
         cover: None: nothing is known, for the reason in `why`.
         age_s: capture time since the oldest look at whole frames that is due (P3).
-        parts_age_s: capture time since looks at parts fail, every one.
+        parts_age_s: capture time since looks at parts, or closer ones at faces, fail, every one.
         own_look: whether the frame's own look for faces is in it.
         why: the reason, where nothing is known.
     """
@@ -175,7 +175,8 @@ class Follower:
         """Of the shot before, some frames of which may not be judged yet."""
         self._parts_asked: dict[PartOrder, float] = {}
         """Capture time of the frames at which looks at parts were ordered that have not come."""
-        self._parts_failing_s: float | None = None
+        self._failing_s: dict[bool, float] = {}
+        """Capture time since which close looks fail: at parts (False), at faces (True)."""
         self._solver = self._new_solver()
 
     def _new_solver(self) -> Solver:
@@ -281,7 +282,7 @@ class Follower:
         self._owed = None
         self._clocks_before, self._clocks = self._clocks, _new_clocks()
         self._parts_asked.clear()
-        self._parts_failing_s = None
+        self._failing_s.clear()
 
     def _measure_rate(self, time_s: float) -> None:
         self._times.append(time_s)
@@ -365,11 +366,14 @@ class Follower:
             self._saw_faces(moment)
 
     def people(self, frame_id: int, bodies: Sequence[Body] | None, reach: Reach) -> None:
-        """Takes the answer of a look for people; None where it failed: another one is owed."""
+        """Takes the answer of a look for people; None where it failed: another one is owed.
+
+        So it is where the answer comes when nothing is known of its frame any more.
+        """
         moment = self._current(frame_id)
-        if moment is None:
-            return
-        if bodies is None:
+        if moment is None and frame_id in self._by_id:
+            return  # of a shot that is over
+        if moment is None or bodies is None:  # failed, or its frame is long forgotten
             self._first_shot = -1
             self._owed = reach if self._owed is None else max(reach, self._owed)
             return
@@ -409,11 +413,9 @@ class Follower:
         if asked_s is None:
             return
         if failed:
-            self._parts_failing_s = (
-                asked_s if self._parts_failing_s is None else (self._parts_failing_s)
-            )
+            self._failing_s.setdefault(order.face, asked_s)
         else:
-            self._parts_failing_s = None
+            self._failing_s.pop(order.face, None)
 
     def _saw_faces(self, moment: _Moment) -> None:
         moment.faces = True
@@ -458,5 +460,4 @@ class Follower:
 
     def _parts_age_s(self, moment: _Moment) -> float:
         # One that hangs holds up the looks for people, whose age counts.
-        failing_s = self._parts_failing_s
-        return 0.0 if failing_s is None else max(0.0, moment.time_s - failing_s)
+        return max(0.0, moment.time_s - min(self._failing_s.values(), default=1e9))

@@ -39,6 +39,9 @@ __all__ = ["Looking", "Pools", "SubmitLook"]
 _log = logging.getLogger(__name__)
 
 _ERRORS: Final = (cv2.error, ValueError, IndexError, ArithmeticError)
+_FACES_WAITING: Final = 3
+"""Looks for faces under way, beyond which a frame gets none: where the looker hangs or is too slow,
+more would say ever later what is long over, and fill the memory."""
 _PARTS_WAITING: Final = 4
 """Looks at parts and at faces from near that may wait; more would be old when they come."""
 _PATIENCE: Final = 0.5
@@ -284,6 +287,9 @@ class Looking:
 
     def _order_faces(self, shown: _Shown, now_s: float) -> None:
         size_wh = shown.faces_wh = face_size(shown.raw.size_wh, self.look_side)
+        waiting = [one for one in self._under_way if one.name == "faces" and not one.future.done()]
+        if len(waiting) >= _FACES_WAITING:
+            return
 
         def done(seen: Seen | None) -> None:
             shown.answered = True
