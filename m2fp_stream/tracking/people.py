@@ -427,10 +427,13 @@ class Track:
         )
 
     def predict(self, frame: int, camera: NDArray[np.float32] | None) -> None:
-        """Moves the expected head on by one frame, to `frame`."""
+        """Moves the expected head on to `frame`, the next one that there is."""
+        steps = frame - next(reversed(self._way), self.last)
         # Where it was seen moves with the camera, too: the velocity is the person's own.
         self._predicted_at = self._predicted_at.carried(camera)
-        self._predicted = self.predicted.carried(camera).moved(*self.velocity)
+        self._predicted = self.predicted.carried(camera).moved(
+            steps * self.velocity[0], steps * self.velocity[1]
+        )
         self._way[frame] = self._predicted, self._predicted_at
 
     def head_at(self, frame: int) -> Head:

@@ -164,7 +164,8 @@ class Follower:
         self._times: deque[float] = deque(maxlen=_RATE_FRAMES)
         self._moments: deque[_Moment] = deque()
         self._by_id: dict[int, _Moment] = {}
-        self._number = self._generation = 0
+        self._number = self._added = self._generation = 0
+        """The newest frame's number, in intervals between frames; how many were added."""
         self._shot = 0
         self._broken: Why | None = Why.NO_PARSE
         self._owed: Reach | None = None
@@ -248,6 +249,7 @@ class Follower:
         """
         why = start or self._broken or (Why.CUT if motion.cut else None)
         self._measure_rate(time_s)
+        self._count(time_s)
         if why is not None:
             self._start_shot()
             motion = Motion(True, None, motion.moved, motion.scale)
@@ -255,7 +257,6 @@ class Follower:
             why = self._moments[-1].why
         self._broken = None
         moment = _Moment(self._number, frame_id, time_s, self._shot, motion, why, self._generation)
-        self._number += 1
         self._moments.append(moment)
         self._by_id[frame_id] = moment
         found = () if faces is None else faces
@@ -269,8 +270,8 @@ class Follower:
 
     def unknown(self, frame_id: int, time_s: float, why: Why) -> None:
         """Takes a frame that cannot be followed; the next one starts a shot."""
+        self._count(time_s)
         moment = _Moment(self._number, frame_id, time_s, self._shot, None, why, self._generation)
-        self._number += 1
         self._moments.append(moment)
         self._by_id[frame_id] = moment
         self._broken = Why.NO_PARSE
@@ -283,6 +284,17 @@ class Follower:
         self._clocks_before, self._clocks = self._clocks, _new_clocks()
         self._parts_asked.clear()
         self._failing_s.clear()
+
+    def _count(self, time_s: float) -> None:
+        """Numbers the next frame: those that are missing before it count, too.
+
+        Who walks on while nothing comes would else seem to have made one leap, and to go on so.
+        """
+        steps = 1.0
+        if self._moments:
+            steps = (time_s - self._moments[-1].time_s) * self._rate
+        self._number += max(1, round(steps))
+        self._added += 1
 
     def _measure_rate(self, time_s: float) -> None:
         self._times.append(time_s)
@@ -297,15 +309,16 @@ class Follower:
             self._generation += 1
             self._number = 0
             self._broken = self._broken or Why.NO_PARSE
-        elif self._number % _RATE_FRAMES == 0 and abs(rate - self._rate) > 0.1 * self._rate:
+        elif self._added % _RATE_FRAMES == 0 and abs(rate - self._rate) > 0.1 * self._rate:
             self._rate = rate
             self._apply_rates()
 
     def _forget(self, time_s: float) -> None:
         while self._moments and time_s - self._moments[0].time_s > self._kept_s:
             del self._by_id[self._moments.popleft().frame_id]
-        if self._number % 32 == 0:
-            self._solver.forget_before(self._moments[0].number)
+        oldest = self._moments[0]
+        if self._added % 32 == 0 and oldest.generation == self._generation:
+            self._solver.forget_before(oldest.number)
 
     # --- which looks are wanted ---
 

@@ -1,0 +1,79 @@
+"""A live picture that stalls: whoever walked on meanwhile is followed by time, not by frames."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from m2fp_stream.core.records import LookKind
+from m2fp_stream.pipeline.copies import hidden_by
+from m2fp_stream.pipeline.live.follow import Follower, Rates
+from m2fp_stream.pipeline.solver.records import Reach
+from m2fp_stream.policy import Policy, PolicyOptions
+from m2fp_stream.tracking.heads import Rect
+from m2fp_stream.tracking.motion import MotionFinder, SmallGrey
+from m2fp_stream.tracking.people import Body, Face
+from tests.chaos.faulty import DrawnLooker, person_box
+from tests.chaos.live_stage import HEIGHT, RATE, WIDTH, Picture, scene
+
+
+class Walk:
+    """Somebody who walks one pixel a frame, followed; frames may be left out."""
+
+    def __init__(self) -> None:
+        size_wh = WIDTH, HEIGHT
+        self.follower = Follower(
+            size_wh=size_wh,
+            map_wh=size_wh,
+            rate=RATE,
+            hidden=hidden_by(Policy(PolicyOptions())),
+            rates=Rates(),
+        )
+        self._finder, self._eyes = MotionFinder(), DrawnLooker()
+        self._looked = False
+
+    def add(self, frame_id: int, *, seen: bool = True) -> None:
+        picture = scene(frame_id)
+        faces = None
+        if seen:
+            found = self._eyes.asked(LookKind.FACES, picture)
+            faces = [Face(Rect(*box), 0.9) for box in found.xyxy.tolist()]  # type: ignore[union-attr]  # of faces
+        motion = self._finder.feed(SmallGrey.of(picture))
+        self.follower.add(frame_id, frame_id / RATE, motion, faces)
+        if not self._looked or frame_id % 6 == 0:
+            bodies = self._eyes.asked(LookKind.PEOPLE, picture)
+            boxes = [Body(Rect(*box), 0.9) for box in bodies.xyxy.tolist()]  # type: ignore[union-attr]  # of people
+            self.follower.people(frame_id, boxes, Reach.FAR)
+            self._looked = True
+
+    def open(self, frame_id: int) -> int:
+        """Returns how many pixels of the person's head (nine tenths of the box) are open."""
+        left, top, right, bottom = person_box(frame_id)
+        verdict = self.follower.verdict(frame_id)
+        assert verdict.cover is not None
+        parts: Picture = verdict.cover.parts
+        aside, down = (right - left) // 20, (bottom - top) // 20
+        head = parts[top + down : bottom - down, left + aside : right - aside]
+        return int(np.count_nonzero(head == 0))
+
+
+@pytest.mark.parametrize("missing", [3, 8, 18])
+def test_somebody_is_covered_whose_walk_was_not_seen_for_a_moment(missing: int) -> None:
+    walk = Walk()
+    for frame_id in range(20):
+        walk.add(frame_id)
+        assert walk.open(frame_id) == 0
+    after = 20 + missing
+    walk.add(after)
+    assert walk.open(after) == 0
+    for frame_id in range(after + 1, after + 7):
+        walk.add(frame_id, seen=False)  # its look for faces is late
+        assert walk.open(frame_id) == 0, frame_id
+
+
+def test_what_was_known_is_forgotten_though_frames_are_left_out() -> None:
+    walk = Walk()
+    for frame_id in range(1, 400, 2):
+        walk.add(frame_id)
+    assert len(walk.follower._moments) < 4 * RATE
+    assert len(walk.follower._solver._fed) < 8 * RATE
