@@ -199,6 +199,16 @@ def people_in(bgr: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
     return [(x, y, x + w, y + h) for x, y, w, h, area in stats if area >= 60]
 
 
+FLOOR_PX = 8
+"""The lowest rows of a room that has a floor, which is green; so turned copies can be told."""
+
+
+def is_turned(bgr: NDArray[np.uint8]) -> bool:
+    """Says whether a picture of a room has its floor at another side than the lower one."""
+    sides = bgr[:3], bgr[:, :3], bgr[:, -3:]
+    return any(side[..., 2].mean() < 20 and side[..., 1].mean() > 40 for side in sides)
+
+
 def detections(
     frame_id: int, kind: LookKind, boxes: list[tuple[float, float, float, float]], score: float
 ) -> Detections:
@@ -227,17 +237,22 @@ def planes_of(mask: NDArray[np.bool_], frame_id: int) -> PartPlanes:
 
 
 class DrawnLooker(Looker):
-    """Sees the grey heads of drawn footage; each stands for a person cut at the lower edge."""
+    """Sees the grey heads of drawn footage; each stands for a person cut at the lower edge.
+
+    In turned copies of a room with a floor it sees nobody, as a detector does: who stands there is
+    no person upright.
+    """
 
     name = "drawn"
 
     def _faces(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
-        boxes = [(float(a), float(b), float(c), float(d)) for a, b, c, d in people_in(bgr)]
+        found = [] if is_turned(bgr) else people_in(bgr)
+        boxes = [(float(a), float(b), float(c), float(d)) for a, b, c, d in found]
         return detections(frame_id, LookKind.FACES, boxes, 0.9)
 
     def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
         boxes = []
-        for left, top, right, bottom in people_in(bgr):
+        for left, top, right, bottom in [] if is_turned(bgr) else people_in(bgr):
             width, height = right - left, bottom - top
             below = min(float(bgr.shape[0]), bottom + 3.0 * height)
             boxes.append((left - 0.6 * width, top - 0.2 * height, right + 0.6 * width, below))

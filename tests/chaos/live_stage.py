@@ -65,9 +65,10 @@ PATIENCE_S = 120.0
 
 
 def room(seed: int) -> Picture:
-    """Returns a room without blue: what is grey in it is a person."""
+    """Returns a room without blue, for what is grey in it is a person, and with a floor."""
     made = backdrop(seed)
     made[..., 0] = 0
+    made[-faulty.FLOOR_PX :, :, 2] = 0
     return made
 
 

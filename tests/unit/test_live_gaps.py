@@ -21,7 +21,9 @@ from tests.chaos.stage import HEIGHT, WIDTH, Picture
 class Walk:
     """Somebody who walks one pixel a frame, followed; frames may be left out."""
 
-    def __init__(self) -> None:
+    def __init__(self, comes: float = RATE) -> None:
+        """`comes`: frames a second that come; the source says RATE."""
+        self._comes = comes
         size_wh = WIDTH, HEIGHT
         self.follower = Follower(
             size_wh=size_wh,
@@ -40,12 +42,15 @@ class Walk:
             found = self._eyes.asked(LookKind.FACES, picture)
             faces = [Face(Rect(*box), 0.9) for box in found.xyxy.tolist()]  # type: ignore[union-attr]  # of faces
         motion = self._finder.feed(SmallGrey.of(picture))
-        self.follower.add(frame_id, frame_id / RATE, motion, faces)
-        if not self._looked or frame_id % 6 == 0:
+        self.follower.add(frame_id, frame_id / self._comes, motion, faces)
+        if seen and (not self._looked or frame_id % 6 == 0):
             bodies = self._eyes.asked(LookKind.PEOPLE, picture)
             boxes = [Body(Rect(*box), 0.9) for box in bodies.xyxy.tolist()]  # type: ignore[union-attr]  # of people
             self.follower.people(frame_id, boxes, Reach.FAR)
             self._looked = True
+
+    def age_s(self, frame_id: int) -> float:
+        return self.follower.verdict(frame_id).age_s
 
     def open(self, frame_id: int) -> int:
         """Returns how many pixels of the person's head (nine tenths of the box) are open."""
@@ -78,3 +83,36 @@ def test_what_was_known_is_forgotten_though_frames_are_left_out() -> None:
         walk.add(frame_id)
     assert len(walk.follower._moments) < 4 * RATE
     assert len(walk.follower._solver._fed) < 8 * RATE
+
+
+@pytest.mark.parametrize("comes", [15.0, 25.0, 30.0, 50.0])
+def test_somebody_is_covered_until_the_whole_picture_is_where_no_look_is_answered(
+    comes: float,
+) -> None:
+    walk = Walk(comes)
+    for frame_id in range(60):
+        walk.add(frame_id)
+    frame_id, most_s = 60, 0.0
+    while True:
+        walk.add(frame_id, seen=False)
+        if walk.age_s(frame_id) >= 1.0:  # from here on the card is shown (P3)
+            break
+        most_s = walk.age_s(frame_id)
+        assert walk.open(frame_id) == 0, f"{most_s:.2f} s after the last look"
+        frame_id += 1
+    assert most_s > 0.9
+
+
+@pytest.mark.parametrize("apart", [0.2, 0.6, 0.9])
+def test_frames_that_come_in_pairs_are_followed_and_count_as_the_time_they_took(
+    apart: float,
+) -> None:
+    """As packets from a network do; `apart` is how late each second one is, in intervals."""
+    walk = Walk()
+    for number in range(100):
+        motion = walk._finder.feed(SmallGrey.of(scene(number)))
+        walk.follower.add(number, (number + apart * (number % 2)) / RATE, motion, [])
+    assert len({moment.shot for moment in walk.follower._moments}) == 1
+    numbers = [moment.number for moment in walk.follower._moments]
+    assert numbers == sorted(set(numbers))
+    assert 0.8 * len(numbers) < numbers[-1] - numbers[0] < 1.2 * len(numbers)

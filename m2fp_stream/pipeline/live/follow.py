@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import median
+from math import log
+from statistics import mean, median
 from typing import Final, final
 
 from ...core.plan import Why
@@ -36,6 +37,8 @@ _RATE_AT_FIRST: Final = 3
 _OTHER_RATE: Final = 2.5
 """So far from the rate that is taken for true, everything that counts in frames starts anew: a
 camera that claims 25 frames a second and gives one every two seconds."""
+_AHEAD: Final = 8
+"""Frames by which numbers may be ahead of time, which is measured roughly, after a stall."""
 _KEPT_S: Final = 2.0
 """Seconds for which frames stay known: answers about older ones say nothing any more."""
 
@@ -166,6 +169,8 @@ class Follower:
         self._by_id: dict[int, _Moment] = {}
         self._number = self._added = self._generation = 0
         """The newest frame's number, in intervals between frames; how many were added."""
+        self._place = 0.0
+        """Where in time the newest frame is, in the same intervals."""
         self._shot = 0
         self._broken: Why | None = Why.NO_PARSE
         self._owed: Reach | None = None
@@ -290,10 +295,11 @@ class Follower:
 
         Who walks on while nothing comes would else seem to have made one leap, and to go on so.
         """
-        steps = 1.0
         if self._moments:
-            steps = (time_s - self._moments[-1].time_s) * self._rate
-        self._number += max(1, round(steps))
+            passed = (time_s - self._moments[-1].time_s) * self._rate
+            # Frames that come at once after a stall were counted with it.
+            self._place = max(self._place + passed, self._number - _AHEAD)
+        self._number = max(self._number + 1, round(self._place))
         self._added += 1
 
     def _measure_rate(self, time_s: float) -> None:
@@ -301,13 +307,18 @@ class Follower:
         if len(self._times) < _RATE_AT_FIRST:
             return
         times = list(self._times)
-        gaps = [later - earlier for earlier, later in pairwise(times)]
-        rate = 1 / max(1e-3, median(gaps))
+        gaps = sorted(later - earlier for earlier, later in pairwise(times))
+        # Of frames that come in pairs the median is now the one, now the other distance; a stall
+        # makes the mean long. What has changed shows in both.
+        usual = median(gaps), mean(gaps[:-1])
+        rate = min(
+            (1 / max(1e-3, gap) for gap in usual), key=lambda one: abs(log(one / self._rate))
+        )
         if not 1 / _OTHER_RATE < rate / self._rate < _OTHER_RATE:
             self._rate = rate
             self._solver = self._new_solver()
             self._generation += 1
-            self._number = 0
+            self._number, self._place = 0, 0.0
             self._broken = self._broken or Why.NO_PARSE
         elif self._added % _RATE_FRAMES == 0 and abs(rate - self._rate) > 0.1 * self._rate:
             self._rate = rate
