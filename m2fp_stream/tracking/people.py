@@ -224,6 +224,8 @@ class Track:
     _body: tuple[Rect, Head] | None = None
     _places: dict[int, tuple[Rect, float]] = field(default_factory=dict[int, tuple[Rect, float]])
     _told: bool = False
+    _guessed: bool = False
+    """Whether where its head was last was guessed from its body alone."""
     _way: dict[int, tuple[Head, Head]] = field(default_factory=dict[int, tuple[Head, Head]])
 
     @property
@@ -297,9 +299,10 @@ class Track:
         if sighting.turn:
             self.rolls[frame] = sighting.head.roll
         head = self._placed(frame, sighting)
+        guessed, self._guessed = self._guessed, not self._shows_head(sighting) and not self._places
         if turned_over:
             self.velocity = (0.0, 0.0)
-        elif self._frames:
+        elif self._frames and guessed == self._guessed:  # from a guess to a sight is no movement
             gap = frame - self.last
             before = self._predicted_at
             fresh = (head.x - before.x) / gap, (head.y - before.y) / gap
