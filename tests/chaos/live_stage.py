@@ -126,7 +126,8 @@ class LiveFootage(Source):
     def _capture(self) -> Iterator[Captured]:
         due_s = time.monotonic()
         while not self._cues.end.is_set():
-            due_s = max(due_s + 1 / self._rate, time.monotonic() - 1.0)
+            # Never faster than that: who walks would leap where frames are made up for at once.
+            due_s = max(due_s + 1 / self._rate, time.monotonic())
             time.sleep(max(0.0, due_s - time.monotonic()))
             while self._cues.silent.is_set():
                 if self._cues.end.wait(0.01):

@@ -24,7 +24,7 @@ class Walk:
 
     def __init__(self, comes: float = RATE) -> None:
         """`comes`: frames a second that come; the source says RATE."""
-        self._comes = comes
+        self._comes, self._since = comes, (0, 0.0)
         size_wh = WIDTH, HEIGHT
         self.follower = Follower(
             size_wh=size_wh,
@@ -43,12 +43,19 @@ class Walk:
             found = self._eyes.asked(LookKind.FACES, picture)
             faces = [Face(Rect(*box), 0.9) for box in found.xyxy.tolist()]  # type: ignore[union-attr]  # of faces
         motion = self._finder.feed(SmallGrey.of(picture))
-        self.follower.add(frame_id, frame_id / self._comes, motion, faces)
+        self.follower.add(frame_id, self._time_s(frame_id), motion, faces)
         if people or (seen and (not self._looked or frame_id % 6 == 0)):
             bodies = self._eyes.asked(LookKind.PEOPLE, picture)
             boxes = [Body(Rect(*box), 0.9) for box in bodies.xyxy.tolist()]  # type: ignore[union-attr]  # of people
             self.follower.people(frame_id, boxes, Reach.FAR)
             self._looked = True
+
+    def slows(self, frame_id: int, comes: float) -> None:
+        """From a frame on, so many come a second."""
+        self._since, self._comes = (frame_id, self._time_s(frame_id)), comes
+
+    def _time_s(self, frame_id: int) -> float:
+        return self._since[1] + (frame_id - self._since[0]) / self._comes
 
     def age_s(self, frame_id: int) -> float:
         return self.follower.verdict(frame_id).age_s
@@ -129,3 +136,16 @@ def test_frames_that_come_in_pairs_are_followed_and_count_as_the_time_they_took(
     numbers = [moment.number for moment in walk.follower._moments]
     assert numbers == sorted(set(numbers))
     assert 0.8 * len(numbers) < numbers[-1] - numbers[0] < 1.2 * len(numbers)
+
+
+def test_nothing_is_shown_where_the_rate_changed_until_a_first_look() -> None:
+    """Everything that counts in frames starts anew, and so does what is known (P4)."""
+    walk = Walk()
+    for frame_id in range(60):
+        walk.add(frame_id)
+    walk.slows(60, 5.0)
+    for frame_id in range(60, 100):
+        walk.add(frame_id, seen=False)
+        verdict = walk.follower.verdict(frame_id)
+        assert verdict.cover is None or verdict.age_s >= 1.0 or walk.open(frame_id) == 0
+    assert {moment.shot for moment in walk.follower._moments} == {2}

@@ -252,9 +252,9 @@ class Follower:
             faces: what its look for faces saw; None where it is not there yet.
             start: why nothing that was known holds for it, where that is so.
         """
-        why = start or self._broken or (Why.CUT if motion.cut else None)
         self._measure_rate(time_s)
         self._count(time_s)
+        why = start or self._broken or (Why.CUT if motion.cut else None)
         if why is not None:
             self._start_shot()
             motion = Motion(True, None, motion.moved, motion.scale)
