@@ -224,6 +224,8 @@ class Track:
     _body: tuple[Rect, Head] | None = None
     _places: dict[int, tuple[Rect, float]] = field(default_factory=dict[int, tuple[Rect, float]])
     _told: bool = False
+    _guessed: bool = False
+    """Whether where its head was last was guessed from its body alone."""
     _way: dict[int, tuple[Head, Head]] = field(default_factory=dict[int, tuple[Head, Head]])
 
     @property
@@ -297,9 +299,10 @@ class Track:
         if sighting.turn:
             self.rolls[frame] = sighting.head.roll
         head = self._placed(frame, sighting)
+        guessed, self._guessed = self._guessed, not self._shows_head(sighting) and not self._places
         if turned_over:
             self.velocity = (0.0, 0.0)
-        elif self._frames:
+        elif self._frames and guessed == self._guessed:  # from a guess to a sight is no movement
             gap = frame - self.last
             before = self._predicted_at
             fresh = (head.x - before.x) / gap, (head.y - before.y) / gap
@@ -427,10 +430,13 @@ class Track:
         )
 
     def predict(self, frame: int, camera: NDArray[np.float32] | None) -> None:
-        """Moves the expected head on by one frame, to `frame`."""
+        """Moves the expected head on to `frame`, the next one that there is."""
+        steps = frame - next(reversed(self._way), self.last)
         # Where it was seen moves with the camera, too: the velocity is the person's own.
         self._predicted_at = self._predicted_at.carried(camera)
-        self._predicted = self.predicted.carried(camera).moved(*self.velocity)
+        self._predicted = self.predicted.carried(camera).moved(
+            steps * self.velocity[0], steps * self.velocity[1]
+        )
         self._way[frame] = self._predicted, self._predicted_at
 
     def head_at(self, frame: int) -> Head:

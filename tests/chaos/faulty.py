@@ -27,7 +27,7 @@ from tests.labelsets import HEAD_PARTS
 
 FOREVER_S = 3600.0
 SLOW_S = 1.5
-"""Ten times what a parse of the embedded parser takes."""
+"""A hundred times what a look of the embedded looker takes."""
 
 RESULT_FAULTS = ("raising", "nan", "wrong_size", "stale", "empty", "nothing")
 """Faults of the parser's answer as Python objects."""
@@ -199,6 +199,16 @@ def people_in(bgr: NDArray[np.uint8]) -> list[tuple[int, int, int, int]]:
     return [(x, y, x + w, y + h) for x, y, w, h, area in stats if area >= 60]
 
 
+FLOOR_PX = 8
+"""The lowest rows of a room that has a floor, which is green; so turned copies can be told."""
+
+
+def is_turned(bgr: NDArray[np.uint8]) -> bool:
+    """Says whether a picture of a room has its floor at another side than the lower one."""
+    sides = bgr[:3], bgr[:, :3], bgr[:, -3:]
+    return any(side[..., 2].mean() < 20 and side[..., 1].mean() > 40 for side in sides)
+
+
 def detections(
     frame_id: int, kind: LookKind, boxes: list[tuple[float, float, float, float]], score: float
 ) -> Detections:
@@ -227,17 +237,22 @@ def planes_of(mask: NDArray[np.bool_], frame_id: int) -> PartPlanes:
 
 
 class DrawnLooker(Looker):
-    """Sees the grey heads of drawn footage; each stands for a person cut at the lower edge."""
+    """Sees the grey heads of drawn footage; each stands for a person cut at the lower edge.
+
+    In turned copies of a room with a floor it sees nobody, as a detector does: who stands there is
+    no person upright.
+    """
 
     name = "drawn"
 
     def _faces(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
-        boxes = [(float(a), float(b), float(c), float(d)) for a, b, c, d in people_in(bgr)]
+        found = [] if is_turned(bgr) else people_in(bgr)
+        boxes = [(float(a), float(b), float(c), float(d)) for a, b, c, d in found]
         return detections(frame_id, LookKind.FACES, boxes, 0.9)
 
     def _people(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
         boxes = []
-        for left, top, right, bottom in people_in(bgr):
+        for left, top, right, bottom in [] if is_turned(bgr) else people_in(bgr):
             width, height = right - left, bottom - top
             below = min(float(bgr.shape[0]), bottom + 3.0 * height)
             boxes.append((left - 0.6 * width, top - 0.2 * height, right + 0.6 * width, below))
@@ -270,7 +285,10 @@ PLANE_MESSAGE_FAULTS = (
 
 
 class FaultyLooker(DrawnLooker):
-    """Tells the truth except in looks of `kinds` at frames in `at` (None: at every frame)."""
+    """Tells the truth except in looks of `kinds` at frames in `at` (None: at every frame).
+
+    With `cue`, it does so only while a file of that name exists. "slow" takes `slow_s` seconds.
+    """
 
     def __init__(
         self,
@@ -278,8 +296,11 @@ class FaultyLooker(DrawnLooker):
         kinds: list[str] | None = None,
         at: list[int] | None = None,
         note: str = "",
+        cue: str = "",
+        slow_s: float = SLOW_S,
     ) -> None:
-        self._fault, self._at, self._note = fault, at, note
+        self._fault, self._at, self._note, self._slow_s = fault, at, note, slow_s
+        self._cue = Path(cue) if cue else None
         self._kinds = set(LookKind) if kinds is None else {LookKind(kind) for kind in kinds}
         self._boxes, self._planes = wire.write_detections, wire.write_planes
         wire.write_detections = self._forge_boxes
@@ -302,6 +323,8 @@ class FaultyLooker(DrawnLooker):
         return seen
 
     def _faults(self, kind: LookKind, frame_id: int) -> bool:
+        if self._cue is not None and not self._cue.exists():
+            return False
         return kind in self._kinds and (self._at is None or frame_id in self._at)
 
     def _broken(self, seen: Any, kind: LookKind) -> Any:
@@ -336,6 +359,15 @@ class FaultyLooker(DrawnLooker):
                 os.kill(os.getpid(), signal.SIGKILL)
             case "exiting":
                 sys.exit(7)
+            case "slow":
+                time.sleep(self._slow_s)
+            case "memory":
+                limits = resource.getrlimit(resource.RLIMIT_AS)
+                resource.setrlimit(resource.RLIMIT_AS, (0, limits[1]))
+                try:
+                    np.ones((64, 1 << 20))
+                finally:
+                    resource.setrlimit(resource.RLIMIT_AS, limits)
             case "hanging":
                 if self._note:
                     Path(self._note).write_text(str(os.getpid()), encoding="ascii")

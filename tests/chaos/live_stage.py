@@ -2,8 +2,9 @@
 
     python -m tests.chaos.live_stage [FAULT ...]
 
-runs every fault once in each alignment and prints how long it took until all was covered and until
-the picture was back: the table in docs/threat-model.md.
+runs every fault (or those of the faults and kinds of look that are named) once in each alignment
+and prints how long it took until all was covered and until the picture was back: the table in
+docs/threat-model.md.
 """
 
 from __future__ import annotations
@@ -13,10 +14,15 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -24,18 +30,28 @@ import numpy as np
 from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core.errors import SinkError, SourceError
 from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.records import LookKind
 from m2fp_stream.core.safe import CoverLevel, SafeFrame
 from m2fp_stream.pipeline.live.capture import Capture, CaptureOptions, OpenSource
 from m2fp_stream.pipeline.live.control import PrivacyDial
+from m2fp_stream.pipeline.live.looking import Pools
+from m2fp_stream.pipeline.live.options import LiveOptions
 from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.pipeline.live.refine import Refiner
-from m2fp_stream.pipeline.live.run import LiveOptions, LiveRun
+from m2fp_stream.pipeline.live.run import LiveRun
 from m2fp_stream.pipeline.live.stats import LiveStats
-from m2fp_stream.pipeline.workers import ParserQueue, ParserWorker, SyncParser, WorkerSpec
+from m2fp_stream.pipeline.looks import LookPool, LookWorker, SyncLooker
+from m2fp_stream.pipeline.looks import Seen as LookSeen
+from m2fp_stream.pipeline.workers import (
+    ParserQueue,
+    ParserWorker,
+    SyncParser,
+    WorkerProcess,
+    WorkerSpec,
+)
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
-from m2fp_stream.tracking.options import TrackingOptions
 from tests.texture import contains_marker, marker
 
 from . import faulty
@@ -44,9 +60,19 @@ from .stage import HEIGHT, WIDTH, Picture, backdrop
 RATE = 25
 TIME_BASE = Fraction(1, 1_000_000)
 TEXTURE = marker(77, 64, 48)
-ROOM = backdrop(0)
 PATIENCE_S = 120.0
 """How long a test waits for what must come; no measure of speed."""
+
+
+def room(seed: int) -> Picture:
+    """Returns a room without blue, for what is grey in it is a person, and with a floor."""
+    made = backdrop(seed)
+    made[..., 0] = 0
+    made[-faulty.FLOOR_PX :, :, 2] = 0
+    return made
+
+
+ROOM = room(0)
 
 
 def scene(frame_id: int) -> Picture:
@@ -71,10 +97,13 @@ class Cues:
 
     lost: threading.Event = field(default_factory=threading.Event)
     silent: threading.Event = field(default_factory=threading.Event)
+    frozen: threading.Event = field(default_factory=threading.Event)
     refuse: threading.Event = field(default_factory=threading.Event)
     end: threading.Event = field(default_factory=threading.Event)
     picture: Callable[[int], Picture] = scene
     kept: Picture | None = None
+    times: dict[int, float] = field(default_factory=dict)
+    """When each frame was captured, by its id."""
 
 
 class LiveFootage(Source):
@@ -97,7 +126,8 @@ class LiveFootage(Source):
     def _capture(self) -> Iterator[Captured]:
         due_s = time.monotonic()
         while not self._cues.end.is_set():
-            due_s = max(due_s + 1 / self._rate, time.monotonic() - 1.0)
+            # Never faster than that: who walks would leap where frames are made up for at once.
+            due_s = max(due_s + 1 / self._rate, time.monotonic())
             time.sleep(max(0.0, due_s - time.monotonic()))
             while self._cues.silent.is_set():
                 if self._cues.end.wait(0.01):
@@ -105,8 +135,10 @@ class LiveFootage(Source):
             if self._cues.lost.is_set():
                 raise SourceError("the drawn camera was unplugged")
             cues = self._cues
-            picture = cues.picture(self._next)
+            picture = cues.picture(self._next) if cues.kept is None else cues.kept
+            cues.kept = picture if cues.frozen.is_set() else None
             now_ns = time.monotonic_ns()
+            cues.times[self._next] = now_ns / 1e9
             yield Captured(
                 RawFrame(
                     picture.copy(),
@@ -170,12 +202,53 @@ class Watching(Sink[SafeFrame]):
         pass
 
 
+class Overheard:
+    """A pool of lookers that also notes which looks were asked for, and which were answered.
+
+    It knows the ages of looks without asking whoever follows people.
+    """
+
+    def __init__(self, looker: SyncLooker) -> None:
+        self.pool = LookPool([looker], attempts=1)
+        self.asked: list[tuple[LookKind, int]] = []
+        self.good: list[tuple[LookKind, int]] = []
+        """Kind and frame of each look that succeeded; turned copies among them."""
+        self.under_way = self.most_under_way = 0
+        self._lock = threading.Lock()
+
+    def submit(self, bgr: Picture, kind: LookKind, *, frame_id: int) -> Future[LookSeen]:
+        with self._lock:
+            self.asked.append((kind, frame_id))
+            self.under_way += 1
+            self.most_under_way = max(self.most_under_way, self.under_way)
+        future = self.pool.submit(bgr, kind, frame_id=frame_id)
+
+        def answered(one: Future[LookSeen]) -> None:
+            with self._lock:
+                self.under_way -= 1
+                if not one.cancelled() and one.exception() is None:
+                    self.good.append((kind, frame_id))
+
+        future.add_done_callback(answered)
+        return future
+
+
 class Performance:
-    """One live run in a thread of its own, which can be watched and broken while it goes."""
+    """One live run in a thread of its own, which can be watched and broken while it goes.
+
+    Args:
+        lookers: in place of those that tell the truth, by the names of `Pools`.
+        cues, open_source, rate, endless: what is filmed.
+        live, capture: options, where they are not the defaults.
+        on_emit: called with every frame that the sink gets.
+        more_outlets: beside the one that looks for the marker.
+        look: looks for it in another way.
+        fine: a slow second parser.
+    """
 
     def __init__(
         self,
-        parser: SyncParser | None = None,
+        lookers: Mapping[str, SyncLooker] | None = None,
         *,
         cues: Cues | None = None,
         live: dict[str, Any] | None = None,
@@ -193,13 +266,13 @@ class Performance:
         self.cues = cues or Cues()
         self.dial = PrivacyDial()
         self.stats = LiveStats()
-        self.worker = parser or worker()
-        self.queue = ParserQueue(self.worker, attempts=1)
+        self.lookers: dict[str, SyncLooker] = {**honest(), **(lookers or {})}
+        for looker in self.lookers.values():
+            if isinstance(looker, WorkerProcess):
+                looker.begin()
+        self.pools = {name: Overheard(looker) for name, looker in self.lookers.items()}
         self.fine_queue = None if fine is None else ParserQueue(fine, attempts=1)
-        policy, tracking = Policy(PolicyOptions()), TrackingOptions()
-        self.refiner = (
-            Refiner(self.fine_queue, policy, tracking, longest_s=12.0) if self.fine_queue else None
-        )
+        self.refiner = Refiner(self.fine_queue, side=WIDTH) if self.fine_queue else None
         quick = {"backoff_s": 0.05, "max_backoff_s": 0.2, "healthy_s": 0.0}
         self.capture = Capture(
             open_source or (lambda first, size: LiveFootage(self.cues, first, size, rate)),
@@ -208,14 +281,14 @@ class Performance:
             on_notice=self.notices.append,
         )
         self.outlet = Outlet("watching", lambda _: Watching(self.seen, on_emit, look), keep=8)
+        self.options = LiveOptions.model_validate(live or {})
         self.run = LiveRun(
             capture=self.capture,
             outlets=(self.outlet, *more_outlets),
             composer=Compositor(),
-            parser=self.queue,
-            policy=policy,
-            tracking=tracking,
-            options=LiveOptions.model_validate(live or {}),
+            pools=Pools(**self.pools),
+            policy=Policy(PolicyOptions()),
+            options=self.options,
             dial=self.dial,
             stats=self.stats,
             refiner=self.refiner,
@@ -232,7 +305,8 @@ class Performance:
         self.run.stop()
         self.cues.end.set()
         self._thread.join()
-        self.queue.close()
+        for pool in self.pools.values():
+            pool.pool.close()
         if self.fine_queue is not None:
             self.fine_queue.close()
 
@@ -258,6 +332,12 @@ class Performance:
         """Waits for a frame that shows something of the room."""
         return self.wait_for(lambda one: one.level is not CoverLevel.FRAME, after_s)
 
+    def as_usual(self, captured_after_s: float = 0.0) -> Seen:
+        """Waits for a frame, captured after a moment, on which parts alone are covered."""
+        return self.wait_for(
+            lambda one: one.level is CoverLevel.PARTS and one.captured_s > captured_after_s
+        )
+
     def card(self, after_s: float = 0.0) -> Seen:
         """Waits for a frame that is covered whole."""
         return self.wait_for(lambda one: one.level is CoverLevel.FRAME, after_s)
@@ -276,6 +356,45 @@ class Performance:
         return [one.frame_id for one in list(self.seen) if one.raw]
 
 
+KINDS = ("faces", "people", "far", "parts", "closer")
+"""What is looked for, in live pictures: each can fail alone."""
+
+_BROKEN: dict[str, tuple[str, list[LookKind]]] = {
+    "faces": ("faces", [LookKind.FACES]),
+    "people": ("near", [LookKind.PEOPLE]),
+    "far": ("far", [LookKind.PEOPLE, LookKind.FACES]),
+    "parts": ("near", [LookKind.PARTS]),
+    "closer": ("near", [LookKind.CLOSER]),
+}
+"""Who looks for it, and what is asked of him then."""
+
+_HANGS_S = 2.0
+"""After so long a looker that hangs is replaced; the other looks take milliseconds."""
+
+
+def looker(fault: str = "none", **options: Any) -> LookWorker:
+    """Returns a looker in a process of its own; only one that hangs is given up soon."""
+    deadline_s = options.pop("deadline_s", _HANGS_S if fault == "hanging" else 60.0)
+    return LookWorker(
+        WorkerSpec(
+            "tests.chaos.faulty:FaultyLooker", {"fault": fault, **options}, deadline_s=deadline_s
+        )
+    )
+
+
+def honest() -> dict[str, LookWorker]:
+    """Returns lookers that tell the truth."""
+    return {name: looker() for name in ("faces", "near", "far")}
+
+
+def broken(fault: str, kind: str | None = None, **options: Any) -> dict[str, SyncLooker]:
+    """Returns the lookers that fail at looks of one of `KINDS`; None: all lookers, at every one."""
+    if kind is None:
+        return {name: looker(fault, **options) for name in ("faces", "near", "far")}
+    name, kinds = _BROKEN[kind]
+    return {name: looker(fault, kinds=kinds, **options)}
+
+
 def worker(fault: str = "none", **options: Any) -> ParserWorker:
     """Returns a parser in a process of its own; only one that is to be too slow can be."""
     at: list[int] | None = options.pop("at", None)
@@ -285,8 +404,8 @@ def worker(fault: str = "none", **options: Any) -> ParserWorker:
     )
 
 
-def running(parser: ParserWorker, other_than: int | None = None) -> int:
-    """Waits for a process of a parser; returns its id."""
+def running(parser: WorkerProcess, other_than: int | None = None) -> int:
+    """Waits for a process of a parser or looker; returns its id."""
     give_up_s = time.monotonic() + PATIENCE_S
     while time.monotonic() < give_up_s:
         pid = parser.pid
@@ -303,14 +422,59 @@ def kill(pid: int) -> None:
         os.kill(pid, signal.SIGKILL)
 
 
+# --- ages ---
+
+_DUE_S = 1.15 * 0.25
+"""Looks for people are due so many seconds, and two frames, after the last one (docs of P3)."""
+
+
+def too_little(stage: Performance, *, person_s: float = 0.4, frame_s: float = 1.0) -> list[str]:
+    """Returns the frames that cover less than the ages of their looks allow (P3), in words.
+
+    The ages are those of the looks that were answered, whoever was told, also of later ones: no
+    frame may be covered less than this, some are covered more.
+    """
+    times = stage.cues.times
+    seen: dict[LookKind, list[float]] = {}
+    for name in stage.pools:
+        for kind, frame_id in list(stage.pools[name].good):
+            if kind is not LookKind.FACES or name == "faces":
+                seen.setdefault(kind, []).append(times[frame_id])
+    asked = np.array(sorted(times[frame_id] for _, frame_id in list(stage.pools["faces"].asked)))
+    wrong = []
+    for one in list(stage.seen):
+        if one.frame_id < 0 or one.level is CoverLevel.FRAME:
+            continue
+        at_s = times[one.frame_id]
+        ages = {
+            kind: float(np.abs(np.array(seen.get(kind, [-1e9])) - at_s).min())
+            for kind in (LookKind.FACES, LookKind.PEOPLE)
+        }
+        near = asked[(asked > at_s - 4) & (asked <= at_s)]
+        gap_s = max((later - earlier for earlier, later in pairwise(near.tolist())), default=0.0)
+        due_s = {LookKind.FACES: 0.0, LookKind.PEOPLE: _DUE_S + 2 * gap_s}
+        for kind, age_s in ages.items():
+            if age_s < due_s[kind] + 1e-3:
+                continue
+            if age_s >= frame_s + 1e-3 or (age_s >= person_s + 1e-3 and one.level is _PARTS):
+                wrong.append(f"frame {one.frame_id}: {kind} {age_s:.2f} s old, {one.level}")
+    return wrong
+
+
+_PARTS = CoverLevel.PARTS
+
 # --- the faults ---
 
-FAULT_FRAMES = range(25, 60)
-"""About which a faulty parser does not tell the truth; at 25 a second the camera reaches the first
-after a second."""
+LOOK_FAULTS = (
+    *("raising", "hanging", "killed", "slow", "memory"),
+    *("nan", "stale", "nothing", "other_kind", "forged_frame", "garbage"),
+)
+"""Of every look at once."""
 
-PARSER_FAULTS = ("raising", "hanging", "killed", "nan", "empty", "wrong_size", "slow", "memory")
-SOURCE_FAULTS = ("lost", "silent", "swapped", "resized", "noisy")
+KIND_FAULTS = ("killed", "hanging")
+"""Of one kind of look alone."""
+
+SOURCE_FAULTS = ("lost", "silent", "frozen", "swapped", "resized", "noisy")
 
 
 @dataclass(frozen=True)
@@ -319,29 +483,40 @@ class Outcome:
 
     Attributes:
         raw: frames that showed the marker.
-        covered_s: from the fault to the first whole cover; None where none was needed.
-        recovered_s: from the fault's end to the next frame that shows the room.
+        covered_s: from the fault to the first frame covered as much as it asks for (the whole
+            picture; with a fault of looks at parts or faces from near: more than parts), None
+            where none was needed.
+        recovered_s: from the fault's end to the next frame that shows the room as usual.
+        too_little: see there.
     """
 
     raw: int
     covered_s: float | None
     recovered_s: float
+    too_little: list[str]
 
 
-def run_parser_fault(fault: str, alignment: str) -> Outcome:
-    """Breaks the parser for the frames of `FAULT_FRAMES`."""
-    parser = worker(fault, at=list(FAULT_FRAMES))
-    with Performance(parser, live={"alignment": alignment}) as stage:
-        began = stage.wait_for(lambda one: one.frame_id >= FAULT_FRAMES.start)
-        card = stage.card(began.at_s - 1e-6)
-        ended = stage.wait_for(lambda one: one.frame_id >= FAULT_FRAMES.stop)
-        back = stage.picture(max(card.at_s, ended.at_s))
-        time.sleep(0.3)
-        return Outcome(
-            len(stage.raw_frames()),
-            max(0.0, card.at_s - began.captured_s),
-            max(0.0, back.at_s - ended.captured_s),
-        )
+def run_look_fault(fault: str, alignment: str, kind: str | None = None) -> Outcome:
+    """Breaks lookers until it shows, then mends them; with `kind`, one kind of look alone."""
+    live = {"alignment": alignment, "far_s": 0.5}
+    with TemporaryDirectory() as folder:
+        cue = Path(folder) / "broken"
+        with Performance(broken(fault, kind, cue=str(cue)), live=live) as stage:
+            stage.as_usual()
+            cue.touch()
+            began_s = time.monotonic()
+            close = kind in ("parts", "closer")
+            enough = {CoverLevel.FRAME, CoverLevel.PERSON if close else CoverLevel.FRAME}
+            covered = stage.wait_for(
+                lambda one: one.level in enough and one.captured_s > began_s, began_s
+            )
+            cue.unlink()
+            ended_s = time.monotonic()
+            back = stage.as_usual(ended_s)
+            stage.wait_for(lambda one: one.frame_id > back.frame_id + RATE // 2)
+    return Outcome(
+        len(stage.raw_frames()), covered.at_s - began_s, back.at_s - ended_s, too_little(stage)
+    )
 
 
 def other_camera(frame_id: int) -> Picture:
@@ -362,7 +537,7 @@ def noisy(frame_id: int) -> Picture:
     return picture
 
 
-OTHER_ROOM = backdrop(5)
+OTHER_ROOM = room(5)
 
 
 def run_source_fault(fault: str, alignment: str) -> Outcome:
@@ -378,6 +553,8 @@ def run_source_fault(fault: str, alignment: str) -> Outcome:
                 cues.lost.set()
             case "silent":
                 cues.silent.set()
+            case "frozen":
+                cues.frozen.set()
             case "swapped":
                 cues.picture = other_camera
             case "resized":
@@ -392,11 +569,17 @@ def run_source_fault(fault: str, alignment: str) -> Outcome:
         ended_s = time.monotonic()
         cues.refuse.clear()
         cues.silent.clear()
+        cues.frozen.clear()
         if fault == "noisy":
             cues.picture = scene
         back = stage.picture(ended_s)
         time.sleep(0.5)
-        return Outcome(len(stage.raw_frames()), covered_s, max(0.0, back.at_s - ended_s))
+        return Outcome(
+            len(stage.raw_frames()),
+            covered_s,
+            max(0.0, back.at_s - ended_s),
+            too_little(stage),
+        )
 
 
 class Failing(Sink[SafeFrame]):
@@ -423,16 +606,24 @@ class Failing(Sink[SafeFrame]):
 
 
 def main(names: list[str]) -> None:
-    print(f"{'fault':14}{'alignment':14}{'raw':>5}{'covered s':>12}{'back s':>10}")
-    for fault in (*PARSER_FAULTS, *SOURCE_FAULTS):
-        if names and fault not in names:
+    print(f"{'fault':14}{'look':9}{'alignment':14}{'raw':>5}{'too little':>12}", end="")
+    print(f"{'covered s':>12}{'back s':>10}")
+    runs: list[tuple[str, str, Callable[[str], Outcome]]] = []
+    for fault in LOOK_FAULTS:
+        runs.append((fault, "all", partial(run_look_fault, fault)))
+    for kind in KINDS:
+        for fault in KIND_FAULTS:
+            runs.append((fault, kind, partial(run_look_fault, fault, kind=kind)))
+    for fault in SOURCE_FAULTS:
+        runs.append((fault, "-", partial(run_source_fault, fault)))
+    for fault, kind, run in runs:
+        if names and fault not in names and kind not in names:
             continue
         for alignment in ("aligned", "low_latency"):
-            run = run_parser_fault if fault in PARSER_FAULTS else run_source_fault
-            out = run(fault, alignment)
+            out = run(alignment)
             covered = "-" if out.covered_s is None else f"{out.covered_s:.2f}"
-            print(f"{fault:14}{alignment:14}{out.raw:5}{covered:>12}{out.recovered_s:10.2f}")
-            sys.stdout.flush()
+            print(f"{fault:14}{kind:9}{alignment:14}{out.raw:5}{len(out.too_little):12}", end="")
+            print(f"{covered:>12}{out.recovered_s:10.2f}", flush=True)
 
 
 if __name__ == "__main__":

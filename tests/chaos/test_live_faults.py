@@ -1,6 +1,6 @@
 """Whatever breaks while a live picture runs, no frame shows the marked person, and it comes back.
 
-Every fault runs for real: parsers in their processes, sinks in their threads, a camera that is
+Every fault runs for real: lookers in their processes, sinks in their threads, a camera that is
 drawn but keeps a camera's pace. `python -m tests.chaos.live_stage` prints the same as a table.
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import threading
 import time
-from itertools import pairwise
+from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -16,26 +17,31 @@ import pytest
 from m2fp_stream.core._mint import COMPOSED
 from m2fp_stream.core.errors import ModelError
 from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.records import LookKind
 from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
 from m2fp_stream.pipeline.live.outlets import Outlet
-from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
+from m2fp_stream.pipeline.looks import LookWorker
+from m2fp_stream.pipeline.workers import WorkerSpec
 
 from .live_stage import (
-    PARSER_FAULTS,
+    KIND_FAULTS,
+    KINDS,
+    LOOK_FAULTS,
     PATIENCE_S,
     SOURCE_FAULTS,
     TIME_BASE,
-    Cues,
     Failing,
     Performance,
     Seen,
     Watching,
+    broken,
     kill,
-    run_parser_fault,
+    looker,
+    run_look_fault,
     run_source_fault,
     running,
     scene,
-    worker,
+    too_little,
 )
 
 ALIGNMENTS = ("aligned", "low_latency")
@@ -80,89 +86,233 @@ def test_without_a_fault_the_room_is_shown_and_the_person_is_not(alignment: str)
     assert ids == sorted(set(ids))
 
 
-REFUSED = ("nan", "empty", "wrong_size")
+def test_the_ages_of_looks_are_told_from_looks_that_stop() -> None:
+    """The control of `too_little`: what would be wrong if no look had been answered."""
+    with Performance(live={"alignment": "low_latency"}) as stage:
+        first = stage.as_usual()
+        stage.wait_for(lambda one: one.frame_id > first.frame_id + 30)
+        stage.as_usual(time.monotonic())
+    assert too_little(stage) == []
+    for pool in stage.pools.values():
+        del pool.good[5:]
+    assert too_little(stage)
+
+
+REFUSED = ("nan", "stale", "nothing", "other_kind", "forged_frame", "garbage")
 """Answers that a worker refuses: from there on they are one and the same error."""
+ALL_REFUSED = "nan"
 
 
 @pytest.mark.parametrize(
     ("fault", "alignment"),
     [
         pytest.param(
-            fault, one, marks=[pytest.mark.slow] if fault in REFUSED and one == "aligned" else []
+            fault,
+            one,
+            marks=[pytest.mark.slow] if fault in REFUSED and fault != ALL_REFUSED else [],
         )
-        for fault in PARSER_FAULTS
+        for fault in LOOK_FAULTS
         for one in ALIGNMENTS
     ],
 )
-def test_a_faulty_parser_shows_as_cover_and_recovers(fault: str, alignment: str) -> None:
-    outcome = run_parser_fault(fault, alignment)
+def test_lookers_that_all_fail_show_as_the_card_and_recover(fault: str, alignment: str) -> None:
+    outcome = run_look_fault(fault, alignment)
     assert outcome.raw == 0
-    assert outcome.covered_s is not None  # the age of the last good parse decides (P3)
+    assert outcome.too_little == []  # the age of the last good looks decides (P3)
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("fault", KIND_FAULTS)
+@pytest.mark.parametrize("kind", KINDS)
+def test_one_kind_of_look_that_fails_alone_shows_by_its_age_and_recovers(
+    kind: str, fault: str, alignment: str
+) -> None:
+    """Faces, people, far: the whole picture in the end; parts and closer: the whole person."""
+    outcome = run_look_fault(fault, alignment, kind)
+    assert outcome.raw == 0
+    assert outcome.too_little == []
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_a_looker_for_people_that_fails_everywhere_ages_a_picture_whose_faces_are_seen(
+    alignment: str, tmp_path: Path
+) -> None:
+    cue = tmp_path / "broken"
+    lookers = {name: looker("raising", kinds=["people"], cue=str(cue)) for name in ("near", "far")}
+    with Performance(lookers, live={"alignment": alignment}) as stage:
+        stage.as_usual()
+        cue.touch()
+        began_s = time.monotonic()
+        # A look that was under way may have been answered yet.
+        stage.wait_for(lambda one: one.captured_s > began_s + 2.0)
+        late = [one for one in list(stage.seen) if one.captured_s > began_s + 1.0]
+        faces = {n for kind, n in list(stage.pools["faces"].good) if kind is LookKind.FACES}
+        cue.unlink()
+        stage.as_usual(time.monotonic())
+    assert {one.level for one in late} == {CoverLevel.FRAME}
+    assert any(one.frame_id in faces for one in late)
+    assert stage.raw_frames() == []
+    assert too_little(stage) == []
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+@pytest.mark.parametrize("kind", ["parts", "closer"])
+def test_close_looks_that_fail_leave_the_heads_cover_and_then_the_whole_person(
+    kind: str, alignment: str, tmp_path: Path
+) -> None:
+    """Other close looks, which succeed, make it no younger; looks at whole frames go on."""
+    cue = tmp_path / "broken"
+    with Performance(broken("raising", kind, cue=str(cue)), live={"alignment": alignment}) as stage:
+        stage.as_usual()
+        cue.touch()
+        began_s = time.monotonic()
+        first = stage.wait_for(
+            lambda one: one.level is CoverLevel.PERSON and one.captured_s > began_s + 0.4
+        )
+        # Frames on which others, whose age counts, were late as well may be the card.
+        stage.until(
+            lambda: (
+                [one.level for one in list(stage.seen) if one.frame_id > first.frame_id].count(
+                    CoverLevel.PERSON
+                )
+                > 40
+            )
+        )
+        later = [one for one in list(stage.seen) if one.frame_id > first.frame_id]
+        cue.unlink()
+        stage.as_usual(time.monotonic())
+    assert CoverLevel.PARTS not in {one.level for one in later}
+    assert stage.raw_frames() == []
+    assert too_little(stage) == []
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_far_looks_that_fail_are_late_by_design(alignment: str, tmp_path: Path) -> None:
+    """They are rare: only one and a half times as long after the last one it tells."""
+    cue = tmp_path / "broken"
+    live = {"alignment": alignment, "far_s": 10.0}
+    with Performance(broken("raising", "far", cue=str(cue)), live=live) as stage:
+        stage.as_usual()
+        cue.touch()
+        stage.as_usual(time.monotonic() + 2.0)
+    assert stage.raw_frames() == []
+    assert too_little(stage) == []
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
 @pytest.mark.parametrize("fault", SOURCE_FAULTS)
 def test_a_faulty_source_shows_as_cover_and_recovers(fault: str, alignment: str) -> None:
-    assert run_source_fault(fault, alignment).raw == 0
+    outcome = run_source_fault(fault, alignment)
+    assert outcome.raw == 0
+    assert outcome.too_little == []
 
 
-def test_nothing_is_shown_before_the_first_parse() -> None:
-    parser = ParserWorker(
-        WorkerSpec("tests.chaos.faulty:Faulty", {"fault": "hanging", "at": None}, deadline_s=60)
-    )
-    with Performance(parser, live={"alignment": "low_latency"}) as stage:
-        stage.wait_for(lambda one: one.frame_id > 40)
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_a_picture_that_stands_still_goes_on_being_shown(alignment: str) -> None:
+    with Performance(live={"alignment": alignment}) as stage:
+        stage.as_usual()
+        stage.cues.frozen.set()
+        frozen_s = time.monotonic()
+        stage.as_usual(frozen_s + 2.0)
+        assert stage.capture.away is None
+    assert stage.capture.reconnects == 0
+    assert stage.raw_frames() == []
+
+
+@pytest.mark.parametrize("kind", ["faces", "people"])
+def test_nothing_is_shown_before_the_first_looks(kind: str) -> None:
+    names = ("faces",) if kind == "faces" else ("near", "far")
+    lookers = {name: looker("hanging", kinds=[kind], deadline_s=60.0) for name in names}
+    with Performance(lookers, live={"alignment": "low_latency"}) as stage:
+        stage.wait_for(lambda one: one.frame_id > 60)
     assert {one.level for one in stage.seen} == {CoverLevel.FRAME}
     assert stage.raw_frames() == []
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-def test_parts_then_the_person_then_the_picture_as_the_last_parse_grows_old(alignment: str) -> None:
-    cues = Cues()
-    parser = worker("hanging", at=list(range(40, 4000)))
-    live = {"alignment": alignment, "max_delay_s": 3.0, "parse_deadline_s": 60.0}
-    with Performance(parser, cues=cues, live=live) as stage:
-        stage.wait_for(lambda one: one.frame_id >= 40)
-        stage.wait_for(
-            lambda one: one.frame_id >= 40 and one.level is CoverLevel.FRAME, time.monotonic()
-        )
-    shown = [one for one in stage.seen if one.frame_id >= 30]
-    levels = [one.level for one in shown]
-    assert CoverLevel.FRAME in levels
-    if alignment == "low_latency":  # aligned holds the picture back instead
-        order = [CoverLevel.PARTS, CoverLevel.PERSON, CoverLevel.FRAME]
-        assert set(levels) <= set(order)
-        assert CoverLevel.PERSON in levels
-        for one in shown:
-            if one.level is not CoverLevel.FRAME:
-                assert one.age_s is not None
-                assert one.level is order[one.age_s >= 0.4]
-        # On a busy machine the last answers come late, and make the cover young once more.
-        ages = [float("inf") if one.age_s is None else one.age_s for one in shown]
-        younger = [number for number, pair in enumerate(pairwise(ages), 1) if pair[1] < pair[0]]
-        ranks = [order.index(level) for level in levels[max(younger, default=0) :]]
-        assert ranks == sorted(ranks)
-        assert ranks[-1] == order.index(CoverLevel.FRAME)
+@pytest.mark.parametrize(
+    ("fault", "options"), [("slow", {"slow_s": 3.0}), ("hanging", {"deadline_s": 3.0})]
+)
+def test_a_first_look_that_comes_too_late_is_made_again(
+    fault: str, options: dict[str, Any], alignment: str
+) -> None:
+    """Too late: nothing is known of its frame any more."""
+    early = list(range(20))
+    lookers = {
+        name: looker(fault, kinds=["people"], at=early, **options) for name in ("near", "far")
+    }
+    with Performance(lookers, live={"alignment": alignment}) as stage:
+        stage.as_usual()
+    assert stage.raw_frames() == []
+    assert too_little(stage) == []
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_parts_then_the_person_then_the_picture_as_looks_for_faces_grow_old(
+    alignment: str, tmp_path: Path
+) -> None:
+    cue = tmp_path / "broken"
+    lookers = broken("hanging", "faces", cue=str(cue), deadline_s=60.0)
+    with Performance(lookers, live={"alignment": alignment}) as stage:
+        stage.as_usual()
+        cue.touch()
+        hung_s = time.monotonic()
+        stage.wait_for(lambda one: one.captured_s > hung_s + 1.5)
+        last_s = max(stage.cues.times[number] for _, number in list(stage.pools["faces"].good))
+        shown = [one for one in list(stage.seen) if one.captured_s > last_s and one.frame_id >= 0]
+    order = [CoverLevel.PARTS, CoverLevel.PERSON, CoverLevel.FRAME]
+    for one in shown:
+        age_s = one.captured_s - last_s
+        # Other looks may be late as well on a busy machine: never less than this, perhaps more.
+        assert order.index(one.level) >= (age_s >= 0.401) + (age_s >= 1.001)
+        if one.level is not CoverLevel.FRAME:
+            assert one.age_s is not None
+            assert one.age_s >= age_s - 1e-3
+    assert shown[-1].level is CoverLevel.FRAME
+    assert stage.raw_frames() == []
+    assert too_little(stage) == []
+
+
+@pytest.mark.parametrize("alignment", ALIGNMENTS)
+def test_a_looker_for_faces_that_hangs_keeps_few_pictures_waiting(
+    alignment: str, tmp_path: Path
+) -> None:
+    """No queue can grow, and who is back answers about what is shown now."""
+    cue = tmp_path / "broken"
+    lookers = broken("hanging", "faces", cue=str(cue), deadline_s=60.0)
+    with Performance(lookers, live={"alignment": alignment}) as stage:
+        usual = stage.as_usual()
+        cue.touch()
+        stage.wait_for(lambda one: one.frame_id > usual.frame_id + 75)
+        assert stage.pools["faces"].under_way <= 12
+        assert stage.pools["near"].under_way <= 12
+        assert stage.pools["far"].under_way <= 12
     assert stage.raw_frames() == []
 
 
 @pytest.mark.parametrize("alignment", ALIGNMENTS)
-def test_a_killed_parser_process_is_replaced(alignment: str) -> None:
-    parser = worker()
-    with Performance(parser, live={"alignment": alignment}) as stage:
-        stage.picture()
-        for _ in range(3):
-            pid = running(parser)
+@pytest.mark.parametrize("name", ["faces", "near", "far"])
+def test_a_killed_looker_process_is_replaced(name: str, alignment: str) -> None:
+    with Performance(live={"alignment": alignment, "far_s": 0.5}) as stage:
+        killed = stage.lookers[name]
+        assert isinstance(killed, LookWorker)
+        stage.as_usual()
+        for _ in range(2):
+            pid = running(killed)
             kill(pid)
-            assert running(parser, other_than=pid)
-            stage.picture(time.monotonic() + 0.5)
+            assert running(killed, other_than=pid)
+            done = len(stage.pools[name].good)
+            stage.until(lambda done=done: len(stage.pools[name].good) > done)  # type: ignore[misc]  # now
+            stage.as_usual(time.monotonic())
     assert stage.raw_frames() == []
-    assert parser.starts >= 4
+    assert too_little(stage) == []
+    assert killed.starts >= 3
 
 
-def test_a_parser_that_cannot_start_ends_the_run_with_its_error() -> None:
-    parser = ParserWorker(WorkerSpec("tests.chaos.faulty:broken_factory"))
-    with Performance(parser) as stage:
+@pytest.mark.parametrize("name", ["faces", "near", "far"])
+def test_a_looker_that_cannot_start_ends_the_run_with_its_error(name: str) -> None:
+    lost = LookWorker(WorkerSpec("tests.chaos.faulty:broken_looker_factory"))
+    with Performance({name: lost}) as stage:
         give_up_s = time.monotonic() + PATIENCE_S
         while stage.error is None and time.monotonic() < give_up_s:
             time.sleep(0.02)
@@ -240,7 +390,7 @@ def test_losses_in_a_row_are_as_many_recoveries_and_leave_nothing(losses: int) -
             stage.wait_for(lambda one: one.frame_id >= 0, time.monotonic())
         stage.picture(time.monotonic())
         assert stage.capture.reconnects == losses
-        # A parser that was replaced meanwhile, for being slow, may have its pipes twice.
+        # A looker that was replaced meanwhile, for being slow, may have its pipes twice.
         stage.until(
             lambda: threading.active_count() <= threads and process.num_fds() <= descriptors
         )

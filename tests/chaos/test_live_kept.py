@@ -12,10 +12,11 @@ import pytest
 
 from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core.errors import ModelError, PromiseError, SourceError
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import LookKind
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.pipeline.live import outlets as module
 from m2fp_stream.pipeline.live.outlets import Outlet
+from m2fp_stream.pipeline.looks import Seen as LookSeen
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sinks.segments import RecordOptions, SegmentSink
@@ -29,9 +30,9 @@ from .live_stage import (
     Cues,
     LiveFootage,
     Performance,
+    looker,
     scene,
     shows_marker,
-    worker,
 )
 from .stage import HEIGHT, WIDTH, Picture
 
@@ -146,8 +147,9 @@ def test_a_film_that_is_cut_short_ends_with_its_error_and_all_its_frames(
     assert_kept(recording, least=FRAMES - stage.run.facts()["dropped"])
 
 
-def test_a_parser_that_cannot_start_again_ends_the_run_and_the_recording_stays(
-    tmp_path: Path,
+@pytest.mark.parametrize("name", ["faces", "near", "far"])
+def test_a_looker_that_cannot_start_again_ends_the_run_and_the_recording_stays(
+    tmp_path: Path, name: str
 ) -> None:
     recording = Recording(tmp_path)
     ready = threading.Event()
@@ -156,12 +158,12 @@ def test_a_parser_that_cannot_start_again_ends_the_run_and_the_recording_stays(
         """Works, until it is told not to."""
 
         def __init__(self) -> None:
-            self._good = worker()
+            self._good = looker()
 
-        def parse(self, bgr: Picture, *, frame_id: int, look: Look = Look.FULL) -> ParseResult:
+        def look(self, bgr: Picture, kind: LookKind, *, frame_id: int) -> LookSeen:
             if ready.is_set():
                 raise ModelError("the weights were changed; reinstall the package")
-            return self._good.parse(bgr, frame_id=frame_id, look=look)
+            return self._good.look(bgr, kind, frame_id=frame_id)
 
         def interrupt(self) -> None:
             self._good.interrupt()
@@ -169,7 +171,7 @@ def test_a_parser_that_cannot_start_again_ends_the_run_and_the_recording_stays(
         def close(self) -> None:
             self._good.close()
 
-    with Performance(Failing(), more_outlets=(recording.outlet,)) as stage:
+    with Performance({name: Failing()}, more_outlets=(recording.outlet,)) as stage:
         until(recording.has_frames)
         ready.set()
         assert isinstance(end_of(stage), ModelError)

@@ -15,15 +15,14 @@ import numpy as np
 import psutil
 import pytest
 
-from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 from m2fp_stream.sources.stream import StreamOptions, StreamSource
 from tests import media
 from tests.rtsp import RtspServer, Wire, require_rtsp, wait_until
 from tests.texture import contains_marker
 
 from . import faulty
-from .live_stage import TEXTURE, Performance, Seen, Watching
-from .stage import HEIGHT, WIDTH, backdrop
+from .live_stage import TEXTURE, Performance, Seen, Watching, room
+from .stage import HEIGHT, WIDTH
 
 SIZE_WH = (WIDTH, HEIGHT)
 BOX = faulty.person_box(0)
@@ -34,8 +33,8 @@ def pictures(seed: int, scale: int = 1) -> list[media.BGR]:
     left, top, right, bottom = BOX
     made = []
     for number in range(20):
-        picture = backdrop(seed)
-        picture[8:24, 8:24] = 40 + 10 * number
+        picture = room(seed)
+        picture[8:24, 8:24, 1:] = 40 + 10 * number
         picture[top:bottom, left:right] = TEXTURE
         size_wh = WIDTH * scale, HEIGHT * scale
         large = cv2.resize(picture, size_wh, interpolation=cv2.INTER_NEAREST)
@@ -51,9 +50,7 @@ def shows_person(pixels: media.BGR, _: int) -> bool:
 @contextmanager
 def watching(url: str) -> Iterator[Performance]:
     options = StreamOptions(open_timeout_s=3.0, read_timeout_s=1.0)
-    parser = ParserWorker(WorkerSpec("tests.chaos.faulty:Standing"))
     stage = Performance(
-        parser,
         open_source=lambda first, size_wh: StreamSource(
             url, options, first_frame_id=first, size_wh=size_wh
         ),

@@ -12,7 +12,8 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from statistics import median
+from math import log
+from statistics import mean, median
 from typing import Final, final
 
 from ...core.plan import Why
@@ -38,6 +39,8 @@ _RATE_BELIEVED: Final = 12
 _OTHER_RATE: Final = 2.5
 """So far from the rate that is taken for true, everything that counts in frames starts anew: a
 camera that claims 25 frames a second and gives one every two seconds."""
+_AHEAD: Final = 8
+"""Frames by which numbers may be ahead of time, which is measured roughly, after a stall."""
 _KEPT_S: Final = 2.0
 """Seconds for which it stays known what was seen: answers about older frames add nothing."""
 _REMEMBERED_S: Final = 15.0
@@ -94,7 +97,7 @@ class Verdict:
         frame_id: of the frame.
         cover: None: nothing is known, for the reason in `why`.
         age_s: capture time since the oldest look at whole frames that is due (P3).
-        parts_age_s: capture time since looks at parts fail, every one.
+        parts_age_s: capture time since looks at parts, or closer ones at faces, fail, every one.
         own_look: whether the frame's own look for faces is in it.
         why: the reason, where nothing is known.
     """
@@ -171,7 +174,10 @@ class Follower:
         self._times: deque[float] = deque(maxlen=_RATE_FRAMES)
         self._moments: deque[_Moment] = deque()
         self._by_id: dict[int, _Moment] = {}
-        self._number = self._generation = 0
+        self._number = self._added = self._generation = 0
+        """The newest frame's number, in intervals between frames; how many were added."""
+        self._place = 0.0
+        """Where in time the newest frame is, in the same intervals."""
         self._shot = self._began_id = 0
         self._broken: Why | None = Why.NO_PARSE
         self._owed: Reach | None = None
@@ -184,7 +190,8 @@ class Follower:
         """Of the shot before, some frames of which may not be judged yet."""
         self._parts_asked: dict[PartOrder, _Moment] = {}
         """Frames at which looks at parts were ordered that have not come."""
-        self._parts_failing_s: float | None = None
+        self._failing_s: dict[bool, float] = {}
+        """Capture time since which close looks fail: at parts (False), at faces (True)."""
         self._solver = self._new_solver()
 
     def _new_solver(self) -> Solver:
@@ -265,6 +272,7 @@ class Follower:
             start: why nothing that was known holds for it, where that is so.
         """
         self._measure_rate(time_s)
+        self._count(time_s)
         why = start or self._broken or (Why.CUT if motion.cut else None)
         if why is not None:
             self._start_shot(frame_id)
@@ -273,7 +281,6 @@ class Follower:
             why = self._moments[-1].why
         self._broken = None
         moment = _Moment(self._number, frame_id, time_s, self._shot, True, why, self._generation)
-        self._number += 1
         self._moments.append(moment)
         self._by_id[frame_id] = moment
         found = () if faces is None else faces
@@ -289,8 +296,8 @@ class Follower:
         """Takes a frame that cannot be followed, or the last one back; the next starts a shot."""
         if self._moments and self._moments[-1].frame_id == frame_id:
             self._moments.pop()
+        self._count(time_s)
         moment = _Moment(self._number, frame_id, time_s, self._shot, False, why, self._generation)
-        self._number += 1
         self._moments.append(moment)
         self._by_id[frame_id] = moment
         self._broken = Why.NO_PARSE
@@ -302,31 +309,49 @@ class Follower:
         self._began_id = frame_id
         self._owed, self.owes_middle = None, False
         self._clocks_before, self._clocks = self._clocks, _new_clocks()
-        self._parts_failing_s = None
+        self._failing_s.clear()
+
+    def _count(self, time_s: float) -> None:
+        """Numbers the next frame: those that are missing before it count, too.
+
+        Who walks on while nothing comes would else seem to have made one leap, and to go on so.
+        """
+        if self._moments:
+            passed = (time_s - self._moments[-1].time_s) * self._rate
+            # Frames that come at once after a stall were counted with it.
+            self._place = max(self._place + passed, self._number - _AHEAD)
+        self._number = max(self._number + 1, round(self._place))
+        self._added += 1
 
     def _measure_rate(self, time_s: float) -> None:
         self._times.append(time_s)
         if len(self._times) < _RATE_AT_FIRST:
             return
         times = list(self._times)
-        gaps = [later - earlier for earlier, later in pairwise(times)]
+        gaps = sorted(later - earlier for earlier, later in pairwise(times))
         believed = len(gaps) >= _RATE_BELIEVED
-        # Of few frames, a stall or a burst is no rate: a camera is slow where every gap says so.
-        rate = 1 / max(1e-3, median(gaps) if believed else min(gaps))
+        # Of frames that come in pairs the median is now the one, now the other distance; a stall
+        # makes the mean long. What has changed shows in both. Of few frames, a stall or a burst
+        # is no rate: a camera is slow where every gap says so.
+        usual = (median(gaps), mean(gaps[:-1])) if believed else (gaps[0],)
+        rate = min(
+            (1 / max(1e-3, gap) for gap in usual), key=lambda one: abs(log(one / self._rate))
+        )
         faster = believed and rate / self._rate >= _OTHER_RATE
         if faster or self._rate / rate >= _OTHER_RATE:
             self._rate = rate
             self._solver = self._new_solver()
             self._generation += 1
+            self._place = float(self._number)
             self._broken = self._broken or Why.NO_PARSE
-        elif self._number % _RATE_FRAMES == 0 and abs(rate - self._rate) > 0.1 * self._rate:
+        elif self._added % _RATE_FRAMES == 0 and abs(rate - self._rate) > 0.1 * self._rate:
             self._rate = rate
             self._apply_rates()
 
     def _forget(self, time_s: float) -> None:
         while self._moments and time_s - self._moments[0].time_s > self._remembered_s:
             del self._by_id[self._moments.popleft().frame_id]
-        if self._number % 32 == 0:
+        if self._added % 32 == 0:
             self._solver.forget_before(self._number)
 
     # --- which looks are wanted ---
@@ -391,7 +416,10 @@ class Follower:
             self._saw_faces(moment)
 
     def people(self, frame_id: int, bodies: Sequence[Body] | None, reach: Reach) -> None:
-        """Takes the answer of a look for people; None where it failed: another one is owed."""
+        """Takes the answer of a look for people; None where it failed: another one is owed.
+
+        So it is where the answer comes when nothing is known of its frame any more.
+        """
         moment = self._current(frame_id)
         if bodies is None or moment is None:
             if frame_id >= self._began_id:  # perhaps so late that the frame is forgotten
@@ -435,9 +463,9 @@ class Follower:
         if moment is None or moment.generation != self._generation:
             return False
         if not failed:
-            self._parts_failing_s = None
-        elif self._parts_failing_s is None and moment.shot == self._shot:
-            self._parts_failing_s = moment.time_s
+            self._failing_s.pop(order.face, None)
+        elif moment.shot == self._shot:
+            self._failing_s.setdefault(order.face, moment.time_s)
         return True
 
     def _saw_faces(self, moment: _Moment) -> None:
@@ -483,5 +511,4 @@ class Follower:
 
     def _parts_age_s(self, moment: _Moment) -> float:
         # One that hangs holds up the looks for people, whose age counts.
-        failing_s = self._parts_failing_s
-        return 0.0 if failing_s is None else max(0.0, moment.time_s - failing_s)
+        return max(0.0, moment.time_s - min(self._failing_s.values(), default=1e9))

@@ -50,6 +50,9 @@ _log = logging.getLogger(__name__)
 _ERRORS: Final = (cv2.error, ValueError, IndexError, ArithmeticError)
 _CORNERS: Final = 48
 """Of files 120: following them took a tenth of a slow core's time where the camera moves."""
+_FACES_WAITING: Final = 3
+"""Looks for faces under way, beyond which a frame gets none: where the looker hangs or is too slow,
+more would say ever later what is long over, and fill the memory."""
 _PARTS_WAITING: Final = 4
 """Looks at parts and at faces from near that may wait; more would be old when they come."""
 _REST: Final = 0.5
@@ -318,6 +321,10 @@ class Looking:
 
     def _order_faces(self, shown: _Shown, now_s: float) -> None:
         size_wh = shown.faces_wh = self.faces_wh(shown.raw.size_wh)
+        shown.copy = look_copy(shown.raw, size_wh)
+        waiting = [one for one in self._under_way if one.name == "faces" and not one.future.done()]
+        if len(waiting) >= _FACES_WAITING:
+            return
 
         def done(seen: Seen | None) -> None:
             shown.answered = True
@@ -328,7 +335,6 @@ class Looking:
             if shown.fed:
                 self._follower.late_faces(shown.frame_id, shown.faces)
 
-        shown.copy = look_copy(shown.raw, size_wh)
         copy = shown.copy.copy()
         self._submit(self._pools.faces, copy, LookKind.FACES, shown.frame_id, "faces", now_s, done)
 

@@ -23,9 +23,9 @@ EXTEND_S: Final = 0.35
 """A track goes on so long beyond its ends where no look contradicts it. With 1 s for all whom
 looks for people had seen, outside grew from .43 to .78 % (`crossing`), from 3.7 to 4.8 (`seated`),
 and no head less was exposed."""
-HELD_S: Final = 1.0
-"""Live, where no look was answered since, somebody is there so long: then the picture is covered
-whole (`live.frame_after_s`)."""
+HELD_S: Final = 10.0
+"""Live, where no look was answered since, somebody is there so long: by then the picture is covered
+whole, whatever is configured (`live.frame_after_s`), and however many frames a second come."""
 ALWAYS: Final = 1_000_000_000
 SUPPORT: Final = 0.5
 """Share of the looks for people that saw the body of a track, from which one that does not see it
