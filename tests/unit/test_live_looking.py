@@ -191,14 +191,15 @@ def test_faces_are_looked_for_in_every_frame_in_a_copy_of_the_configured_size() 
     [
         ((640, 360), (640, 360), (320, 180)),
         ((1280, 720), (640, 360), (320, 180)),
-        ((1920, 1080), (960, 540), (480, 270)),
+        ((1920, 1080), (640, 360), (320, 180)),
         ((360, 640), (360, 640), (180, 320)),
+        ((320, 180), (320, 180), (320, 180)),
     ],
 )
 def test_where_the_machine_cannot_keep_up_faces_are_looked_for_in_smaller_copies(
     size_wh: tuple[int, int], full: tuple[int, int], smaller: tuple[int, int]
 ) -> None:
-    """Of a large picture too, which is looked at at half its size, not at the configured one."""
+    """Their long side is what is asked for, whatever the frame's size; never more than it has."""
     stand = Stand(size_wh=size_wh)
     stand.take()
     stand.looking.look_side = 320
@@ -274,15 +275,17 @@ def test_the_small_copies_from_which_motion_is_measured_are_wiped(
     made: list[SmallGrey] = []
     of = SmallGrey.of
 
-    def recorded(bgr: Picture) -> SmallGrey:
-        made.append(of(bgr))
+    def recorded(bgr: Picture, longest: int | None = None) -> SmallGrey:
+        assert max(bgr.shape) == 640  # of the copy for faces, not of the frame
+        made.append(of(bgr, longest))
         return made[-1]
 
     monkeypatch.setattr(SmallGrey, "of", recorded)
-    stand = Stand()
+    stand = Stand(size_wh=(1280, 720))
     for _ in range(4):
         stand.take()
     assert [bool(one.grey.any()) for one in made] == [False, False, False, True]
+    assert {one.scale for one in made} == {0.25}  # small pixels in one of the frame
     stand.looking.close()
     assert not made[-1].grey.any()
 
@@ -521,7 +524,7 @@ def test_a_frame_that_cannot_be_followed_is_unknown_and_the_next_one_begins_anew
     stand = Stand()
     stand.open()
 
-    def fails(_: Picture) -> SmallGrey:
+    def fails(*_: object) -> SmallGrey:
         raise error
 
     with monkeypatch.context() as patch:
