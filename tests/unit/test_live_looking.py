@@ -474,8 +474,39 @@ def test_the_first_look_after_a_cut_goes_before_all_that_wait() -> None:
     stand.answer_faces()
     stand.advance()
     assert all(one.future.cancelled() for one in old)
+    kinds = {one.kind for one in old}
+    assert kinds >= {LookKind.PARTS, LookKind.CLOSER, LookKind.PEOPLE}
     first = [*stand.near.waiting(LookKind.PEOPLE), *stand.far.waiting(LookKind.PEOPLE)]
     assert [one.frame_id for one in first] == [2]
+    stand.looking.close()
+
+
+def test_looks_that_are_dropped_did_not_fail() -> None:
+    """Nobody looked: they are no looks in what is counted, and their place is free again."""
+    stand = Stand()
+    stand.open(BODY)
+    stand.take()
+    stand.answer_faces(FACE)
+    stand.advance()
+    dropped = len([*stand.near.waiting(), *stand.far.waiting()])
+    assert dropped
+    stand.take(seed=9)
+    stand.answer_faces(FACE)
+    stand.advance()
+    stand.advance()
+    told = list(stand.looks)
+    assert [name for name, *_ in told] == ["faces", "first", "faces", "faces"]
+    assert not any(failed for *_, failed in told)
+    assert stand.failures == []
+    stand.answer_people(BODY)
+    for _ in range(12):
+        stand.take(seed=9)
+        stand.answer_faces(FACE)
+        stand.advance()
+        assert (stand.verdicts[-1].age_s, stand.verdicts[-1].parts_age_s) == (0.0, 0.0)
+        stand.answer_people(BODY)
+        stand.advance()
+    assert stand.near.waiting(LookKind.PARTS)
     stand.looking.close()
 
 
