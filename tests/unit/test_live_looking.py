@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -666,6 +667,80 @@ def test_planes_of_another_size_are_a_failed_look_at_parts() -> None:
     stand.answer_faces(FACE)
     stand.advance(FRAME_S)
     assert stand.verdicts[-1].parts_age_s > 0
+    stand.looking.close()
+
+
+# --- one core ---
+
+
+def empty_room(stand: Stand) -> None:
+    """Shows a frame without anybody; looks at turned copies are answered at once."""
+    stand.take()
+    stand.answer_faces()
+    stand.advance()
+    for one in stand.far.waiting():
+        one.answer()
+    stand.advance()
+
+
+def until_near(stand: Stand, frames: int = 60) -> Asked:
+    """Shows frames until a nearer look for people is ordered."""
+    for _ in range(frames):
+        empty_room(stand)
+        waiting = stand.near.waiting(LookKind.PEOPLE)
+        if waiting:
+            return waiting[0]
+    raise AssertionError("none was ordered")
+
+
+@pytest.mark.parametrize(("took_s", "rests"), [(0.32, True), (0.04, False)])
+def test_after_a_look_for_people_none_is_made_for_half_as_long_but_those_that_are_due(
+    took_s: float, rests: bool
+) -> None:
+    """Where there is but one core, what is shown would have to wait for it."""
+    stand = Stand(people_s=0.6, middle_s=60.0, far_s=60.0)
+    stand.open()
+    one = until_near(stand)
+    began_s = stand.now_s
+    while stand.now_s < began_s + took_s - 0.001:
+        empty_room(stand)
+    one.answer()
+    stand.advance()
+    answered_s = stand.now_s
+    stand.take(seed=0)
+    stand.answer_faces(FACE)  # somebody new: a look for people is wanted now
+    stand.advance()
+    assert bool(stand.near.waiting(LookKind.PEOPLE)) is not rests
+    while not (waiting := stand.near.waiting(LookKind.PEOPLE)):
+        for each in stand.near.waiting():
+            each.answer(FACE)
+        stand.take()
+        stand.answer_faces(FACE)
+        stand.advance()
+        assert stand.now_s - began_s <= 0.6 + 2 * FRAME_S  # then it is due, rest or no rest
+    if rests:
+        asked_s = stand.raws[waiting[0].frame_id].captured_ns / 1e9
+        assert asked_s - answered_s >= 0.5 * took_s - 0.001
+    stand.looking.close()
+
+
+def test_where_a_look_of_middle_reach_would_be_late_a_nearer_one_is_made_and_then_that() -> None:
+    stand = Stand(people_s=0.24, middle_s=0.5, far_s=60.0, longest_s=0.36, size_wh=(1280, 720))
+    stand.open()
+    sides = []
+    for _ in range(8):  # each takes a fifth of a second
+        one = until_near(stand)
+        sides.append(one.bgr.shape[1])
+        for _ in range(5):
+            empty_room(stand)
+        one.answer()
+        stand.advance()
+    small, large = sorted(set(sides))
+    first_late = sides.index(large) + 1  # before, nobody knew how long it takes
+    later = sides[first_late:]
+    assert large in later
+    for before, here in pairwise(later):
+        assert here == small or before == small
     stand.looking.close()
 
 
