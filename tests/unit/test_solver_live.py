@@ -286,6 +286,41 @@ def test_what_moves_is_covered_until_two_looks_saw_nobody_there() -> None:
     assert stand.share(numbers[-1], box_mask(box)) == 0.0
 
 
+@pytest.mark.parametrize(
+    ("score", "live", "asks"),
+    [(0.9, True, False), (0.2, True, True), (0.2, False, False)],
+    ids=["sure", "weak", "weak in a file"],
+)
+def test_a_weak_face_explains_no_motion_where_looks_come_late(
+    score: float, live: bool, asks: bool
+) -> None:
+    """What it hides would be open until the next look; a file knows the frames to come."""
+    face = face_at(300, 120, score=score)
+    stand = Live(live=live)
+    stand.frame(face)
+    motion = moving(face.box.grown(10, 10, 10))
+    assert (stand.solver.wants_people(1, motion, [face]) is not None) is asks
+
+
+@pytest.mark.parametrize(
+    ("closer", "live", "asks"),
+    [(0.9, True, False), (0.0, True, True), (0.0, False, False)],
+    ids=["judged a face", "judged none", "judged none in a file"],
+)
+def test_a_track_that_is_nobody_explains_no_motion_where_looks_come_late(
+    closer: float, live: bool, asks: bool
+) -> None:
+    face = face_at(300, 120, score=0.35)
+    stand = Live(live=live)
+    stand.frames(2, face)
+    for order in stand.orders(face=True):
+        stand.solver.take_face(order, closer, 0.0)
+        stand.solver.take_face(order, closer, 0.0)
+    motion = moving(Rect(face.box.x1, face.box.y2 + 4, face.box.x2, face.box.y2 + 60))
+    before = face_at(300, 120, score=0.25)  # of this frame: unsure by itself
+    assert (stand.solver.wants_people(2, motion, [before]) is not None) is asks
+
+
 def test_who_moves_and_is_seen_is_covered_as_a_person_and_no_more_once_judged() -> None:
     """A body seen there is no empty look, and whom nobody judged explains no motion."""
     body = body_of(SHE)
