@@ -150,6 +150,40 @@ def test_no_pixel_of_c_or_f_is_in_two_boxes_and_boxes_change_nothing(case: Case)
         assert np.array_equal(boxes, whole)
 
 
+@given(cases())
+def test_boxes_are_those_of_the_whole_map_though_its_clear_margins_are_left_out(
+    case: Case,
+) -> None:
+    """The same map with clear margins of its own size on each side."""
+    rows, columns = case.cover.shape
+    amid = np.zeros((3 * rows, 3 * columns), np.uint8)
+    amid[rows : 2 * rows, columns : 2 * columns] = case.cover
+    width, height = 3 * case.size_wh[0], 3 * case.size_wh[1]
+    reduced = effects._reduced(amid, (width, height))
+    outer_px = case.feather_px + effects._RIM_CELLS * case.grid_px
+    reach = [
+        effects._REACH_CELLS + -(-outer_px * cells // side)
+        for cells, side in zip(reduced.shape, (height, width), strict=True)
+    ]
+    cell = np.ones((2 * reach[0] + 1, 2 * reach[1] + 1), np.uint8)
+    grown = np.asarray(cv2.dilate(effects._whole_tracks(reduced, case.fills), cell), np.uint8)
+    expected = [
+        (
+            slice(*effects._pixels(y, y + h, reduced.shape[0], height, case.grid_px)),
+            slice(*effects._pixels(x, x + w, reduced.shape[1], width, case.grid_px)),
+        )
+        for x, y, w, h in effects._apart(grown)
+    ]
+    regions = effects.find_regions(
+        amid,
+        case.fills,
+        (width, height),
+        feather_px=case.feather_px,
+        grid_px=case.grid_px,
+    )
+    assert [(one.rows, one.columns) for one in regions] == expected
+
+
 @given(cases(), st.integers(0, 2**32 - 1))
 def test_blend_gives_the_fill_in_c_and_leaves_the_rest_alone(case: Case, seed: int) -> None:
     for region in case.regions():

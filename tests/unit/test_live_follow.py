@@ -37,6 +37,8 @@ FRAME_S = 1 / RATE
 SHE = face_at(200, 120)
 HE = face_at(450, 140)
 KEPT_S = 2.0
+REMEMBERED_S = 15.0
+"""So long it is known when a frame was; what was seen in it, for `KEPT_S`."""
 
 
 def head_of(face: Face) -> Mask:
@@ -100,6 +102,18 @@ class Stand:
         number = self.add(*faces, start=Why.NO_PARSE)
         self.first(*map(body_of, faces))
         return number
+
+    def waits_for_first(self, seconds: float, *faces: Face) -> tuple[int, int]:
+        """Shows frames while the first look hangs; returns its frame and the last one."""
+        first = number = self.add(*faces, start=Why.NO_PARSE)
+        order = self.order()
+        assert order is not None
+        assert order.first
+        while self.now_s - self.time_s[first] < seconds:
+            number = self.add(*faces)
+            again = self.order()
+            assert again is None or not again.first
+        return first, number
 
     def run(self, count: int, *faces: Face, kinds: str = "people far") -> list[int]:
         """Shows frames; looks for people of these kinds are answered at once, others never."""
@@ -184,22 +198,46 @@ def test_the_first_look_is_ordered_once_and_the_next_when_it_failed() -> None:
     assert stand.order() == LookOrder(2, Reach.FAR, first=True)
 
 
-@pytest.mark.parametrize("answer", [None, []], ids=["fails", "is answered too late"])
-def test_a_first_look_that_hangs_until_its_frame_is_forgotten_is_ordered_again(
-    answer: list[Body] | None,
+@pytest.mark.parametrize(
+    ("answer", "seconds"),
+    [(None, 1.5 * KEPT_S), (None, 1.1 * REMEMBERED_S), ([], 1.1 * REMEMBERED_S)],
+    ids=["fails", "fails late", "is answered too late"],
+)
+def test_a_first_look_that_fails_or_hangs_until_its_frame_is_forgotten_is_ordered_again(
+    answer: list[Body] | None, seconds: float
 ) -> None:
     stand = Stand()
-    first = stand.add(start=Why.NO_PARSE)
-    stand.order()
-    for _ in range(round(1.5 * KEPT_S * RATE)):
-        stand.add()
-        order = stand.order()
-        assert order is None or not order.first
+    first, last = stand.waits_for_first(seconds)
     stand.follower.people(first, answer, Reach.FAR)
+    assert stand.why(last) is Why.NO_PARSE
     stand.add()
     order = stand.order()
     assert order is not None
     assert order.first
+
+
+@pytest.mark.parametrize("seconds", [0.5, 1.5 * KEPT_S, 0.9 * REMEMBERED_S])
+def test_a_first_look_that_is_answered_late_counts(seconds: float) -> None:
+    """Of a slow machine; else it would order one after the other and show nothing."""
+    stand = Stand()
+    first, last = stand.waits_for_first(seconds, SHE)
+    assert stand.why(last) is Why.NO_PARSE
+    stand.follower.people(first, [body_of(SHE)], Reach.FAR)
+    assert stand.why(last) is None
+    assert stand.verdict(last).age_s == pytest.approx(seconds, abs=2 * FRAME_S)  # its age counts
+    assert stand.share(last, head_of(SHE)) == 1.0
+    stand.add(SHE)
+    order = stand.order()
+    assert order is not None
+    assert not order.first
+
+
+def test_what_a_late_first_look_saw_joins_only_what_is_still_known() -> None:
+    for seconds, seen in ((0.5, True), (2 * KEPT_S, False)):
+        stand = Stand()
+        first, last = stand.waits_for_first(seconds)
+        stand.follower.people(first, [body_of(SHE)], Reach.FAR)
+        assert (stand.share(last, head_of(SHE)) > 0.8) == seen
 
 
 def test_a_first_look_of_a_shot_before_that_fails_orders_none_in_this_one() -> None:
@@ -485,8 +523,17 @@ def test_answers_about_forgotten_frames_change_nothing() -> None:
     stand.follower.turned(old, TurnedLook(1, [SHE], []))
     stand.follower.fine(old, [])
     assert stand.follower.parts(old) == []
-    assert stand.verdict(old).cover is None
     assert stand.share(number, head_of(SHE)) == 0.0
+
+
+@pytest.mark.parametrize("seconds", [2 * KEPT_S, 1.2 * REMEMBERED_S])
+def test_of_a_frame_whose_looks_are_forgotten_nothing_is_known(seconds: float) -> None:
+    """Unknown, not nobody (P2), though it is still known when it was."""
+    stand = Stand()
+    old = stand.opened(SHE)
+    assert stand.why(old) is None
+    stand.run(round(seconds * RATE), SHE)
+    assert stand.verdict(old).cover is None
 
 
 def test_faces_are_taken_once() -> None:
@@ -583,6 +630,54 @@ def test_while_near_looks_are_busy_none_is_ordered_and_the_look_stays_owed() -> 
     order = stand.order()
     assert order is not None
     assert order.reach is not None
+
+
+def until_middle(stand: Stand, middle_s: float) -> LookOrder:
+    """Shows an empty room until a look of middle reach is due; returns what is ordered first."""
+    for _ in range(60):
+        number = stand.add()
+        order = stand.follower.wants(near=True, far=True, middle_s=middle_s)
+        if order is None or order.reach is None:
+            continue
+        if order.reach is Reach.MIDDLE or stand.follower.owes_middle:
+            return order
+        stand.follower.people(number, [], order.reach)
+    raise AssertionError("none was ordered")
+
+
+def test_a_look_of_middle_reach_is_made_at_once_where_it_is_answered_in_time() -> None:
+    stand = Stand(people_s=0.24, middle_s=0.5, far_s=60.0, longest_s=0.36)
+    stand.opened()
+    order = until_middle(stand, middle_s=0.1)  # and .24 since the last one
+    assert order.reach is Reach.MIDDLE
+    assert not stand.follower.owes_middle
+
+
+def test_where_it_would_be_late_a_nearer_look_comes_first_and_the_middle_one_with_the_next() -> (
+    None
+):
+    stand = Stand(people_s=0.24, middle_s=0.5, far_s=60.0, longest_s=0.36)
+    stand.opened()
+    order = until_middle(stand, middle_s=0.2)
+    assert order.reach is Reach.NEAR
+    assert stand.follower.owes_middle
+    stand.add()
+    assert stand.follower.wants(near=False, far=True, middle_s=0.2) is None
+    assert stand.follower.owes_middle  # nobody had time for it
+    stand.follower.people(order.frame_id, [], Reach.NEAR)
+    number = stand.add()
+    assert stand.follower.wants(near=True, far=True, middle_s=0.2) == LookOrder(
+        number, Reach.MIDDLE
+    )
+    assert not stand.follower.owes_middle
+
+
+def test_a_cut_owes_no_look_of_middle_reach() -> None:
+    stand = Stand(people_s=0.24, middle_s=0.5, far_s=60.0, longest_s=0.36)
+    stand.opened()
+    until_middle(stand, middle_s=0.2)
+    stand.add(motion=CUT)
+    assert not stand.follower.owes_middle
 
 
 def test_a_look_for_people_that_failed_is_owed() -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import pairwise
 from typing import Any
 
 import cv2
@@ -191,14 +192,15 @@ def test_faces_are_looked_for_in_every_frame_in_a_copy_of_the_configured_size() 
     [
         ((640, 360), (640, 360), (320, 180)),
         ((1280, 720), (640, 360), (320, 180)),
-        ((1920, 1080), (960, 540), (480, 270)),
+        ((1920, 1080), (640, 360), (320, 180)),
         ((360, 640), (360, 640), (180, 320)),
+        ((320, 180), (320, 180), (320, 180)),
     ],
 )
 def test_where_the_machine_cannot_keep_up_faces_are_looked_for_in_smaller_copies(
     size_wh: tuple[int, int], full: tuple[int, int], smaller: tuple[int, int]
 ) -> None:
-    """Of a large picture too, which is looked at at half its size, not at the configured one."""
+    """Their long side is what is asked for, whatever the frame's size; never more than it has."""
     stand = Stand(size_wh=size_wh)
     stand.take()
     stand.looking.look_side = 320
@@ -274,15 +276,17 @@ def test_the_small_copies_from_which_motion_is_measured_are_wiped(
     made: list[SmallGrey] = []
     of = SmallGrey.of
 
-    def recorded(bgr: Picture) -> SmallGrey:
-        made.append(of(bgr))
+    def recorded(bgr: Picture, longest: int | None = None) -> SmallGrey:
+        assert max(bgr.shape) == 640  # of the copy for faces, not of the frame
+        made.append(of(bgr, longest))
         return made[-1]
 
     monkeypatch.setattr(SmallGrey, "of", recorded)
-    stand = Stand()
+    stand = Stand(size_wh=(1280, 720))
     for _ in range(4):
         stand.take()
     assert [bool(one.grey.any()) for one in made] == [False, False, False, True]
+    assert {one.scale for one in made} == {0.25}  # small pixels in one of the frame
     stand.looking.close()
     assert not made[-1].grey.any()
 
@@ -471,8 +475,39 @@ def test_the_first_look_after_a_cut_goes_before_all_that_wait() -> None:
     stand.answer_faces()
     stand.advance()
     assert all(one.future.cancelled() for one in old)
+    kinds = {one.kind for one in old}
+    assert kinds >= {LookKind.PARTS, LookKind.CLOSER, LookKind.PEOPLE}
     first = [*stand.near.waiting(LookKind.PEOPLE), *stand.far.waiting(LookKind.PEOPLE)]
     assert [one.frame_id for one in first] == [2]
+    stand.looking.close()
+
+
+def test_looks_that_are_dropped_did_not_fail() -> None:
+    """Nobody looked: they are no looks in what is counted, and their place is free again."""
+    stand = Stand()
+    stand.open(BODY)
+    stand.take()
+    stand.answer_faces(FACE)
+    stand.advance()
+    dropped = len([*stand.near.waiting(), *stand.far.waiting()])
+    assert dropped
+    stand.take(seed=9)
+    stand.answer_faces(FACE)
+    stand.advance()
+    stand.advance()
+    told = list(stand.looks)
+    assert [name for name, *_ in told] == ["faces", "first", "faces", "faces"]
+    assert not any(failed for *_, failed in told)
+    assert stand.failures == []
+    stand.answer_people(BODY)
+    for _ in range(12):
+        stand.take(seed=9)
+        stand.answer_faces(FACE)
+        stand.advance()
+        assert (stand.verdicts[-1].age_s, stand.verdicts[-1].parts_age_s) == (0.0, 0.0)
+        stand.answer_people(BODY)
+        stand.advance()
+    assert stand.near.waiting(LookKind.PARTS)
     stand.looking.close()
 
 
@@ -521,7 +556,7 @@ def test_a_frame_that_cannot_be_followed_is_unknown_and_the_next_one_begins_anew
     stand = Stand()
     stand.open()
 
-    def fails(_: Picture) -> SmallGrey:
+    def fails(*_: object) -> SmallGrey:
         raise error
 
     with monkeypatch.context() as patch:
@@ -632,6 +667,80 @@ def test_planes_of_another_size_are_a_failed_look_at_parts() -> None:
     stand.answer_faces(FACE)
     stand.advance(FRAME_S)
     assert stand.verdicts[-1].parts_age_s > 0
+    stand.looking.close()
+
+
+# --- one core ---
+
+
+def empty_room(stand: Stand) -> None:
+    """Shows a frame without anybody; looks at turned copies are answered at once."""
+    stand.take()
+    stand.answer_faces()
+    stand.advance()
+    for one in stand.far.waiting():
+        one.answer()
+    stand.advance()
+
+
+def until_near(stand: Stand, frames: int = 60) -> Asked:
+    """Shows frames until a nearer look for people is ordered."""
+    for _ in range(frames):
+        empty_room(stand)
+        waiting = stand.near.waiting(LookKind.PEOPLE)
+        if waiting:
+            return waiting[0]
+    raise AssertionError("none was ordered")
+
+
+@pytest.mark.parametrize(("took_s", "rests"), [(0.32, True), (0.04, False)])
+def test_after_a_look_for_people_none_is_made_for_half_as_long_but_those_that_are_due(
+    took_s: float, rests: bool
+) -> None:
+    """Where there is but one core, what is shown would have to wait for it."""
+    stand = Stand(people_s=0.6, middle_s=60.0, far_s=60.0)
+    stand.open()
+    one = until_near(stand)
+    began_s = stand.now_s
+    while stand.now_s < began_s + took_s - 0.001:
+        empty_room(stand)
+    one.answer()
+    stand.advance()
+    answered_s = stand.now_s
+    stand.take(seed=0)
+    stand.answer_faces(FACE)  # somebody new: a look for people is wanted now
+    stand.advance()
+    assert bool(stand.near.waiting(LookKind.PEOPLE)) is not rests
+    while not (waiting := stand.near.waiting(LookKind.PEOPLE)):
+        for each in stand.near.waiting():
+            each.answer(FACE)
+        stand.take()
+        stand.answer_faces(FACE)
+        stand.advance()
+        assert stand.now_s - began_s <= 0.6 + 2 * FRAME_S  # then it is due, rest or no rest
+    if rests:
+        asked_s = stand.raws[waiting[0].frame_id].captured_ns / 1e9
+        assert asked_s - answered_s >= 0.5 * took_s - 0.001
+    stand.looking.close()
+
+
+def test_where_a_look_of_middle_reach_would_be_late_a_nearer_one_is_made_and_then_that() -> None:
+    stand = Stand(people_s=0.24, middle_s=0.5, far_s=60.0, longest_s=0.36, size_wh=(1280, 720))
+    stand.open()
+    sides = []
+    for _ in range(8):  # each takes a fifth of a second
+        one = until_near(stand)
+        sides.append(one.bgr.shape[1])
+        for _ in range(5):
+            empty_room(stand)
+        one.answer()
+        stand.advance()
+    small, large = sorted(set(sides))
+    first_late = sides.index(large) + 1  # before, nobody knew how long it takes
+    later = sides[first_late:]
+    assert large in later
+    for before, here in pairwise(later):
+        assert here == small or before == small
     stand.looking.close()
 
 

@@ -15,6 +15,9 @@ LATE_S = 0.4
 RATES = Rates(people_s=0.25, middle_s=1.0, far_s=2.0, parts_s=0.2, parts_a_frame=3)
 SIDES = (512, 416, 320)
 SHARES = (5 / 6, 2 / 3, 1 / 2, 1 / 3)
+FEW_LATE = 2
+"""Of thirty frames: enough to give way, step by step."""
+LAST_STEP = 11
 
 
 def load(side: int = 640, smallest: int = 320, rates: Rates = RATES) -> Load:
@@ -57,7 +60,7 @@ def steps_of(one: Load) -> list[State]:
     clock = Clock(one)
     seen = [state(one)]
     for _ in range(30):
-        clock.tell(late=10)
+        clock.tell(late=FEW_LATE)
         if state(one) != seen[-1]:
             seen.append(state(one))
     return seen
@@ -87,28 +90,52 @@ def test_looks_for_people_at_the_smallest_size_never_give_way() -> None:
     assert {people_s for _, _, people_s, *_ in steps_of(load())} == {RATES.people_s}
 
 
-def test_a_step_has_time_to_show_what_it_brings() -> None:
+@pytest.mark.parametrize(("late", "at_once"), [(FEW_LATE, 1), (10, 3)])
+def test_a_step_has_time_to_show_what_it_brings(late: int, at_once: int) -> None:
     one = load()
-    one.observe(100.0, captured=30, late=10, people_s=None)
-    assert one.step == 1
-    one.observe(101.0, captured=30, late=10, people_s=None)
-    assert one.step == 1
-    one.observe(102.0, captured=30, late=10, people_s=None)
-    assert one.step == 2
+    one.observe(100.0, captured=30, late=late, people_s=None)
+    assert one.step == at_once
+    one.observe(101.0, captured=30, late=late, people_s=None)
+    one.observe(101.4, captured=30, late=late, people_s=None)
+    assert one.step == at_once
+    one.observe(101.5, captured=30, late=late, people_s=None)
+    assert one.step == 2 * at_once
 
 
-@pytest.mark.parametrize(("late", "step"), [(2, 0), (3, 1)])
-def test_a_late_frame_among_many_is_no_overload(late: int, step: int) -> None:
+@pytest.mark.parametrize(("late", "step"), [(2, 0), (3, 1), (10, 1), (11, 3)])
+def test_a_late_frame_among_many_is_no_overload_and_many_are_much(late: int, step: int) -> None:
     one = load()
     one.observe(100.0, captured=100, late=late, people_s=0.1)
     assert one.step == step
 
 
-def test_where_people_alone_are_late_faces_are_looked_for_as_before() -> None:
+@pytest.mark.parametrize(
+    ("people_s", "step"),
+    [(LATE_S, 0), (LATE_S + 0.01, 1), (1.49 * LATE_S, 1), (1.51 * LATE_S, 3)],
+)
+def test_people_who_are_a_little_late_are_one_step_and_much_later_three(
+    people_s: float, step: int
+) -> None:
+    one = load()
+    one.observe(100.0, captured=30, late=0, people_s=people_s)
+    assert one.step == step
+
+
+def test_three_steps_at_once_pass_over_none_of_those_between() -> None:
+    one = load()
+    clock = Clock(one)
+    for step in (3, 6, 9, LAST_STEP, LAST_STEP):
+        clock.tell(late=10, times=2)
+        assert one.step == step
+    assert steps_of(load())[LAST_STEP] == state(one)
+
+
+def test_where_people_alone_are_late_everything_gives_way() -> None:
+    """Everybody would be covered whole: fewer frames are better."""
     one = load()
     Clock(one).tell(people_s=LATE_S + 0.01, times=60)
-    assert one.step == 4
-    assert (one.side, one.share) == (640, 1.0)
+    assert one.step == LAST_STEP
+    assert (one.side, one.share) == (320, 1 / 3)
     assert one.rates.far_s == 8.0
 
 
@@ -184,7 +211,7 @@ def test_what_the_machine_could_not_do_is_tried_again_later_each_time() -> None:
     waits = []
     for _ in range(8):
         while one.step == 0:
-            clock.tell(late=10)
+            clock.tell(late=FEW_LATE)
         waits.append(0)
         while one.step:
             clock.tell()
@@ -200,11 +227,11 @@ def test_a_step_that_held_for_long_is_soon_tried_again() -> None:
     clock = Clock(one)
     for _ in range(4):
         while one.step == 0:
-            clock.tell(late=10)
+            clock.tell(late=FEW_LATE)
         while one.step:
             clock.tell()
     clock.tell(times=60)  # now it can
-    clock.tell(late=10)
+    clock.tell(late=FEW_LATE)
     assert one.step == 1
     clock.tell(times=6)
     assert one.step == 0
@@ -248,7 +275,8 @@ def test_whatever_happens_looks_stay_within_their_bounds(
         now_s += seconds
         before = one.step
         one.observe(now_s, captured=captured, late=late, people_s=people_s)
-        assert abs(one.step - before) <= 1
+        much = 10 * late > max(1, captured) or (people_s or 0.0) > 1.5 * LATE_S
+        assert before - 1 <= one.step <= min(LAST_STEP, before + (3 if much else 1))
         assert min(side, smallest) <= one.side <= side
         assert 1 / 3 <= one.share <= 1
         rates = one.rates

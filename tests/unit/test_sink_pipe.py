@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
 
+import av
 import cv2
 import numpy as np
 import pytest
@@ -96,6 +97,25 @@ def test_odd_sides_are_continued(size_wh: tuple[int, int]) -> None:
     even = (size_wh[0] + size_wh[0] % 2, size_wh[1] + size_wh[1] % 2)
     (picture,) = decode(file.getvalue(), even)
     assert media.number_of(picture) == 3
+
+
+@pytest.mark.parametrize("size_wh", [(1, 1), (2, 2), (34, 18), (35, 17), (64, 64), (719, 3)])
+def test_planes_are_joined_without_the_padding_of_their_rows(size_wh: tuple[int, int]) -> None:
+    width, height = size_wh
+    rng = np.random.default_rng(3)
+    frame = av.VideoFrame(width, height, "yuv420p")
+    expected, padding = [], 0
+    for index, plane in enumerate(frame.planes):
+        # Chroma of an odd side: half of it, rounded up. Source: FFmpeg, AV_CEIL_RSHIFT.
+        columns, rows = (width, height) if index == 0 else (-(-width // 2), -(-height // 2))
+        picture = rng.integers(0, 255, (rows, columns), dtype=np.uint8)
+        padded = np.full((plane.buffer_size // plane.line_size, plane.line_size), 255, np.uint8)
+        padded[:rows, :columns] = picture
+        plane.update(padded.tobytes())
+        padding += plane.line_size - columns
+        expected.append(picture.tobytes())
+    assert padding or size_wh == (64, 64)
+    assert pipe._planes_of(frame) == b"".join(expected)
 
 
 @pytest.mark.parametrize("matrix", ["bt601", "bt709"])

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2fp_stream.pipeline.solver.judge import JUDGED_WITHIN
+from m2fp_stream.pipeline.solver.judge import JUDGED_WITHIN, SEEN_WITHIN
 from m2fp_stream.pipeline.solver.records import FineLook, Frame, PartOrder, Reach
 from m2fp_stream.tracking.heads import Rect, of_body
 from m2fp_stream.tracking.motion import Motion
@@ -17,9 +17,11 @@ from m2fp_stream.tracking.turned import TurnedLook
 
 from .test_solver import (
     CUT,
+    HEIGHT,
     NOTHING,
     RATE,
     STILL,
+    WIDTH,
     Mask,
     body_of,
     box_mask,
@@ -32,6 +34,7 @@ from .test_solver import (
 
 SHE = face_at(300, 120)
 WEAK = face_at(300, 120, score=0.3)
+WEAKER = face_at(300, 120, score=0.1)
 
 
 class Live:
@@ -75,13 +78,49 @@ def test_a_newcomer_is_covered_until_closer_looks_judge_him() -> None:
 
 
 def test_whom_nobody_judges_is_judged_by_what_was_seen_after_a_while() -> None:
+    """People are not looked for in every frame: who is not seen again at once may be there."""
+    body = Body(Rect(250, 90, 350, 340), 0.35)
+    head = box_mask(of_body(body.box).rect())
+    stand = Live()
+    stand.people(stand.frames(5)[-1], body)
+    for number in stand.frames(JUDGED_WITHIN):
+        assert stand.share(number, head) > 0.7
+    for number in stand.frames(3):
+        assert stand.share(number, head) == 0.0
+
+
+def test_a_face_that_is_not_seen_again_was_none() -> None:
+    """Faces are looked for in every frame; nobody needs to judge this one."""
     stand = Live()
     stand.frames(5)
     stand.frame(WEAK)
-    for number in stand.frames(JUDGED_WITHIN):
+    for number in stand.frames(SEEN_WITHIN):
         assert stand.share(number, box_mask(WEAK.box)) > 0.9
     for number in stand.frames(3):
         assert stand.share(number, box_mask(WEAK.box)) == 0.0
+
+
+def test_a_face_that_is_seen_again_is_somebody_though_nobody_judges_it() -> None:
+    stand = Live()
+    stand.frames(5)
+    stand.frame(WEAK)
+    for number in stand.frames(2 * JUDGED_WITHIN, WEAKER):
+        assert stand.share(number, box_mask(WEAK.box)) > 0.9
+
+
+def test_somebody_turned_is_somebody_by_what_was_seen_and_waits_for_no_judge() -> None:
+    """Things are taken for people more often in turned copies."""
+    in_turned = face_at(WIDTH - 300, HEIGHT - 120, score=0.3)  # of the copy turned by half
+    look = TurnedLook(2, [in_turned], [body_of(in_turned, score=0.3)])
+    stand = Live()
+    number = stand.frame()
+    stand.people(number, reach=Reach.FAR)
+    number = stand.frame()
+    stand.solver.take_late(number, turned=[look])
+    assert not stand.solver.cover(number).parts.any()
+    sure = TurnedLook(2, [face_at(WIDTH - 300, HEIGHT - 120)], [body_of(in_turned)])
+    stand.solver.take_late(number, turned=[sure])
+    assert stand.share(number, box_mask(face_at(300, 120).box)) > 0.9
 
 
 def test_in_a_file_who_was_seen_once_weakly_is_nobody() -> None:
@@ -247,14 +286,55 @@ def test_what_moves_is_covered_until_two_looks_saw_nobody_there() -> None:
     assert stand.share(numbers[-1], box_mask(box)) == 0.0
 
 
-def test_who_moves_and_is_seen_is_covered_as_a_person_and_no_more() -> None:
+@pytest.mark.parametrize(
+    ("score", "live", "asks"),
+    [(0.9, True, False), (0.2, True, True), (0.2, False, False)],
+    ids=["sure", "weak", "weak in a file"],
+)
+def test_a_weak_face_explains_no_motion_where_looks_come_late(
+    score: float, live: bool, asks: bool
+) -> None:
+    """What it hides would be open until the next look; a file knows the frames to come."""
+    face = face_at(300, 120, score=score)
+    stand = Live(live=live)
+    stand.frame(face)
+    motion = moving(face.box.grown(10, 10, 10))
+    assert (stand.solver.wants_people(1, motion, [face]) is not None) is asks
+
+
+@pytest.mark.parametrize(
+    ("closer", "live", "asks"),
+    [(0.9, True, False), (0.0, True, True), (0.0, False, False)],
+    ids=["judged a face", "judged none", "judged none in a file"],
+)
+def test_a_track_that_is_nobody_explains_no_motion_where_looks_come_late(
+    closer: float, live: bool, asks: bool
+) -> None:
+    face = face_at(300, 120, score=0.35)
+    stand = Live(live=live)
+    stand.frames(2, face)
+    for order in stand.orders(face=True):
+        stand.solver.take_face(order, closer, 0.0)
+        stand.solver.take_face(order, closer, 0.0)
+    motion = moving(Rect(face.box.x1, face.box.y2 + 4, face.box.x2, face.box.y2 + 60))
+    before = face_at(300, 120, score=0.25)  # of this frame: unsure by itself
+    assert (stand.solver.wants_people(2, motion, [before]) is not None) is asks
+
+
+def test_who_moves_and_is_seen_is_covered_as_a_person_and_no_more_once_judged() -> None:
+    """A body seen there is no empty look, and whom nobody judged explains no motion."""
     body = body_of(SHE)
     stand = Live()
     stand.frame()
     numbers = stand.frames(4, motion=moving(body.box))
     assert stand.share(numbers[-1], box_mask(body.box)) > 0.95
     stand.people(numbers[1], body)
+    stand.people(numbers[2], body)
+    assert stand.share(numbers[-1], box_mask(body.box)) > 0.95
+    (order,) = stand.solver.part_orders(numbers[2])
+    stand.solver.take_parts(order, planes(FACE=box_mask(SHE.box)))
     assert stand.share(numbers[-1], box_mask(body.box)) < 0.5
+    assert stand.share(numbers[-1], box_mask(SHE.box)) == 1.0
     assert stand.solver.cover(numbers[-1]).people == 1
 
 

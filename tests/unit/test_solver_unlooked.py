@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from m2fp_stream.core.labels import Label
 from m2fp_stream.pipeline.solver.records import Reach
-from m2fp_stream.pipeline.solver.unlooked import AGAIN_FRAMES, Unlooked
+from m2fp_stream.pipeline.solver.unlooked import AGAIN_FRAMES, FORGOTTEN_S, Unlooked
 from m2fp_stream.tracking.heads import Rect
 from m2fp_stream.tracking.motion import Motion
 
@@ -19,6 +19,7 @@ from .test_solver import HEIGHT, STILL, WIDTH, Mask, box_mask, moving
 
 RATE = 25
 BOX = Rect(200, 100, 300, 260)
+OTHER = BOX.moved(250, 0)
 SMALL = Rect(500, 60, 540, 100)
 
 
@@ -119,16 +120,58 @@ def test_what_comes_apart_keeps_the_looks_of_what_it_was() -> None:
         assert share(one, 3, box) == 0.0
 
 
-def test_what_comes_together_has_the_fewest_looks_of_both() -> None:
-    """Somebody who was not looked at walks into what was."""
+def test_what_comes_together_keeps_the_most_recent_looks_of_both() -> None:
+    """A thing that moves falls into pieces and comes together at every other frame."""
     one = unlooked()
     left, right = Rect(200, 100, 245, 260), Rect(255, 100, 300, 260)
     for number in range(3):
         one.see(number, [left])
         one.answered(number, Reach.NEAR, ())
-    one.see(3, [left, right])
-    assert one.see(4, [BOX]) == [BOX]
-    assert share(one, 4, BOX) == 1.0
+    assert one.see(3, [left, right]) == [right]
+    assert share(one, 3, right) == 1.0
+    assert one.see(4, [BOX]) == []
+    assert share(one, 4, BOX) == 0.0
+
+
+def test_what_moves_on_without_a_look_for_long_is_something_new() -> None:
+    one = unlooked()
+    for number in range(3):
+        one.see(number, [BOX])
+        one.answered(number, Reach.NEAR, ())
+    kept = round(FORGOTTEN_S * RATE)
+    for number in range(3, 2 + kept + 1):
+        one.see(number, [BOX])
+        assert share(one, number, BOX) == 0.0
+    assert one.see(2 + kept + 1, [BOX]) == [BOX]
+    assert share(one, 2 + kept + 1, BOX) == 1.0
+
+
+@pytest.mark.parametrize(
+    "body",
+    [BOX, Rect(225, 110, 275, 250), BOX.moved(20, 10), BOX.grown(60, 20, 20)],
+    ids=["the same", "inside", "beside", "around"],
+)
+def test_where_a_body_was_seen_however_weak_the_look_was_not_empty(body: Rect) -> None:
+    one = unlooked()
+    for number in range(6):
+        one.see(number, [BOX, OTHER])
+        one.answered(number, Reach.NEAR, [body])
+    assert share(one, 5, BOX) == 1.0
+    assert share(one, 5, OTHER) == 0.0  # there it was
+    one.answered(3, Reach.NEAR, ())
+    assert share(one, 5, BOX) == 1.0
+    one.answered(4, Reach.NEAR, ())
+    assert share(one, 5, BOX) == 0.0
+
+
+@pytest.mark.parametrize(("part", "covered_share"), [(0.68, 1.0), (0.75, 0.0)])
+def test_what_changes_nearly_everywhere_is_the_light(part: float, covered_share: float) -> None:
+    one = unlooked()
+    box = Rect(0, 0, WIDTH, part * HEIGHT)
+    one.see(0, [box])
+    inner = Rect(20, 20, WIDTH - 20, part * HEIGHT - 20)
+    mask = covered(one, 0, moving(box))
+    assert mask[box_mask(inner)].mean() == covered_share
 
 
 def test_what_moves_again_soon_is_the_same_and_later_something_new() -> None:
@@ -180,7 +223,11 @@ def test_who_is_known_may_move() -> None:
     assert not mask[box_mask(Rect(BOX.x1, BOX.y1, BOX.x - 10, BOX.y2))].any()
 
 
-@pytest.mark.parametrize(("width", "share_of"), [(8, 0.0), (60, 1.0)], ids=["edge", "thing"])
+@pytest.mark.parametrize(
+    ("width", "share_of"),
+    [(8, 0.0), (12, 0.0), (14, 1.0), (60, 1.0)],
+    ids=["edge", "6 small pixels", "7 small pixels", "thing"],
+)
 def test_where_the_camera_moves_edges_of_what_stands_are_nobody(
     width: int, share_of: float
 ) -> None:
@@ -210,7 +257,7 @@ def test_what_is_kept_does_not_grow() -> None:
 steps = st.lists(
     st.tuples(
         st.sampled_from(["here", "gone", "there"]),
-        st.none() | st.tuples(st.integers(0, 3), st.sampled_from(list(Reach))),
+        st.none() | st.tuples(st.integers(0, 3), st.sampled_from(list(Reach)), st.booleans()),
     ),
     min_size=1,
     max_size=25,
@@ -219,8 +266,8 @@ steps = st.lists(
 
 @given(steps)
 @settings(deadline=None)
-def test_nothing_is_uncovered_before_two_looks_at_frames_in_which_something_moved_there(
-    table: list[tuple[str, tuple[int, Reach] | None]],
+def test_nothing_is_uncovered_before_two_empty_looks_at_frames_in_which_something_moved_there(
+    table: list[tuple[str, tuple[int, Reach, bool] | None]],
 ) -> None:
     one, other = unlooked(), BOX.moved(300, 0)
     looked: dict[Rect, set[int]] = {BOX: set(), other: set()}
@@ -232,8 +279,9 @@ def test_nothing_is_uncovered_before_two_looks_at_frames_in_which_something_move
             moved[number] = box
         if answer is not None and number >= answer[0]:
             about = number - answer[0]
-            one.answered(about, answer[1])
-            if about in moved:
+            somebody = [moved[about]] if answer[2] and about in moved else []
+            one.answered(about, answer[1], somebody)
+            if about in moved and not somebody:
                 looked[moved[about]].add(about)
         if box is not None and len(looked[box]) < 2:
             assert share(one, number, box) == 1.0

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from m2fp_stream.tracking.heads import Rect
-from m2fp_stream.tracking.motion import Motion, MotionFinder, SmallGrey
+from m2fp_stream.tracking.motion import FEWEST_MATCHES, Motion, MotionFinder, SmallGrey
 from tests.chaos.stage import Picture, backdrop
 
 WIDE = backdrop(0, 1280, 720)
 
 
-def motions(pictures: Sequence[Picture]) -> list[Motion]:
-    finder = MotionFinder()
+def motions(pictures: Sequence[Picture], **options: int) -> list[Motion]:
+    finder = MotionFinder(**options)
     return [finder.feed(SmallGrey.of(picture)) for picture in pictures]
 
 
@@ -87,9 +87,10 @@ def test_what_somebody_known_moves_is_explained() -> None:
     assert motion.moved.any()  # what is left out is left out of a copy
 
 
-def test_a_panning_camera_is_no_motion_and_is_known() -> None:
+@pytest.mark.parametrize("options", [{}, {"features": 48}], ids=["files", "live"])
+def test_a_panning_camera_is_no_motion_and_is_known(options: dict[str, int]) -> None:
     pictures = [window(20 * n, 100 + 4 * n) for n in range(6)]
-    for motion in motions(pictures)[1:]:
+    for motion in motions(pictures, **options)[1:]:
         assert not motion.cut
         assert motion.camera is not None
         assert motion.camera[:, :2] == pytest.approx(np.eye(2), abs=0.02)
@@ -98,9 +99,23 @@ def test_a_panning_camera_is_no_motion_and_is_known() -> None:
         assert motion.share(inner) < 0.02
 
 
-def test_what_moves_before_a_panning_camera_is_found() -> None:
+def test_so_many_corners_are_followed_as_said_and_too_few_know_no_camera() -> None:
+    blurred = np.asarray(cv2.GaussianBlur(WIDE, (0, 0), 5), np.float32)
+    blurred = (blurred - blurred.min()) * 255 / (blurred.max() - blurred.min())
+    smooth = blurred.astype(np.uint8)  # not so fine that it looks like a cut
+    pictures = [window(8 * n, wide=smooth) for n in range(3)]
+    for motion in motions(pictures, features=FEWEST_MATCHES - 1)[1:]:
+        assert not motion.cut
+        assert motion.camera is None
+        assert motion.unexplained([])  # it orders looks; it hides nothing
+    for motion in motions(pictures, features=48)[1:]:
+        assert motion.camera is not None
+
+
+@pytest.mark.parametrize("options", [{}, {"features": 48}], ids=["files", "live"])
+def test_what_moves_before_a_panning_camera_is_found(options: dict[str, int]) -> None:
     pictures = [with_square(window(20 * n), 200 + 14 * n) for n in range(3)]
-    motion = motions(pictures)[2]
+    motion = motions(pictures, **options)[2]
     assert motion.camera is not None
     assert any(box.shared(Rect(214, 120, 288, 180)) > 1000 for box in motion.unexplained([]))
 

@@ -488,6 +488,8 @@ class Follower:
             return Verdict(frame_id, None)
         if not moment.followed or moment.generation != self._generation:
             return Verdict(frame_id, None, why=moment.why)
+        if not self._solver.knows(moment.number):  # remembered for its time alone
+            return Verdict(frame_id, None, why=moment.why)
         clocks = self._clocks if moment.shot == self._shot else self._clocks_before
         if moment.shot < self._shot - 1 or not all(clock.seen_s for clock in clocks.values()):
             return Verdict(frame_id, None, why=moment.why)  # (P4)

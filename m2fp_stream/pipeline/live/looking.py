@@ -139,7 +139,7 @@ class Looking:
             answered, at the latest one frame interval after their capture.
         on_answer: called, from any thread, when a look was answered.
         on_look: gets the kind of each look that was answered, how long it took (seconds) and
-            whether it failed.
+            whether it failed; of one that was dropped before anybody looked, nothing.
         on_failure: gets the error of a look.
     """
 
@@ -491,11 +491,12 @@ class Looking:
                     seen = one.future.result()
                 except ModelError:
                     raise
-                except CancelledError:
+                except CancelledError:  # dropped: nobody looked
                     pass
                 except M2FPStreamError as error:
                     self._on_failure(one.name, error)
-                self._on_look(one.name, now_s - one.began_s, seen is None)
+                if not one.future.cancelled():
+                    self._on_look(one.name, now_s - one.began_s, seen is None)
                 try:
                     one.done(seen)
                 except _ERRORS as error:

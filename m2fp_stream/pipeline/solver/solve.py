@@ -426,6 +426,10 @@ class Solver:
                 boxes.append(body.grown(EXPLAINED * body.width, 0, EXPLAINED * body.height))
         return boxes
 
+    def knows(self, number: int) -> bool:
+        """Says, live, whether what was seen in a frame is still held: else it has no cover."""
+        return number in self._fed
+
     def forget_before(self, number: int) -> None:
         """Lets go of what only frames before `number` need."""
         oldest = number - self._kept
