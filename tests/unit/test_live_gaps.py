@@ -47,7 +47,8 @@ class Walk:
         if people or (seen and (not self._looked or frame_id % 6 == 0)):
             bodies = self._eyes.asked(LookKind.PEOPLE, picture)
             boxes = [Body(Rect(*box), 0.9) for box in bodies.xyxy.tolist()]  # type: ignore[union-attr]  # of people
-            self.follower.people(frame_id, boxes, Reach.FAR)
+            for reach in (Reach.FAR, Reach.MIDDLE):
+                self.follower.people(frame_id, boxes, reach)
             self._looked = True
 
     def slows(self, frame_id: int, comes: float) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from m2fp_stream.pipeline.solver.judge import JUDGED_WITHIN, SEEN_WITHIN
+from m2fp_stream.pipeline.solver.place import HELD_S
 from m2fp_stream.pipeline.solver.records import FineLook, Frame, PartOrder, Reach
 from m2fp_stream.tracking.heads import Rect, of_body
 from m2fp_stream.tracking.motion import Motion
@@ -134,12 +135,13 @@ def test_in_a_file_who_was_seen_once_weakly_is_nobody() -> None:
 # --- how long a track goes on ---
 
 
-def test_somebody_unseen_is_there_while_no_look_was_answered_for_a_second() -> None:
+def test_somebody_unseen_is_there_while_no_look_was_answered() -> None:
+    """For longer than anything is shown (P3), and not for ever."""
     stand = Live()
     stand.frames(10, SHE)
-    for number in stand.frames(RATE):
+    for number in stand.frames(2 * RATE):
         assert stand.share(number, box_mask(SHE.box)) > 0.9
-    number = stand.frames(RATE)[-1]
+    number = stand.frames(round(HELD_S * RATE))[-1]
     assert stand.share(number, box_mask(SHE.box)) == 0.0
 
 

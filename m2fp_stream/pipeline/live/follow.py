@@ -181,6 +181,7 @@ class Follower:
         self._shot = self._began_id = 0
         self._broken: Why | None = Why.NO_PARSE
         self._owed: Reach | None = None
+        self._owes_far = False
         self.owes_middle = False
         """Whether a nearer look was ordered first, to be followed by one of middle reach."""
         self._first_shot = self._turned_shot = -1
@@ -286,7 +287,7 @@ class Follower:
         found = () if faces is None else faces
         wanted = self._solver.wants_people(moment.number, motion, found)
         if wanted is not None:
-            self._owed = wanted if self._owed is None else max(wanted, self._owed)
+            self._owe(wanted)
         self._solver.feed(Frame(moment.number, motion, found))
         if faces is not None:
             self._saw_faces(moment)
@@ -307,7 +308,7 @@ class Follower:
     def _start_shot(self, frame_id: int) -> None:
         self._shot += 1
         self._began_id = frame_id
-        self._owed, self.owes_middle = None, False
+        self._owed, self._owes_far, self.owes_middle = None, False, False
         self._clocks_before, self._clocks = self._clocks, _new_clocks()
         self._failing_s.clear()
 
@@ -351,7 +352,7 @@ class Follower:
     def _forget(self, time_s: float) -> None:
         while self._moments and time_s - self._moments[0].time_s > self._remembered_s:
             del self._by_id[self._moments.popleft().frame_id]
-        if self._added % 32 == 0:
+        if self._added % 32 == 0 and not self.waits:  # whom the first look saw must be known
             self._solver.forget_before(self._number)
 
     # --- which looks are wanted ---
@@ -370,24 +371,31 @@ class Follower:
             return None
         if self.waits:
             if self._first_shot != self._shot:
-                self._first_shot, self._owed = self._shot, None
+                self._first_shot, self._owed, self._owes_far = self._shot, None, False
                 return LookOrder(moment.frame_id, Reach.FAR, first=True)
             return None
         if self._turned_shot != self._shot and far:
             self._turned_shot = self._shot
             return LookOrder(moment.frame_id, None, self._turns(moment, Reach.FAR, far=True))
-        reach = self._owed
-        if reach is Reach.FAR and not far:
-            reach = Reach.MIDDLE  # meanwhile; the far one stays owed
-        if reach is not Reach.FAR and not near:
+        if self._owes_far and far:
+            self._owes_far = False
+            return LookOrder(moment.frame_id, Reach.FAR, self._turns(moment, Reach.FAR, far=True))
+        if not near:
             return None
+        reach = self._owed
         since_s = self._clocks["people"].age_s(moment.time_s, due_s=0.0)
         if reach is Reach.MIDDLE and since_s + middle_s > self._rates.longest_s:
             reach = Reach.NEAR
         self.owes_middle = self._owed is Reach.MIDDLE and reach is Reach.NEAR
-        self._owed = self._owed if self._owed is not None and self._owed is not reach else None
+        self._owed = Reach.MIDDLE if self.owes_middle else None
         turns = self._turns(moment, reach, far=far)
         return LookOrder(moment.frame_id, reach, turns) if reach is not None or turns else None
+
+    def _owe(self, reach: Reach) -> None:
+        """Notes that a look is wanted; a far one stands for no nearer one, whose age counts."""
+        if reach is Reach.FAR:
+            self._owes_far, reach = True, Reach.NEAR
+        self._owed = reach if self._owed is None else max(reach, self._owed)
 
     def _turns(self, moment: _Moment, reach: Reach | None, *, far: bool) -> tuple[int, ...]:
         turns = tuple(self._solver.wants_turned(moment.number, reach))
@@ -424,10 +432,11 @@ class Follower:
         if bodies is None or moment is None:
             if frame_id >= self._began_id:  # perhaps so late that the frame is forgotten
                 self._first_shot = -1
-                self._owed = reach if self._owed is None else max(reach, self._owed)
+                self._owe(reach)
             return
         self._solver.take_late(moment.number, bodies=bodies, reach=reach)
-        self._clocks["people"].saw(moment.time_s)
+        if reach is not Reach.FAR or self.waits:  # the first one of a shot stands for all
+            self._clocks["people"].saw(moment.time_s)
         if reach is Reach.FAR:
             self._clocks["far"].saw(moment.time_s)
 

@@ -371,7 +371,8 @@ class Looking:
             self._near -= not far
             self._far -= far
             self._parts_since_people = False
-            self._rested_s = self._now_s + _REST * (self._now_s - now_s)
+            if seen is not None:
+                self._rested_s = self._now_s + _REST * (self._now_s - now_s)
             if reach is Reach.MIDDLE and seen is not None:
                 self._middle_s += _NEWEST * (self._now_s - now_s - self._middle_s)
             frame_id = shown.frame_id
