@@ -381,7 +381,8 @@ class Follower:
             self._owes_far = False
             return LookOrder(moment.frame_id, Reach.FAR, self._turns(moment, Reach.FAR, far=True))
         if not near:
-            return None
+            turns = self._turns(moment, None, far=far)
+            return LookOrder(moment.frame_id, None, turns) if turns else None
         reach = self._owed
         since_s = self._clocks["people"].age_s(moment.time_s, due_s=0.0)
         if reach is Reach.MIDDLE and since_s + middle_s > self._rates.longest_s:
@@ -399,8 +400,9 @@ class Follower:
 
     def _turns(self, moment: _Moment, reach: Reach | None, *, far: bool) -> tuple[int, ...]:
         turns = tuple(self._solver.wants_turned(moment.number, reach))
-        if len(turns) > 1 and not far:
-            self._solver.owe_turned()
+        if turns and not far:
+            if len(turns) > 1:
+                self._solver.owe_turned()
             return ()
         return turns
 

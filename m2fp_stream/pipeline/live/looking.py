@@ -349,7 +349,7 @@ class Looking:
             if wanted.reach is not None:
                 self._order_people(shown, wanted.reach, now_s, first=wanted.first)
             for turn in wanted.turns:
-                self._order_turned(shown, turn, now_s, alone=len(wanted.turns) == 1)
+                self._order_turned(shown, turn, now_s)
         if not self._follower.waits:  # until then nothing is shown, and all else can wait
             self._order_parts(shown, now_s)
 
@@ -403,10 +403,9 @@ class Looking:
             if one.name != "faces":
                 one.future.cancel()
 
-    def _order_turned(self, shown: _Shown, turn: int, now_s: float, *, alone: bool) -> None:
+    def _order_turned(self, shown: _Shown, turn: int, now_s: float) -> None:
         """Orders looks for faces and people at a copy turned by quarters."""
         raw = shown.raw
-        pool = self._pools.near if alone else self._pools.far
         near_wh = people_size(raw.size_wh, Reach.NEAR, self.look_side)
         found: dict[LookKind, Detections | None] = {}
         wh = raw.size_wh[::-1] if turn % 2 else raw.size_wh
@@ -415,8 +414,7 @@ class Looking:
             found[kind] = seen if isinstance(seen, Detections) else None
             if len(found) < 2:
                 return
-            self._near -= alone
-            self._far -= not alone
+            self._far -= 1
             faces, people = found[LookKind.FACES], found[LookKind.PEOPLE]
             if faces is None or people is None:
                 self._follower.turned(shown.frame_id, None)
@@ -430,11 +428,12 @@ class Looking:
             )
             self._follower.turned(shown.frame_id, look)
 
-        self._near += alone
-        self._far += not alone
+        self._far += 1
         for kind, size_wh in ((LookKind.FACES, shown.faces_wh), (LookKind.PEOPLE, near_wh)):
             copy = turned_copy(self._copy(shown, size_wh), turn)
-            self._submit(pool, copy, kind, shown.frame_id, "turned", now_s, partial(done, kind))
+            self._submit(
+                self._pools.far, copy, kind, shown.frame_id, "turned", now_s, partial(done, kind)
+            )
 
     def _order_parts(self, shown: _Shown, now_s: float) -> None:
         if self._parts >= _PARTS_WAITING:
