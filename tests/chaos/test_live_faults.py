@@ -8,11 +8,14 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterable
+from itertools import product
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from _pytest.mark import ParameterSet
 
 from m2fp_stream.core._mint import COMPOSED
 from m2fp_stream.core.errors import ModelError
@@ -98,6 +101,16 @@ def test_the_ages_of_looks_are_told_from_looks_that_stop() -> None:
     assert too_little(stage)
 
 
+def in_turn(*lists: Iterable[object]) -> list[ParameterSet]:
+    """Every combination in both alignments: one of them always, the other with the slow tests."""
+    cases = []
+    for number, case in enumerate(product(*lists)):
+        for which, alignment in enumerate(ALIGNMENTS):
+            marks = [] if number % 2 == which else [pytest.mark.slow]
+            cases.append(pytest.param(*case, alignment, marks=marks))
+    return cases
+
+
 REFUSED = ("nan", "stale", "nothing", "other_kind", "forged_frame", "garbage")
 """Answers that a worker refuses: from there on they are one and the same error."""
 ALL_REFUSED = "nan"
@@ -105,13 +118,11 @@ ALL_REFUSED = "nan"
 
 @pytest.mark.parametrize(
     ("fault", "alignment"),
-    [
-        pytest.param(
-            fault,
-            one,
-            marks=[pytest.mark.slow] if fault in REFUSED and fault != ALL_REFUSED else [],
-        )
-        for fault in LOOK_FAULTS
+    in_turn([fault for fault in LOOK_FAULTS if fault not in REFUSED or fault == ALL_REFUSED])
+    + [
+        pytest.param(fault, one, marks=pytest.mark.slow)
+        for fault in REFUSED
+        if fault != ALL_REFUSED
         for one in ALIGNMENTS
     ],
 )
@@ -121,9 +132,7 @@ def test_lookers_that_all_fail_show_as_the_card_and_recover(fault: str, alignmen
     assert outcome.too_little == []  # the age of the last good looks decides (P3)
 
 
-@pytest.mark.parametrize("alignment", ALIGNMENTS)
-@pytest.mark.parametrize("fault", KIND_FAULTS)
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(("kind", "fault", "alignment"), in_turn(KINDS, KIND_FAULTS))
 def test_one_kind_of_look_that_fails_alone_shows_by_its_age_and_recovers(
     kind: str, fault: str, alignment: str
 ) -> None:
@@ -155,8 +164,7 @@ def test_a_looker_for_people_that_fails_everywhere_ages_a_picture_whose_faces_ar
     assert too_little(stage) == []
 
 
-@pytest.mark.parametrize("alignment", ALIGNMENTS)
-@pytest.mark.parametrize("kind", ["parts", "closer"])
+@pytest.mark.parametrize(("kind", "alignment"), in_turn(["parts", "closer"]))
 def test_close_looks_that_fail_leave_the_heads_cover_and_then_the_whole_person(
     kind: str, alignment: str, tmp_path: Path
 ) -> None:
@@ -199,8 +207,7 @@ def test_far_looks_that_fail_are_late_by_design(alignment: str, tmp_path: Path) 
     assert too_little(stage) == []
 
 
-@pytest.mark.parametrize("alignment", ALIGNMENTS)
-@pytest.mark.parametrize("fault", SOURCE_FAULTS)
+@pytest.mark.parametrize(("fault", "alignment"), in_turn(SOURCE_FAULTS))
 def test_a_faulty_source_shows_as_cover_and_recovers(fault: str, alignment: str) -> None:
     outcome = run_source_fault(fault, alignment)
     assert outcome.raw == 0
@@ -290,8 +297,7 @@ def test_a_looker_for_faces_that_hangs_keeps_few_pictures_waiting(
     assert stage.raw_frames() == []
 
 
-@pytest.mark.parametrize("alignment", ALIGNMENTS)
-@pytest.mark.parametrize("name", ["faces", "near", "far"])
+@pytest.mark.parametrize(("name", "alignment"), in_turn(["faces", "near", "far"]))
 def test_a_killed_looker_process_is_replaced(name: str, alignment: str) -> None:
     with Performance(live={"alignment": alignment, "far_s": 0.5}) as stage:
         killed = stage.lookers[name]

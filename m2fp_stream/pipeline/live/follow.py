@@ -31,6 +31,12 @@ _PEOPLE_DUE: Final = 1.15
 The answer takes a frame or two."""
 _FAR_DUE: Final = 1.5
 """The same of far looks, which are rare by design: their age counts from then on."""
+_FAR_LONGEST_S: Final = 8.0
+"""From one far look to the next on a slow machine, at most, until it counts as failed: on a core
+where one takes 2.5 s, with looks for people and at parts beside it, they were 6 s apart."""
+_TURNED_TOO: Final = 2.4
+"""Far looks and those at turned copies take turns; so many times what a far look takes both take:
+in CPU time 240 and 80 ms, but the latter are six looks that wait one by one (measured)."""
 _RATE_FRAMES: Final = 24
 """Frames whose distances say how many a second come."""
 _RATE_AT_FIRST: Final = 3
@@ -80,12 +86,14 @@ class LookOrder:
         reach: how closely; None: only at turned copies.
         turns: quarters by which copies are turned and looked at for faces and people besides.
         first: nothing is shown until it is answered (P4).
+        slow: it is made by who makes far looks, whatever its reach.
     """
 
     frame_id: int
     reach: Reach | None
     turns: tuple[int, ...] = ()
     first: bool = False
+    slow: bool = False
 
 
 @final
@@ -129,9 +137,19 @@ class _Clock:
     """When one kind of look at whole frames succeeded, in capture time."""
 
     seen_s: deque[float] = field(default_factory=lambda: deque[float](maxlen=64))
+    took_s: deque[float] = field(default_factory=lambda: deque[float](maxlen=3))
+    """How long the last answers took, in capture time."""
 
-    def saw(self, time_s: float) -> None:
+    def saw(self, time_s: float, now_s: float) -> None:
         self.seen_s.append(time_s)
+        self.took_s.append(max(0.0, now_s - time_s))
+
+    def rhythm_s(self, least_s: float) -> float:
+        """Returns how far looks are apart that this machine manages: its own time is no failure."""
+        pairs = list(pairwise(list(self.seen_s)[-3:]))
+        gaps = [abs(later - earlier) for earlier, later in pairs]
+        took_s = max(self.took_s, default=0.0)
+        return min(_FAR_LONGEST_S, max(least_s, *gaps, least_s + _TURNED_TOO * took_s))
 
     def age_s(self, time_s: float, *, due_s: float) -> float:
         """Returns how old the look is at a moment; 0 until it is due."""
@@ -181,7 +199,7 @@ class Follower:
         self._shot = self._began_id = 0
         self._broken: Why | None = Why.NO_PARSE
         self._owed: Reach | None = None
-        self._owes_far = False
+        self._owes_far = self._owes_slow = False
         self.owes_middle = False
         """Whether a nearer look was ordered first, to be followed by one of middle reach."""
         self._first_shot = self._turned_shot = -1
@@ -308,7 +326,8 @@ class Follower:
     def _start_shot(self, frame_id: int) -> None:
         self._shot += 1
         self._began_id = frame_id
-        self._owed, self._owes_far, self.owes_middle = None, False, False
+        self._owed = None
+        self._owes_far = self._owes_slow = self.owes_middle = False
         self._clocks_before, self._clocks = self._clocks, _new_clocks()
         self._failing_s.clear()
 
@@ -364,7 +383,8 @@ class Follower:
             near: whether a look of the nearer reaches would be made at once.
             far: the same of a far one and of looks at turned copies.
             middle_s: how long one of middle reach takes: where everybody would have to be covered
-                whole until it is answered (P3), a nearer one comes first.
+                whole until it is answered (P3), a nearer one comes first; where that is no help,
+                it is made by who makes far ones.
         """
         moment = self._moments[-1]
         if not moment.followed:
@@ -380,6 +400,11 @@ class Follower:
         if self._owes_far and far:
             self._owes_far = False
             return LookOrder(moment.frame_id, Reach.FAR, self._turns(moment, Reach.FAR, far=True))
+        if self._owed is Reach.MIDDLE and middle_s + self.interval_s > self._rates.longest_s:
+            self._owes_slow, self._owed = True, Reach.NEAR
+        if self._owes_slow and far:
+            self._owes_slow = False
+            return LookOrder(moment.frame_id, Reach.MIDDLE, slow=True)
         if not near:
             turns = self._turns(moment, None, far=far)
             return LookOrder(moment.frame_id, None, turns) if turns else None
@@ -438,9 +463,9 @@ class Follower:
             return
         self._solver.take_late(moment.number, bodies=bodies, reach=reach)
         if reach is not Reach.FAR or self.waits:  # the first one of a shot stands for all
-            self._clocks["people"].saw(moment.time_s)
+            self._clocks["people"].saw(moment.time_s, self._moments[-1].time_s)
         if reach is Reach.FAR:
-            self._clocks["far"].saw(moment.time_s)
+            self._clocks["far"].saw(moment.time_s, self._moments[-1].time_s)
 
     def turned(self, frame_id: int, look: TurnedLook | None) -> None:
         """Takes the answer of a look at a turned copy; None where it failed: all are owed."""
@@ -481,7 +506,7 @@ class Follower:
 
     def _saw_faces(self, moment: _Moment) -> None:
         moment.faces = True
-        self._clocks["faces"].saw(moment.time_s)
+        self._clocks["faces"].saw(moment.time_s, self._moments[-1].time_s)
 
     def _current(self, frame_id: int) -> _Moment | None:
         """Returns what is known of a frame of the shot at hand."""
@@ -519,7 +544,8 @@ class Follower:
             clocks["people"].age_s(moment.time_s, due_s=people_s),
         ]
         far_s = clocks["far"].age_s(moment.time_s, due_s=0.0)
-        ages.append(max(0.0, far_s - _FAR_DUE * self._rates.far_s))
+        due_s = _FAR_DUE * clocks["far"].rhythm_s(self._rates.far_s)
+        ages.append(max(0.0, far_s - due_s))
         return max(ages)
 
     def _parts_age_s(self, moment: _Moment) -> float:

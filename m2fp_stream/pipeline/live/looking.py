@@ -347,15 +347,17 @@ class Looking:
         wanted = self._follower.wants(near=near, far=self._far == 0, middle_s=self._middle_s)
         if wanted is not None:
             if wanted.reach is not None:
-                self._order_people(shown, wanted.reach, now_s, first=wanted.first)
+                self._order_people(shown, wanted.reach, now_s, first=wanted.first, slow=wanted.slow)
             for turn in wanted.turns:
                 self._order_turned(shown, turn, now_s)
         if not self._follower.waits:  # until then nothing is shown, and all else can wait
             self._order_parts(shown, now_s)
 
-    def _order_people(self, shown: _Shown, reach: Reach, now_s: float, *, first: bool) -> None:
+    def _order_people(
+        self, shown: _Shown, reach: Reach, now_s: float, *, first: bool, slow: bool
+    ) -> None:
         """Orders a look for people; the first of a shot goes before all that wait."""
-        far = reach is Reach.FAR
+        far = slow or reach is Reach.FAR
         if first:
             self._drop_waiting()
             far = self._far == 0 or self._near > 0  # whoever is free
@@ -364,14 +366,15 @@ class Looking:
         shown.looks += 1
         self._near += not far
         self._far += far
-        self._people_at_s = shown.captured_s
+        if not far:
+            self._people_at_s = shown.captured_s
 
         def done(seen: Seen | None) -> None:
             shown.looks -= 1
             self._near -= not far
             self._far -= far
-            self._parts_since_people = False
-            if seen is not None:
+            self._parts_since_people = self._parts_since_people and far
+            if seen is not None and not far:
                 self._rested_s = self._now_s + _REST * (self._now_s - now_s)
             if reach is Reach.MIDDLE and seen is not None:
                 self._middle_s += _NEWEST * (self._now_s - now_s - self._middle_s)
@@ -386,7 +389,9 @@ class Looking:
             self._let_go(shown)
 
         pool = self._pools.far if far else self._pools.near
-        name = "first" if first else "far" if far else "people"
+        name = (
+            "first" if first else "far" if reach is Reach.FAR else "people" if not far else "slow"
+        )
         self._submit(pool, copy, LookKind.PEOPLE, shown.frame_id, name, now_s, done)
 
     @staticmethod
