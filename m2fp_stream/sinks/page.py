@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Final, final
+from typing import Any, ClassVar, Final, cast, final
 
 import cv2
 import numpy as np
@@ -198,14 +198,15 @@ def _nobody(_: PageState) -> None:
 def _boxes(value: object) -> tuple[tuple[int, int], ...] | None:
     """Returns each (width, height) that the server says, if they all make sense."""
     boxes: list[tuple[int, int]] = []
-    for box in value if isinstance(value, list) and len(value) <= _MOST_BOXES else ():
-        match box:
-            case [int(width), int(height)] if all(
-                type(side) is int and 0 < side <= _LONGEST_SIDE for side in (width, height)
-            ):
-                boxes.append((width, height))
-            case _:
-                return None
+    said = cast("list[object]", value) if isinstance(value, list) else []
+    if len(said) > _MOST_BOXES:
+        return None
+    for box in said:
+        sides = cast("list[object]", box) if isinstance(box, list) else []
+        whole = [side for side in sides if type(side) is int and 0 < side <= _LONGEST_SIDE]
+        if len(whole) != 2 or len(sides) != 2:
+            return None
+        boxes.append((whole[0], whole[1]))
     return tuple(boxes) or None
 
 

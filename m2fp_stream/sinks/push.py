@@ -268,12 +268,12 @@ class PushSink(Sink[SafeFrame]):
 
 
 def _address(url: str) -> tuple[Address, Literal["flv", "rtsp"]]:
-    problem = ""
+    address, problem = None, ""
     try:
         address = parse_address(url)
     except ValueError as error:
         problem = f"the URL to push to {error}"
-    if problem:
+    if address is None:
         raise UsageError(problem)
     if address.scheme == "srt":
         raise UsageError(
