@@ -65,7 +65,8 @@ def bench_live(
         show(_line(row))
         late = ", ".join(f"{name} {ms:g}" for name, ms in row["look_ms_p95"].items())
         show(
-            f"  looks, ms from order to answer, 95 %: {late}; gave way by {row['given_way']} steps"
+            f"  looks, ms from order to answer, 95 %: {late}; gave way by {row['given_way']} steps; "
+            f"{row['cards_after_a_second']} cards from a second after the first picture on"
         )
         if (fine := row["fine"]) is not None:
             show(f"  fine parser: {fine['parses']} parses, one in {fine['interval_s']} s")
@@ -131,6 +132,7 @@ def _measure(
         "given_way": max(facts["given_way"] for _, facts, _ in measured),
         "dropped": last[1]["dropped"] - first[1]["dropped"],
         "cards": last[1]["frames_wholly_covered"] - first[1]["frames_wholly_covered"],
+        "cards_after_a_second": _cards(samples),
         "covered_fraction": last[1]["covered_fraction"],
         "cpu_cores": round((_cpu_s() - cpu_before) / elapsed_s, 2),
         "memory_mb": round(float(np.median([mb for _, mb in memory])), 1),
@@ -139,6 +141,17 @@ def _measure(
         "reasons": last[1]["reasons"],
         "fine": _fine(first[1]["fine"], last[1]["fine"], span_s),
     }
+
+
+def _cards(samples: Sequence[tuple[float, dict[str, Any], float]]) -> int | None:
+    """Returns the cards from a second after the first picture on; None: there was no picture."""
+    shown = [
+        (at_s, facts["frames_wholly_covered"])
+        for at_s, facts, _ in samples
+        if facts["frames"] > facts["frames_wholly_covered"]
+    ]
+    later = [cards for at_s, cards in shown if at_s >= shown[0][0] + 1]
+    return int(later[-1] - later[0]) if later else None
 
 
 def _fine(

@@ -312,3 +312,14 @@ def test_a_copy_that_is_as_large_as_the_picture_is_not_told() -> None:
     one = Coarseness(full_side=640, longest=320)
     assert one.news(0.0, 320) is None
     assert one.news(1.0, 256) is not None
+
+
+def test_where_looks_for_faces_take_most_of_the_time_what_can_be_rarer_is_so_at_once() -> None:
+    one = load()
+    one.observe(100.0, captured=30, late=0, people_s=0.1, faces_share=0.51)
+    assert (one.side, one.share) == (640, 1.0)
+    assert one.rates.parts_s > RATES.parts_s
+    assert one.rates.far_s > RATES.far_s
+    step = one.step
+    one.observe(101.0, captured=30, late=0, people_s=0.1, faces_share=0.51)
+    assert one.step == step

@@ -104,7 +104,8 @@ class LiveRun:
         )
         self._failing: set[str] = set()
         self._people_s: list[float] = []
-        """How long the looks for people took that were answered since the load was last told."""
+        self._faces_s: list[float] = []
+        """How long the looks took that were answered since the load was last told."""
 
     def stop(self) -> None:
         """Ends the run soon; any thread, also a signal handler."""
@@ -344,6 +345,8 @@ class LiveRun:
         self._failing.discard(name)
         if name == "people":
             self._people_s.append(seconds)
+        elif name == "faces":
+            self._faces_s.append(seconds)
 
     def _failed(self, name: str, error: M2FPStreamError) -> None:
         _log.warning("%s: %s", name, error)
@@ -364,9 +367,11 @@ class LiveRun:
             captured=captured - seconds.captured,
             late=late - seconds.late,
             people_s=median(self._people_s) if self._people_s else None,
+            faces_share=median(self._faces_s or [0.0]) / follower.interval_s,
         )
         seconds.at_s, seconds.captured, seconds.late = now_s, captured, late
         self._people_s.clear()
+        self._faces_s.clear()
         self._inbox.share = self._load.share
         looking.look_side = self._load.side
         follower.rates(self._load.rates)

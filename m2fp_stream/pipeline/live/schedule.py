@@ -37,6 +37,9 @@ _SETTLE_S: Final = 1.5
 counted."""
 _LATE_SHARE: Final = 0.02
 """Late frames of those captured, from which the machine counts as overloaded."""
+_NARROW: Final = 0.5
+"""Share of the time from frame to frame that looks for faces may take, from order to answer: on a
+core where they take more, what shows the picture takes the rest."""
 _MUCH_LATE_SHARE: Final = 0.1
 _MUCH_LATER: Final = 1.5
 _AT_ONCE: Final = 3
@@ -103,7 +106,15 @@ class Load:
         shares = self._step - len(_PARTS) - len(_PEOPLE) - len(self._sides)
         return 1.0 if shares <= 0 else _SHARES[shares - 1]
 
-    def observe(self, now_s: float, *, captured: int, late: int, people_s: float | None) -> None:
+    def observe(
+        self,
+        now_s: float,
+        *,
+        captured: int,
+        late: int,
+        people_s: float | None,
+        faces_share: float = 0.0,
+    ) -> None:
         """Takes what happened in the last second or so.
 
         Args:
@@ -112,7 +123,14 @@ class Load:
             late: of them, frames that nobody had time for, or that were shown without their look
                 for faces.
             people_s: how long looks for people took, the median; None: none was answered.
+            faces_share: how much of the time from frame to frame a look for faces takes.
         """
+        least = len(_PARTS) + len(_PEOPLE) if faces_share > _NARROW else 0
+        if self._step < least:
+            # There is no time for what can be rarer, and it need not be tried one by one.
+            self._step = least
+            self._stepped_s, self._calm_since = now_s, None
+            return
         share = late / max(1, captured)
         # Where looks for people are late, everybody is covered whole: fewer frames are better.
         lateness = 0.0 if people_s is None else people_s / self._late_s
@@ -125,7 +143,7 @@ class Load:
                     self._give_way(now_s, captured)
         elif self._calm_since is None:
             self._calm_since = now_s
-        elif now_s - self._calm_since >= self._calm_s and self._step:
+        elif now_s - self._calm_since >= self._calm_s and self._step > least:
             self._calm_since = now_s
             self._step -= 1
             self._taken_back_s = now_s
