@@ -1018,19 +1018,22 @@ class _StatusLine:
 
 
 def _live_numbers(facts: Mapping[str, Any]) -> str:
-    def of(name: str) -> str:
-        return "-" if facts[name] is None else f"{facts[name]['p50']:.0f} ms"
+    def of(spread: Mapping[str, float] | None) -> str:
+        return "-" if spread is None else f"{spread['p50']:.0f} ms"
 
+    waits = "" if facts["waiting_for"] is None else f", waits for {facts['waiting_for']}"
     return (
-        f"{facts['fps']:.1f} fps, delay {of('latency_ms')}, cover age {of('cover_age_ms')}, "
-        f"parse {of('parse_ms')}, {facts['dropped']} dropped, source {facts['source']}"
+        f"{facts['fps']:.1f} fps, delay {of(facts['latency_ms'])}, cover age "
+        f"{of(facts['cover_age_ms'])}, looks for faces {of(facts['look_ms'].get('faces'))}, "
+        f"{facts['dropped']} dropped, source {facts['source']}{waits}"
     )
 
 
 def _live_summary(facts: Mapping[str, Any]) -> str:
     return (
         f"{facts['frames']} frames in {facts['uptime_s']:.0f} s, "
-        f"{facts['frames_wholly_covered']} wholly covered, {facts['parses']} parses, "
+        f"{facts['frames_wholly_covered']} wholly covered, "
+        f"{sum(facts['looks'].values())} looks, "
         f"{facts['dropped']} dropped, {facts['reconnects']} reconnects"
     )
 
