@@ -119,7 +119,7 @@ def test_a_run_records_pipes_and_measures_and_shows_her_nowhere(
     assert facts["frames_wholly_covered"] == sum(facts["reasons"].values())
     assert facts["sinks"]["recording"]["written"] > 0
     assert facts["cover_age_ms"]["p95"] <= 3000
-    for key in ("fps", "dropped", "parse_ms", "reconnects", "covered_fraction", "latency_ms"):
+    for key in ("fps", "dropped", "look_ms", "reconnects", "covered_fraction", "latency_ms"):
         assert facts[key] is not None
 
 

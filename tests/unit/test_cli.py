@@ -323,11 +323,11 @@ def test_what_a_file_says_about_m2fp_in_vain_is_told_once(
 def live(monkeypatch: Patch) -> list[Settings]:
     """The settings with which live runs were started; nothing runs."""
     started: list[Settings] = []
-    names = ("frames", "frames_wholly_covered", "parses", "dropped", "reconnects", "uptime_s")
+    names = ("frames", "frames_wholly_covered", "dropped", "reconnects", "uptime_s")
 
-    def run_live(settings: Settings, **_: object) -> dict[str, int]:
+    def run_live(settings: Settings, **_: object) -> dict[str, object]:
         started.append(settings)
-        return dict.fromkeys(names, 0)
+        return {**dict.fromkeys(names, 0), "looks": {"faces": 3}}
 
     monkeypatch.setattr("m2fp_stream.app_live.run_live", run_live)
     return started
