@@ -65,8 +65,8 @@ def bench_live(
         show(_line(row))
         late = ", ".join(f"{name} {ms:g}" for name, ms in row["look_ms_p95"].items())
         show(
-            f"  looks, ms from order to answer, 95 %: {late}; gave way by {row['given_way']} steps; "
-            f"{row['cards_after_a_second']} cards from a second after the first picture on"
+            f"  looks, ms from order to answer, 95 %: {late}; gave way by {row['given_way']} steps"
+            f"; {row['cards_after_a_second']} cards from a second after the first picture on"
         )
         if (fine := row["fine"]) is not None:
             show(f"  fine parser: {fine['parses']} parses, one in {fine['interval_s']} s")

@@ -86,7 +86,13 @@ class Stand:
         return number
 
     def order(self, *, near: bool = True, far: bool = True) -> LookOrder | None:
-        return self.follower.wants(near=near, far=far)
+        """Returns the first of what is wanted."""
+        return next(iter(self.orders(near=near, far=far)), None)
+
+    def orders(
+        self, *, near: bool = True, far: bool = True, middle_s: float = 0.0
+    ) -> list[LookOrder]:
+        return self.follower.wants(near=near, far=far, middle_s=middle_s)
 
     def first(self, *bodies: Body) -> LookOrder:
         """Answers the look that comes before all others."""
@@ -635,12 +641,12 @@ def until_middle(stand: Stand, middle_s: float) -> LookOrder:
     """Shows an empty room until a look of middle reach is due; returns what is ordered first."""
     for _ in range(60):
         number = stand.add()
-        order = stand.follower.wants(near=True, far=True, middle_s=middle_s)
-        if order is None or order.reach is None:
-            continue
-        if order.reach is Reach.MIDDLE or stand.follower.owes_middle:
-            return order
-        stand.follower.people(number, [], order.reach)
+        for order in stand.orders(middle_s=middle_s):
+            if order.reach is None:
+                continue
+            if order.reach is Reach.MIDDLE or stand.follower.owes_middle:
+                return order
+            stand.follower.people(number, [], order.reach)
     raise AssertionError("none was ordered")
 
 
@@ -661,13 +667,11 @@ def test_where_it_would_be_late_a_nearer_look_comes_first_and_the_middle_one_wit
     assert order.reach is Reach.NEAR
     assert stand.follower.owes_middle
     stand.add()
-    assert stand.follower.wants(near=False, far=True, middle_s=0.2) is None
+    assert stand.orders(near=False, middle_s=0.2) == []
     assert stand.follower.owes_middle  # nobody had time for it
     stand.follower.people(order.frame_id, [], Reach.NEAR)
     number = stand.add()
-    assert stand.follower.wants(near=True, far=True, middle_s=0.2) == LookOrder(
-        number, Reach.MIDDLE
-    )
+    assert stand.orders(middle_s=0.2) == [LookOrder(number, Reach.MIDDLE)]
     assert not stand.follower.owes_middle
 
 
@@ -812,3 +816,31 @@ def test_in_any_sequence_nothing_is_shown_before_the_looks_of_its_own_shot(
             assert its >= 0
             assert known.get(its, set()) == {"faces", "people", "far"}
             assert verdict.cover.parts.shape == (HEIGHT, WIDTH)
+
+
+def test_who_makes_far_looks_makes_middle_ones_that_would_always_be_late() -> None:
+    stand = Stand(people_s=0.24, middle_s=0.5, far_s=60.0, longest_s=0.36)
+    stand.opened()
+    reaches = []
+    for _ in range(40):
+        number = stand.add()
+        for order in stand.orders(middle_s=0.5):
+            if order.reach is not None:
+                reaches.append((order.reach, order.slow))
+                stand.follower.people(number, [], order.reach)
+    assert set(reaches) == {(Reach.NEAR, False), (Reach.MIDDLE, True)}
+
+
+def test_a_frame_that_gets_a_far_look_gets_the_nearer_one_that_is_due_too() -> None:
+    """Of a slow camera every frame is due for both: far ones alone would age the picture."""
+    stand = Stand(people_s=0.04, far_s=0.5)
+    stand.opened(SHE)
+    both = 0
+    for _ in range(40):
+        number = stand.add(SHE)
+        orders = [one for one in stand.orders() if one.reach is not None]
+        for one in orders:
+            assert one.reach is not None
+            stand.follower.people(number, [body_of(SHE)], one.reach)
+        both += len(orders) == 2
+    assert both > 0

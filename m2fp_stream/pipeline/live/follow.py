@@ -376,8 +376,8 @@ class Follower:
 
     # --- which looks are wanted ---
 
-    def wants(self, *, near: bool, far: bool, middle_s: float = 0.0) -> LookOrder | None:
-        """Returns which look for people the newest frame gets; asked once a frame.
+    def wants(self, *, near: bool, far: bool, middle_s: float = 0.0) -> list[LookOrder]:
+        """Returns which looks for people the newest frame gets; asked once a frame.
 
         Args:
             near: whether a look of the nearer reaches would be made at once.
@@ -388,34 +388,46 @@ class Follower:
         """
         moment = self._moments[-1]
         if not moment.followed:
-            return None
+            return []
         if self.waits:
-            if self._first_shot != self._shot:
-                self._first_shot, self._owed, self._owes_far = self._shot, None, False
-                return LookOrder(moment.frame_id, Reach.FAR, first=True)
-            return None
-        if self._turned_shot != self._shot and far:
-            self._turned_shot = self._shot
-            return LookOrder(moment.frame_id, None, self._turns(moment, Reach.FAR, far=True))
-        if self._owes_far and far:
-            self._owes_far = False
-            return LookOrder(moment.frame_id, Reach.FAR, self._turns(moment, Reach.FAR, far=True))
+            if self._first_shot == self._shot:
+                return []
+            self._first_shot, self._owed, self._owes_far = self._shot, None, False
+            return [LookOrder(moment.frame_id, Reach.FAR, first=True)]
+        return self._far_orders(moment, far=far, middle_s=middle_s) + self._near_orders(
+            moment, near=near, middle_s=middle_s
+        )
+
+    def _far_orders(self, moment: _Moment, *, far: bool, middle_s: float) -> list[LookOrder]:
+        """Returns what who makes far looks is to do, if anything: one thing after the other."""
         if self._owed is Reach.MIDDLE and middle_s + self.interval_s > self._rates.longest_s:
             self._owes_slow, self._owed = True, Reach.NEAR
-        if self._owes_slow and far:
+        if not far:
+            return []
+        if self._turned_shot != self._shot:
+            self._turned_shot = self._shot
+            turns = tuple(self._solver.wants_turned(moment.number, Reach.FAR))
+            return [LookOrder(moment.frame_id, None, turns)] if turns else []
+        if self._owes_far:
+            self._owes_far = False
+            turns = tuple(self._solver.wants_turned(moment.number, Reach.FAR))
+            return [LookOrder(moment.frame_id, Reach.FAR, turns)]
+        if self._owes_slow:
             self._owes_slow = False
-            return LookOrder(moment.frame_id, Reach.MIDDLE, slow=True)
-        if not near:
-            turns = self._turns(moment, None, far=far)
-            return LookOrder(moment.frame_id, None, turns) if turns else None
+            return [LookOrder(moment.frame_id, Reach.MIDDLE, slow=True)]
+        turns = tuple(self._solver.wants_turned(moment.number, self._owed))
+        return [LookOrder(moment.frame_id, None, turns)] if turns else []
+
+    def _near_orders(self, moment: _Moment, *, near: bool, middle_s: float) -> list[LookOrder]:
         reach = self._owed
+        if not near or reach is None:
+            return []
         since_s = self._clocks["people"].age_s(moment.time_s, due_s=0.0)
         if reach is Reach.MIDDLE and since_s + middle_s > self._rates.longest_s:
             reach = Reach.NEAR
         self.owes_middle = self._owed is Reach.MIDDLE and reach is Reach.NEAR
         self._owed = Reach.MIDDLE if self.owes_middle else None
-        turns = self._turns(moment, reach, far=far)
-        return LookOrder(moment.frame_id, reach, turns) if reach is not None or turns else None
+        return [LookOrder(moment.frame_id, reach)]
 
     def _owe(self, reach: Reach) -> None:
         """Notes that a look is wanted; a far one stands for no nearer one, whose age counts."""

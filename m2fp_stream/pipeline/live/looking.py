@@ -61,9 +61,10 @@ shown would have to wait for the core, where there is but one."""
 _NEWEST: Final = 0.3
 """Weight of the newest look in how long looks take."""
 _PATIENCE: Final = 0.5
-_LONGEST_PATIENCE_S: Final = 0.25
-"""A frame that is shown at once waits for its look for people so long at most: that share of the
-frame interval, and so many seconds. Of a slow camera every frame then has both looks."""
+_LONGEST_PATIENCE_S: Final = 0.8
+"""A frame waits for its look for people so long at most, beyond the delay that all have: that share
+of the frame interval, and so many seconds, less than `live.max_delay_s`. Of a slow camera every
+frame then has both looks: without that of its own, the last one would be too old (P3)."""
 
 
 class SubmitLook(Protocol):
@@ -272,12 +273,11 @@ class Looking:
         return shown.captured_s + wait_s
 
     def _judged_at_s(self, shown: _Shown) -> float:
-        if self._delay_s:
-            return shown.captured_s + self._delay_s
+        at_s = shown.captured_s + self._delay_s if self._delay_s else 0.0
         if shown.looks == 0:
-            return 0.0
-        patience_s = _PATIENCE * self._follower.interval_s
-        return shown.captured_s + min(patience_s, _LONGEST_PATIENCE_S)
+            return at_s
+        patience_s = min(_PATIENCE * self._follower.interval_s, _LONGEST_PATIENCE_S)
+        return max(at_s, shown.captured_s + patience_s)
 
     def _feed(self, shown: _Shown, now_s: float, *, at_once: bool) -> bool:
         """Tells the follower of a frame, if that is due; says whether it was."""
@@ -344,8 +344,8 @@ class Looking:
         due = due or self._follower.owes_middle
         rested = now_s >= self._rested_s and (self._parts == 0 or self._parts_since_people)
         near = self._near == 0 and (rested or due)
-        wanted = self._follower.wants(near=near, far=self._far == 0, middle_s=self._middle_s)
-        if wanted is not None:
+        orders = self._follower.wants(near=near, far=self._far == 0, middle_s=self._middle_s)
+        for wanted in orders:
             if wanted.reach is not None:
                 self._order_people(shown, wanted.reach, now_s, first=wanted.first, slow=wanted.slow)
             for turn in wanted.turns:
