@@ -56,7 +56,7 @@ MODES: Final[dict[str, dict[str, object]]] = {
     "low": {"live.alignment": "low_latency"},
 }
 LIVE_MODES: Final = ("aligned", "low")
-LOOK_MS: Final = (16.0, 80.0, 220.0, 700.0, 50.0, 25.0)
+LOOK_MS: Final = (22.0, 109.0, 270.0, 970.0, 120.0, 119.0)
 """Faces, near, middle, far, parts, closer."""
 PEERS: Final = ("deface", "before")
 
