@@ -38,6 +38,8 @@ FACE_DENIED: Final = 0.12
 (docs/parsers.md: at .2, .08 false faces a picture without people are left, of .46)."""
 JUDGED_WITHIN: Final = 8
 """Frames within which closer looks judge somebody new; later he is judged by what was seen."""
+LARGE_HEAD: Final = 0.4
+"""Of the picture's width: weak faces that are so large were patterns of floors and walls."""
 SEEN_WITHIN: Final = 2
 """Frames within which somebody new shows his face again, if it is one."""
 TELLING_HEAD_PX: Final = 28.0
@@ -49,15 +51,17 @@ def may_be_somebody(track: Track) -> bool:
     return track.best >= LIKELY or track.sightings >= WEAK_HITS
 
 
-def is_unjudged(track: Track, now: int) -> bool:
+def is_unjudged(track: Track, now: int, width: int) -> bool:
     """Says whether a track is too young at frame `now` for closer looks to have judged it.
 
     Where nothing is known of the frames to come, it is somebody until they have. Faces are looked
-    for in every frame: one that is not seen again was none.
+    for in every frame: one that is not seen again was none. A head that fills the picture, whose
+    `width` in pixels is given, is seen well if it is one.
     """
     judged = bool(track.heads) or bool(track.faces) or track.turn != 0
     lost = track.seen[track.last].face > 0 and now - track.last > SEEN_WITHIN
-    return track.best >= LIKELY and not judged and not lost and now - track.born <= JUDGED_WITHIN
+    enough = STRONG if track.predicted.width > LARGE_HEAD * width else LIKELY
+    return track.best >= enough and not judged and not lost and now - track.born <= JUDGED_WITHIN
 
 
 def is_headless(track: Track) -> bool:

@@ -377,7 +377,7 @@ class Solver:
         """Says whether a track is covered; see `judge`. Whom no second far look sees is nobody."""
         if self._places.is_unconfirmed(track):
             return False
-        if self._live and is_unjudged(track, self._newest):
+        if self._live and is_unjudged(track, self._newest, self._size_wh[0]):
             return True
         return is_somebody(track, whole=track.track_id in self._parts.whole)
 
@@ -412,7 +412,9 @@ class Solver:
         self._unjudged.lay(number, lambda at: self._explained(known, at), parts, tracks)
         fed = self._fed.get(number)
         if self._unlooked is not None and fed is not None:
-            sure = [track for track in known if not is_unjudged(track, self._newest)]
+            sure = [
+                track for track in known if not is_unjudged(track, self._newest, self._size_wh[0])
+            ]
             explained = self._explained(sure, number)
             self._unlooked.lay(number, fed.motion, explained, parts, tracks)
         return Cover(parts, tracks, age, tuple(bodies), whole)
