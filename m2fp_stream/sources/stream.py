@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -266,6 +267,7 @@ class StreamSource(LiveSource):
         self._warnings: dict[str, None] = {}  # a set that keeps order
         self._reformatter = VideoReformatter()
         self._container: InputContainer | None = None
+        self._hears = False
         try:
             if place is None:
                 raise SourceError(f"{name}: {problem}")
@@ -305,6 +307,9 @@ class StreamSource(LiveSource):
         if self._container is not None:
             self._container.close()
             self._container = None
+        if self._hears:
+            self._hears = False
+            _hear_no_more()
 
     # ----------------------------------------------------------------- opening
 
@@ -453,6 +458,7 @@ class StreamSource(LiveSource):
         packets = container.demux()  # all streams, so that sound alone cannot hide a lost picture
         lossy = self._options.transport == "udp" and container.format.name == "rtsp"
         if lossy:
+            self._hears = True
             _hear_losses()
         silence_s, heard_s = self._options.open_timeout_s, time.monotonic()
         keys = _KeyFrames(self._options.key_frame_timeout_s, self._options.read_timeout_s)
@@ -640,5 +646,23 @@ def _hear_losses() -> None:
     library.propagate = False
     if not library.handlers:
         library.addHandler(logging.NullHandler())
-    av.logging.set_skip_repeated(False)
-    av.logging.set_level(av.logging.WARNING)
+    with _hearing:
+        _listeners.append(1)
+        av.logging.set_skip_repeated(False)
+        av.logging.set_level(av.logging.WARNING)
+
+
+def _hear_no_more() -> None:
+    """Switches the reports off with the last who hears them.
+
+    A decoder that is freed waits for its threads with the interpreter's lock held, for which a
+    thread that reports waits in turn: of films with several threads one would hang for ever.
+    """
+    with _hearing:
+        _listeners.pop()
+        if not _listeners:
+            av.logging.set_level(None)
+
+
+_hearing: Final = threading.Lock()
+_listeners: Final[list[int]] = []

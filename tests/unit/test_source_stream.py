@@ -92,6 +92,16 @@ def everything_of(error: BaseException) -> str:
 # ----------------------------------------------------------------- RTSP
 
 
+def test_reports_of_losses_are_switched_off_with_the_stream_that_wanted_them() -> None:
+    """While they are on, a decoder of several threads may hang for ever as it is freed."""
+    assert av.logging.get_level() is None
+    with RtspServer() as server:
+        with StreamSource(server.url, StreamOptions(transport="udp")) as source:
+            pictures(source, 2)
+            assert av.logging.get_level() is not None
+        assert av.logging.get_level() is None
+
+
 @pytest.mark.parametrize("transport", ["tcp", "udp"])
 def test_frames_arrive_in_order_upright_and_stamped_on_arrival(transport: Any) -> None:
     with (
