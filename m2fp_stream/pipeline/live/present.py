@@ -61,7 +61,7 @@ class Composer(Protocol):
 @final
 @dataclass(frozen=True, slots=True)
 class Ages:
-    """From which age of the last parse more is covered, in seconds (P3)."""
+    """From which age of the oldest look that is due more is covered, in seconds (P3)."""
 
     person_s: float
     frame_s: float
