@@ -55,6 +55,8 @@ _FACES_WAITING: Final = 3
 more would say ever later what is long over, and fill the memory."""
 _PARTS_WAITING: Final = 4
 """Looks at parts and at faces from near that may wait; more would be old when they come."""
+_STALL: Final = 3.0
+"""Intervals without a frame after which the next one is not shown on what was known before."""
 _REST: Final = 0.5
 """Of the time that a look for people took, so long none is made but those that are due: what is
 shown would have to wait for the core, where there is but one."""
@@ -109,6 +111,8 @@ class _Shown:
     """Whether its look for faces was answered, or none is made."""
     faces: list[Face] | None = None
     fed: bool = False
+    after_stall: bool = False
+    """Whether frames are missing before it."""
     looks: int = 0
     """Looks for people under way at it."""
 
@@ -167,6 +171,7 @@ class Looking:
         """By id, those whose pixels a look may still ask for."""
         self._under_way: list[_UnderWay] = []
         self._near = self._far = self._parts = 0
+        self._last_s = -1e9
         self._parts_since_people = True
         self._people_at_s = self._now_s = self._rested_s = -1e9
         self._middle_s = 0.0
@@ -192,6 +197,9 @@ class Looking:
             start = Why.NO_PARSE
         self._first = False
         shown = _Shown(frame, frame.frame_id, frame.captured_ns / 1e9, start, lease, None, None)
+        since_s = shown.captured_s - self._last_s
+        shown.after_stall = since_s > _STALL * self._follower.interval_s
+        self._last_s = shown.captured_s
         self._frames.append(shown)
         self._kept[frame.frame_id] = shown
         if start is not None or self._fresh:
@@ -270,6 +278,8 @@ class Looking:
     def _fed_at_s(self, shown: _Shown) -> float:
         """Returns when a frame goes on without its look for faces."""
         wait_s = self._delay_s or min(self._follower.interval_s, _LONGEST_PATIENCE_S)
+        if shown.after_stall:  # whoever moved on meanwhile is not where he was
+            wait_s = max(wait_s, _LONGEST_PATIENCE_S)
         return shown.captured_s + wait_s
 
     def _judged_at_s(self, shown: _Shown) -> float:
