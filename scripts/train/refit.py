@@ -1,6 +1,6 @@
 """Step 4 of the recipe: trains the exported network further, with everyday photographs besides.
 
-    python -m scripts.train.refit --work ../work --start ../work/first.onnx
+    python -m scripts.train.refit --work WORK --start WORK/first.onnx
 
 Half of the samples are street photographs as before, half of their people put before rooms; the
 other half are everyday pictures with partial labels (`everyday`). Starts from an exported network,

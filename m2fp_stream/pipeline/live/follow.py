@@ -435,14 +435,6 @@ class Follower:
             self._owes_far, reach = True, Reach.NEAR
         self._owed = reach if self._owed is None else max(reach, self._owed)
 
-    def _turns(self, moment: _Moment, reach: Reach | None, *, far: bool) -> tuple[int, ...]:
-        turns = tuple(self._solver.wants_turned(moment.number, reach))
-        if turns and not far:
-            if len(turns) > 1:
-                self._solver.owe_turned()
-            return ()
-        return turns
-
     def parts(self, frame_id: int) -> list[PartOrder]:
         """Returns the close looks that are wanted at a frame: the newest, or one looked at late."""
         moment = self._current(frame_id)

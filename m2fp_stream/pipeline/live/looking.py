@@ -138,8 +138,8 @@ class Looking:
     Args:
         follower: is told everything.
         pools: who looks.
-        look_side: long side of the copies in which faces are looked for, as configured; it may be
-            changed later, and theirs changes in proportion (see `face_size`).
+        look_side: long side of the copies in which faces are looked for, and people of middle size;
+            it may be changed later, for faces alone: who is of which size must stay true.
         delay_s: frames are judged so long after their capture; 0: when their look for faces is
             answered, at the latest one frame interval after their capture.
         on_answer: called, from any thread, when a look was answered.
@@ -160,7 +160,7 @@ class Looking:
         on_failure: Callable[[str, M2FPStreamError], None],
     ) -> None:
         self._follower, self._pools = follower, pools
-        self.look_side = look_side
+        self.look_side = self._people_side = look_side
         self._delay_s = delay_s
         self._on_answer, self._on_look, self._on_failure = on_answer, on_look, on_failure
         self._finder = MotionFinder(_CORNERS)
@@ -371,7 +371,7 @@ class Looking:
         if first:
             self._drop_waiting()
             far = self._far == 0 or self._near > 0  # whoever is free
-        size_wh = people_size(shown.raw.size_wh, reach, self.look_side)
+        size_wh = people_size(shown.raw.size_wh, reach, self._people_side)
         copy = self._copy(shown, size_wh)
         shown.looks += 1
         self._near += not far
@@ -421,7 +421,7 @@ class Looking:
     def _order_turned(self, shown: _Shown, turn: int, now_s: float) -> None:
         """Orders looks for faces and people at a copy turned by quarters."""
         raw = shown.raw
-        near_wh = people_size(raw.size_wh, Reach.NEAR, self.look_side)
+        near_wh = people_size(raw.size_wh, Reach.NEAR, self._people_side)
         found: dict[LookKind, Detections | None] = {}
         wh = raw.size_wh[::-1] if turn % 2 else raw.size_wh
 
