@@ -854,3 +854,18 @@ def test_with_real_pools_people_are_found_and_every_copy_is_zeroed() -> None:
         assert (verdict.cover.parts[110:150, 210:240] > 0).all()
     assert copies
     assert not any(copy.any() for copy in copies)
+
+
+@pytest.mark.parametrize("delay_s", [0.0, DELAY_S])
+@pytest.mark.parametrize(("gap", "waits"), [(1, False), (5, True)])
+def test_after_a_stall_a_frame_waits_longer_for_its_look_at_faces(
+    delay_s: float, gap: int, waits: bool
+) -> None:
+    stand = Stand(delay_s=delay_s)
+    stand.open(BODY)
+    stand.take(seconds=gap * FRAME_S)
+    stand.answer_people(BODY)
+    judged = stand.advance(max(delay_s, FRAME_S) + 0.05)
+    assert (1 not in judged) == waits
+    if waits:
+        assert stand.advance(1.0) == [1]  # but not for ever
