@@ -1101,6 +1101,20 @@ def test_it_fits_displays_upright_and_on_their_side(
             assert mirror.page.evaluate(columns) == (5 if across else 2)
 
 
+def test_an_alarm_finds_room_on_a_small_display(look: Look) -> None:
+    mirror = look(size_wh=(800, 480), reduced_motion="reduce")
+    alarms = ["the server uses 1234 of 2048 MB of memory", "the audit log cannot be written"]
+    mirror.server.hub.more_alarms = lambda: alarms
+    mirror.camera.why = "size_changed"  # the card with the most words
+    mirror.view("card")
+    for other in ("English", "中文"):
+        wait_until(lambda: mirror.page.text_content("#notice") == " · ".join(alarms))
+        mirror.page.keyboard.press("Tab")
+        check_layout(boxes(mirror), (800, 480))
+        mirror.page.click("#language")
+        assert mirror.page.text_content("#language") == other
+
+
 def boxes(mirror: Mirror) -> list[tuple[float, float, float, float]]:
     """Left, top, right, bottom of everything that is read or touched, as it is on the screen."""
     found: list[tuple[float, float, float, float]] = mirror.page.evaluate(
