@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 import cv2
@@ -30,10 +31,12 @@ _STEP: Final = 8
 """The mean colour is rounded to multiples of this, about 5 bits a channel: all it lets through."""
 
 
+@lru_cache(maxsize=1)
 def draw_card(size_wh: tuple[int, int], why: Why) -> NDArray[np.uint8]:
-    """Returns a new (H, W, 3) uint8 BGR picture: a calm dark field, a closed eye, the reason.
+    """Returns an (H, W, 3) uint8 BGR picture: a calm dark field, a closed eye, the reason.
 
     It depends on nothing but the arguments. Symbol and text are left out where they do not fit.
+    The last one is kept, for it is shown again and again, and read-only: it has many owners.
     """
     width, height = size_wh
     card = plain_card(size_wh, BACKGROUND_BGR)
@@ -45,6 +48,7 @@ def draw_card(size_wh: tuple[int, int], why: Why) -> NDArray[np.uint8]:
     if scale >= _LEAST_TEXT_SCALE:
         at = (round((width - scale * text_width) / 2), height * 7 // 10)
         cv2.putText(card, why.value, at, _FONT, scale, _INK_BGR, 1 + round(scale), cv2.LINE_AA)
+    card.setflags(write=False)
     return card
 
 

@@ -13,7 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Final, TypeVar, cast
 
 import cv2
@@ -98,7 +98,7 @@ class Zoom:
         return whole[y : y + height, x : x + width]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
+@dataclass(frozen=True, eq=False)
 class Region:
     """One box of the frame: some of its C and F, whole, and a rim of neither.
 
@@ -108,8 +108,8 @@ class Region:
         inside: (h, w) uint8, 255 in C, else 0.
         alpha: (h, w) uint8, weight of the fill: 255 in C, 0 outside C and F.
         ids: the fills (from 1) whose cells lie in the box.
-        nearest: crop of the small map, each cell naming the covered cell nearest to it.
-        zoom: how `nearest` lies over the box.
+        cells: crop of the small map.
+        zoom: how `cells` lie over the box.
     """
 
     rows: slice
@@ -117,12 +117,17 @@ class Region:
     inside: U8
     alpha: U8
     ids: tuple[int, ...]
-    nearest: U8
+    cells: U8
     zoom: Zoom
 
     def cut(self, frame: U8) -> U8:
         """Returns the box of `frame`, a view."""
         return frame[self.rows, self.columns]
+
+    @cached_property
+    def nearest(self) -> U8:
+        """`cells`, each clear one naming the covered cell nearest to it: few effects ask."""
+        return _nearest(self.cells, self.ids)
 
     def belonging(self, ids: Iterable[int]) -> U8:
         """Returns (h, w) uint8, 255 where the nearest covered cell is one of `ids`, else 0."""
@@ -222,12 +227,16 @@ def _apart(mask: U8) -> list[tuple[int, int, int, int]]:
         return []
     mask = mask[top : top + height, left : left + width]
     while True:
-        stats = cv2.connectedComponentsWithStats(mask, connectivity=8)[2][1:].tolist()
+        # Outlines: in a picture with few pieces ten times as fast as labels for all pixels. What
+        # lies in a hole of another piece lies in its box.
+        outlines = cv2.findContours(mask, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_SIMPLE)[0]
+        found = (cv2.boundingRect(one) for one in outlines)
+        pieces = sorted(((x, y, w, h) for x, y, w, h in found), key=lambda one: (one[1], one[0]))
         boxes = np.zeros_like(mask)
-        for x, y, w, h, _ in stats:
+        for x, y, w, h in pieces:
             boxes[y : y + h, x : x + w] = 255
-        if len(stats) == 1 or np.array_equal(boxes, mask):
-            return [(x + left, y + top, w, h) for x, y, w, h, _ in stats]
+        if len(pieces) == 1 or np.array_equal(boxes, mask):
+            return [(x + left, y + top, w, h) for x, y, w, h in pieces]
         mask = boxes
 
 
@@ -286,7 +295,7 @@ def _region(
     ramp = cv2.blur(inside, window, borderType=cv2.BORDER_REPLICATE)
     # A straight edge leaves just under one half of the window covered: twice that is the ramp.
     alpha = cast(U8, cv2.max(cv2.add(ramp, ramp), inside))
-    return Region(slice(y0, y1), slice(x0, x1), inside, alpha, ids, _nearest(cells, ids), zoom)
+    return Region(slice(y0, y1), slice(x0, x1), inside, alpha, ids, cells, zoom)
 
 
 def _nearest(cells: U8, ids: tuple[int, ...]) -> U8:

@@ -66,6 +66,9 @@ class Rates:
         parts_s: between looks at the parts of one person, at least.
         parts_a_frame: looks at parts that one frame orders, at most.
         longest_s: from one look for people to the answer of the next, at most.
+        lead_s: so much sooner than `people_s` says they are ordered, where answers take long.
+        motion_s: between looks at one thing that moves unexplained and was looked at twice, and
+            between those of middle reach that small ones ask for.
     """
 
     people_s: float = 0.25
@@ -74,6 +77,8 @@ class Rates:
     parts_s: float = 0.2
     parts_a_frame: int = 3
     longest_s: float = 0.36
+    lead_s: float = 0.0
+    motion_s: float = 0.13
 
 
 @final
@@ -219,7 +224,8 @@ class Follower:
             map_wh=self._map_wh,
             rate=self._rate,
             hidden=self._hidden,
-            people_every=self._frames(self._rates.people_s),
+            people_every=self._frames(self.people_s),
+            motion_every=self._frames(self._rates.motion_s),
             parts_every=self._frames(self._rates.parts_s),
             parts_a_frame=self._rates.parts_a_frame,
             far_every_s=self._rates.far_s,
@@ -243,13 +249,25 @@ class Follower:
 
     @property
     def people_s(self) -> float:
-        """Seconds between looks for people, at most."""
-        return self._rates.people_s
+        """Seconds from one look for people to the order of the next, at most."""
+        return self._rates.people_s - self._rates.lead_s
 
     @property
     def waits(self) -> bool:
         """Whether the first look for people of the shot at hand is not answered (P4)."""
         return not self._clocks["far"].seen_s
+
+    @property
+    def overdue(self) -> bool:
+        """Whether a look for people is so late that its age counts at the newest frame (P3)."""
+        if not self._moments:
+            return False
+        due_s = self._people_due_s
+        return self._clocks["people"].age_s(self._moments[-1].time_s, due_s=due_s) > 0
+
+    @property
+    def _people_due_s(self) -> float:
+        return self._rates.people_s * _PEOPLE_DUE + 2 * self.interval_s
 
     def hide(self, hidden: Hidden) -> None:
         """Changes what is hidden, from the next verdict on."""
@@ -263,7 +281,8 @@ class Follower:
 
     def _apply_rates(self) -> None:
         self._solver.rates(
-            people_every=self._frames(self._rates.people_s),
+            people_every=self._frames(self.people_s),
+            motion_every=self._frames(self._rates.motion_s),
             middle_every=self._frames(self._rates.middle_s),
             far_every=self._frames(self._rates.far_s),
             parts_every=self._frames(self._rates.parts_s),
@@ -542,10 +561,9 @@ class Follower:
         )
 
     def _age_s(self, moment: _Moment, clocks: Mapping[str, _Clock]) -> float:
-        people_s = self._rates.people_s * _PEOPLE_DUE + 2 * self.interval_s
         ages = [
             0.0 if moment.faces else clocks["faces"].age_s(moment.time_s, due_s=0.0),
-            clocks["people"].age_s(moment.time_s, due_s=people_s),
+            clocks["people"].age_s(moment.time_s, due_s=self._people_due_s),
         ]
         far_s = clocks["far"].age_s(moment.time_s, due_s=0.0)
         due_s = _FAR_DUE * clocks["far"].rhythm_s(self._rates.far_s)

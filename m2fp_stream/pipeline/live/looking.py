@@ -62,6 +62,9 @@ _REST: Final = 0.5
 shown would have to wait for the core, where there is but one."""
 _NEWEST: Final = 0.3
 """Weight of the newest look in how long looks take."""
+_LONG_PARTS_S: Final = 0.06
+"""Looks at parts that take longer, three times what they do on an idle core, are of a machine that
+is busy."""
 _PATIENCE: Final = 0.5
 _LONGEST_PATIENCE_S: Final = 0.8
 """A frame waits for its look for people so long at most, beyond the delay that all have: that share
@@ -174,6 +177,8 @@ class Looking:
         self._last_s = -1e9
         self._parts_since_people = True
         self._people_at_s = self._now_s = self._rested_s = -1e9
+        self._parts_s = 0.0
+        """How long a look at parts takes, of late."""
         self._middle_s = 0.0
         """How long a look for people at the look size takes, of late."""
         self.late = 0
@@ -451,18 +456,31 @@ class Looking:
             )
 
     def _order_parts(self, shown: _Shown, now_s: float) -> None:
-        if self._parts >= _PARTS_WAITING:
+        if self._parts >= _PARTS_WAITING or (self._near == 0 and self._is_soon(now_s)):
             return
         for order in self._follower.parts(shown.frame_id):
             self._order_part(shown, order, now_s)
+
+    def _is_soon(self, now_s: float) -> bool:
+        """Says whether a look for people is due before a look at parts would be answered.
+
+        Who looks at both would answer the former later: parts give way. On a machine that keeps up
+        they take a small part of the time between.
+        """
+        due_s = self._people_at_s + self._follower.people_s
+        return self._parts_s > _LONG_PARTS_S and now_s + self._parts_s > due_s
 
     def _order_part(self, shown: _Shown, order: PartOrder, now_s: float) -> None:
         crop: PartCrop = crop_of(shown.raw, order)
         size_wh = shown.raw.size_wh
         self._parts += 1
+        waiting = self._parts
 
         def done(seen: Seen | None) -> None:
             self._parts -= 1
+            if seen is not None and not order.face:
+                took_s = (self._now_s - now_s) / waiting
+                self._parts_s += _NEWEST * (took_s - self._parts_s)
             self._parts_since_people = True
             if order.face:
                 if isinstance(seen, Detections) and len(seen.scores):

@@ -42,6 +42,10 @@ _NARROW: Final = 0.5
 core where they take more, what shows the picture takes the rest."""
 _MUCH_LATE_SHARE: Final = 0.1
 _MUCH_LATER: Final = 1.5
+_MARGIN: Final = 1.3
+"""Of how long looks for people take, the median: so long most of them take."""
+_MOST_LEAD: Final = 0.5
+"""Of the interval between looks for people: twice as many would take longer still."""
 _AT_ONCE: Final = 3
 """From such a share of late frames, or looks for people that take so many times what they may, so
 many steps give way at once."""
@@ -61,10 +65,14 @@ class Load:
         side: long side of the copies in which faces are looked for, as configured.
         smallest_side: what that side never falls below, where `side` itself is not smaller.
         late_s: looks for people that take longer are too slow for the cover's age.
+        delay_s: so long after their capture frames are judged: an answer may take as much longer.
     """
 
-    def __init__(self, rates: Rates, *, side: int, smallest_side: int, late_s: float) -> None:
-        self._rates, self._late_s = rates, late_s
+    def __init__(
+        self, rates: Rates, *, side: int, smallest_side: int, late_s: float, delay_s: float = 0.0
+    ) -> None:
+        self._rates, self._late_s, self._delay_s = rates, late_s, delay_s
+        self._lead_s = 0.0
         self._side, self._smallest_side = side, min(side, smallest_side)
         sides = [max(self._smallest_side, round(side * share)) for share in _SIDES]
         self._sides = sorted({one for one in sides if one < side}, reverse=True)
@@ -91,8 +99,13 @@ class Load:
         people = min(self._step - len(_PARTS), len(_PEOPLE))
         if people > 0:
             rarer = _PEOPLE[people - 1]
-            rates = replace(rates, middle_s=rarer * rates.middle_s, far_s=rarer * rates.far_s)
-        return rates
+            rates = replace(
+                rates,
+                middle_s=rarer * rates.middle_s,
+                far_s=rarer * rates.far_s,
+                motion_s=rarer * rates.motion_s,
+            )
+        return replace(rates, lead_s=min(self._lead_s, _MOST_LEAD * rates.people_s))
 
     @property
     def side(self) -> int:
@@ -125,6 +138,9 @@ class Load:
             people_s: how long looks for people took, the median; None: none was answered.
             faces_share: how much of the time from frame to frame a look for faces takes.
         """
+        if people_s is not None:
+            in_time_s = self._rates.longest_s - self._rates.people_s + self._delay_s
+            self._lead_s = max(0.0, _MARGIN * people_s - in_time_s)
         least = len(_PARTS) + len(_PEOPLE) if faces_share > _NARROW else 0
         if self._step < least:
             # There is no time for what can be rarer, and it need not be tried one by one.

@@ -5,9 +5,8 @@ The limits are read off scenes and clips of the tune half (`scripts/bench/leak.p
 
 from __future__ import annotations
 
+from statistics import median
 from typing import Final
-
-import numpy as np
 
 from ...tracking.people import Track
 
@@ -67,7 +66,7 @@ def is_unjudged(track: Track, now: int, width: int) -> bool:
 def is_headless(track: Track) -> bool:
     """Says whether looks at parts, again and again, saw no head where a track has its own."""
     looks = track.heads[-RECENT_LOOKS:]
-    return track.turn == 0 and len(looks) >= 2 and float(np.median(looks)) < HEAD_ABSENT
+    return track.turn == 0 and len(looks) >= 2 and median(looks) < HEAD_ABSENT
 
 
 def is_somebody(track: Track, *, whole: bool) -> bool:
@@ -85,7 +84,7 @@ def is_somebody(track: Track, *, whole: bool) -> bool:
         face = min(face, DENIED_FACE)
     best = max(face, body)
     if track.heads and track.detail >= TELLING_HEAD_PX:
-        usual = float(np.median(track.heads[-RECENT_LOOKS:]))
+        usual = median(track.heads[-RECENT_LOOKS:])
         if usual >= HEAD_SEEN:
             return best >= (WEAK if confirmed or best == body else LIKELY)
         if usual >= HEAD_ABSENT:
@@ -101,7 +100,7 @@ def is_somebody(track: Track, *, whole: bool) -> bool:
     if best >= STRONG:
         return True
     # A small head says nothing where its parts were not found; where they were, it is one.
-    if best >= LIKELY and track.heads and float(np.median(track.heads)) >= HEAD_SEEN:
+    if best >= LIKELY and track.heads and median(track.heads) >= HEAD_SEEN:
         return True
     enough = LIKELY if not confirmed else WEAK
     return best >= enough and (track.sightings >= 2 or confirmed)

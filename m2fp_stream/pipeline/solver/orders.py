@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from statistics import median
 from typing import Final, final
-
-import numpy as np
 
 from ...tracking.heads import Rect
 from ...tracking.motion import Motion
@@ -76,6 +75,8 @@ class Orders:
         far_every: frames between looks for people who are small in the picture.
         middle_every: the same for those of middle size, where nobody known asks for them; 0: every
             look sees them.
+        motion_every: for those that what is small and moves asks for, at least, and from one look
+            at what was looked at twice to the next.
         still_every: frames between looks for people while nothing moves.
         unlooked: counts the answers of looks at what moves, where they may come late; None: every
             look that is wanted is made, and answered before anything is covered.
@@ -94,11 +95,12 @@ class Orders:
         parts_a_frame: int,
         far_every: int,
         middle_every: int = 0,
+        motion_every: int = 1,
         still_every: int = STILL_EVERY,
         unlooked: Unlooked | None = None,
     ) -> None:
         self._unlooked = unlooked
-        self._middle_every = middle_every
+        self._middle_every, self._motion_every = middle_every, motion_every
         self._middle_at = -1_000_000
         self._still_every = still_every
         self._tracker = tracker
@@ -145,8 +147,15 @@ class Orders:
         if self._unlooked is None:
             open_questions = self._open(number, unexplained)
         else:
-            open_questions = self._unlooked.see(number, unexplained)
+            again = self._motion_every
+            open_questions = self._unlooked.see(number, unexplained, again_frames=again)
             self._unanswered = bool(unexplained) and not open_questions
+            if number - self._middle_at < again:
+                open_questions = [
+                    box
+                    for box in open_questions
+                    if max(box.width, box.height) >= self._places.near_px()
+                ]
         again = number - self._far_at >= AGAIN_FRAMES and any(
             track.born == self._far_at and self._tracker.is_far(track)
             for track in self._tracker.live
@@ -173,8 +182,9 @@ class Orders:
             for track in self._tracker.live
             if (body := track.predicted_body) is not None and not self._tracker.is_far(track)
         ]
-        usual = middle and not sizes and number - self._middle_at >= self._middle_every
-        if usual or any(size < small for size in sizes):
+        since = number - self._middle_at
+        usual = middle and not sizes and since >= self._middle_every
+        if usual or (any(size < small for size in sizes) and since >= self._motion_every):
             self._middle_at = number
             return Reach.MIDDLE
         return Reach.NEAR
@@ -338,6 +348,7 @@ class Orders:
         *,
         people_every: int,
         middle_every: int,
+        motion_every: int,
         far_every: int,
         parts_every: int,
         parts_a_frame: int,
@@ -345,6 +356,7 @@ class Orders:
         """Changes how often people and their parts are looked at."""
         self._people_every = self._still_every = people_every
         self._middle_every, self._far_every = middle_every, far_every
+        self._motion_every = motion_every
         self._parts_every = parts_every
         self._parts_a_frame = parts_a_frame
 
@@ -408,7 +420,7 @@ class Orders:
             track.best_body < SEARCHED_BODY
             or track.best_face >= LIKELY
             or not track.heads
-            or float(np.median(track.heads)) >= HEAD_ABSENT
+            or median(track.heads) >= HEAD_ABSENT
             or frame - shapes.searched < SEARCH_EVERY
         ):
             return False

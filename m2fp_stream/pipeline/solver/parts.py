@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from statistics import median
 from typing import Final, final
 
 import cv2
@@ -114,7 +115,7 @@ class PartReader:
             share = np.count_nonzero(total[self._seed > 0]) / self._seed_area
             track.heads.append(float(share))
             track.detail = max(track.detail, head.width)
-            shapes.share = float(np.median(track.heads[-5:])) if track.heads else None
+            shapes.share = median(track.heads[-5:]) if track.heads else None
         label_of = self._hidden.label_of(head=True)
         if label_of:
             (shapes.fine_head if fine else shapes.head)[order.frame] = Shape.of(
@@ -137,7 +138,7 @@ class PartReader:
         # What placed the head in the body may have been a weak face, for the body alone, too.
         looks = track.heads if sighting.face > 0 else track.heads[-ABSENT_LOOKS:]
         enough = 1 if sighting.face > 0 else ABSENT_LOOKS
-        return len(looks) >= enough and float(np.median(looks)) < HEAD_ABSENT
+        return len(looks) >= enough and median(looks) < HEAD_ABSENT
 
     def take_doubt(self, track: Track, frame: int, doubt: PartLook | None) -> None:
         """Takes where a second parser is in doubt about somebody; None ends earlier doubts."""

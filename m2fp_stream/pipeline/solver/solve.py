@@ -71,7 +71,7 @@ class Solver:
         hidden: what the policy hides.
         people_every, parts_every, parts_a_frame: see `FilePipelineOptions`.
         far_every_s: seconds between looks for people who are small in the picture.
-        middle_every: see `Orders`.
+        middle_every, motion_every: see `Orders`.
         live: answers may come late (`take_late`), and nothing is known of what comes: who is not
             judged yet is somebody, and tracks go on until a look contradicts them.
         kept_s: seconds for which what was known is kept, beyond what frames to come need.
@@ -89,6 +89,7 @@ class Solver:
         parts_a_frame: int,
         far_every_s: float = FAR_EVERY_S,
         middle_every: int = 0,
+        motion_every: int = 1,
         live: bool = False,
         kept_s: float = 0.0,
     ) -> None:
@@ -129,6 +130,7 @@ class Solver:
             parts_a_frame=parts_a_frame,
             far_every=far_every,
             middle_every=middle_every,
+            motion_every=motion_every,
             still_every=min(STILL_EVERY, people_every) if live else STILL_EVERY,
             unlooked=self._unlooked,
         )
@@ -155,6 +157,7 @@ class Solver:
         *,
         people_every: int,
         middle_every: int,
+        motion_every: int,
         far_every: int,
         parts_every: int,
         parts_a_frame: int,
@@ -163,6 +166,7 @@ class Solver:
         self._orders.rates(
             people_every=people_every,
             middle_every=middle_every,
+            motion_every=motion_every,
             far_every=far_every,
             parts_every=parts_every,
             parts_a_frame=parts_a_frame,

@@ -7,7 +7,7 @@ motion orders is answered some frames later; until then, what moves may be someb
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, final
 
 import cv2
@@ -30,8 +30,6 @@ NEAR_SHARE: Final = 0.3
 enlarged by the second share of its sides: it moves on."""
 ANSWERS: Final = 2
 """So many looks for people, at different frames, answer for a thing (P5)."""
-AGAIN_FRAMES: Final = 4
-"""What moves on is looked at again so many frames later; see `orders.OFTEN_EVERY`."""
 LEAST_SIDE_PX: Final = 7
 """Where the camera moves, what is thinner (small pixels) is an edge of something that stands: the
 camera's motion is never measured exactly."""
@@ -48,12 +46,19 @@ class _Thing:
     at: int
     looks: int = 0
     looked_at: int = -1_000_000
+    reach: Rect = field(init=False)
+    """Where it may be next."""
+
+    def __post_init__(self) -> None:
+        x, y = NEAR_SHARE * self.box.width, NEAR_SHARE * self.box.height
+        self.reach = self.box.grown(x, y, y)
 
     def is_at(self, box: Rect) -> bool:
         """Says whether something in a box is this thing, moved on or in pieces."""
-        x, y = NEAR_SHARE * self.box.width, NEAR_SHARE * self.box.height
-        reach = self.box.grown(x, y, y)
-        return reach.shared(box) >= SAME_THING * min(reach.area, box.area)
+        shared = self.reach.shared(box)
+        if shared <= 0 and box.x2 > box.x1 and box.y2 > box.y1:
+            return False
+        return shared >= SAME_THING * min(self.reach.area, box.area)
 
     def is_like(self, other: _Thing) -> bool:
         """Says whether two boxes are of one thing."""
@@ -80,11 +85,11 @@ class Unlooked:
         self._things.clear()
         self._at.clear()
 
-    def see(self, number: int, moving: Sequence[Rect]) -> list[Rect]:
+    def see(self, number: int, moving: Sequence[Rect], *, again_frames: int) -> list[Rect]:
         """Takes the boxes of what moves unexplained in the next frame; returns those to look at.
 
         What comes apart, or together, keeps the looks of what it was, for a while. What was looked
-        at twice is looked at again now and then, while it moves on.
+        at twice is looked at again so many frames later, while it moves on.
         """
         here = []
         for box in moving:
@@ -107,7 +112,7 @@ class Unlooked:
         return [
             thing.box
             for thing in here
-            if thing.looks < ANSWERS or number - thing.looked_at >= AGAIN_FRAMES
+            if thing.looks < ANSWERS or number - thing.looked_at >= again_frames
         ]
 
     def answered(self, number: int, reach: Reach, bodies: Sequence[Rect]) -> None:
