@@ -257,12 +257,14 @@ class Follower:
         """Whether the first look for people of the shot at hand is not answered (P4)."""
         return not self._clocks["far"].seen_s
 
-    @property
-    def overdue(self) -> bool:
-        """Whether a look for people is so late that its age counts at the newest frame (P3)."""
+    def overdue(self, delay_s: float) -> bool:
+        """Says whether a look for people is so late that its age will count (P3).
+
+        `delay_s`: so long after its capture a frame is judged; an answer may come until then.
+        """
         if not self._moments:
             return False
-        due_s = self._people_due_s
+        due_s = self._people_due_s + delay_s
         return self._clocks["people"].age_s(self._moments[-1].time_s, due_s=due_s) > 0
 
     @property

@@ -168,6 +168,11 @@ class LiveOptions(BaseModel):
             raise ValueError("delay_s must not be above max_delay_s")
         return self
 
+    @property
+    def judged_after_s(self) -> float:
+        """How long after its capture a frame is judged; 0: when its look for faces is answered."""
+        return self.delay_s if self.alignment == "aligned" else 0.0
+
     def rates(self) -> Rates:
         """Returns how often is looked where the machine keeps up."""
         return Rates(

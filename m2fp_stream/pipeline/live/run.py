@@ -105,7 +105,7 @@ class LiveRun:
             side=options.look_size,
             smallest_side=options.min_look_size,
             late_s=max(0.1, options.person_after_s),
-            delay_s=options.delay_s if options.alignment == "aligned" else 0.0,
+            delay_s=options.judged_after_s,
         )
         self._failing: set[str] = set()
         self._looked_any = False
@@ -303,7 +303,7 @@ class LiveRun:
             follower,
             self._pools,
             look_side=options.look_size,
-            delay_s=options.delay_s if options.alignment == "aligned" else 0.0,
+            delay_s=options.judged_after_s,
             on_answer=self._wake,
             on_look=self._looked,
             on_failure=self._failed,
@@ -371,7 +371,7 @@ class LiveRun:
         the time of every second frame.
         """
         slow = self._load.step > 0 or not self._looked_any
-        hurries = slow and (follower.waits or follower.overdue)
+        hurries = slow and (follower.waits or follower.overdue(self._options.judged_after_s))
         return min(self._load.share, _HURRIED_SHARE) if hurries else self._load.share
 
     def _observe(
