@@ -157,6 +157,8 @@ class Load:
                 much = share > _MUCH_LATE_SHARE or lateness > _MUCH_LATER
                 for _ in range(_AT_ONCE if much else 1):
                     self._give_way(now_s, captured)
+                    if self.share < 1:  # frames are seen to be missing: one step after the other
+                        break
         elif self._calm_since is None:
             self._calm_since = now_s
         elif now_s - self._calm_since >= self._calm_s and self._step > least:
