@@ -449,6 +449,28 @@ def test_without_looks_for_people_the_age_grows_although_faces_are_looked_for() 
     assert ages[-1].age_s > 1.0
 
 
+@pytest.mark.parametrize("delay_s", [0.0, 0.2])
+def test_a_look_for_people_is_overdue_when_its_age_counts_where_frames_are_judged(
+    delay_s: float,
+) -> None:
+    stand = Stand()
+    assert not stand.follower.overdue(delay_s)  # nothing is shown, nothing is late
+    face = face_at(300, 100)
+    stand.opened(face)
+    began_s = stand.now_s
+    while stand.follower.verdict(number := stand.add(face)).age_s == 0:
+        assert not stand.follower.overdue(0.0)
+    assert stand.follower.overdue(0.0)
+    while not stand.follower.overdue(delay_s):
+        number = stand.add(face)
+    assert stand.follower.verdict(number).age_s == pytest.approx(stand.now_s - began_s)
+    assert stand.now_s - began_s - delay_s == pytest.approx(
+        1.15 * stand.rates.people_s + 2 * FRAME_S, abs=1.01 * FRAME_S
+    )
+    stand.follower.people(number, [body_of(face)], Reach.NEAR)
+    assert not stand.follower.overdue(0.0)
+
+
 def test_without_far_looks_the_age_grows_from_when_they_are_overdue() -> None:
     stand = Stand(far_s=0.6)
     last = stand.opened(SHE)

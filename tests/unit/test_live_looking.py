@@ -167,6 +167,10 @@ class Stand:
         self.answer_people(*boxes)
         self.advance()
 
+    def captured_s(self, one: Asked) -> float:
+        """When the frame was captured that is looked at."""
+        return self.raws[one.frame_id].captured_ns / 1e9
+
     def let_go(self) -> set[int]:
         return {n for n, raw in enumerate(self.raws) if raw.released}
 
@@ -738,6 +742,38 @@ def test_where_a_look_of_middle_reach_would_be_late_a_nearer_one_is_made_and_the
     assert large in later
     for before, here in pairwise(later):
         assert here == small or before == small
+    stand.looking.close()
+
+
+def test_looks_at_parts_give_way_where_they_would_hold_up_a_look_for_people() -> None:
+    """Who looks at both does one after the other; those for people take one frame here."""
+    stand = Stand(people_s=0.24, parts_s=0.04, parts_a_frame=1, middle_s=60.0, far_s=60.0)
+    stand.open(BODY)
+    under_way: tuple[float, Asked] | None = None
+    people_s: list[float] = []
+    parts = 0
+    for _ in range(150):
+        stand.take()
+        stand.answer_faces(FACE)
+        stand.advance()
+        for one in stand.near.waiting(LookKind.CLOSER):
+            one.answer(FACE)
+        if under_way is not None and stand.now_s >= under_way[0] - 0.001:
+            one = under_way[1]
+            if one.kind is LookKind.PEOPLE:
+                people_s.append(stand.now_s - stand.captured_s(one))
+            parts += one.kind is LookKind.PARTS
+            one.answer(BODY)
+            under_way = None
+        waiting = [*stand.near.waiting(LookKind.PEOPLE), *stand.near.waiting(LookKind.PARTS)]
+        if under_way is None and waiting:
+            took_s = FRAME_S if waiting[0].kind is LookKind.PEOPLE else 0.16
+            under_way = stand.now_s + took_s, waiting[0]
+        stand.advance()
+    settled = people_s[len(people_s) // 2 :]  # how long looks at parts take is known by then
+    assert len(settled) > 8
+    assert sorted(settled)[len(settled) * 3 // 4] <= FRAME_S + 0.001
+    assert parts >= len(people_s) / 2
     stand.looking.close()
 
 

@@ -68,7 +68,7 @@ def steps_of(one: Load) -> list[State]:
 
 def test_where_all_is_in_time_all_is_as_configured() -> None:
     one = load()
-    Clock(one).tell(times=60)
+    Clock(one).tell(people_s=0.08, times=60)
     assert (one.step, one.rates, one.side, one.share) == (0, RATES, 640, 1.0)
 
 
@@ -122,12 +122,51 @@ def test_people_who_are_a_little_late_are_one_step_and_much_later_three(
 
 
 def test_three_steps_at_once_pass_over_none_of_those_between() -> None:
+    """Frames that are left out are seen: of them one step after the other."""
     one = load()
     clock = Clock(one)
-    for step in (3, 6, 9, LAST_STEP, LAST_STEP):
+    for step in (3, 6, 8, 9, 10, LAST_STEP, LAST_STEP):
         clock.tell(late=10, times=2)
         assert one.step == step
     assert steps_of(load())[LAST_STEP] == state(one)
+
+
+@pytest.mark.parametrize(
+    ("people_s", "delay_s", "lead_s"),
+    [(0.08, 0.0, 0.0), (0.1, 0.0, 0.02), (0.3, 0.0, 0.125), (0.2, 0.2, 0.0), (0.3, 0.2, 0.08)],
+)
+def test_where_answers_take_long_looks_for_people_are_ordered_sooner(
+    people_s: float, delay_s: float, lead_s: float
+) -> None:
+    """So that they come before their age counts; aligned, frames are judged later, too."""
+    one = Load(RATES, side=640, smallest_side=320, late_s=LATE_S, delay_s=delay_s)
+    Clock(one).tell(people_s=people_s)
+    assert one.rates.lead_s == pytest.approx(lead_s)
+    assert one.rates.people_s == RATES.people_s  # what is promised stays
+    Clock(one).tell(people_s=0.05)
+    assert one.rates.lead_s == 0
+
+
+def test_a_look_that_is_waited_for_gets_the_time_of_every_second_frame() -> None:
+    one = load()
+    assert one.taken(waits=True, overdue=False) == 0.5  # who knows how fast the machine is
+    assert one.taken(waits=False, overdue=False) == 1.0
+    assert one.taken(waits=True, overdue=True) == 1.0  # fast, it seems
+    Clock(one).tell(late=FEW_LATE)
+    assert one.taken(waits=False, overdue=False) == 1.0
+    assert one.taken(waits=True, overdue=False) == 0.5
+    assert one.taken(waits=False, overdue=True) == 0.5
+    Clock(one).overload_to_the_end()
+    assert one.taken(waits=True, overdue=True) == SHARES[-1]
+
+
+def test_what_moves_is_looked_at_again_more_rarely_with_the_looks_for_people() -> None:
+    one = load()
+    clock, seen = Clock(one), []
+    for _ in range(5):
+        seen.append(round(one.rates.motion_s / RATES.motion_s))
+        clock.tell(late=FEW_LATE, times=2)
+    assert seen == [1, 1, 1, 2, 4]
 
 
 def test_where_people_alone_are_late_everything_gives_way() -> None:

@@ -177,8 +177,10 @@ class Looking:
         self._last_s = -1e9
         self._parts_since_people = True
         self._people_at_s = self._now_s = self._rested_s = -1e9
+        self._free_s = -1e9
+        """When the looker for people and parts gave its last answer."""
         self._parts_s = 0.0
-        """How long a look at parts takes, of late."""
+        """How long a look at parts takes, of late, without waiting for others."""
         self._middle_s = 0.0
         """How long a look for people at the look size takes, of late."""
         self.late = 0
@@ -388,6 +390,8 @@ class Looking:
             shown.looks -= 1
             self._near -= not far
             self._far -= far
+            if not far:
+                self._free_s = self._now_s
             self._parts_since_people = self._parts_since_people and far
             if seen is not None and not far:
                 self._rested_s = self._now_s + _REST * (self._now_s - now_s)
@@ -400,7 +404,7 @@ class Looking:
                 bodies = [Body(box, score) for box, score, _ in boxes]
             self._follower.people(frame_id, bodies, reach)
             if bodies:
-                self._order_parts(shown, now_s)
+                self._order_parts(shown, self._now_s)
             self._let_go(shown)
 
         pool = self._pools.far if far else self._pools.near
@@ -456,7 +460,7 @@ class Looking:
             )
 
     def _order_parts(self, shown: _Shown, now_s: float) -> None:
-        if self._parts >= _PARTS_WAITING or (self._near == 0 and self._is_soon(now_s)):
+        if self._parts >= _PARTS_WAITING or self._is_soon(now_s):
             return
         for order in self._follower.parts(shown.frame_id):
             self._order_part(shown, order, now_s)
@@ -468,19 +472,20 @@ class Looking:
         they take a small part of the time between.
         """
         due_s = self._people_at_s + self._follower.people_s
-        return self._parts_s > _LONG_PARTS_S and now_s + self._parts_s > due_s
+        answered_s = now_s + (self._parts + 1) * self._parts_s
+        return self._parts_s > _LONG_PARTS_S and answered_s > due_s
 
     def _order_part(self, shown: _Shown, order: PartOrder, now_s: float) -> None:
         crop: PartCrop = crop_of(shown.raw, order)
         size_wh = shown.raw.size_wh
         self._parts += 1
-        waiting = self._parts
 
         def done(seen: Seen | None) -> None:
             self._parts -= 1
             if seen is not None and not order.face:
-                took_s = (self._now_s - now_s) / waiting
+                took_s = self._now_s - max(now_s, self._free_s)
                 self._parts_s += _NEWEST * (took_s - self._parts_s)
+            self._free_s = self._now_s
             self._parts_since_people = True
             if order.face:
                 if isinstance(seen, Detections) and len(seen.scores):

@@ -47,10 +47,6 @@ _INBOX: Final = 4
 _UNANSWERED: Final = 3
 """Frames whose look for faces may be under way at once: more would be late all the same."""
 
-_HURRIED_SHARE: Final = 0.5
-"""Not less: the rate of a camera is measured, and one that falls to less than half of itself is
-followed anew (`follow._OTHER_RATE`)."""
-
 _TICK_S: Final = 0.02
 _OBSERVE_S: Final = 1.0
 _USUAL_RATE: Final = 25.0
@@ -108,8 +104,6 @@ class LiveRun:
             delay_s=options.judged_after_s,
         )
         self._failing: set[str] = set()
-        self._looked_any = False
-        """Whether any first look of a shot was answered."""
         self._people_s: list[float] = []
         self._faces_s: list[float] = []
         """How long the looks took that were answered since the load was last told."""
@@ -262,7 +256,8 @@ class LiveRun:
             coarseness = Coarseness(full_side=max(looking.faces_wh(size_wh)), longest=max(size_wh))
             level = CoverLevel.PARTS
             while True:
-                self._inbox.share = self._share(follower)
+                overdue = follower.overdue(self._options.judged_after_s)
+                self._inbox.share = self._load.taken(waits=follower.waits, overdue=overdue)
                 captured = self._wait(looking)
                 now_s = time.monotonic()
                 if captured is not None:
@@ -351,7 +346,6 @@ class LiveRun:
         if failed:
             return
         self._failing.discard(name)
-        self._looked_any |= name == "first"
         if name == "people":
             self._people_s.append(seconds)
         elif name == "faces":
@@ -362,17 +356,6 @@ class LiveRun:
         if name not in self._failing:
             self._failing.add(name)
             self._notice(f"a look ({name}) failed: {error}; what it would have found is covered")
-
-    def _share(self, follower: Follower) -> float:
-        """Returns how many of the frames that come are to be taken.
-
-        Until the first look of a shot is answered, cards are shown, and where a look for people is
-        overdue, whole people are covered: a machine that is slow, or not known yet, gives that look
-        the time of every second frame.
-        """
-        slow = self._load.step > 0 or not self._looked_any
-        hurries = slow and (follower.waits or follower.overdue(self._options.judged_after_s))
-        return min(self._load.share, _HURRIED_SHARE) if hurries else self._load.share
 
     def _observe(
         self,

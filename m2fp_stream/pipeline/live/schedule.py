@@ -24,6 +24,10 @@ _SIDES: Final = (0.8, 0.65, 0.5)
 _SHARES: Final = (5 / 6, 2 / 3, 1 / 2, 1 / 3)
 """Shares of the frames that are taken; of a usual camera 25, 20, 15 and 10 a second."""
 
+_HURRIED_SHARE: Final = 0.5
+"""Not less: the rate of a camera is measured, and one that falls to less than half of itself is
+followed anew (`follow._OTHER_RATE`)."""
+
 _CALM_S: Final = 5.0
 _LONGEST_CALM_S: Final = 300.0
 """Seconds without a late frame before a step is taken back; doubled up to the longest where the
@@ -73,6 +77,8 @@ class Load:
     ) -> None:
         self._rates, self._late_s, self._delay_s = rates, late_s, delay_s
         self._lead_s = 0.0
+        self._known = False
+        """Whether any first look of a shot was answered."""
         self._side, self._smallest_side = side, min(side, smallest_side)
         sides = [max(self._smallest_side, round(side * share)) for share in _SIDES]
         self._sides = sorted({one for one in sides if one < side}, reverse=True)
@@ -118,6 +124,21 @@ class Load:
         """Of the frames that come, so many (0..1) are to be taken."""
         shares = self._step - len(_PARTS) - len(_PEOPLE) - len(self._sides)
         return 1.0 if shares <= 0 else _SHARES[shares - 1]
+
+    def taken(self, *, waits: bool, overdue: bool) -> float:
+        """Returns how many of the frames that come (0..1) are to be taken now.
+
+        Until the first look of a shot is answered, cards are shown, and where a look for people is
+        overdue, whole people are covered: a machine that is slow, or not known yet, gives that look
+        the time of every second frame.
+
+        Args:
+            waits: whether nothing is known of the shot yet (P4).
+            overdue: whether the age of the last look for people counts, or soon will (P3).
+        """
+        self._known |= not waits
+        hurries = (waits or overdue) and (self._step > 0 or not self._known)
+        return min(self.share, _HURRIED_SHARE) if hurries else self.share
 
     def observe(
         self,

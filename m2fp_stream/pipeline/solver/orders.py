@@ -101,6 +101,8 @@ class Orders:
     ) -> None:
         self._unlooked = unlooked
         self._middle_every, self._motion_every = middle_every, motion_every
+        if unlooked is not None:
+            unlooked.again_frames = motion_every
         self._middle_at = -1_000_000
         self._still_every = still_every
         self._tracker = tracker
@@ -147,10 +149,9 @@ class Orders:
         if self._unlooked is None:
             open_questions = self._open(number, unexplained)
         else:
-            again = self._motion_every
-            open_questions = self._unlooked.see(number, unexplained, again_frames=again)
+            open_questions = self._unlooked.see(number, unexplained)
             self._unanswered = bool(unexplained) and not open_questions
-            if number - self._middle_at < again:
+            if number - self._middle_at < self._motion_every:
                 open_questions = [
                     box
                     for box in open_questions
@@ -357,6 +358,8 @@ class Orders:
         self._people_every = self._still_every = people_every
         self._middle_every, self._far_every = middle_every, far_every
         self._motion_every = motion_every
+        if self._unlooked is not None:
+            self._unlooked.again_frames = motion_every
         self._parts_every = parts_every
         self._parts_a_frame = parts_a_frame
 

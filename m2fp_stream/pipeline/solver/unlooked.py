@@ -30,6 +30,8 @@ NEAR_SHARE: Final = 0.3
 enlarged by the second share of its sides: it moves on."""
 ANSWERS: Final = 2
 """So many looks for people, at different frames, answer for a thing (P5)."""
+AGAIN_FRAMES: Final = 4
+"""See `orders.OFTEN_EVERY`."""
 LEAST_SIDE_PX: Final = 7
 """Where the camera moves, what is thinner (small pixels) is an edge of something that stands: the
 camera's motion is never measured exactly."""
@@ -77,6 +79,8 @@ class Unlooked:
     def __init__(self, needed: Callable[[Rect], Reach], *, rate: float) -> None:
         self._needed = needed
         self._kept = max(2, round(FORGOTTEN_S * rate))
+        self.again_frames = AGAIN_FRAMES
+        """What moves on is looked at again so many frames later; anybody may set it."""
         self._things: list[_Thing] = []
         self._at: dict[int, list[_Thing]] = {}
 
@@ -85,11 +89,11 @@ class Unlooked:
         self._things.clear()
         self._at.clear()
 
-    def see(self, number: int, moving: Sequence[Rect], *, again_frames: int) -> list[Rect]:
+    def see(self, number: int, moving: Sequence[Rect]) -> list[Rect]:
         """Takes the boxes of what moves unexplained in the next frame; returns those to look at.
 
         What comes apart, or together, keeps the looks of what it was, for a while. What was looked
-        at twice is looked at again so many frames later, while it moves on.
+        at twice is looked at again `again_frames` later, while it moves on.
         """
         here = []
         for box in moving:
@@ -112,7 +116,7 @@ class Unlooked:
         return [
             thing.box
             for thing in here
-            if thing.looks < ANSWERS or number - thing.looked_at >= again_frames
+            if thing.looks < ANSWERS or number - thing.looked_at >= self.again_frames
         ]
 
     def answered(self, number: int, reach: Reach, bodies: Sequence[Rect]) -> None:
