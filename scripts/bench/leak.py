@@ -56,8 +56,8 @@ MODES: Final[dict[str, dict[str, object]]] = {
     "low": {"live.alignment": "low_latency"},
 }
 LIVE_MODES: Final = ("aligned", "low")
-LOOK_MS: Final = (22.0, 109.0, 270.0, 970.0, 120.0, 119.0)
-"""Faces, near, middle, far, parts, closer."""
+LOOK_MS: Final = (22.0, 109.0, 270.0, 2500.0, 120.0, 119.0, 630.0)
+"""Faces, near, middle, far, parts, closer, first: see docs/performance.md."""
 PEERS: Final = ("deface", "before")
 
 Result = tuple[list[Verdict], Mapping[str, int], float]
@@ -198,9 +198,9 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument(
         "--look-ms",
         type=float,
-        nargs=6,
+        nargs=7,
         default=LOOK_MS,
-        metavar=("FACES", "NEAR", "MIDDLE", "FAR", "PARTS", "CLOSER"),
+        metavar=("FACES", "NEAR", "MIDDLE", "FAR", "PARTS", "CLOSER", "FIRST"),
         help="how long live looks take, from order to answer (default: "
         + " ".join(f"{ms:g}" for ms in LOOK_MS)
         + ")",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +21,7 @@ from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import Look, LookKind, ParseResult
 from m2fp_stream.parsers.embedded.options import EmbeddedOptions
 from m2fp_stream.parsers.guarded import from_options
-from m2fp_stream.pipeline.copies import MAP_SIDE, NEAR_SIDE, hidden_by, shrunk
+from m2fp_stream.pipeline.copies import MAP_SIDE, NEAR_SIDE, hidden_by, live_face_side, shrunk
 from m2fp_stream.pipeline.live.follow import Follower
 from m2fp_stream.pipeline.live.looking import Looking, Pools
 from m2fp_stream.pipeline.live.present import Ages, FrameStates
@@ -33,6 +33,9 @@ from scripts.bench.metrics import HIDES, Hide, Scorer, Verdict
 from scripts.bench.scenes import RATE, Truth
 
 __all__ = ["LookTimes", "run_alone", "run_live"]
+
+MIDDLE_SIDE: Final = 640
+"""Larger copies are of far looks."""
 
 WARM_UP_FRAMES: Final = 50
 """Of the first picture, before a live scene begins: a camera runs before anybody comes."""
@@ -48,8 +51,10 @@ class LookTimes:
     far: float
     parts: float
     closer: float
+    first: float
+    """Of a far look that all else waits for: the first of a shot."""
 
-    def of(self, kind: LookKind, side: int) -> float:
+    def of(self, kind: LookKind, side: int, *, first: bool) -> float:
         """Returns what a look at a copy takes, by its longer side."""
         if kind is LookKind.FACES:
             return self.faces
@@ -59,14 +64,17 @@ class LookTimes:
             return self.closer
         if side <= NEAR_SIDE:
             return self.near
-        return self.middle if side <= 640 else self.far
+        if side <= MIDDLE_SIDE:
+            return self.middle
+        return self.first if first else self.far
 
 
 class SimulatedPool:
     """One looker: answers one look after the other, in simulated time."""
 
-    def __init__(self, looks: Looks, times: LookTimes) -> None:
-        self._looks, self._times = looks, times
+    def __init__(self, looks: Looks, times: LookTimes, waits: Callable[[], bool]) -> None:
+        """`waits`: says whether nothing is known of the shot at hand."""
+        self._looks, self._times, self._waits = looks, times, waits
         self._order = itertools.count()
         self._waiting: list[tuple[int, int, float, Seen, Future[Seen]]] = []
         self._under_way: tuple[float, Seen, Future[Seen]] | None = None
@@ -76,7 +84,7 @@ class SimulatedPool:
         """Looks at once, answers later; a look that waits may be cancelled."""
         seen = self._looks.look(bgr, kind, frame_id=frame_id)
         future: Future[Seen] = Future()
-        took = self._times.of(kind, max(bgr.shape[:2]))
+        took = self._times.of(kind, max(bgr.shape[:2]), first=self._waits())
         heapq.heappush(self._waiting, (URGENCY[kind], next(self._order), took, seen, future))
         self._begin()
         return future
@@ -122,12 +130,13 @@ def run_live(
         hidden=hidden_by(policy),
         rates=live.rates(),
     )
-    pools = [SimulatedPool(looks, times) for _ in range(3)]
+    pools = [SimulatedPool(looks, times, lambda: follower.waits) for _ in range(3)]
     asked: list[str] = []
     looking = Looking(
         follower,
         Pools(*pools),
         look_side=live.look_size,
+        faces_side=live_face_side(size_wh, live.look_size),
         delay_s=live.delay_s if aligned else 0.0,
         on_answer=lambda: None,
         on_look=lambda name, _, __: asked.append(name),

@@ -22,7 +22,7 @@ from m2fp_stream.core.plan import Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import LookKind, PartPlanes
 from m2fp_stream.parsers.embedded.looker import PART_LABELS
-from m2fp_stream.pipeline.copies import MAP_SIDE, hidden_by, shrunk
+from m2fp_stream.pipeline.copies import MAP_SIDE, hidden_by, live_face_side, shrunk
 from m2fp_stream.pipeline.live.follow import Follower, Rates, Verdict
 from m2fp_stream.pipeline.live.looking import Looking, Pools
 from m2fp_stream.pipeline.looks import LookPool, Seen
@@ -113,6 +113,7 @@ class Stand:
             self.follower,
             pools or Pools(self.faces, self.near, self.far),
             look_side=640,
+            faces_side=640,
             delay_s=delay_s,
             on_answer=self._wake,
             on_look=lambda *one: self.looks.append(one),
@@ -207,9 +208,9 @@ def test_where_the_machine_cannot_keep_up_faces_are_looked_for_in_smaller_copies
     """Their long side is what is asked for, whatever the frame's size; never more than it has."""
     stand = Stand(size_wh=size_wh)
     stand.take()
-    stand.looking.look_side = 320
+    stand.looking.faces_side = 320
     stand.take()
-    stand.looking.look_side = 640
+    stand.looking.faces_side = 640
     stand.take()
     shapes = [one.bgr.shape[1::-1] for one in stand.faces.asked]
     assert shapes == [full, smaller, full]
@@ -905,3 +906,14 @@ def test_after_a_stall_a_frame_waits_longer_for_its_look_at_faces(
     assert (1 not in judged) == waits
     if waits:
         assert stand.advance(1.0) == [1]  # but not for ever
+
+
+@pytest.mark.parametrize(
+    ("size_wh", "configured", "side"),
+    [((640, 360), 640, 640), ((1920, 1080), 640, 960), ((1080, 1920), 640, 960)]
+    + [((3840, 2160), 640, 960), ((1920, 1080), 1280, 1280), ((1280, 720), 320, 640)],
+)
+def test_faces_are_looked_for_at_half_the_pictures_size_up_to_a_limit(
+    size_wh: tuple[int, int], configured: int, side: int
+) -> None:
+    assert live_face_side(size_wh, configured) == side

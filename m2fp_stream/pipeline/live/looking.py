@@ -141,8 +141,8 @@ class Looking:
     Args:
         follower: is told everything.
         pools: who looks.
-        look_side: long side of the copies in which faces are looked for, and people of middle size;
-            it may be changed later, for faces alone: who is of which size must stay true.
+        look_side: long side of the copies in which people of middle size are looked for.
+        faces_side: the same of faces; it may be changed later.
         delay_s: frames are judged so long after their capture; 0: when their look for faces is
             answered, at the latest one frame interval after their capture.
         on_answer: called, from any thread, when a look was answered.
@@ -157,13 +157,14 @@ class Looking:
         pools: Pools,
         *,
         look_side: int,
+        faces_side: int,
         delay_s: float,
         on_answer: Callable[[], None],
         on_look: Callable[[str, float, bool], None],
         on_failure: Callable[[str, M2FPStreamError], None],
     ) -> None:
         self._follower, self._pools = follower, pools
-        self.look_side = self._people_side = look_side
+        self._people_side, self.faces_side = look_side, faces_side
         self._delay_s = delay_s
         self._on_answer, self._on_look, self._on_failure = on_answer, on_look, on_failure
         self._finder = MotionFinder(_CORNERS)
@@ -334,7 +335,7 @@ class Looking:
 
     def faces_wh(self, size_wh: tuple[int, int]) -> tuple[int, int]:
         """Returns (width, height) at which faces are looked for now in a picture of `size_wh`."""
-        return shrunk(size_wh, self.look_side)
+        return shrunk(size_wh, self.faces_side)
 
     def _order_faces(self, shown: _Shown, now_s: float) -> None:
         size_wh = shown.faces_wh = self.faces_wh(shown.raw.size_wh)

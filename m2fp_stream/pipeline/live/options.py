@@ -131,8 +131,8 @@ class LiveOptions(BaseModel):
         Field(
             title="Look size",
             description=(
-                "Long side, in pixels, at which faces are looked for; smaller where the machine "
-                "cannot keep up."
+                "Long side, in pixels, at which faces are looked for, or half of the picture's, up "
+                "to 960, if that is more; smaller where the machine cannot keep up."
             ),
             ge=160,
             le=2048,

@@ -25,7 +25,7 @@ from ...core.errors import M2FPStreamError, PromiseError
 from ...core.safe import CoverLevel
 from ...policy import Policy
 from ...sources.base import Captured
-from ..copies import MAP_SIDE, hidden_by, shrunk
+from ..copies import MAP_SIDE, hidden_by, live_face_side, shrunk
 from .capture import Capture, Inbox
 from .control import PrivacyDial
 from .follow import Follower
@@ -96,17 +96,21 @@ class LiveRun:
         self._inbox = Inbox(_INBOX)
         self._answered = False
         self._error: BaseException | None = None
-        self._load = Load(
-            options.rates(),
-            side=options.look_size,
-            smallest_side=options.min_look_size,
-            late_s=max(0.1, options.person_after_s),
-            delay_s=options.judged_after_s,
-        )
+        self._load = self._new_load(options.look_size)
         self._failing: set[str] = set()
         self._people_s: list[float] = []
         self._faces_s: list[float] = []
         """How long the looks took that were answered since the load was last told."""
+
+    def _new_load(self, side: int) -> Load:
+        options = self._options
+        return Load(
+            options.rates(),
+            side=side,
+            smallest_side=options.min_look_size,
+            late_s=max(0.1, options.person_after_s),
+            delay_s=options.judged_after_s,
+        )
 
     def stop(self) -> None:
         """Ends the run soon; any thread, also a signal handler."""
@@ -135,6 +139,7 @@ class LiveRun:
         follower: threading.Thread | None = None
         try:
             size_wh = self._capture.connect().size_wh
+            self._load = self._new_load(live_face_side(size_wh, self._options.look_size))
             for outlet in self._outlets:
                 outlet.open(size_wh)
                 opened.append(outlet)
@@ -298,6 +303,7 @@ class LiveRun:
             follower,
             self._pools,
             look_side=options.look_size,
+            faces_side=self._load.side,
             delay_s=options.judged_after_s,
             on_answer=self._wake,
             on_look=self._looked,
@@ -375,7 +381,7 @@ class LiveRun:
         seconds.at_s, seconds.captured, seconds.late = now_s, captured, late
         self._people_s.clear()
         self._faces_s.clear()
-        looking.look_side = self._load.side
+        looking.faces_side = self._load.side
         follower.rates(self._load.rates)
 
 

@@ -8,6 +8,7 @@ Where none are late, all is taken back, one step at a time, so that the two do n
 from __future__ import annotations
 
 from dataclasses import replace
+from math import log
 from typing import Final, final
 
 from .follow import Rates
@@ -19,8 +20,8 @@ _PARTS: Final = ((2, 2), (4, 1))
 _PEOPLE: Final = (2, 4)
 """Looks for people in larger copies: so many times rarer. Those of the smallest stay: without them
 everybody would be covered whole (P3)."""
-_SIDES: Final = (0.8, 0.65, 0.5)
-"""Look sizes as shares of the configured one; half of it finds faces of twice the size."""
+_SMALLER: Final = 0.8
+"""From one size of looks for faces to the next, about: half the size finds faces of twice it."""
 _SHARES: Final = (5 / 6, 2 / 3, 1 / 2, 1 / 3)
 """Shares of the frames that are taken; of a usual camera 25, 20, 15 and 10 a second."""
 
@@ -80,7 +81,9 @@ class Load:
         self._known = False
         """Whether any first look of a shot was answered."""
         self._side, self._smallest_side = side, min(side, smallest_side)
-        sides = [max(self._smallest_side, round(side * share)) for share in _SIDES]
+        sizes = round(log(self._smallest_side / side) / log(_SMALLER))
+        shares = [(step + 1) / sizes for step in range(sizes)]
+        sides = [round(side * (self._smallest_side / side) ** share) for share in shares]
         self._sides = sorted({one for one in sides if one < side}, reverse=True)
         self._most = len(_PARTS) + len(_PEOPLE) + len(self._sides) + len(_SHARES)
         self._step = 0
