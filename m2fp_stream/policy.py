@@ -137,12 +137,10 @@ class Findings:
             nothing is. Margins are in it.
         people: (h, w) uint8, 1 where the parse saw anything of a person (hidden or not). It
             explains motion, so it holds nobody's body that is only presumed, and no margin.
-        thorough: False where the parse was a glance: who is not in it may be there.
     """
 
     regions: tuple[NDArray[np.uint8], ...]
     people: NDArray[np.uint8]
-    thorough: bool = True
 
 
 @final
@@ -168,7 +166,7 @@ class Policy:
     def findings(self, result: ParseResult) -> Findings:
         """Returns what `result` hides; `must_cover` is hidden under every policy."""
         regions = self._regions(result, self.hidden(result.labels))
-        return Findings(regions, self._people(result), result.thorough)
+        return Findings(regions, self._people(result))
 
     def _people(self, result: ParseResult) -> NDArray[np.uint8]:
         """Returns 1 where the parse saw anything of a person."""

@@ -12,29 +12,11 @@ from numpy.typing import NDArray
 
 from .labels import Label, LabelSet
 
-__all__ = ["Detections", "Look", "LookKind", "ParseResult", "PartPlanes", "Progress", "RunReport"]
+__all__ = ["Detections", "LookKind", "ParseResult", "PartPlanes", "Progress", "RunReport"]
 
 
 def _frozen(array: NDArray[np.generic]) -> None:
     array.setflags(write=False)
-
-
-@unique
-class Look(StrEnum):
-    """How closely a parser looks at a picture.
-
-    A glance only follows people: it may miss somebody new, so nothing that moves is cleared by it
-    and nobody is dropped for not being in it. A parser that knows no cheaper way looks fully.
-    """
-
-    FRESH = "fresh"
-    """Everywhere, and nothing found before holds: the start of a shot."""
-    FULL = "full"
-    """Everywhere. Glances that follow start from what was found."""
-    GLANCE = "glance"
-    """After the picture of the last `FRESH`, `FULL` or `GLANCE`: at the people it held."""
-    ASIDE = "aside"
-    """Everywhere, out of turn: glances do not start from it."""
 
 
 @unique
@@ -131,7 +113,6 @@ class ParseResult:
             resolved, or whatever lay beyond a cap).
         instances: (h, w) uint8 or None; 0 = nobody, k = person k of this frame.
         parser_id: name and version of parser and weights.
-        thorough: False after a glance: what is not in it may be there all the same.
         doubts: names of the checks that this result did not pass; what they are about is in
             `must_cover` (see `parsers.plausibility`).
 
@@ -149,7 +130,6 @@ class ParseResult:
     must_cover: NDArray[np.bool_]
     instances: NDArray[np.uint8] | None
     parser_id: str
-    thorough: bool = True
     doubts: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:

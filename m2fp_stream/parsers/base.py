@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import M2FPStreamError, ParserError
 from m2fp_stream.core.labels import LabelSet
-from m2fp_stream.core.records import Detections, Look, LookKind, ParseResult, PartPlanes
+from m2fp_stream.core.records import Detections, LookKind, ParseResult, PartPlanes
 
 __all__ = ["Looker", "Parser"]
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 
 
 class Parser(ABC):
-    """Finds people and their parts in one picture at a time.
+    """Finds people and their parts in one picture at a time; it remembers none of them.
 
     Subclasses implement `_parse` (and `_close`, where they hold something). One thread at a time
     may use a parser. It is a context manager; leaving it calls `close`.
@@ -37,15 +37,12 @@ class Parser(ABC):
     _closed = False
 
     @final
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int = 0, look: Look = Look.FULL
-    ) -> ParseResult:
+    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int = 0) -> ParseResult:
         """Returns what is in the picture, at the parser's own size.
 
         Args:
             bgr: (h, w, 3) uint8, colour order BGR; read only, never kept.
             frame_id: passed on to the result.
-            look: how closely; all but a glance depend on nothing that was parsed before.
 
         Raises:
             ParserError: the picture is not as above, the parser is closed or failed. The parser
@@ -55,7 +52,7 @@ class Parser(ABC):
             raise ParserError(f"parser {self.name}: parse() after close(); open a new one")
         _check(bgr, self.name)
         try:
-            return self._parse(bgr, frame_id, look)
+            return self._parse(bgr, frame_id)
         except M2FPStreamError:
             raise
         except Exception as error:
@@ -83,7 +80,7 @@ class Parser(ABC):
         self.close()
 
     @abstractmethod
-    def _parse(self, bgr: NDArray[np.uint8], frame_id: int, look: Look) -> ParseResult:
+    def _parse(self, bgr: NDArray[np.uint8], frame_id: int) -> ParseResult:
         """Does the work; `bgr` was checked. Any exception becomes a `ParserError`."""
 
     def _close(self) -> None:  # noqa: B027  (most parsers hold nothing)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import ParseResult
 
 from .base import Parser
 from .embedded.parser import from_options as embedded
@@ -29,8 +29,8 @@ class ReviewedParser(Parser):
         self.name, self.labels = parser.name, parser.labels
         self._parser = parser
 
-    def _parse(self, bgr: NDArray[np.uint8], frame_id: int, look: Look) -> ParseResult:
-        return review(self._parser.parse(bgr, frame_id=frame_id, look=look))
+    def _parse(self, bgr: NDArray[np.uint8], frame_id: int) -> ParseResult:
+        return review(self._parser.parse(bgr, frame_id=frame_id))
 
     def _close(self) -> None:
         self._parser.close()

@@ -86,13 +86,13 @@ def _answer(
     parser: Parser | Looker, copy: NDArray[np.uint8], asked: dict[str, Any], memory: memoryview
 ) -> dict[str, object]:
     """Returns the answer to one request; its arrays are in `memory`."""
-    from ..core.records import Look, LookKind, PartPlanes
+    from ..core.records import LookKind, PartPlanes
     from ..parsers.base import Looker
     from . import wire
 
     frame_id = int(asked["frame_id"])
     if not isinstance(parser, Looker):
-        result = parser.parse(copy, frame_id=frame_id, look=Look(asked["look"]))
+        result = parser.parse(copy, frame_id=frame_id)
         return wire.write_result(memory, result)
     seen = parser.asked(LookKind(asked["kind"]), copy, frame_id=frame_id)
     if isinstance(seen, PartPlanes):

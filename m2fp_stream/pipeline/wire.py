@@ -106,7 +106,6 @@ def write_result(memory: memoryview, result: ParseResult) -> Message:
         "groups": list(result.groups),
         "instances": result.instances is not None,
         "parser_id": result.parser_id,
-        "thorough": result.thorough,
         "doubts": list(result.doubts),
     }
 
@@ -135,7 +134,6 @@ def read_result(memory: memoryview, message: Message, labels: LabelSet) -> Parse
         must_cover=planes[1] != 0,
         instances=planes[-1] if with_instances else None,
         parser_id=str(message["parser_id"]),
-        thorough=message["thorough"] is True,
         doubts=tuple(str(doubt) for doubt in doubts),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import logging
 import mmap
@@ -23,7 +22,7 @@ from numpy.typing import NDArray
 from ..core.environment import child_environment
 from ..core.errors import M2FPStreamError, ModelError, ParserError
 from ..core.labels import LabelSet
-from ..core.records import Look, ParseResult
+from ..core.records import ParseResult
 from . import wire
 
 __all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerProcess", "WorkerSpec"]
@@ -60,9 +59,7 @@ class WorkerSpec:
 class SyncParser(Protocol):
     """What `ParserQueue` serves its callers from."""
 
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> ParseResult:
+    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
         """Returns the findings on one parse copy, or raises ParserError."""
         ...
 
@@ -233,9 +230,7 @@ class ParserWorker(WorkerProcess):
             self.kill()
             raise ParserError(f"the parser's label set is nonsense: {error}") from None
 
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> ParseResult:
+    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
         """Returns the worker's findings on `bgr`, an (h, w, 3) uint8 picture.
 
         Its sides are at most `wire.MAX_INPUT_SIDE`.
@@ -252,7 +247,7 @@ class ParserWorker(WorkerProcess):
         memory = memoryview(self._memory)
         picture[...] = bgr
         try:
-            request = {"frame_id": frame_id, "height": height, "width": width, "look": look}
+            request = {"frame_id": frame_id, "height": height, "width": width}
             answer = self._ask(request)
             try:
                 result = wire.read_result(memory, answer, self._labels)
@@ -285,37 +280,29 @@ def _is_map_of(shape: tuple[int, ...], picture: tuple[int, int]) -> bool:
 
 @final
 class ParserQueue:
-    """Serves parse requests one after another from a thread, those out of turn first.
+    """Serves parse requests one after another from a thread, in order.
 
-    Only glances depend on what was parsed before, and those stay in order among the regular full
-    parses: when answers come may change, never what they are. Every
-    future gets a result or an exception; `close()` cancels those not begun.
+    Every future gets a result or an exception; `close()` cancels those not begun.
     """
 
     def __init__(self, parser: SyncParser, *, attempts: int = 2) -> None:
         """`attempts`: how often a parse is tried before its future gets the error."""
         self._parser = parser
         self._attempts = attempts
-        self._order = itertools.count()
-        self._waiting: queue.PriorityQueue[
-            tuple[int, int, int, Look, NDArray[np.uint8] | None, Future[ParseResult] | None]
-        ] = queue.PriorityQueue()
+        self._waiting: queue.Queue[tuple[int, NDArray[np.uint8], Future[ParseResult]] | None] = (
+            queue.Queue()
+        )
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._serve, name="parser-queue", daemon=True)
         self._thread.start()
 
-    def submit(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> Future[ParseResult]:
+    def submit(self, bgr: NDArray[np.uint8], *, frame_id: int) -> Future[ParseResult]:
         """Queues a parse of `bgr`, an (h, w, 3) uint8 array that is zeroed once it was parsed.
-
-        A look aside goes before all that wait.
 
         After `close` the future is cancelled at once.
         """
         future: Future[ParseResult] = Future()
-        rank = 0 if look is Look.ASIDE else 1
-        self._waiting.put((rank, next(self._order), frame_id, look, bgr, future))
+        self._waiting.put((frame_id, bgr, future))
         if self._closed.is_set():
             self._drain()
         return future
@@ -325,7 +312,7 @@ class ParserQueue:
         if self._closed.is_set():
             return
         self._closed.set()
-        self._waiting.put((-1, next(self._order), -1, Look.FULL, None, None))
+        self._waiting.put(None)
         self._parser.interrupt()
         self._thread.join()
         self._parser.close()
@@ -335,32 +322,36 @@ class ParserQueue:
         self._thread.join()
         while True:
             try:
-                *_, bgr, future = self._waiting.get_nowait()
+                waiting = self._waiting.get_nowait()
             except queue.Empty:
                 return
-            if bgr is not None and future is not None:
+            if waiting is not None:
+                _, bgr, future = waiting
                 bgr.fill(0)
                 future.cancel()
 
     def _serve(self) -> None:
         while True:
-            _, _, frame_id, look, bgr, future = self._waiting.get()
-            if bgr is None or future is None:
+            waiting = self._waiting.get()
+            if waiting is None:
                 return
+            frame_id, bgr, future = waiting
+            if self._closed.is_set():
+                future.cancel()
             if not future.set_running_or_notify_cancel():
                 bgr.fill(0)
                 continue
             try:
-                future.set_result(self._parse(bgr, frame_id, look))
+                future.set_result(self._parse(bgr, frame_id))
             except BaseException as error:  # the future carries it to whoever waits
                 future.set_exception(error)
             finally:
                 bgr.fill(0)
 
-    def _parse(self, bgr: NDArray[np.uint8], frame_id: int, look: Look) -> ParseResult:
+    def _parse(self, bgr: NDArray[np.uint8], frame_id: int) -> ParseResult:
         for attempt in range(1, self._attempts + 1):
             try:
-                return self._parser.parse(bgr, frame_id=frame_id, look=look)
+                return self._parser.parse(bgr, frame_id=frame_id)
             except ModelError:
                 raise
             except M2FPStreamError as error:

@@ -62,9 +62,7 @@ _UNDER_WAY: Final = 12
 
 _LEVELS: Final[tuple[Level, ...]] = ("parts", "person", "frame")
 _REASONS: Final = frozenset(why.name.lower() for why in Why)
-_AWAY: Final = frozenset(
-    why.name.lower() for why in (Why.SOURCE_AWAY, Why.FROZEN, Why.OTHER_CAMERA)
-)
+_AWAY: Final = frozenset(why.name.lower() for why in (Why.SOURCE_AWAY, Why.OTHER_CAMERA))
 _ON_REQUEST: Final = Why.ON_REQUEST.name.lower()
 _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9 _-]{0,39}")
 _MOST_LABELS: Final = 32

@@ -18,7 +18,7 @@ from m2fp_stream.config import Settings
 from m2fp_stream.core.labels import Label
 from m2fp_stream.core.plan import CoverState, Parsed, Propagated
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.records import Look, LookKind, ParseResult
+from m2fp_stream.core.records import LookKind, ParseResult
 from m2fp_stream.parsers.embedded.options import EmbeddedOptions
 from m2fp_stream.parsers.guarded import from_options
 from m2fp_stream.pipeline.copies import MAP_SIDE, NEAR_SIDE, hidden_by, live_face_side, shrunk
@@ -214,11 +214,9 @@ class Direct:
         chosen = options.model_copy(update={"map_size": MAP_SIDE})
         self._parser = from_options(guard=chosen.model_dump(mode="json"))
 
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> ParseResult:
+    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
         """Returns the findings on `bgr`, which is frame `frame_id` of the scene at hand."""
-        return self._parser.parse(bgr, frame_id=frame_id, look=look)
+        return self._parser.parse(bgr, frame_id=frame_id)
 
     def interrupt(self) -> None:
         """Nothing runs for long."""

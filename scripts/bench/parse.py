@@ -2,8 +2,8 @@
 
     python -m scripts.bench.parse --data ../shared/data [--repeats 9] [--json FILE]
 
-Pictures of 1280x720 with photographed people side by side in an empty room, scaled down to the
-640 pixels. One thread, CPU milliseconds, medians over repeats that
+Pictures of 1280x720 with photographed people side by side in an empty room, scaled down to 640
+pixels. One thread, CPU milliseconds, medians over repeats that
 alternate between the runtimes. Parts: finding faces and bodies (detect), cutting crops out and
 laying answers back (region), the part network (encoder and decoder), the outlines of people without
 a face, and putting it all together (fuse). Files and live pictures are looked at in another way
@@ -30,11 +30,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import ModelError
-from m2fp_stream.core.records import Look
 from m2fp_stream.models import load_verified
 from m2fp_stream.parsers.embedded.options import EmbeddedOptions
 from m2fp_stream.parsers.embedded.parser import EmbeddedParser
-from m2fp_stream.parsers.embedded.persons import PersonDetector
 from m2fp_stream.parsers.embedded.runtime import RUNTIMES, Network
 
 from .leak import machine
@@ -100,17 +98,6 @@ class Timed:
         self.run = clocks.timed(name, network.run)
 
 
-class TimedPersons:
-    """A person detector under a clock, in both ways it is called."""
-
-    def __init__(self, persons: PersonDetector, clocks: Clocks) -> None:
-        self._look = clocks.timed("detect", persons.__call__)
-        self.far = clocks.timed("detect", persons.far)
-
-    def __call__(self, *args: Any) -> Any:
-        return self._look(*args)
-
-
 def instrumented(runtime: str) -> tuple[EmbeddedParser, Clocks]:
     """Returns a parser whose parts are timed.
 
@@ -122,15 +109,14 @@ def instrumented(runtime: str) -> tuple[EmbeddedParser, Clocks]:
     parser._parts._network = Timed(parser._parts._network, "network", clocks)
     parser._parts = clocks.timed("region", parser._parts)
     parser._body = clocks.timed("outline", parser._body)
-    for name in ("_faces", "_glance_faces"):
+    for name in ("_faces", "_persons"):
         setattr(parser, name, clocks.timed("detect", getattr(parser, name)))
-    parser._persons = TimedPersons(parser._persons, clocks)
     parser._parse = clocks.timed("fuse", parser._parse)
     return parser, clocks
 
 
-def measure(picture: NDArray[np.uint8], repeats: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Returns runtime -> full or glance -> part -> median CPU milliseconds."""
+def measure(picture: NDArray[np.uint8], repeats: int) -> dict[str, dict[str, float]]:
+    """Returns runtime -> part -> median CPU milliseconds."""
     parsers = {}
     for runtime in RUNTIMES:
         try:
@@ -138,22 +124,21 @@ def measure(picture: NDArray[np.uint8], repeats: int) -> dict[str, dict[str, dic
         except ModelError as error:
             print(f"left out: {error}", file=sys.stderr)
     cv2.setNumThreads(1)
-    rows: dict[tuple[str, str], list[dict[str, float]]] = defaultdict(list)
+    rows: dict[str, list[dict[str, float]]] = defaultdict(list)
     for repeat in range(WARM_UP + repeats):
         for runtime, (parser, clocks) in parsers.items():
-            for look in (Look.FULL, Look.GLANCE):
-                clocks.spent.clear()
-                parser.parse(picture, look=look)
-                if repeat >= WARM_UP:
-                    rows[runtime, look.value].append(dict(clocks.spent))
-    table: dict[str, dict[str, dict[str, float]]] = defaultdict(dict)
-    for (runtime, kind), spent in rows.items():
+            clocks.spent.clear()
+            parser.parse(picture)
+            if repeat >= WARM_UP:
+                rows[runtime].append(dict(clocks.spent))
+    table: dict[str, dict[str, float]] = {}
+    for runtime, spent in rows.items():
         medians = {
             stage: 1e3 * statistics.median(one.get(stage, 0.0) for one in spent) for stage in STAGES
         }
         total = 1e3 * statistics.median(sum(one.values()) for one in spent)
-        table[runtime][kind] = {**medians, "total": total}
-    return dict(table)
+        table[runtime] = {**medians, "total": total}
+    return table
 
 
 def encoder_share(repeats: int) -> float | None:
@@ -204,16 +189,13 @@ def main() -> int:
         return 2
     about = machine()
     print(", ".join(f"{key} {value}" for key, value in about.items()))
-    print(
-        f"{'people':8}{'runtime':14}{'parse':10}" + "".join(f"{s:>9}" for s in (*STAGES, "total"))
-    )
+    print(f"{'people':8}{'runtime':14}" + "".join(f"{s:>9}" for s in (*STAGES, "total")))
     rows = []
     for people in PEOPLE:
-        for runtime, kinds in measure(picture_of(people, args.data), args.repeats).items():
-            for kind, spent in kinds.items():
-                cells = "".join(f"{spent[stage]:9.1f}" for stage in (*STAGES, "total"))
-                print(f"{people:<8}{runtime:14}{kind:10}{cells}", flush=True)
-                rows.append({"people": people, "runtime": runtime, "parse": kind, **spent})
+        for runtime, spent in measure(picture_of(people, args.data), args.repeats).items():
+            cells = "".join(f"{spent[stage]:9.1f}" for stage in (*STAGES, "total"))
+            print(f"{people:<8}{runtime:14}{cells}", flush=True)
+            rows.append({"people": people, "runtime": runtime, **spent})
     share = encoder_share(args.repeats)
     if share is None:
         print("encoder and decoder are not told apart: the package onnx is not installed")

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from m2fp_stream.core.labels import Label, LabelSet
-from m2fp_stream.core.records import Detections, Look, LookKind, ParseResult, PartPlanes
+from m2fp_stream.core.records import Detections, LookKind, ParseResult, PartPlanes
 from m2fp_stream.parsers.base import Looker
 from m2fp_stream.parsers.embedded.looker import PART_LABELS
 from m2fp_stream.pipeline import wire
@@ -77,9 +77,7 @@ class Faulty:
             self._genuine = wire.write_result
             wire.write_result = self._forge
 
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> ParseResult:
+    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
         height, width = bgr.shape[:2]
         result = good_result(height, width, frame_id)
         if not self._faults(frame_id):
@@ -145,9 +143,7 @@ class Faulty:
 class ReadsInput(Faulty):
     """Answers with the first channel's truth about the copy: face where it is 255."""
 
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> ParseResult:
+    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
         result = good_result(bgr.shape[0], bgr.shape[1], frame_id)
         label_map = np.where(bgr[..., 0] == 255, Label.FACE, 0).astype(np.uint8)
         return self._with(result, label_map=label_map, evidence=(label_map > 0)[None] * np.uint8(9))
@@ -156,9 +152,7 @@ class ReadsInput(Faulty):
 class Standing(Faulty):
     """Says that the person stands where it stood in the first frame."""
 
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> ParseResult:
+    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
         return self._with(good_result(bgr.shape[0], bgr.shape[1], 0), frame_id=frame_id)
 
 

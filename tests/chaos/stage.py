@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core.plan import CoverPlan, CoverState, Parsed, Propagated
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.records import Look, LookKind, ParseResult
+from m2fp_stream.core.records import LookKind, ParseResult
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.pipeline.files.options import FilePipelineOptions
 from m2fp_stream.pipeline.files.run import FileRun, Outcome
@@ -144,12 +144,10 @@ class Scripted:
     def __init__(self, script: Script | None = None) -> None:
         self._script = script or (lambda bgr, n: good_result(bgr.shape[0], bgr.shape[1], n))
         self.asked: list[int] = []
-        self.looks: dict[int, list[Look]] = {}
         self.closed = threading.Event()
 
-    def parse(self, bgr: Picture, *, frame_id: int, look: Look = Look.FULL) -> ParseResult:
+    def parse(self, bgr: Picture, *, frame_id: int) -> ParseResult:
         self.asked.append(frame_id)
-        self.looks.setdefault(frame_id, []).append(look)
         return self._script(bgr, frame_id)
 
     def interrupt(self) -> None:

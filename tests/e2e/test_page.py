@@ -692,7 +692,6 @@ def test_a_frame_that_is_covered_whole_is_a_calm_card_that_says_why(look: Look) 
     mirror.view("picture")
     for why, title in (
         ("source_away", "The camera is away"),
-        ("frozen", "The camera stands still"),
         ("no_parse", "One moment"),
         ("parser_silent", "Hidden for now"),
         ("uniform", "Too dark or too plain to judge"),

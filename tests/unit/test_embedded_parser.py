@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.labels import Label
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import ParseResult
 from m2fp_stream.parsers.embedded.body import Body, BodyParser, Region
 from m2fp_stream.parsers.embedded.boxes import Box, suppress_overlaps
 from m2fp_stream.parsers.embedded.classes import PartClass
@@ -81,7 +81,6 @@ def test_result_describes_itself(portrait: ParseResult, astronaut: Picture) -> N
     assert portrait.frame_id == 41
     assert portrait.label_map.shape == astronaut.shape[:2]
     assert {"face", "hair", "left-arm", "person"} < set(portrait.groups)
-    assert portrait.thorough
     assert portrait.parser_id.startswith("embedded")
     assert set(np.unique(portrait.label_map)) <= {int(label) for label in portrait.labels.ids}
 
@@ -267,31 +266,12 @@ PERSON_CONFIDENCE = 0.734
 PERSON_XYXY = (15, 14, 364, 508)
 
 
-class Persons:
-    """Answers both looks of the person detector; what is far is asked for as often as it is."""
-
-    def __init__(self, scene: Scene) -> None:
-        self._scene = scene
-        self.far_looks = 0
-
-    def __call__(self, _: Picture, far: list[Box] | None = None) -> list[Box]:
-        found = self.far(_) if far is None else far
-        return [*self._scene.persons, *found]
-
-    def far(self, _: Picture) -> list[Box]:
-        self.far_looks += 1
-        self._scene.far_looks = self.far_looks
-        return list(self._scene.far)
-
-
 class Scene:
     """A parser whose networks answer what a test put in."""
 
     def __init__(self, parser: EmbeddedParser, monkeypatch: pytest.MonkeyPatch) -> None:
         self.faces: list[Box] = []
         self.persons: list[Box] = []
-        self.far: list[Box] = []
-        self.far_looks = 0
         self.mask: Box | None = None
         self.presence = 1.0
         self.regions: list[Region] = []
@@ -300,15 +280,14 @@ class Scene:
         self.faint: dict[PartClass, Box] = {}
         self._parser = parser
         monkeypatch.setattr(parser, "_faces", lambda _: self.faces)
-        monkeypatch.setattr(parser, "_persons", Persons(self))
-        monkeypatch.setattr(parser, "_glance_faces", lambda _: self.faces)
+        monkeypatch.setattr(parser, "_persons", lambda _: self.persons)
         monkeypatch.setattr(parser, "_body", self._body)
         monkeypatch.setattr(parser, "_parts", self._see_parts)
 
-    def parse(self, look: Look = Look.FULL) -> ParseResult:
+    def parse(self) -> ParseResult:
         self.regions.clear()
         self.views.clear()
-        return self._parser.parse(np.zeros((*SIZE_HW, 3), np.uint8), look=look)
+        return self._parser.parse(np.zeros((*SIZE_HW, 3), np.uint8))
 
     def _see_parts(self, _: View, region: Box) -> Parts:
         self.views.append(region)
@@ -520,13 +499,7 @@ def test_parts_lie_where_they_are_at_any_scale(astronaut: Picture) -> None:
     coarse = look(View(astronaut, (256, 256)), Box(40, 0, 200, 256, 1.0))
     assert fine.share(Box(195, 85, 252, 155, 1.0), [PartClass.FACE]) > 0.95
     assert fine.share(Box(180, 300, 240, 400, 1.0), [PartClass.UPPER_CLOTHES]) > 0.9
-    face = fine.middle(region, [PartClass.FACE])
-    same = coarse.middle(Box(40, 0, 200, 256, 1.0), [PartClass.FACE])
-    assert face is not None
-    assert same is not None
-    assert np.hypot(face.x - 2 * same.x, face.y - 2 * same.y) < 4
-    assert 195 < face.x < 252
-    assert 85 < face.y < 165
+    assert coarse.share(Box(98, 43, 126, 77, 1.0), [PartClass.FACE]) > 0.95
 
 
 def test_parts_of_a_region_outside_the_map_are_none(astronaut: Picture) -> None:
@@ -535,8 +508,6 @@ def test_parts_of_a_region_outside_the_map_are_none(astronaut: Picture) -> None:
     )
     assert parts.chances.size == 0
     assert parts.share(Box(0, 0, 10, 10, 1.0), [PartClass.FACE]) == 0
-    assert parts.middle(Box(0, 0, 10, 10, 1.0), [PartClass.FACE]) is None
-    assert parts.extent(Box(0, 0, 10, 10, 1.0)) is None
 
 
 @pytest.mark.parametrize("wh", [(10, 10), (300, 20), (20, 300), (2000, 1000), (1, 1)])
@@ -546,87 +517,6 @@ def test_crops_have_about_the_pixels_they_are_meant_to_have(wh: tuple[int, int])
     assert 0.6 * CROP_PIXELS < height * width < 1.3 * CROP_PIXELS
     few, narrow = network_shape(Box(0, 0, *wh, 1.0), pixels=30_000)
     assert 0.6 * 30_000 < few * narrow < 1.7 * 30_000
-
-
-# --------------------------------------------------------------------------------------------------
-# Glances: what was found is followed, nothing else is looked for but plain faces.
-
-FACE = Box(140, 60, 160, 85, 0.9)
-
-
-def test_glance_without_anything_before_it_is_a_full_parse(astronaut: Picture) -> None:
-    with EmbeddedParser() as fresh:
-        assert fresh.parse(astronaut, look=Look.GLANCE).thorough
-
-
-def test_glance_follows_who_was_found(parser: EmbeddedParser, astronaut: Picture) -> None:
-    parser.parse(astronaut)
-    glance = parser.parse(np.roll(astronaut, (6, -8), (0, 1)), look=Look.GLANCE)
-    rows, columns = EYES_TO_MOUTH
-    moved = slice(rows.start + 6, rows.stop + 6), slice(columns.start - 8, columns.stop - 8)
-    assert not glance.thorough
-    assert head(glance)[moved].all()
-    assert share(glance, CHEST, Label.UPPER_CLOTHES) > 0.9
-
-
-def test_glance_of_another_size_is_a_full_parse(parser: EmbeddedParser, astronaut: Picture) -> None:
-    parser.parse(astronaut)
-    assert parser.parse(astronaut[:400].copy(), look=Look.GLANCE).thorough
-
-
-def test_look_aside_is_not_what_glances_start_from(scene: Scene) -> None:
-    scene.faces = [FACE]
-    scene.parse()
-    scene.faces = []
-    assert scene.parse(Look.ASIDE).thorough
-    assert head(scene.parse(Look.GLANCE))[65:80, 145:155].all()
-    scene.parse()
-    assert not head(scene.parse(Look.GLANCE)).any()
-
-
-def test_glance_covers_whom_it_loses(scene: Scene) -> None:
-    scene.faces = [FACE]
-    scene.parse()
-    scene.faces = []  # turned away, and the parts know nothing
-    assert covers(scene.parse(Look.GLANCE), Box(128, 42, 172, 92, 1.0))
-
-
-def test_glance_follows_a_face_by_its_parts_where_it_is_not_detected(scene: Scene) -> None:
-    scene.faces = [FACE]
-    scene.parse()
-    scene.faces = []
-    there = Box(150, 60, 170, 85, 1.0)
-    scene.parts = {PartClass.UPPER_CLOTHES: Box(120, 80, 190, 190, 1.0), PartClass.FACE: there}
-    scene.parse(Look.GLANCE)
-    assert head(scene.parse(Look.GLANCE))[62:83, 152:168].all()
-    assert scene.views[0].center[0] == pytest.approx(160, abs=1)
-
-
-def test_glance_takes_a_new_face_and_moves_a_known_one(scene: Scene) -> None:
-    scene.faces = [FACE]
-    scene.parse()
-    scene.faces = [FACE.moved(12, 4), Box(40, 60, 60, 85, 0.9)]
-    result = scene.parse(Look.GLANCE)
-    assert head(result)[65:85, 155:170].all()
-    assert head(result)[65:80, 45:55].all()
-    assert len(scene.views) == 2
-
-
-def test_glance_follows_a_lone_body_by_its_extent(scene: Scene) -> None:
-    scene.persons, scene.mask = [BODY], INSIDE_BODY
-    scene.parts = {PartClass.UPPER_CLOTHES: BODY.moved(8, 0)}
-    scene.parse()
-    scene.parse(Look.GLANCE)
-    assert scene.regions[0].x == pytest.approx(BODY.center[0] + 8, abs=1)
-
-
-def test_glance_does_not_look_at_a_body_that_the_side_cuts(scene: Scene) -> None:
-    scene.persons, scene.mask = [AT_BORDER], AT_BORDER
-    scene.parse()
-    result = scene.parse(Look.GLANCE)
-    assert covers(result, AT_BORDER)
-    assert not scene.views
-    assert not scene.regions
 
 
 def test_small_face_in_a_wide_picture_is_found_where_it_is(astronaut: Picture) -> None:
@@ -654,54 +544,3 @@ def test_a_network_that_answers_nan_has_failed(name: str) -> None:
     assert all(np.isfinite(output).all() for output in network.run(blob))
     with pytest.raises(ParserError, match="not finite"):
         network.run(blob + np.float32(np.nan))
-
-
-# --- people far away ---
-
-FAR = Box(200, 40, 220, 80, 0.9)  # two fifteenths of the picture's long side
-
-
-@pytest.fixture
-def patient(monkeypatch: pytest.MonkeyPatch) -> Iterator[Scene]:
-    """A parser that looks for people far away in every other full parse only."""
-    with EmbeddedParser(EmbeddedOptions(far_every=2)) as parser:
-        yield Scene(parser, monkeypatch)
-
-
-def hides_any_of(result: ParseResult, box: Box) -> bool:
-    return bool(head(result)[box.slices(SIZE_HW)].any() or result.must_cover.any())
-
-
-def test_people_far_away_stay_where_they_were_until_the_next_far_look(patient: Scene) -> None:
-    patient.far = [FAR]
-    assert hides_any_of(patient.parse(Look.FRESH), FAR)
-    patient.far = []
-    assert hides_any_of(patient.parse(), FAR)
-    assert patient.far_looks == 1
-    assert not hides_any_of(patient.parse(), FAR)
-    assert patient.far_looks == 2
-
-
-def test_larger_people_are_not_remembered_where_they_were(patient: Scene) -> None:
-    near = Box(200, 40, 240, 140, 0.9)
-    patient.far = [near]
-    assert hides_any_of(patient.parse(Look.FRESH), near)
-    patient.far = []
-    assert not hides_any_of(patient.parse(), near)
-
-
-def test_a_fresh_look_forgets_who_was_far_away(patient: Scene) -> None:
-    patient.far = [FAR]
-    patient.parse(Look.FRESH)
-    patient.far = []
-    assert not hides_any_of(patient.parse(Look.FRESH), FAR)
-    assert patient.far_looks == 2
-
-
-def test_a_look_aside_always_looks_far_and_changes_no_turn(patient: Scene) -> None:
-    patient.parse(Look.FRESH)
-    patient.far = [FAR]
-    assert hides_any_of(patient.parse(Look.ASIDE), FAR)
-    assert patient.far_looks == 2
-    assert not hides_any_of(patient.parse(), FAR)  # its turn is the next
-    assert hides_any_of(patient.parse(), FAR)

@@ -910,8 +910,14 @@ def test_after_a_stall_a_frame_waits_longer_for_its_look_at_faces(
 
 @pytest.mark.parametrize(
     ("size_wh", "configured", "side"),
-    [((640, 360), 640, 640), ((1920, 1080), 640, 960), ((1080, 1920), 640, 960)]
-    + [((3840, 2160), 640, 960), ((1920, 1080), 1280, 1280), ((1280, 720), 320, 640)],
+    [
+        ((640, 360), 640, 640),
+        ((1280, 720), 320, 640),
+        ((1920, 1080), 640, 960),
+        ((1080, 1920), 640, 960),
+        ((3840, 2160), 640, 960),
+        ((1920, 1080), 1280, 1280),
+    ],
 )
 def test_faces_are_looked_for_at_half_the_pictures_size_up_to_a_limit(
     size_wh: tuple[int, int], configured: int, side: int

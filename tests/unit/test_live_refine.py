@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.labels import BODY_PARTS, Label
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import ParseResult
 from m2fp_stream.pipeline.live.refine import Refiner
 from m2fp_stream.pipeline.solver.records import FineLook
 from m2fp_stream.pipeline.workers import ParserQueue
@@ -33,7 +33,7 @@ class SlowParser:
         self.given: list[Picture] = []
         self.shapes: list[tuple[int, ...]] = []
 
-    def parse(self, bgr: Picture, *, frame_id: int, look: Look = Look.FULL) -> ParseResult:
+    def parse(self, bgr: Picture, *, frame_id: int) -> ParseResult:
         assert self.go.wait(60)
         self.given.append(bgr)
         self.shapes.append(bgr.shape)

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.labels import PRESETS, Label
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import ParseResult
 from m2fp_stream.models import vault
 from m2fp_stream.parsers.m2fp import Kind, M2FPOptions, M2FPParser, export
 from m2fp_stream.parsers.m2fp.labels import LABEL_SETS, LABELS_OF, LIP, mirrored
@@ -226,7 +226,6 @@ def test_a_doubtful_face_is_covered_by_its_evidence_alone() -> None:
 def test_result_describes_itself() -> None:
     result = parsed(ColourNetwork(), picture())
     assert result.frame_id == 7
-    assert result.thorough
     assert result.parser_id == "m2fp-1 (cihp, 01234567, 256x128)"
     assert not result.must_cover.any()
     assert result.doubts == ()
@@ -257,12 +256,11 @@ def test_one_person_checkpoint_has_no_instances() -> None:
     assert parsed(ColourNetwork(Kind.LIP), picture()).instances is None
 
 
-def test_every_look_is_a_full_one_and_depends_on_nothing_before() -> None:
+def test_a_parse_depends_on_nothing_before() -> None:
     with M2FPParser(ColourNetwork(), M2FPOptions(short_side=128)) as parser:
-        first = parser.parse(picture(), look=Look.FRESH)
+        first = parser.parse(picture())
         parser.parse(np.ascontiguousarray(picture()[:, ::-1]))
-        again = parser.parse(picture(), look=Look.GLANCE)
-    assert again.thorough
+        again = parser.parse(picture())
     assert np.array_equal(first.label_map, again.label_map)
     assert np.array_equal(first.evidence, again.evidence)
 

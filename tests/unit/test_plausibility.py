@@ -72,7 +72,6 @@ def result_of(
     evidence: dict[str, Map] | None = None,
     must_cover: Mask | None = None,
     instances: Map | None = None,
-    thorough: bool = True,
     doubts: tuple[str, ...] = (),
 ) -> ParseResult:
     groups = evidence or {}
@@ -86,7 +85,6 @@ def result_of(
         must_cover=np.zeros(label_map.shape, np.bool_) if must_cover is None else must_cover,
         instances=instances,
         parser_id="test",
-        thorough=thorough,
         doubts=doubts,
     )
 
@@ -328,7 +326,6 @@ def results(draw: st.DrawFn) -> ParseResult:
         evidence={group: blocks(256) for group in groups},
         must_cover=blocks(3) > 1,
         instances=blocks(5) if draw(st.booleans()) else None,
-        thorough=draw(st.booleans()),
         doubts=draw(st.sampled_from([(), ("area",), ("of-its-own", "entropy")])),
     )
 

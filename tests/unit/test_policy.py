@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -312,12 +311,6 @@ def test_many_layers_of_full_evidence_do_not_overflow() -> None:
     groups = ["face", "torso-skin", "left-arm", "right-arm", "left-leg", "right-leg"]
     result = result_of(blank(), evidence={group: square(255) for group in groups})
     assert (hidden(result, hide="skin") > 0)[square(1) > 0].all()
-
-
-def test_findings_of_a_glance_say_so() -> None:
-    result = replace(result_of(blank()), thorough=False)
-    assert not policy().findings(result).thorough
-    assert policy().findings(result_of(blank())).thorough
 
 
 def test_presumed_parts_are_hidden_and_explain_nothing() -> None:

@@ -143,13 +143,13 @@ def test_a_frame_arrives_as_it_was_composed_with_its_times_and_reason(link: Link
     link.heard()
     link.say(kind="watching", count=1)
     before_ns = time.monotonic_ns()
-    item = frame(number=5, level=CoverLevel.FRAME, reason=Why.FROZEN.value)
+    item = frame(number=5, level=CoverLevel.FRAME, reason=Why.OTHER_CAMERA.value)
     sink.write(item)
     (message,) = link.heard("frame")
     assert media.number_of(link.picture(message)) == 5
     assert before_ns <= message["sent_ns"] <= time.monotonic_ns()
     assert message["captured_ns"] == item.captured_ns
-    assert (message["level"], message["why"]) == ("frame", "frozen")
+    assert (message["level"], message["why"]) == ("frame", "other_camera")
 
 
 def test_a_frame_without_a_reason_to_be_covered_has_none(link: Link) -> None:

@@ -344,7 +344,7 @@ def test_states(stage: Stage) -> None:
         frame = stage.hub.frame()
         assert frame is not None
         assert frame.message(stage.hub.now_ns())[1] == 1  # wholly covered
-        for why in ("source_away", "frozen", "other_camera"):
+        for why in ("source_away", "other_camera"):
             await frames(stage, level="frame", why=why)
             assert (stage.hub.status()["state"], stage.hub.status()["why"]) == ("away", why)
         stage.media.facts(source="away")

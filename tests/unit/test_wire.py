@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -90,7 +89,7 @@ def test_a_message_of_another_form_is_refused(memory: memoryview, change: dict[s
 
 @pytest.mark.parametrize(
     "missing",
-    ["height", "width", "groups", "frame_id", "instances", "parser_id", "thorough", "doubts"],
+    ["height", "width", "groups", "frame_id", "instances", "parser_id", "doubts"],
 )
 def test_a_message_that_lacks_something_is_refused(memory: memoryview, missing: str) -> None:
     message = sent(memory, a_result(8, 8, (), False))
@@ -131,12 +130,6 @@ def test_a_label_set_comes_back_equal(labels: LabelSet) -> None:
 def test_a_label_set_of_another_form_is_refused(message: object) -> None:
     with pytest.raises((ValueError, TypeError, KeyError)):
         wire.read_label_set(message)
-
-
-def test_a_glance_stays_a_glance(memory: memoryview) -> None:
-    for thorough in (True, False):
-        result = replace(a_result(8, 8, ("face",), True), thorough=thorough)
-        assert wire.read_result(memory, sent(memory, result), CIHP).thorough is thorough
 
 
 # --- looks ---

@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.labels import Label
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import ParseResult
 from m2fp_stream.pipeline import wire, workers
 from m2fp_stream.pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from tests.chaos import faulty
@@ -357,28 +357,13 @@ class Gated(Scripted):
         super().__init__()
         self.begun, self.leave = threading.Event(), threading.Event()
 
-    def parse(
-        self, bgr: NDArray[np.uint8], *, frame_id: int, look: Look = Look.FULL
-    ) -> ParseResult:
+    def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
         self.begun.set()
         self.leave.wait()
-        return super().parse(bgr, frame_id=frame_id, look=look)
+        return super().parse(bgr, frame_id=frame_id)
 
     def interrupt(self) -> None:
         self.leave.set()
-
-
-def test_looks_aside_go_first() -> None:
-    parser = Gated()
-    with serving(parser) as queue:
-        futures = [queue.submit(picture(), frame_id=0)]
-        parser.begun.wait()
-        futures += [queue.submit(picture(), frame_id=n) for n in (1, 2)]
-        futures += [queue.submit(picture(), frame_id=n, look=Look.ASIDE) for n in (3, 4)]
-        parser.leave.set()
-        for future in futures:
-            future.result()
-    assert parser.asked == [0, 3, 4, 1, 2]
 
 
 def test_close_cancels_what_waits_and_zeroes_every_copy() -> None:

@@ -7,7 +7,6 @@ as Point", arXiv 1911.03599: a heat map at stride 4, log sizes, centre offsets.
 from __future__ import annotations
 
 import math
-from copy import copy
 from typing import Final
 
 import cv2
@@ -50,12 +49,6 @@ class FaceDetector:
         self._enlargement = enlargement
         self._size = size
         self._threshold = threshold
-
-    def at(self, size: int) -> FaceDetector:
-        """Returns a detector of another size that shares this one's network."""
-        other = copy(self)
-        other._size = size
-        return other
 
     def __call__(self, bgr: NDArray[np.uint8]) -> list[Box]:
         """Returns the faces, most certain first, in pixels of `bgr` ((h, w, 3) uint8)."""

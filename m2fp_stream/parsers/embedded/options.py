@@ -39,13 +39,6 @@ class EmbeddedOptions(BaseModel):
         description="Long side, in pixels, at which faces are looked for. Faces are found from "
         "about 9 pixels at this size upwards; time grows with its square.",
     )
-    glance_size: int = Field(
-        320,
-        ge=128,
-        le=2048,
-        title="Face detector size, glance",
-        description="The same for glances, which follow people between full parses.",
-    )
     person_size: int = Field(
         416,
         ge=128,
@@ -69,15 +62,6 @@ class EmbeddedOptions(BaseModel):
         title="Enlargement",
         description="Small pictures are enlarged for the detectors at most so much. Live, no more "
         "than the parse size asks for, so that smaller parses are cheaper.",
-    )
-    far_every: int = Field(
-        1,
-        ge=1,
-        le=10,
-        title="People far away, every",
-        description="So many full parses share one look for people far away; between, those it "
-        "found are taken to be where they were. 2 makes every other parse a third cheaper; live "
-        "pictures use at least 2.",
     )
     face_threshold: float = Field(
         0.25,

@@ -127,7 +127,7 @@ class Painting:
         self._likeliest = np.zeros(shape, np.uint8)
         """The probability of a person behind each pixel's label."""
 
-    def result(self, frame_id: int, parser_id: str, *, thorough: bool) -> ParseResult:
+    def result(self, frame_id: int, parser_id: str) -> ParseResult:
         """Returns the finished result; the painting must not be used afterwards."""
         return ParseResult(
             frame_id=frame_id,
@@ -138,7 +138,6 @@ class Painting:
             must_cover=self._must_cover,
             instances=self._instances,
             parser_id=parser_id,
-            thorough=thorough,
         )
 
     def note_person(self, box: Box) -> None:

@@ -4,9 +4,6 @@ Two networks look at the picture, one for faces, one for bodies (also from behin
 Around each person found, a third tells the parts apart; people without a visible face are looked
 at by a fourth as well, which knows outlines from any side. Whatever they do not settle is reported
 as `must_cover`; a detection is never dropped without a trace.
-
-A glance (`core.records.Look`) asks no network where people are but a small look for faces: it looks
-closely at those who were there in the picture before, where their parts lead.
 """
 
 from __future__ import annotations
@@ -18,7 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import ParseResult
 from m2fp_stream.models import model_entry
 from m2fp_stream.parsers.base import Parser
 
@@ -42,22 +39,15 @@ from .people import (
     Subject,
     coverage,
     cut_by_edge,
-    cut_by_side,
-    follow,
     is_small_in,
     lone,
     pair,
-    refreshed,
     unexplained,
 )
 from .persons import PersonDetector
 
 __all__ = ["EMBEDDED_LABELS", "GROUPS", "EmbeddedParser", "from_options"]
 
-REMEMBERED_SHARE: Final = 0.15
-"""Boxes up to this share of the picture's long side are remembered between far looks: the near look
-finds larger ones itself, and where somebody has walked on, an old box covers the place he left
-(with all of them remembered, over-blur of two people crossing rose from 15 to 24 %)."""
 # A second opinion on a doubtful body box.
 SECOND_OPINIONS: Final = 2
 """Regions a frame spent on doubtful boxes, at most, and only where `max_regions` allows."""
@@ -77,12 +67,6 @@ class _Seen:
     subject: Subject
     parts: Parts | None = None
     body: Body | None = None
-
-    def followed(self, shape: tuple[int, int]) -> Subject:
-        """Returns where to look for this person in the next picture."""
-        if self.parts is None:
-            return self.subject
-        return follow(self.subject, self.parts, shape)
 
 
 class EmbeddedParser(Parser):
@@ -110,7 +94,6 @@ class EmbeddedParser(Parser):
             threads=threads,
             runtime=runtime,
         )
-        self._glance_faces = self._faces.at(self._options.glance_size)
         self._persons = PersonDetector(
             size=self._options.person_size,
             enlargement=self._options.enlargement,
@@ -123,9 +106,6 @@ class EmbeddedParser(Parser):
             threads=threads,
             runtime=runtime,
         )
-        self._known: tuple[tuple[int, int], list[Subject]] | None = None
-        self._far_before: tuple[tuple[int, int], list[Box]] | None = None
-        self._far_left = 0
         self._parts = PartParser(threads=threads, runtime=runtime)
         self._body = BodyParser(threads=threads, runtime=runtime)
         training = model_entry("parts").training
@@ -140,25 +120,13 @@ class EmbeddedParser(Parser):
         """The options in force."""
         return self._options
 
-    def _parse(self, bgr: NDArray[np.uint8], frame_id: int, look: Look) -> ParseResult:
+    def _parse(self, bgr: NDArray[np.uint8], frame_id: int) -> ParseResult:
         picture = _limited(bgr, self._options.max_size)
         view = View(picture, _limited_shape(picture, self._options.map_size))
         shape = view.shape
-        known = self._known
-        if look is Look.GLANCE and known is not None and known[0] == shape:
-            boxes: list[Box] = []
-            seen = self._look_again(view, known[1])
-            thorough = False
-        else:
-            faces = _on_map(self._faces(picture), view)
-            if look is Look.FRESH:
-                self._far_before = None
-            far = None if look is Look.ASIDE else self._far(picture)
-            boxes = _on_map(self._persons(picture, far), view)
-            seen = self._look(view, faces, boxes)
-            thorough = True
-        if look is not Look.ASIDE:
-            self._known = shape, [one.followed(shape) for one in seen]
+        faces = _on_map(self._faces(picture), view)
+        boxes = _on_map(self._persons(picture), view)
+        seen = self._look(view, faces, boxes)
         painting = Painting(shape, self._options.mask_threshold, self._tables)
         for box in boxes:
             if self._options.evidence_threshold <= box.confidence < self._options.person_threshold:
@@ -175,32 +143,7 @@ class EmbeddedParser(Parser):
                 painting.head_of_face(one.subject, one.parts, number)
             else:
                 painting.head_of_body(one.subject, one.body, number)
-        return painting.result(frame_id, self._parser_id, thorough=thorough)
-
-    def _far(self, picture: NDArray[np.uint8]) -> list[Box]:
-        """Returns people far away: looked for now, or the small ones where they were found."""
-        shape = picture.shape[:2]
-        if self._far_before is None or self._far_before[0] != shape or self._far_left == 0:
-            found = self._persons.far(picture)
-            smallest = REMEMBERED_SHARE * max(shape)
-            small = [box for box in found if max(box.width, box.height) <= smallest]
-            self._far_before = shape, small
-            self._far_left = self._options.far_every - 1
-            return found
-        self._far_left -= 1
-        return self._far_before[1]
-
-    def _look_again(self, view: View, known: list[Subject]) -> list[_Seen]:
-        """Looks at everybody known, and at faces in plain sight."""
-        faces = _on_map(self._glance_faces(view.bgr), view)
-        subjects = refreshed(known, faces, view.shape)
-        seen: list[_Seen] = []
-        for rank, subject in enumerate(subjects):
-            # A body that the side cuts is covered whole whatever its parts are.
-            whole = not subject.is_face and cut_by_side(subject.box, view.shape)
-            is_looked_at = rank < self._options.max_regions and not whole
-            seen.append(self._seen(view, subject) if is_looked_at else _Seen(subject))
-        return seen
+        return painting.result(frame_id, self._parser_id)
 
     def _look(self, view: View, faces: list[Box], boxes: list[Box]) -> list[_Seen]:
         """Returns everybody to cover, with parts and outlines where they were computed."""

@@ -20,7 +20,7 @@ from .classes import PartClass
 from .crops import View
 from .runtime import open_network
 
-__all__ = ["CROP_PIXELS", "PartParser", "Parts", "Spot", "network_shape"]
+__all__ = ["CROP_PIXELS", "PartParser", "Parts", "network_shape"]
 
 CROP_PIXELS: Final = 65_000
 """Largest crop, a little below those that training ends with. On half of the validation photographs
@@ -35,15 +35,6 @@ LONGEST: Final = 512
 STRIDE: Final = 2
 """Crop pixels in an output pixel."""
 CENTRE: Final = 127.5
-
-
-@dataclass(frozen=True, slots=True)
-class Spot:
-    """Centre of gravity (pixels of the map) and area (pixels) of something."""
-
-    x: float
-    y: float
-    area: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,38 +53,6 @@ class Parts:
     def person(self) -> NDArray[np.uint8]:
         """Returns the (rows, columns) uint8 probability that a pixel shows a person."""
         return np.asarray(255 - self.chances[PartClass.BACKGROUND], np.uint8)
-
-    def extent(self, box: Box) -> Box | None:
-        """Returns the box of what is a person inside `box`, None where nothing is."""
-        rows, columns = self.within(box)
-        person = self.person()[rows, columns] > 127
-        ys, xs = np.flatnonzero(person.any(axis=1)), np.flatnonzero(person.any(axis=0))
-        if ys.size == 0:
-            return None
-        left, top = self.columns.start + columns.start, self.rows.start + rows.start
-        return Box(
-            float(left + xs[0]),
-            float(top + ys[0]),
-            float(left + xs[-1] + 1),
-            float(top + ys[-1] + 1),
-            box.confidence,
-        )
-
-    def middle(self, box: Box, classes: Sequence[PartClass]) -> Spot | None:
-        """Returns where `classes` lie inside `box`, None where they do not."""
-        rows, columns = self.within(box)
-        inside = self.chances[list(classes), rows, columns]
-        if inside.size == 0:
-            return None
-        moments = cv2.moments((inside.sum(axis=0, dtype=np.uint16) > 127).astype(np.uint8), True)
-        area = moments["m00"]
-        if area == 0:
-            return None
-        return Spot(
-            self.columns.start + columns.start + moments["m10"] / area + 0.5,
-            self.rows.start + rows.start + moments["m01"] / area + 0.5,
-            area,
-        )
 
     def within(self, box: Box) -> tuple[slice, slice]:
         """Returns the rows and columns of `chances` that `box` touches."""

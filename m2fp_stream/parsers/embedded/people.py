@@ -6,8 +6,7 @@ body box.
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -15,19 +14,15 @@ from numpy.typing import NDArray
 
 from .body import Region
 from .boxes import Box
-from .classes import PartClass
-from .parts import Parts
 
 __all__ = [
     "Subject",
     "coverage",
     "cut_by_edge",
     "cut_by_side",
-    "follow",
     "is_small_in",
     "lone",
     "pair",
-    "refreshed",
     "share_inside",
     "unexplained",
     "united",
@@ -59,19 +54,6 @@ EXPLAINING_HEIGHT: Final = 0.07
 EXPLAINING_HEIGHT_AT_BORDER: Final = 0.10
 EXPLAINING_WIDTH: Final = 0.12
 """Face width over body width, at least."""
-
-# Following people from one picture to the next.
-FACE_CLASSES: Final = (PartClass.FACE, PartClass.GLASSES)
-SAME_FACE_REACH: Final = 1.2
-"""Old face heights within which a face is the same person's."""
-SAME_FACE_SIZE: Final = 0.5
-"""Heights of both, smaller over larger, at least."""
-FOUND_SHARE: Final = 0.3
-"""Share of a face box that face pixels near it must amount to, to be followed there."""
-FOLLOWED_FROM: Final = 0.25
-"""Face heights; less is within what the box and the middle of the pixels differ anyway."""
-REACH: Final = 0.25
-"""Widths of a lone body's box within which it may have moved."""
 
 # The edge of the picture.
 BORDER: Final = 0.01
@@ -181,60 +163,12 @@ def united(first: Box, second: Box) -> Box:
     )
 
 
-def refreshed(known: list[Subject], faces: list[Box], shape: tuple[int, int]) -> list[Subject]:
-    """Returns the known people, at the faces seen now where they are theirs, then new faces."""
-    free = list(faces)
-    subjects = []
-    for subject in known:
-        old = subject.box
-        mine = [face for face in free if subject.is_face and _is_near(face, old)]
-        if not mine:
-            subjects.append(subject)
-            continue
-        face = min(mine, key=lambda face: _apart(face, old))
-        free.remove(face)
-        dx, dy = face.center[0] - old.center[0], face.center[1] - old.center[1]
-        body = None if subject.body_box is None else subject.body_box.moved(dx, dy)
-        subjects.append(_of_face(face, body, shape))
-    return subjects + pair(free, [], shape)
-
-
-def follow(subject: Subject, parts: Parts, shape: tuple[int, int]) -> Subject:
-    """Returns the subject where its parts are; as it was where they do not tell."""
-    box, body = subject.box, subject.body_box
-    if subject.is_face:
-        near = box.grown(sides=box.height, up=box.height, down=box.height)
-        head = parts.middle(near, FACE_CLASSES)
-        if head is None or head.area < FOUND_SHARE * box.width * box.height:
-            return subject
-        dx = head.x - box.center[0]
-        dy = head.y - box.center[1]
-        if abs(dx) + abs(dy) < FOLLOWED_FROM * box.height:
-            return subject
-        moved = None if body is None else body.moved(dx, dy)
-        return _of_face(box.moved(dx, dy), moved, shape)
-    reach = box.grown(sides=REACH * box.width, up=REACH * box.width, down=REACH * box.width)
-    found = parts.extent(reach)
-    if found is None or share_inside(found, box) < 0.1 or found.height < 0.5 * box.height:
-        return subject
-    return lone(replace(found, confidence=box.confidence), shape)
-
-
 def _of_face(face: Box, body: Box | None, shape: tuple[int, int]) -> Subject:
     x, y = face.center
     side = BODY_SIDE_OF_FACE * face.height
     region = Region(x, y + BODY_BELOW_FACE * face.height, max(side, 1.0))
     view = _view_of_face(face, body, shape)
     return Subject(face, True, body, view, region, face.confidence * side)
-
-
-def _apart(face: Box, other: Box) -> float:
-    return math.hypot(face.center[0] - other.center[0], face.center[1] - other.center[1])
-
-
-def _is_near(face: Box, old: Box) -> bool:
-    alike = SAME_FACE_SIZE < face.height / max(old.height, 1e-6) < 1 / SAME_FACE_SIZE
-    return alike and _apart(face, old) < SAME_FACE_REACH * old.height
 
 
 def unexplained(

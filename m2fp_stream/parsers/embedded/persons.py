@@ -66,14 +66,10 @@ class PersonDetector:
         self._size, self._far_size = size, far_size
         self._threshold = threshold
 
-    def __call__(self, bgr: NDArray[np.uint8], far: list[Box] | None = None) -> list[Box]:
-        """Returns the persons, most certain first, in pixels of `bgr` ((h, w, 3) uint8).
-
-        `far`: what `far()` found, now or lately; None looks now.
-        """
+    def __call__(self, bgr: NDArray[np.uint8]) -> list[Box]:
+        """Returns the persons, most certain first, in pixels of `bgr` ((h, w, 3) uint8)."""
         xyxy, scores = self._look(bgr, self._size)
-        if far is None:
-            far = self.far(bgr)
+        far = self._far(bgr)
         if far:
             corners = [(box.x1, box.y1, box.x2, box.y2) for box in far]
             xyxy = np.concatenate([xyxy, np.array(corners, np.float32)])
@@ -82,7 +78,7 @@ class PersonDetector:
         kept = suppress_overlaps(xyxy, scores, OVERLAP_LIMIT)
         return [Box.from_row(xyxy[i], scores[i]) for i in kept]
 
-    def far(self, bgr: NDArray[np.uint8]) -> list[Box]:
+    def _far(self, bgr: NDArray[np.uint8]) -> list[Box]:
         """Returns the small boxes of the finer look; none where it would be no finer."""
         side = max(bgr.shape[:2])
         if min(self._far_size, self._enlargement * side) <= self._size:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import ModelError
 from m2fp_stream.core.labels import PRESETS, Label
-from m2fp_stream.core.records import Look, ParseResult
+from m2fp_stream.core.records import ParseResult
 from m2fp_stream.models.vault import is_sealed, open_key, unseal
 from m2fp_stream.parsers.base import Parser
 
@@ -96,8 +96,7 @@ class M2FPParser(Parser):
         """The options in force."""
         return self._options
 
-    def _parse(self, bgr: NDArray[np.uint8], frame_id: int, look: Look) -> ParseResult:
-        del look  # all are full ones
+    def _parse(self, bgr: NDArray[np.uint8], frame_id: int) -> ParseResult:
         picture_hw = bgr.shape[0], bgr.shape[1]
         inner_hw = fitted(picture_hw, self._options.short_side, self._network.shape_hw)
         map_hw = self._map_size(picture_hw, inner_hw)

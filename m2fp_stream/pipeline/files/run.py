@@ -27,7 +27,7 @@ import numpy as np
 from ...core.errors import M2FPStreamError, ModelError, ParserError, SourceError
 from ...core.plan import CoverState, Parsed, Propagated, Unknown, Why
 from ...core.raw import RawFrame
-from ...core.records import Detections, Look, LookKind, ParseResult, PartPlanes
+from ...core.records import Detections, LookKind, ParseResult, PartPlanes
 from ...core.safe import SafeFrame
 from ...parsers.embedded.looker import PART_LABELS
 from ...policy import Policy
@@ -366,7 +366,7 @@ class FileRun:
         if item.motion.cut or item.time_s - self._fine_s >= self._fine.every_s:
             self._fine_s = item.time_s
             copy = look_copy(item.frame, shrunk(item.frame.size_wh, self._fine.side))
-            item.fine = self._fine.queue.submit(copy, frame_id=item.number, look=Look.ASIDE)
+            item.fine = self._fine.queue.submit(copy, frame_id=item.number)
 
     def _fine_looks(self, item: Item) -> list[FineLook]:
         if item.fine is None:

@@ -14,7 +14,7 @@ from typing import Final, final
 
 from ...core.errors import M2FPStreamError, ModelError
 from ...core.raw import RawFrame
-from ...core.records import Look, ParseResult
+from ...core.records import ParseResult
 from ...parsers.embedded.looker import PART_LABELS
 from ..copies import look_copy, shrunk
 from ..solver.fine import fine_looks
@@ -59,7 +59,7 @@ class Refiner:
         if self._asked is not None or time_s < self._pause_until_s:
             return
         copy = look_copy(frame, shrunk(frame.size_wh, self._side))
-        future = self._parser.submit(copy, frame_id=frame.frame_id, look=Look.FRESH)
+        future = self._parser.submit(copy, frame_id=frame.frame_id)
         self._asked = _Asked(future, frame.frame_id, time_s, frame.size_wh)
 
     def collect(self, time_s: float) -> tuple[int, list[FineLook]] | None:

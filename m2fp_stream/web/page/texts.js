@@ -13,7 +13,6 @@ const CARDS_EN = {
   on_request_floor: ["Everything is hidden", "It was set up that way."],
   unconfirmed: ["Everything is hidden", "The camera process has not confirmed it yet; trying again."],
   source_away: ["The camera is away", "The picture comes back with it."],
-  frozen: ["The camera stands still", "The picture comes back when it moves again."],
   other_camera: ["Another camera is connected", "The mirror looks at what to cover before it shows anything."],
   uniform: ["Too dark or too plain to judge", "Is the light off, or the lens covered?"],
 };
@@ -29,7 +28,6 @@ const CARDS_ZH = {
   on_request_floor: ["画面已全部隐藏", "设置如此。"],
   unconfirmed: ["画面已全部隐藏", "尚未得到摄像程序的确认，正在重试。"],
   source_away: ["摄像头已断开", "重新接上后，画面会自动恢复。"],
-  frozen: ["摄像头画面静止不动", "画面恢复变化后会重新显示。"],
   other_camera: ["接入了另一个摄像头", "镜子会先确认需要遮挡的部分，再显示画面。"],
   uniform: ["画面太暗或太单一，无法判断", "是不是没开灯，或镜头被挡住了？"],
 };
@@ -42,7 +40,6 @@ const SAME = {
   size_changed: "looking",
   parser_failed: "unsure",
   parser_silent: "unsure",
-  bad_result: "unsure",
   wrong_frame: "unsure",
   tracking_failed: "unsure",
   compose_failed: "unsure",
