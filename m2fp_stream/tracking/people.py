@@ -190,7 +190,8 @@ class Track:
         looked: looks for people in its life, and
         supported: how many of them saw its body.
         heads: share of the expected head that close looks found to be one, each look.
-        faces: scores of closer looks at its face.
+        faces: scores of closer looks at its face, and
+        judged_face: the best detector's score of a face that was looked at so.
         rolls: tilt of the head in radians, by frame of a closer look.
         bodies: sightings with a body, and
         cuts: those whose body the picture's upper edge cuts.
@@ -212,6 +213,7 @@ class Track:
     supported: int = 0
     heads: list[float] = field(default_factory=list[float])
     faces: list[float] = field(default_factory=list[float])
+    judged_face: float = 0.0
     rolls: dict[int, float] = field(default_factory=dict[int, float])
     bodies: int = 0
     cuts: int = 0

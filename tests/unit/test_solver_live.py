@@ -78,6 +78,22 @@ def test_a_newcomer_is_covered_until_closer_looks_judge_him() -> None:
     assert stand.share(stand.frame(), box_mask(WEAK.box)) == 0.0
 
 
+def test_a_face_that_comes_out_of_a_blur_is_covered_until_closer_looks_judge_it_anew() -> None:
+    """The blur was judged; of two people who cross, one was open for sixteen frames for that."""
+    stand = Live()
+    stand.frames(5)
+    stand.frame(WEAK)
+    (order,) = stand.orders(face=True)
+    stand.solver.take_face(order, 0.0, 0.0)
+    stand.frames(3, WEAK)
+    assert stand.share(stand.frame(WEAK), box_mask(WEAK.box)) == 0.0
+    for number in stand.frames(30, SHE):
+        assert stand.share(number, box_mask(SHE.box)) == 1.0
+    order = stand.orders(face=True)[0]
+    stand.solver.take_face(order, 0.0, 0.0)
+    assert stand.share(stand.frame(SHE), box_mask(SHE.box)) == 0.0
+
+
 def test_whom_nobody_judges_is_judged_by_what_was_seen_after_a_while() -> None:
     """People are not looked for in every frame: who is not seen again at once may be there."""
     body = Body(Rect(250, 90, 350, 340), 0.35)

@@ -35,6 +35,9 @@ FACE_CONFIRMED: Final = 0.30
 FACE_DENIED: Final = 0.12
 """Score of a closer look from which a weakly seen face is one, and below which it is none
 (docs/parsers.md: at .2, .08 false faces a picture without people are left, of .46)."""
+BETTER_FACE: Final = 0.1
+"""Detector's score of a face above the best that was judged from which it is another matter: it is
+judged at once, and until then by that score."""
 JUDGED_WITHIN: Final = 8
 """Frames within which closer looks judge somebody new; later he is judged by what was seen."""
 LARGE_HEAD: Final = 0.4
@@ -80,7 +83,8 @@ def is_somebody(track: Track, *, whole: bool) -> bool:
     if track.supported < SUPPORTED * track.looked:  # its body may be somebody else's
         body = min(body, WEAK)
     confirmed = bool(track.faces) and max(track.faces) >= FACE_CONFIRMED
-    if track.faces and max(track.faces) < FACE_DENIED:
+    # What closer looks said of a blur must not hold against the face that came out of it.
+    if track.faces and max(track.faces) < FACE_DENIED and face <= track.judged_face + BETTER_FACE:
         face = min(face, DENIED_FACE)
     best = max(face, body)
     if track.heads and track.detail >= TELLING_HEAD_PX:

@@ -10,7 +10,15 @@ from ...tracking.heads import Rect
 from ...tracking.motion import Motion
 from ...tracking.people import Face, Track, Tracker
 from ...tracking.turned import TURNS, around, quarters
-from .judge import HEAD_ABSENT, LIKELY, STRONG, is_headless, is_somebody, may_be_somebody
+from .judge import (
+    BETTER_FACE,
+    HEAD_ABSENT,
+    LIKELY,
+    STRONG,
+    is_headless,
+    is_somebody,
+    may_be_somebody,
+)
 from .place import FACES_IN_BODY, STILL_EVERY, Places
 from .records import Hidden, PartOrder, Reach, Shapes
 from .unlooked import Unlooked
@@ -21,8 +29,6 @@ __all__ = ["Orders"]
 CLOSER_LOOKS: Final = 2
 CLOSER_EVERY: Final = 3
 """A face is judged by so many closer looks, so many frames apart at least."""
-BETTER_FACE: Final = 0.1
-"""Detector's score of a face above the best that was judged from which it is judged at once."""
 SEARCHED_BODY: Final = 0.50
 """Score of a body without a head in its place from which the head is searched for in all of it."""
 SEARCH_EVERY: Final = 12

@@ -360,6 +360,9 @@ class Solver:
         track = self._track(order.track_id)
         if track is not None:
             track.faces.append(score)
+            seen = track.seen.get(order.frame)
+            if seen is not None:
+                track.judged_face = max(track.judged_face, seen.face)
             if score >= TILTED_FACE:
                 track.rolls[order.frame] = roll + order.turn * math.pi / 2
 
