@@ -10,7 +10,15 @@ from typing import Final
 
 from ...tracking.people import Track
 
-__all__ = ["LIKELY", "STRONG", "is_headless", "is_somebody", "is_unjudged", "may_be_somebody"]
+__all__ = [
+    "LIKELY",
+    "STRONG",
+    "has_come_out",
+    "is_headless",
+    "is_somebody",
+    "is_unjudged",
+    "may_be_somebody",
+]
 
 
 STRONG: Final = 0.45
@@ -37,7 +45,7 @@ FACE_DENIED: Final = 0.12
 (docs/parsers.md: at .2, .08 false faces a picture without people are left, of .46)."""
 BETTER_FACE: Final = 0.1
 """Detector's score of a face above the best that was judged from which it is another matter: it is
-judged at once, and until then by that score."""
+judged at once, and until then a strong one counts (weak ones are as often those of things)."""
 JUDGED_WITHIN: Final = 8
 """Frames within which closer looks judge somebody new; later he is judged by what was seen."""
 LARGE_HEAD: Final = 0.4
@@ -66,6 +74,24 @@ def is_unjudged(track: Track, now: int, width: int) -> bool:
     return track.best >= enough and not judged and not lost and now - track.born <= JUDGED_WITHIN
 
 
+def has_come_out(track: Track, now: int, width: int) -> bool:
+    """Says whether a face is seen now that is much better than those that closer looks judged.
+
+    What they said of a blur must not hold against the face that came out of it, until they judge
+    that, too. `width`: see `is_unjudged`.
+    """
+    large = track.predicted.width > LARGE_HEAD * width
+    enough = max(SURE_FACE if large else STRONG, track.judged_face + BETTER_FACE)
+    if now - track.last > SEEN_WITHIN:
+        return False
+    for frame in reversed(track.frames):
+        if now - frame > JUDGED_WITHIN:
+            return False
+        if track.seen[frame].face >= enough:
+            return True
+    return False
+
+
 def is_headless(track: Track) -> bool:
     """Says whether looks at parts, again and again, saw no head where a track has its own."""
     looks = track.heads[-RECENT_LOOKS:]
@@ -83,8 +109,7 @@ def is_somebody(track: Track, *, whole: bool) -> bool:
     if track.supported < SUPPORTED * track.looked:  # its body may be somebody else's
         body = min(body, WEAK)
     confirmed = bool(track.faces) and max(track.faces) >= FACE_CONFIRMED
-    # What closer looks said of a blur must not hold against the face that came out of it.
-    if track.faces and max(track.faces) < FACE_DENIED and face <= track.judged_face + BETTER_FACE:
+    if track.faces and max(track.faces) < FACE_DENIED:
         face = min(face, DENIED_FACE)
     best = max(face, body)
     if track.heads and track.detail >= TELLING_HEAD_PX:

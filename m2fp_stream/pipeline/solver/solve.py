@@ -30,7 +30,7 @@ from ...tracking.turned import (
     same_person,
     turned_sightings,
 )
-from .judge import LIKELY, STRONG, is_headless, is_somebody, is_unjudged
+from .judge import LIKELY, STRONG, has_come_out, is_headless, is_somebody, is_unjudged
 from .lay import Layer
 from .orders import Orders
 from .parts import PartReader
@@ -385,6 +385,8 @@ class Solver:
         if self._places.is_unconfirmed(track):
             return False
         if self._live and is_unjudged(track, self._newest, self._size_wh[0]):
+            return True
+        if self._live and has_come_out(track, self._newest, self._size_wh[0]):
             return True
         return is_somebody(track, whole=track.track_id in self._parts.whole)
 
