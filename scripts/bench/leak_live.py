@@ -25,6 +25,7 @@ from m2fp_stream.pipeline.copies import MAP_SIDE, NEAR_SIDE, hidden_by, live_fac
 from m2fp_stream.pipeline.live.follow import Follower
 from m2fp_stream.pipeline.live.looking import Looking, Pools
 from m2fp_stream.pipeline.live.present import Ages, FrameStates
+from m2fp_stream.pipeline.live.schedule import Load, Took
 from m2fp_stream.pipeline.looks import URGENCY, Seen
 from m2fp_stream.policy import Policy
 from m2fp_stream.sources.base import Captured
@@ -120,7 +121,6 @@ def run_live(
 ) -> tuple[list[Verdict], Mapping[str, int]]:
     """Runs the live pipeline over a scene; looks take their time, everything else takes none."""
     live = settings.live
-    aligned = live.alignment == "aligned"
     policy = Policy(settings.policy)
     size_wh = truths[0].shown_wh
     follower = Follower(
@@ -132,14 +132,28 @@ def run_live(
     )
     pools = [SimulatedPool(looks, times, lambda: follower.waits) for _ in range(3)]
     asked: list[str] = []
+    took = Took("people", "faces")
+    load = Load(
+        live.rates(),
+        side=live_face_side(size_wh, live.look_size),
+        smallest_side=live.min_look_size,
+        late_s=live.person_after_s,
+        delay_s=live.judged_after_s,
+    )
+
+    def on_look(name: str, seconds: float, failed: bool) -> None:
+        asked.append(name)
+        if not failed:
+            took.add(name, seconds)
+
     looking = Looking(
         follower,
         Pools(*pools),
         look_side=live.look_size,
-        faces_side=live_face_side(size_wh, live.look_size),
-        delay_s=live.delay_s if aligned else 0.0,
+        faces_side=load.side,
+        delay_s=live.judged_after_s,
         on_answer=lambda: None,
-        on_look=lambda name, _, __: asked.append(name),
+        on_look=on_look,
         on_failure=lambda _, error: print(error),
     )
     judged = Judge(truths, settings, hide=hide, look=look)
@@ -171,6 +185,16 @@ def run_live(
                 min(pools, key=lambda pool: pool.next_s).answer()
             show(now_s)
         _at(pools, arrives_s)
+        if number % RATE == RATE - 1:  # as a run does every second, but that no frame is left out
+            load.observe(
+                arrives_s,
+                captured=RATE,
+                late=0,
+                people_s=took.median("people"),
+                faces_share=(took.median("faces") or 0.0) * RATE,
+            )
+            follower.rates(load.rates)
+            looking.faces_side = load.side
         truth = truths[max(0, number - WARM_UP_FRAMES)]
         raw = raw_frame(truth, number)
         raw.captured_ns = round(arrives_s * 1e9)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2fp_stream.pipeline.live.follow import Rates
-from m2fp_stream.pipeline.live.schedule import Coarseness, Load
+from m2fp_stream.pipeline.live.schedule import Coarseness, Load, Took
 
 LATE_S = 0.4
 RATES = Rates(people_s=0.25, middle_s=1.0, far_s=2.0, parts_s=0.2, parts_a_frame=3)
@@ -158,6 +158,17 @@ def test_a_look_that_is_waited_for_gets_the_time_of_every_second_frame() -> None
     assert one.taken(waits=False, overdue=True) == 0.5
     Clock(one).overload_to_the_end()
     assert one.taken(waits=True, overdue=True) == SHARES[-1]
+
+
+def test_how_long_looks_took_is_told_once_and_of_those_asked_about() -> None:
+    took = Took("people", "faces")
+    assert took.median("people") is None
+    for seconds in (0.3, 0.1, 0.2):
+        took.add("people", seconds)
+        took.add("parts", seconds)
+    assert took.median("people") == 0.2
+    assert took.median("people") is None
+    assert took.median("parts") is None
 
 
 def test_what_moves_is_looked_at_again_more_rarely_with_the_looks_for_people() -> None:

@@ -18,7 +18,6 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import median
 from typing import Any, Final, final
 
 from ...core.errors import M2FPStreamError, PromiseError
@@ -34,7 +33,7 @@ from .options import LiveOptions
 from .outlets import Outlet
 from .present import Ages, Composer, Presenter
 from .refine import Refiner
-from .schedule import Coarseness, Load
+from .schedule import Coarseness, Load, Took
 from .stats import LiveStats
 
 __all__ = ["LiveRun"]
@@ -98,8 +97,7 @@ class LiveRun:
         self._error: BaseException | None = None
         self._load = self._new_load(options.look_size)
         self._failing: set[str] = set()
-        self._people_s: list[float] = []
-        self._faces_s: list[float] = []
+        self._took = Took("people", "faces")
         """How long the looks took that were answered since the load was last told."""
 
     def _new_load(self, side: int) -> Load:
@@ -352,10 +350,7 @@ class LiveRun:
         if failed:
             return
         self._failing.discard(name)
-        if name == "people":
-            self._people_s.append(seconds)
-        elif name == "faces":
-            self._faces_s.append(seconds)
+        self._took.add(name, seconds)
 
     def _failed(self, name: str, error: M2FPStreamError) -> None:
         _log.warning("%s: %s", name, error)
@@ -375,12 +370,10 @@ class LiveRun:
             now_s,
             captured=captured - seconds.captured,
             late=late - seconds.late,
-            people_s=median(self._people_s) if self._people_s else None,
-            faces_share=median(self._faces_s or [0.0]) / follower.interval_s,
+            people_s=self._took.median("people"),
+            faces_share=(self._took.median("faces") or 0.0) / follower.interval_s,
         )
         seconds.at_s, seconds.captured, seconds.late = now_s, captured, late
-        self._people_s.clear()
-        self._faces_s.clear()
         looking.faces_side = self._load.side
         follower.rates(self._load.rates)
 

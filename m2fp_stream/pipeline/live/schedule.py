@@ -9,11 +9,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from math import log
+from statistics import median
 from typing import Final, final
 
 from .follow import Rates
 
-__all__ = ["Coarseness", "Load"]
+__all__ = ["Coarseness", "Load", "Took"]
 
 _PARTS: Final = ((2, 2), (4, 1))
 """Looks at parts: so many times rarer, so many a frame."""
@@ -206,6 +207,29 @@ class Load:
         held = now_s - self._taken_back_s > _HOLDS_S
         self._calm_s = _CALM_S if held else min(_LONGEST_CALM_S, 2 * self._calm_s)
         self._taken_back_s = None
+
+
+@final
+class Took:
+    """How long looks took, in seconds, since it was asked last.
+
+    Args:
+        names: of the kinds of look that are asked about; others are not kept.
+    """
+
+    def __init__(self, *names: str) -> None:
+        self._names = names
+        self._seconds: dict[str, list[float]] = {}
+
+    def add(self, name: str, seconds: float) -> None:
+        """Notes one look."""
+        if name in self._names:
+            self._seconds.setdefault(name, []).append(seconds)
+
+    def median(self, name: str) -> float | None:
+        """Returns the median of one kind of look and forgets it; None where there was none."""
+        seconds = self._seconds.pop(name, [])
+        return median(seconds) if seconds else None
 
 
 @final
