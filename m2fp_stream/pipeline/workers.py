@@ -11,9 +11,11 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final, Protocol, final
 
 import numpy as np
@@ -29,6 +31,15 @@ __all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerProcess", "Worker
 
 _log = logging.getLogger(__name__)
 
+_STARVED: Final = 12
+"""Deadlines that a process gets which wants the CPU and has not used a deadline's worth of it.
+Where others take the machine, a look takes as much longer; to start again costs more than to wait.
+Chosen: at most a minute with the deadline of live looks."""
+_UTIME: Final = 11
+"""Where the CPU times stand behind the name. Source: proc_pid_stat(5), utime and stime."""
+_SAMPLES: Final = 5
+_SAMPLE_S: Final = 0.01
+"""So often, so many seconds apart, it is asked whether a process wants the CPU."""
 _SMALLEST_MAP: Final = 32
 """Longer side of a map in pixels, unless the picture is smaller: a cruder one says nothing."""
 
@@ -44,7 +55,8 @@ class WorkerSpec:
         options: the factory's keyword arguments, JSON values only.
         threads: threads the parser may use.
         niceness: how much its processes give way to others, 0 to 19.
-        deadline_s: a parse that takes longer is a hang: the worker is killed.
+        deadline_s: a parse that takes longer is a hang, and the worker is killed, unless it wants
+            the CPU and has had less of it than that.
         start_deadline_s: the same for starting up.
     """
 
@@ -199,20 +211,57 @@ class WorkerProcess:
                 os.close(descriptor)
 
     def _receive(self, deadline_s: float) -> wire.Message:
+        """Waits for an answer, as long as the deadline says; of one that is starved, longer."""
         assert self._channel is not None  # callers hold a started worker
+        assert self.pid is not None
         self._channel.settimeout(deadline_s)
+        pid, began_s = self.pid, _cpu_s(self.pid)
+        left = _STARVED
+        while True:
+            try:
+                data = self._channel.recv(wire.MESSAGE_BYTES)
+            except TimeoutError:
+                left -= 1
+                if left and _cpu_s(pid) - began_s < deadline_s and _wants_cpu(pid):
+                    _log.info("a parser process gets too little of the machine; waiting on")
+                    continue
+                self.kill()
+                raise ParserError(f"the parser did not answer within {deadline_s:g} s") from None
+            except OSError:
+                data = b""
+            break
         try:
-            data = self._channel.recv(wire.MESSAGE_BYTES)
             message = json.loads(data) if data else None
-        except TimeoutError:
-            self.kill()
-            raise ParserError(f"the parser did not answer within {deadline_s:g} s") from None
-        except (OSError, ValueError):
+        except ValueError:
             message = None
         if not isinstance(message, dict):
             self.kill()
             raise ParserError("the parser process died; a new one will be started")
         return message
+
+
+def _cpu_s(pid: int) -> float:
+    """Returns the CPU seconds that a process has used; 0 where that cannot be told."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        used = fields.rpartition(")")[2].split()[_UTIME : _UTIME + 2]
+        return sum(map(int, used)) / os.sysconf("SC_CLK_TCK")
+    except (OSError, ValueError):
+        return 0.0
+
+
+def _wants_cpu(pid: int) -> bool:
+    """Says whether any thread of a process runs, or would if it were let: one that hangs sleeps."""
+    for _ in range(_SAMPLES):
+        try:
+            for stat in Path(f"/proc/{pid}/task").glob("*/stat"):
+                fields = stat.read_text(encoding="utf-8", errors="replace")
+                if fields.rpartition(")")[2].split()[0] == "R":
+                    return True
+        except (OSError, IndexError):
+            return False
+        time.sleep(_SAMPLE_S)
+    return False
 
 
 @final

@@ -366,6 +366,9 @@ class FaultyLooker(DrawnLooker):
                 if self._note:
                     Path(self._note).write_text(str(os.getpid()), encoding="ascii")
                 time.sleep(FOREVER_S)
+            case "spinning":
+                while True:
+                    pass
             case _:  # of the message, or none
                 pass
         return seen

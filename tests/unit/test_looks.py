@@ -5,6 +5,8 @@ from __future__ import annotations
 import gc
 import os
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
@@ -18,11 +20,12 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.records import Detections, LookKind, PartPlanes
-from m2fp_stream.pipeline import wire
+from m2fp_stream.pipeline import wire, workers
 from m2fp_stream.pipeline.looks import LookPool, LookWorker, Seen
 from m2fp_stream.pipeline.workers import WorkerSpec
 from tests.chaos import faulty
 from tests.chaos.stage import Watcher
+from tests.kiosk import wait_until
 from tests.unit.test_workers import waited_for
 
 FACES, PEOPLE, PARTS = LookKind.FACES, LookKind.PEOPLE, LookKind.PARTS
@@ -147,6 +150,52 @@ def test_a_process_that_ends_or_hangs_is_replaced(worker_of: Open, fault: str) -
     assert not psutil.pid_exists(first)
     worker.look(picture(), FACES, frame_id=2)
     assert worker.starts == 2
+
+
+def test_a_process_that_computes_for_ever_is_replaced(worker_of: Open) -> None:
+    """It wants the CPU, but has had its share."""
+    worker = worker_of(fault="spinning", at=[1], deadline_s=0.5)
+    worker.look(picture(), FACES, frame_id=0)
+    with pytest.raises(ParserError, match=r"within 0.5 s"):
+        worker.look(picture(), FACES, frame_id=1)
+    worker.look(picture(), FACES, frame_id=2)
+    assert worker.starts == 2
+
+
+def test_a_process_that_is_starved_is_waited_for(
+    worker_of: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine that others take, to start again costs more than to wait."""
+    asked: list[int] = []
+
+    def starved(pid: int) -> bool:
+        asked.append(pid)
+        return True
+
+    monkeypatch.setattr(workers, "_wants_cpu", starved)
+    worker = worker_of(fault="slow", at=[1], slow_s=1.0, deadline_s=0.3)
+    worker.look(picture(), FACES, frame_id=0)
+    assert worker.look(picture(), FACES, frame_id=1).frame_id == 1
+    assert worker.starts == 1
+    assert set(asked) == {worker.pid}
+    monkeypatch.setattr(workers, "_STARVED", 2)
+    with pytest.raises(ParserError, match=r"within 0.3 s"):
+        worker.look(picture(), FACES, frame_id=1)
+
+
+@pytest.mark.parametrize(
+    ("code", "wants"), [("while True: pass", True), ("import time; time.sleep(600)", False)]
+)
+def test_who_runs_wants_the_cpu_and_who_sleeps_does_not(code: str, wants: bool) -> None:
+    with subprocess.Popen([sys.executable, "-c", code]) as process:
+        try:
+            wait_until(lambda: workers._wants_cpu(process.pid) is wants)
+            if wants:
+                wait_until(lambda: workers._cpu_s(process.pid) > 0)
+        finally:
+            process.kill()
+    assert workers._cpu_s(process.pid) == 0
+    assert not workers._wants_cpu(process.pid)
 
 
 def test_a_copy_that_the_child_never_took_is_zeroed(worker_of: Open) -> None:
