@@ -449,6 +449,21 @@ def test_without_looks_for_people_the_age_grows_although_faces_are_looked_for() 
     assert ages[-1].age_s > 1.0
 
 
+def test_frames_that_are_left_out_for_a_moment_say_nothing_of_the_cameras_rate() -> None:
+    stand = Stand()
+    stand.opened(SHE)
+    stand.run(30, SHE)
+    stand.follower.thinned = True
+    for _ in range(8):
+        number = stand.add(SHE, seconds=6 * FRAME_S)
+    assert stand.follower.interval_s == pytest.approx(FRAME_S)
+    stand.follower.thinned = False
+    numbers = stand.run(30, SHE)
+    assert stand.follower.interval_s == pytest.approx(FRAME_S)
+    assert stand.verdict(numbers[-1]).cover is not None
+    assert stand.verdict(number).cover is not None
+
+
 @pytest.mark.parametrize("delay_s", [0.0, 0.2])
 def test_a_look_for_people_is_overdue_when_its_age_counts_where_frames_are_judged(
     delay_s: float,

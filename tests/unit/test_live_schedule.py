@@ -147,17 +147,20 @@ def test_where_answers_take_long_looks_for_people_are_ordered_sooner(
     assert one.rates.lead_s == 0
 
 
-def test_a_look_that_is_waited_for_gets_the_time_of_every_second_frame() -> None:
+def test_a_look_that_is_waited_for_gets_the_time_of_frames() -> None:
     one = load()
-    assert one.taken(waits=True, overdue=False) == 0.5  # who knows how fast the machine is
-    assert one.taken(waits=False, overdue=False) == 1.0
-    assert one.taken(waits=True, overdue=True) == 1.0  # fast, it seems
+    few = pytest.approx(8 / 30)
+    assert one.taken(30.0, waits=True, overdue=False) == few  # who knows how fast the machine is
+    assert one.taken(30.0, waits=False, overdue=False) == 1.0
+    assert one.taken(30.0, waits=True, overdue=True) == 1.0  # fast, it seems
     Clock(one).tell(late=FEW_LATE)
-    assert one.taken(waits=False, overdue=False) == 1.0
-    assert one.taken(waits=True, overdue=False) == 0.5
-    assert one.taken(waits=False, overdue=True) == 0.5
+    assert one.taken(30.0, waits=False, overdue=False) == 1.0
+    assert one.taken(30.0, waits=True, overdue=False) == few
+    assert one.taken(30.0, waits=False, overdue=True) == 0.5
+    assert one.taken(12.0, waits=False, overdue=True) == pytest.approx(8 / 12)
+    assert one.taken(5.0, waits=True, overdue=True) == 1.0  # of a slow camera every frame counts
     Clock(one).overload_to_the_end()
-    assert one.taken(waits=True, overdue=True) == SHARES[-1]
+    assert one.taken(30.0, waits=False, overdue=True) == SHARES[-1]
 
 
 def test_how_long_looks_took_is_told_once_and_of_those_asked_about() -> None:

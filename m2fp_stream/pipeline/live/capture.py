@@ -140,7 +140,7 @@ class Inbox:
         self.dropped = 0
         self.share = 1.0
         """Of the frames that come so many (0..1) are taken, evenly; anybody may set it."""
-        self._turns = 0.0
+        self._turns: float | None = None  # the first one is taken
         self._skipped_restart = False
 
     def put(self, captured: Captured) -> None:
@@ -149,7 +149,7 @@ class Inbox:
             if self.ended:
                 captured.frame.release()
                 return
-            self._turns += self.share
+            self._turns = 1.0 if self._turns is None else self._turns + self.share
             if self._turns < 1 - 1e-6:  # a third three times may be a little less than one
                 self._skipped_restart |= captured.restart
                 captured.frame.release()

@@ -195,6 +195,9 @@ class Follower:
         self._remembered_s = max(_REMEMBERED_S, kept_s)
         self._rate = rate
         self._times: deque[float] = deque(maxlen=_RATE_FRAMES)
+        self.thinned = False
+        """Whether frames are left out for a moment: they say nothing of the camera's rate then;
+        anybody may set it."""
         self._moments: deque[_Moment] = deque()
         self._by_id: dict[int, _Moment] = {}
         self._number = self._added = self._generation = 0
@@ -365,6 +368,9 @@ class Follower:
         self._added += 1
 
     def _measure_rate(self, time_s: float) -> None:
+        if self.thinned:
+            self._times.clear()
+            return
         self._times.append(time_s)
         if len(self._times) < _RATE_AT_FIRST:
             return

@@ -260,7 +260,10 @@ class LiveRun:
             level = CoverLevel.PARTS
             while True:
                 overdue = follower.overdue(self._options.judged_after_s)
-                self._inbox.share = self._load.taken(waits=follower.waits, overdue=overdue)
+                self._inbox.share = self._load.taken(
+                    1 / follower.interval_s, waits=follower.waits, overdue=overdue
+                )
+                follower.thinned = self._inbox.share < self._load.share
                 captured = self._wait(looking)
                 now_s = time.monotonic()
                 if captured is not None:

@@ -26,9 +26,8 @@ _SMALLER: Final = 0.8
 _SHARES: Final = (5 / 6, 2 / 3, 1 / 2, 1 / 3)
 """Shares of the frames that are taken; of a usual camera 25, 20, 15 and 10 a second."""
 
-_HURRIED_SHARE: Final = 0.5
-"""Not less: the rate of a camera is measured, and one that falls to less than half of itself is
-followed anew (`follow._OTHER_RATE`)."""
+_OVERDUE_SHARE: Final = 1 / 2
+"""Of the frames while a look for people is overdue."""
 
 _CALM_S: Final = 5.0
 _LONGEST_CALM_S: Final = 300.0
@@ -129,20 +128,23 @@ class Load:
         shares = self._step - len(_PARTS) - len(_PEOPLE) - len(self._sides)
         return 1.0 if shares <= 0 else _SHARES[shares - 1]
 
-    def taken(self, *, waits: bool, overdue: bool) -> float:
+    def taken(self, rate: float, *, waits: bool, overdue: bool) -> float:
         """Returns how many of the frames that come (0..1) are to be taken now.
 
         Until the first look of a shot is answered, cards are shown, and where a look for people is
         overdue, whole people are covered: a machine that is slow, or not known yet, gives that look
-        the time of every second frame.
+        the time of most frames, or of every second one. Some are taken in any case.
 
         Args:
+            rate: frames a second that come.
             waits: whether nothing is known of the shot yet (P4).
             overdue: whether the age of the last look for people counts, or soon will (P3).
         """
         self._known |= not waits
-        hurries = (waits or overdue) and (self._step > 0 or not self._known)
-        return min(self.share, _HURRIED_SHARE) if hurries else self.share
+        if not (waits or overdue) or (self._step == 0 and self._known):
+            return self.share
+        fewest = min(1.0, _FEWEST / rate)
+        return min(self.share, fewest if waits else max(fewest, _OVERDUE_SHARE))
 
     def observe(
         self,
