@@ -244,7 +244,7 @@ def _lookers(config: Settings) -> dict[str, LookWorker]:
         )
 
     return {
-        "faces": worker(0, [LookKind.FACES]),
+        "faces": worker(0, [LookKind.FACES, LookKind.PEOPLE]),
         "near": worker(_LOOK_NICENESS, list(LookKind)),
         "far": worker(_FAR_NICENESS, [LookKind.PEOPLE, LookKind.FACES]),
     }
@@ -479,6 +479,7 @@ def page_hello(config: Settings) -> PageHello:
         _floor(config),
         stored=any(sink.enabled for sink in elsewhere),
         delay_s=config.live.max_delay_s,
+        fill=Policy(config.policy).effect_of(Label.HUMAN).value,
     )
 
 

@@ -158,6 +158,10 @@ class Policy:
             for label, effect in self._effects.items()
         }
 
+    def effect_of(self, label: Label) -> Effect:
+        """Returns what a hidden part is covered with."""
+        return self._effects[label]
+
     def hidden(self, labels: LabelSet) -> frozenset[Label]:
         """Returns the labels of a parser's set that are hidden; all, where the whole person is."""
         hidden = labels.covering(self.options.hidden_labels())

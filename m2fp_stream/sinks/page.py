@@ -87,12 +87,14 @@ class PageHello:
         floor: no wish hides less than this.
         stored: whether a recording is made or the picture passed on elsewhere.
         delay_s: how old, in seconds, a scene may be when its frame is composed.
+        fill: the `Effect` that whole people are covered with.
     """
 
     hide: str | tuple[str, ...]
     floor: CoverLevel = CoverLevel.PARTS
     stored: bool = False
     delay_s: float = 3.0
+    fill: str = "frost"
 
     def message(self, state: PageState | None = None) -> dict[str, Any]:
         """Returns it as the link carries it; without a state: as configured."""
@@ -105,6 +107,7 @@ class PageHello:
             "effect": state.effect,
             "stored": self.stored,
             "delay_s": self.delay_s,
+            "fill": self.fill,
         }
 
 

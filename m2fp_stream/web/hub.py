@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeGuard, final
 
-from ..core.plan import Why
+from ..core.plan import Effect, Why
 from ..sinks.page_link import CARD, FRAMES, PageMemory, receive, send
 from .options import KioskOptions, PageOptions, address_of
 
@@ -61,6 +61,7 @@ _UNDER_WAY: Final = 12
 (4) made each later on a busy computer, for a page that has all of them draws the newest."""
 
 _LEVELS: Final[tuple[Level, ...]] = ("parts", "person", "frame")
+_FILLS: Final = frozenset(effect.value for effect in Effect)
 _REASONS: Final = frozenset(why.name.lower() for why in Why)
 _AWAY: Final = frozenset(why.name.lower() for why in (Why.SOURCE_AWAY, Why.OTHER_CAMERA))
 _ON_REQUEST: Final = Why.ON_REQUEST.name.lower()
@@ -148,6 +149,7 @@ class _Hello:
     silhouette: bool
     stored: bool
     delay_s: float
+    fill: str
 
 
 @final
@@ -409,6 +411,7 @@ class Hub:
             "silhouette": silhouette,
             "floor": "parts" if hello is None else hello.floor,
             "hide": None if hello is None else hello.hide,
+            "effect": None if hello is None else hello.fill,
             "person": not self._deserted,
             "asleep": asleep,
             "fps": None if facts is None else facts.fps,
@@ -536,11 +539,12 @@ class Hub:
         floor, level = message.get("floor"), message.get("level")
         effect, stored = message.get("effect", "configured"), message.get("stored")
         hide, delay_s = message.get("hide"), message.get("delay_s", _DELAY_S)
-        names = hide if isinstance(hide, list) else [hide]
+        names, fill = hide if isinstance(hide, list) else [hide], message.get("fill", "frost")
         if (
             floor not in _LEVELS
             or level not in _LEVELS
             or effect not in ("configured", "silhouette")
+            or fill not in _FILLS
             or not isinstance(stored, bool)
             or not _is_number(delay_s)
             or not 0 < len(names) <= _MOST_LABELS
@@ -554,6 +558,7 @@ class Hub:
             silhouette=effect == "silhouette",
             stored=stored,
             delay_s=delay_s,
+            fill=fill,
         )
         if self._wish is not None:
             now_s = self._clock_ns() / 1e9

@@ -84,6 +84,9 @@ class Status(BaseModel):
     silhouette: bool = Field(description="Whether what is covered is a flat colour.")
     floor: Literal["parts", "person", "frame"] = Field(description="What is always covered.")
     hide: str | list[str] | None = Field(description="The parts that are covered.")
+    effect: Literal["frost", "solid", "silhouette", "mosaic"] | None = Field(
+        description="What whole people are covered with."
+    )
     person: bool = Field(description="Whether somebody was seen of late.")
     asleep: bool = Field(description="Whether the page is black because nobody was.")
     fps: float | None

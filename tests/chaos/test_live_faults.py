@@ -147,7 +147,8 @@ def test_a_looker_for_people_that_fails_everywhere_ages_a_picture_whose_faces_ar
     alignment: str, tmp_path: Path
 ) -> None:
     cue = tmp_path / "broken"
-    lookers = {name: looker("raising", kinds=["people"], cue=str(cue)) for name in ("near", "far")}
+    names = ("faces", "near", "far")
+    lookers = {name: looker("raising", kinds=["people"], cue=str(cue)) for name in names}
     with Performance(lookers, live={"alignment": alignment}) as stage:
         stage.as_usual()
         cue.touch()
@@ -228,7 +229,7 @@ def test_a_picture_that_stands_still_goes_on_being_shown(alignment: str) -> None
 
 @pytest.mark.parametrize("kind", ["faces", "people"])
 def test_nothing_is_shown_before_the_first_looks(kind: str) -> None:
-    names = ("faces",) if kind == "faces" else ("near", "far")
+    names = ("faces",) if kind == "faces" else ("faces", "near", "far")
     lookers = {name: looker("hanging", kinds=[kind], deadline_s=60.0) for name in names}
     with Performance(lookers, live={"alignment": "low_latency"}) as stage:
         stage.wait_for(lambda one: one.frame_id > 60)
@@ -246,7 +247,8 @@ def test_a_first_look_that_comes_too_late_is_made_again(
     """Too late: nothing is known of its frame any more."""
     early = list(range(20))
     lookers = {
-        name: looker(fault, kinds=["people"], at=early, **options) for name in ("near", "far")
+        name: looker(fault, kinds=["people"], at=early, **options)
+        for name in ("faces", "near", "far")
     }
     with Performance(lookers, live={"alignment": alignment}) as stage:
         stage.as_usual()

@@ -762,6 +762,15 @@ def test_the_controls_change_what_is_hidden_and_say_so(look: Look) -> None:
         mirror.reads("#announce", STATES[mode])
 
 
+@pytest.mark.parametrize("fill", ["solid", "silhouette", "mosaic"])
+def test_what_is_not_frosted_is_not_said_to_be(look: Look, fill: str) -> None:
+    mirror = look(hello={"fill": fill, "level": "person"})
+    mirror.view("picture")
+    mirror.reads("#state-cover", "People are covered")
+    mirror.page.mouse.click(640, 200)
+    mirror.reads("#bar button[data-mode=person]", "People covered")
+
+
 BLOCKING = """
 const ask = window.fetch;
 window.blocked = false;

@@ -533,6 +533,30 @@ def test_a_first_look_goes_to_whoever_is_free() -> None:
     stand.looking.close()
 
 
+def test_where_frames_are_left_out_for_it_who_looks_for_faces_makes_the_first_look() -> None:
+    """He goes before all others; nothing is shown meanwhile."""
+    stand = Stand()
+    stand.looking.hurried = True
+    stand.take()
+    stand.answer_faces()
+    stand.advance()
+    assert not stand.far.waiting()
+    assert not stand.near.waiting()
+    (first,) = stand.faces.waiting(LookKind.PEOPLE)
+    assert first.bgr.shape[1] == max(SIZE_WH)
+    first.answer(BODY)
+    stand.looking.hurried = False
+    stand.take()
+    stand.answer_faces(FACE)
+    stand.advance()
+    assert stand.verdicts[-1].cover is not None
+    stand.take(seed=9)
+    stand.answer_faces()
+    stand.advance()
+    assert stand.far.waiting(LookKind.PEOPLE)  # a cut, on a machine that keeps up
+    stand.looking.close()
+
+
 def test_a_uniform_picture_is_unknown() -> None:
     stand = Stand()
     stand.open()

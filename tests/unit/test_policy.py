@@ -319,3 +319,9 @@ def test_presumed_parts_are_hidden_and_explain_nothing() -> None:
     np.testing.assert_array_equal(hidden(result, hide="skin"), square(Label.LEFT_ARM))
     assert (hidden(result, hide="person") > 0)[square(1) > 0].all()
     np.testing.assert_array_equal(policy().findings(result).people, square(1, left=25))
+
+
+def test_a_part_has_the_effect_it_was_given_or_that_of_all() -> None:
+    one = policy(effect="solid", effects={"human": "mosaic"})
+    assert one.effect_of(Label.HUMAN) is Effect.MOSAIC
+    assert one.effect_of(Label.FACE) is Effect.SOLID

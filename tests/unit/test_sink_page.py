@@ -134,6 +134,7 @@ def test_it_begins_with_hello_and_the_card(link: Link) -> None:
         "effect": "silhouette",
         "stored": True,
         "delay_s": 3.0,
+        "fill": "frost",
     }
     assert abs(int(link.picture(card).mean()) - 40) <= 1
 

@@ -403,13 +403,14 @@ def test_hello_says_what_is_hidden_and_stored(stage: Stage) -> None:
 
 
 def test_what_the_settings_say_is_known_before_the_camera_process_comes() -> None:
-    hello = PageHello(("face", "hair"), CoverLevel.PERSON, stored=True).message()
+    hello = PageHello(("face", "hair"), CoverLevel.PERSON, stored=True, fill="mosaic").message()
     stage = Stage(hello=hello)
 
     async def play(stage: Stage) -> None:
         status = stage.hub.status()
-        told = [status[name] for name in ("hide", "floor", "level", "stored", "state")]
-        assert told == [["face", "hair"], "person", "person", True, "starting"]
+        names = ("hide", "floor", "level", "effect", "stored", "state")
+        told = [status[name] for name in names]
+        assert told == [["face", "hair"], "person", "person", "mosaic", True, "starting"]
         await settle()
         assert "greet" in [one["kind"] for one in stage.media.listen()]  # it is asked all the same
         stage.media.hello()

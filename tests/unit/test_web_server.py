@@ -336,6 +336,7 @@ def test_the_status_is_as_agreed(server: PageServer) -> None:
             "silhouette": False,
             "floor": "parts",
             "hide": "head",
+            "effect": "frost",
             "person": True,
             "asleep": False,
             "fps": 25.0,

@@ -86,7 +86,8 @@ class Pools:
     """Who looks: each kind of look has its own process, so that none waits behind another.
 
     Attributes:
-        faces: looks for faces, in every frame.
+        faces: looks for faces, in every frame; where the machine is slow, the first look for people
+            of a shot, too: nothing is shown until it is answered.
         near: looks for people, at their parts and at their faces from near.
         far: looks for who is small in the picture, and at turned copies.
     """
@@ -187,6 +188,9 @@ class Looking:
         self.late = 0
         """Frames that went on without their look for faces."""
         self._first = True
+        self.hurried = False
+        """Whether frames are left out for a look that is waited for: then the first one of a shot
+        is made by who looks for faces, who goes before all others; anybody may set it."""
 
     # --- frames ---
 
@@ -409,6 +413,8 @@ class Looking:
             self._let_go(shown)
 
         pool = self._pools.far if far else self._pools.near
+        if first and self.hurried:
+            pool = self._pools.faces
         name = (
             "first" if first else "far" if reach is Reach.FAR else "people" if not far else "slow"
         )

@@ -263,7 +263,7 @@ class LiveRun:
                 self._inbox.share = self._load.taken(
                     1 / follower.interval_s, waits=follower.waits, overdue=overdue
                 )
-                follower.thinned = self._inbox.share < self._load.share
+                follower.thinned = looking.hurried = self._inbox.share < self._load.share
                 captured = self._wait(looking)
                 now_s = time.monotonic()
                 if captured is not None:

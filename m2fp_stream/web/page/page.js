@@ -186,8 +186,8 @@ function stateWords(shown) {
   return [hide === "person" ? "frosted" : "heads", texts.covered[hide]];
 }
 
-/** Whether whole people are filled with frost; only a server that says another effect denies it. */
-const frosts = () => status?.effect === undefined || status.effect === "frost";
+/** Whether whole people are filled with frost, as far as the server said. */
+const frosts = () => status?.effect === "frost";
 
 function preset() {
   const hide = status?.hide;
