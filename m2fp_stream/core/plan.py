@@ -102,17 +102,15 @@ class Propagated:
 
     Attributes:
         plan: for this frame.
-        age_s: seconds to the nearest parse it rests on, >= 0.
-        quality: 0 (guessed) to 1 (as good as parsed).
+        age_s: seconds to the nearest look it rests on, >= 0.
     """
 
     plan: CoverPlan
     age_s: float
-    quality: float
 
     def __post_init__(self) -> None:
-        if not self.age_s >= 0 or not 0 <= self.quality <= 1:
-            raise ValueError(f"age_s {self.age_s} or quality {self.quality} out of range")
+        if not self.age_s >= 0:
+            raise ValueError(f"age_s {self.age_s} is below 0")
 
 
 @final

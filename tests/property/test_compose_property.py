@@ -177,9 +177,7 @@ bad_fills = st.one_of(
 
 @st.composite
 def broken_states(draw: st.DrawFn) -> Any:
-    kind = draw(
-        st.sampled_from(["id", "size", "cover", "fills", "age", "quality", "plan", "why", "state"])
-    )
+    kind = draw(st.sampled_from(["id", "size", "cover", "fills", "age", "plan", "why", "state"]))
     plan = good_plan()
     if kind == "id":
         return Parsed(forged(plan, frame_id=draw(garbage.filter(lambda x: x != 3))))
@@ -197,10 +195,9 @@ def broken_states(draw: st.DrawFn) -> Any:
         return Unknown(draw(garbage))  # type: ignore[arg-type]  # wrong on purpose
     if kind == "state":
         return draw(garbage)
-    state = Propagated(plan, 0.0, 1.0)
-    name = "age_s" if kind == "age" else "quality"
+    state = Propagated(plan, 0.0)
     bad = st.one_of(st.none(), st.sampled_from([float("nan"), -1.0, float("-inf")]))
-    object.__setattr__(state, name, draw(bad))
+    object.__setattr__(state, "age_s", draw(bad))
     return state
 
 

@@ -148,7 +148,7 @@ def test_a_picture_whose_age_cannot_be_drawn_is_shown_again_as_it_was(
 
 
 def test_age_level_and_reason_are_told() -> None:
-    safe = compose(frame(), Propagated(plan(part=Label.HUMAN), 0.25, 0.5))
+    safe = compose(frame(), Propagated(plan(part=Label.HUMAN), 0.25))
     assert safe.cover == CoverInfo(0.25, CoverLevel.PERSON, "propagated")
     assert compose(frame(), Parsed(plan())).cover.level is CoverLevel.PARTS
 
@@ -178,7 +178,7 @@ def test_unknown_is_the_card(why: Why) -> None:
 
 def test_another_frames_plan_is_the_card() -> None:
     assert is_card(compose(frame(), Parsed(plan(frame_id=7))), Why.WRONG_FRAME)
-    stale = Propagated(plan(frame_id=7), 0.1, 1.0)
+    stale = Propagated(plan(frame_id=7), 0.1)
     assert is_card(compose(frame(), stale), Why.WRONG_FRAME)
 
 

@@ -593,7 +593,7 @@ class FileRun:
         )
         if item.people is not None:
             return Parsed(plan)
-        return Propagated(plan, item.age_s, 1.0)
+        return Propagated(plan, item.age_s)
 
     # --- writer thread ---
 

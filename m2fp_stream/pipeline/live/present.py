@@ -103,7 +103,7 @@ class FrameStates:
             _log.warning("frame %d: no plan (%s)", raw.frame_id, type(error).__name__)
             return Unknown(Why.TRACKING_FAILED)
         fresh = verdict.own_look and verdict.age_s == 0
-        return Parsed(plan) if fresh else Propagated(plan, verdict.age_s, 1.0)
+        return Parsed(plan) if fresh else Propagated(plan, verdict.age_s)
 
     def _plan(self, raw: RawFrame, verdict: Verdict, cover: Cover, wish: Wish) -> CoverPlan:
         parts = cover.parts
