@@ -69,9 +69,18 @@ def examine() -> list[Fact]:
     if not any(fact.error for fact in facts):  # what follows imports those packages
         from .config import cache_folder
 
-        facts += [Fact("cache folder", f"{cache_folder()} (nothing is kept in it yet)")]
+        facts += [Fact("cache folder", _kept_in(cache_folder()))]
         facts += [*_weights(), _parser(), *_live()]
     return facts
+
+
+def _kept_in(folder: Path) -> str:
+    """Returns a folder with what it holds: models that were pulled, and what was made of them."""
+    try:
+        used = sum(one.lstat().st_size for one in folder.rglob("*") if one.is_file())
+    except OSError as error:
+        return f"{folder} (cannot be read: {error.strerror})"
+    return f"{folder} ({f'{used / 1e6:.0f} MB of models' if used else 'empty'})"
 
 
 def _system_remedy() -> str:

@@ -872,6 +872,19 @@ def test_doctor_says_yes_where_everything_is_there(capsys: Capture) -> None:
         assert word in out
 
 
+def test_doctor_says_what_the_cache_folder_holds(
+    tmp_path: Path, capsys: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    folder = tmp_path / "m2fp-stream"
+    assert run("doctor") == 0
+    assert f"{folder} (empty)" in capsys.readouterr().out
+    (folder / "m2fp").mkdir(parents=True)
+    (folder / "m2fp" / "one.onnx").write_bytes(bytes(2_000_000))
+    assert run("doctor") == 0
+    assert f"{folder} (2 MB of models)" in capsys.readouterr().out
+
+
 def test_doctor_knows_the_dependencies_of_the_package() -> None:
     with (ROOT / "pyproject.toml").open("rb") as file:
         wanted = tomllib.load(file)["project"]["dependencies"]
