@@ -401,7 +401,7 @@ def test_what_is_piped_in_is_covered_and_its_end_is_the_end(
 
     def has_enough() -> bool:
         facts = json.loads(stats.read_text()) if stats.exists() else {}
-        return bool(facts) and facts["frames"] - facts["frames_wholly_covered"] > 10
+        return bool(facts) and facts["frames"] - facts["frames_wholly_covered"] > 30
 
     to = named if how == "named" else None
     with (
