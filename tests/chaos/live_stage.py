@@ -213,6 +213,8 @@ class Overheard:
         self.asked: list[tuple[LookKind, int]] = []
         self.good: list[tuple[LookKind, int]] = []
         """Kind and frame of each look that succeeded; turned copies among them."""
+        self.bad: list[tuple[LookKind, int, float]] = []
+        """The same of each that failed, and when its answer came (monotonic)."""
         self.under_way = self.most_under_way = 0
         self._lock = threading.Lock()
 
@@ -226,8 +228,12 @@ class Overheard:
         def answered(one: Future[LookSeen]) -> None:
             with self._lock:
                 self.under_way -= 1
-                if not one.cancelled() and one.exception() is None:
+                if one.cancelled():
+                    return
+                if one.exception() is None:
                     self.good.append((kind, frame_id))
+                else:
+                    self.bad.append((kind, frame_id, time.monotonic()))
 
         future.add_done_callback(answered)
         return future

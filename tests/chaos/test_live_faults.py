@@ -9,7 +9,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable
-from itertools import product
+from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -174,23 +174,20 @@ def test_close_looks_that_fail_leave_the_heads_cover_and_then_the_whole_person(
     with Performance(broken("raising", kind, cue=str(cue)), live={"alignment": alignment}) as stage:
         stage.as_usual()
         cue.touch()
-        began_s = time.monotonic()
-        first = stage.wait_for(
-            lambda one: one.level is CoverLevel.PERSON and one.captured_s > began_s + 0.4
-        )
-        # Frames on which others, whose age counts, were late as well may be the card.
-        stage.until(
-            lambda: (
-                [one.level for one in list(stage.seen) if one.frame_id > first.frame_id].count(
-                    CoverLevel.PERSON
-                )
-                > 40
-            )
-        )
-        later = [one for one in list(stage.seen) if one.frame_id > first.frame_id]
+        stage.until(lambda: bool(stage.pools["near"].bad))
+        _, frame_id, answered_s = stage.pools["near"].bad[0]
+        known_s = max(answered_s, stage.cues.times[frame_id] + 0.4) + 0.1
+
+        def later() -> list[CoverLevel]:
+            return [one.level for one in list(stage.seen) if one.captured_s > known_s]
+
+        # Frames on which others, whose age counts, were late as well may be the card. Where a busy
+        # machine changes the rate of frames, a shot begins anew, with the card: up to there.
+        stage.until(lambda: later().count(CoverLevel.PERSON) > 40)
+        levels = list(takewhile(lambda level: level is not CoverLevel.FRAME, later()))
         cue.unlink()
         stage.as_usual(time.monotonic())
-    assert CoverLevel.PARTS not in {one.level for one in later}
+    assert CoverLevel.PARTS not in levels, "".join(level.value[1] for level in levels)
     assert stage.raw_frames() == []
     assert too_little(stage) == []
 

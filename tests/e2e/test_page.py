@@ -1109,8 +1109,12 @@ def test_it_fits_displays_upright_and_on_their_side(
             assert mirror.page.evaluate(columns) == (5 if across else 2)
 
 
-def test_an_alarm_finds_room_on_a_small_display(look: Look) -> None:
-    mirror = look(size_wh=(800, 480), reduced_motion="reduce")
+@pytest.mark.parametrize(
+    ("rotation", "size_wh"),
+    [(0, (800, 480)), (0, LANDSCAPE_WH), (0, PORTRAIT_WH), (90, PORTRAIT_WH), (90, LANDSCAPE_WH)],
+)
+def test_an_alarm_finds_room(look: Look, rotation: int, size_wh: tuple[int, int]) -> None:
+    mirror = look(kiosk={"rotation": rotation}, size_wh=size_wh, reduced_motion="reduce")
     alarms = ["the server uses 1234 of 2048 MB of memory", "the audit log cannot be written"]
     mirror.server.hub.more_alarms = lambda: alarms
     mirror.camera.why = "size_changed"  # the card with the most words
@@ -1118,7 +1122,7 @@ def test_an_alarm_finds_room_on_a_small_display(look: Look) -> None:
     for other in ("English", "中文"):
         wait_until(lambda: mirror.page.text_content("#notice") == " · ".join(alarms))
         mirror.page.keyboard.press("Tab")
-        check_layout(boxes(mirror), (800, 480))
+        check_layout(boxes(mirror), size_wh)
         mirror.page.click("#language")
         assert mirror.page.text_content("#language") == other
 

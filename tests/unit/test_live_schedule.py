@@ -150,9 +150,7 @@ def test_where_answers_take_long_looks_for_people_are_ordered_sooner(
 def test_a_look_that_is_waited_for_gets_the_time_of_frames() -> None:
     one = load()
     few = pytest.approx(8 / 30)
-    assert one.taken(30.0, waits=True, overdue=False) == few  # who knows how fast the machine is
-    assert one.taken(30.0, waits=False, overdue=False) == 1.0
-    assert one.taken(30.0, waits=True, overdue=True) == 1.0  # fast, it seems
+    assert one.taken(30.0, waits=True, overdue=True) == 1.0  # nothing says that it is slow
     Clock(one).tell(late=FEW_LATE)
     assert one.taken(30.0, waits=False, overdue=False) == 1.0
     assert one.taken(30.0, waits=True, overdue=False) == few

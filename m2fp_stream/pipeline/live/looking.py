@@ -55,7 +55,7 @@ _FACES_WAITING: Final = 3
 more would say ever later what is long over, and fill the memory."""
 _PARTS_WAITING: Final = 4
 """Looks at parts and at faces from near that may wait; more would be old when they come."""
-_STALL: Final = 3.0
+_STALL: Final = 1.5
 """Intervals without a frame after which the next one is not shown on what was known before."""
 _REST: Final = 0.5
 """Of the time that a look for people took, so long none is made but those that are due: what is

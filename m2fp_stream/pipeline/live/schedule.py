@@ -78,8 +78,6 @@ class Load:
     ) -> None:
         self._rates, self._late_s, self._delay_s = rates, late_s, delay_s
         self._lead_s = 0.0
-        self._known = False
-        """Whether any first look of a shot was answered."""
         self._side, self._smallest_side = side, min(side, smallest_side)
         sizes = round(log(self._smallest_side / side) / log(_SMALLER))
         shares = [(step + 1) / sizes for step in range(sizes)]
@@ -132,16 +130,15 @@ class Load:
         """Returns how many of the frames that come (0..1) are to be taken now.
 
         Until the first look of a shot is answered, cards are shown, and where a look for people is
-        overdue, whole people are covered: a machine that is slow, or not known yet, gives that look
-        the time of most frames, or of every second one. Some are taken in any case.
+        overdue, whole people are covered: a machine that is slow gives that look the time of most
+        frames, or of every second one. Some are taken in any case.
 
         Args:
             rate: frames a second that come.
             waits: whether nothing is known of the shot yet (P4).
             overdue: whether the age of the last look for people counts, or soon will (P3).
         """
-        self._known |= not waits
-        if not (waits or overdue) or (self._step == 0 and self._known):
+        if not (waits or overdue) or self._step == 0:
             return self.share
         fewest = min(1.0, _FEWEST / rate)
         return min(self.share, fewest if waits else max(fewest, _OVERDUE_SHARE))
