@@ -125,6 +125,30 @@ def test_short_writes_are_completed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert (tmp_path / "out").read_bytes() == b"hello world"
 
 
+@pytest.mark.parametrize(
+    ("number", "refused"),
+    [(errno.ENOSPC, True), (errno.EDQUOT, True), (errno.EFBIG, True), (errno.EOPNOTSUPP, False)],
+)
+def test_room_is_asked_for_ahead_where_a_file_system_can_tell(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, refused: bool
+) -> None:
+    part = PartFile(tmp_path / "out", overwrite=False)
+    part.ask_for(4096)
+    assert os.stat(part.name).st_size == 0
+
+    def full(fd: int, offset: int, size: int) -> None:
+        raise OSError(number, os.strerror(number))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        if refused:
+            with pytest.raises(SinkError, match=os.strerror(number)):
+                part.ask_for(4096)
+        else:
+            part.ask_for(4096)
+    part.discard()
+
+
 def test_a_failed_write_is_remembered_even_if_the_caller_ignores_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
