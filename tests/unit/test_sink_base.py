@@ -134,7 +134,7 @@ def test_room_is_asked_for_ahead_where_a_file_system_can_tell(
 ) -> None:
     part = PartFile(tmp_path / "out", overwrite=False)
     part.ask_for(4096)
-    assert os.stat(part.name).st_size == 0
+    assert Path(part.name).stat().st_size == 0
 
     def full(fd: int, offset: int, size: int) -> None:
         raise OSError(number, os.strerror(number))
