@@ -770,14 +770,14 @@ def test_where_a_look_of_middle_reach_would_be_late_a_nearer_one_is_made_and_the
     stand.looking.close()
 
 
-def test_looks_at_parts_give_way_where_they_would_hold_up_a_look_for_people() -> None:
-    """Who looks at both does one after the other; those for people take one frame here."""
-    stand = Stand(people_s=0.24, parts_s=0.04, parts_a_frame=1, middle_s=60.0, far_s=60.0)
-    stand.open(BODY)
+def one_after_the_other(stand: Stand, frames: int, parts_s: float) -> list[float]:
+    """Shows frames to a looker that makes one look at a time; those for people take one frame.
+
+    Returns how long looks for people took, from order to answer.
+    """
     under_way: tuple[float, Asked] | None = None
-    people_s: list[float] = []
-    parts = 0
-    for _ in range(150):
+    took: list[float] = []
+    for _ in range(frames):
         stand.take()
         stand.answer_faces(FACE)
         stand.advance()
@@ -786,19 +786,41 @@ def test_looks_at_parts_give_way_where_they_would_hold_up_a_look_for_people() ->
         if under_way is not None and stand.now_s >= under_way[0] - 0.001:
             one = under_way[1]
             if one.kind is LookKind.PEOPLE:
-                people_s.append(stand.now_s - stand.captured_s(one))
-            parts += one.kind is LookKind.PARTS
+                took.append(stand.now_s - stand.captured_s(one))
             one.answer(BODY)
             under_way = None
         waiting = [*stand.near.waiting(LookKind.PEOPLE), *stand.near.waiting(LookKind.PARTS)]
         if under_way is None and waiting:
-            took_s = FRAME_S if waiting[0].kind is LookKind.PEOPLE else 0.16
-            under_way = stand.now_s + took_s, waiting[0]
+            takes_s = FRAME_S if waiting[0].kind is LookKind.PEOPLE else parts_s
+            under_way = stand.now_s + takes_s, waiting[0]
         stand.advance()
-    settled = people_s[len(people_s) // 2 :]  # how long looks at parts take is known by then
+    return took
+
+
+def test_looks_at_parts_give_way_where_they_would_hold_up_a_look_for_people() -> None:
+    stand = Stand(people_s=0.24, parts_s=0.04, parts_a_frame=1, middle_s=60.0, far_s=60.0)
+    stand.open(BODY)
+    took = one_after_the_other(stand, 150, parts_s=0.16)
+    settled = took[len(took) // 2 :]  # how long looks at parts take is known by then
     assert len(settled) > 8
     assert sorted(settled)[len(settled) * 3 // 4] <= FRAME_S + 0.001
-    assert parts >= len(people_s) / 2
+    parts = [one for one in stand.near.asked if one.kind is LookKind.PARTS and one.future.done()]
+    assert len(parts) >= len(took) / 2
+    stand.looking.close()
+
+
+def test_however_long_they_take_parts_are_looked_at_about_once_a_second() -> None:
+    """Without any, hair is what an ellipse holds, and nobody says who is none."""
+    stand = Stand(people_s=0.24, parts_s=0.04, parts_a_frame=1, middle_s=60.0, far_s=60.0)
+    stand.open(BODY)
+    one_after_the_other(stand, 200, parts_s=0.4)
+    asked_s = sorted(
+        {stand.captured_s(one) for one in stand.near.asked if one.kind is LookKind.PARTS}
+    )
+    gaps = [later - earlier for earlier, later in pairwise(asked_s[len(asked_s) // 2 :])]
+    assert len(gaps) >= 2
+    assert max(gaps) <= 1.0 + 2 * FRAME_S
+    assert stand.now_s - asked_s[-1] <= 1.0 + 2 * FRAME_S
     stand.looking.close()
 
 

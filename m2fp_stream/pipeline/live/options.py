@@ -154,7 +154,10 @@ class LiveOptions(BaseModel):
         float,
         Field(
             title="Look deadline",
-            description="A look that takes longer is a hang; its process is replaced.",
+            description=(
+                "A look that takes longer is a hang; its process is replaced. One that wants the "
+                "processor and gets too little of it has up to twelve times as long."
+            ),
             gt=0,
             le=60,
         ),
