@@ -127,7 +127,7 @@ class CaptureOptions(BaseModel):
 
 @final
 class Inbox:
-    """Frames between capture and whoever follows them; the newest win, the dropped are counted."""
+    """Frames between capture and whoever follows them; the newest win, all others are counted."""
 
     def __init__(self, size: int) -> None:
         """`size`: frames kept at most where all are taken: beyond it the oldest is released."""
@@ -138,6 +138,9 @@ class Inbox:
         """Notified with every frame; others may use it to wake whoever waits for frames."""
         self.ended = False
         self.dropped = 0
+        """Frames that were taken, and grew too old here."""
+        self.left_out = 0
+        """Frames that were not taken, by `share`."""
         self.share = 1.0
         """Of the frames that come so many (0..1) are taken, evenly; anybody may set it."""
         self._turns: float | None = None  # the first one is taken
@@ -153,6 +156,7 @@ class Inbox:
             if self._turns < 1 - 1e-6:  # a third three times may be a little less than one
                 self._skipped_restart |= captured.restart
                 captured.frame.release()
+                self.left_out += 1
                 return
             self._turns = max(0.0, self._turns - 1)
             if self._skipped_restart:

@@ -174,7 +174,7 @@ class LiveRun:
         return self._stats.summary(
             fine=None if self._refiner is None else self._refiner.facts(),
             captured=self._capture.frames,
-            dropped=self._inbox.dropped,
+            dropped=self._inbox.dropped + self._inbox.left_out,
             reconnects=self._capture.reconnects,
             source="away" if self._capture.away else "up",
             waiting_for=self._capture.waiting_for,
