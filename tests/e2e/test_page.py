@@ -708,16 +708,20 @@ def test_a_frame_that_is_covered_whole_is_a_calm_card_that_says_why(look: Look) 
     assert mirror.says("#state-cover") == "Heads are covered"
 
 
-def test_every_reason_and_every_word_is_there_in_both_languages(look: Look) -> None:
+def test_every_reason_and_every_word_is_there_in_every_language(look: Look) -> None:
     mirror = look()
     names = [why.name.lower() for why in Why]
     wrong = mirror.page.evaluate(
         """async (names) => {
           const { LANGUAGES, cardWords } = await import("/page/texts.js");
-          const { en, zh } = LANGUAGES;
-          const keys = (part, path = "") => typeof part !== "object" ? [path] :
+          const { en, zh, ...more } = LANGUAGES;
+          const keys = (part, path = "") => typeof part !== "object" || path === ".clock" ? [path] :
             Object.entries(part).flatMap(([name, value]) => keys(value, `${path}.${name}`));
-          const wrong = keys(en).filter((key) => !keys(zh).includes(key));
+          const wrong = [];
+          for (const one of [zh, ...Object.values(more)]) {
+            wrong.push(...keys(en).filter((key) => !keys(one).includes(key)));
+            wrong.push(...keys(one).filter((key) => !keys(en).includes(key)));
+          }
           const unsure = ["parser_failed", "parser_silent", "bad_result", "wrong_frame",
             "tracking_failed", "compose_failed", "stale"];
           for (const name of names) {
@@ -730,7 +734,7 @@ def test_every_reason_and_every_word_is_there_in_both_languages(look: Look) -> N
           const chinese = /[\\u4e00-\\u9fff]/;
           const texts = (part) => typeof part === "string" ? [part] :
             typeof part === "object" ? Object.values(part).flatMap(texts) : [];
-          const { other, date, ...words } = zh;
+          const { locale, clock, date, ...words } = zh;
           wrong.push(...texts(words).filter((text) => !chinese.test(text)));
           return [wrong, cardWords(en, "constructor") === en.cards.unsure];
         }""",

@@ -360,45 +360,50 @@ let shownMinute = null;
 function firstLanguage() {
   const chosen = remembered("m2fp-language") ?? options().language;
   if (Object.hasOwn(LANGUAGES, chosen ?? "")) return chosen;
-  return navigator.language.toLowerCase().startsWith("zh") ? "zh" : "en";
+  const browsers = navigator.language.toLowerCase().slice(0, 2);
+  return Object.hasOwn(LANGUAGES, browsers) ? browsers : Object.keys(LANGUAGES)[0];
 }
 
 function speak(name) {
   language = name;
   texts = LANGUAGES[name];
-  document.documentElement.lang = name === "zh" ? "zh-CN" : "en";
+  document.documentElement.lang = texts.locale;
   document.title = texts.title;
   for (const element of document.querySelectorAll("[data-text]")) {
     write(element, texts[element.dataset.text]);
   }
   set(bar, "aria-label", texts.controls);
   set(at("picture"), "aria-label", texts.picture);
+  const next = LANGUAGES[nextLanguage()];
   for (const id of ["language", "consent-language"]) {
-    write(at(id), texts.other);
-    at(id).lang = name === "zh" ? "en" : "zh-CN";
+    write(at(id), next.name);
+    at(id).lang = next.locale;
   }
   shownMinute = null;
   tick();
   render();
 }
 
+function nextLanguage() {
+  const all = Object.keys(LANGUAGES);
+  return all[(all.indexOf(language) + 1) % all.length];
+}
+
 function otherLanguage() {
   languageSettled = true;
-  speak(language === "zh" ? "en" : "zh");
+  speak(nextLanguage());
   remember("m2fp-language", language);
 }
 
-/** English as the browser has it (12 or 24 hours); Chinese with 24 hours. */
+/** As the browser has it where it speaks the page's language (English: 12 or 24 hours). */
 function tick() {
   const now = new Date();
   const minute = Math.floor(now / 60_000);
   if (minute === shownMinute) return;
   shownMinute = minute;
-  const mine = navigator.language.toLowerCase().startsWith("en") ? navigator.language : "en";
-  const locale = language === "zh" ? "zh-CN" : mine;
-  const chinese = { hour: "2-digit", minute: "2-digit", hourCycle: "h23" };
-  const style = language === "zh" ? chinese : { timeStyle: "short" };
-  const format = new Intl.DateTimeFormat(locale, style);
+  const mine = navigator.language.toLowerCase().startsWith(language);
+  const locale = mine ? navigator.language : texts.locale;
+  const format = new Intl.DateTimeFormat(locale, texts.clock);
   const parts = format.formatToParts(now);
   const time = parts.filter(({ type }) => type !== "dayPeriod").map(({ value }) => value);
   const half = parts.find(({ type }) => type === "dayPeriod")?.value ?? "";
@@ -407,9 +412,8 @@ function tick() {
   small.textContent = half;
   at("clock").replaceChildren(text, ...(half ? [small] : []));
   at("clock").dateTime = now.toTimeString().slice(0, 5);
-  const { date } = texts;
-  const day = new Intl.DateTimeFormat(locale, date).format(now);
-  write(at("date"), language === "zh" ? day.replace(/(\S)(星期)/, "$1 $2") : day);
+  const day = new Intl.DateTimeFormat(locale, texts.date).format(now);
+  write(at("date"), texts.day(day));
 }
 
 // --- hands, keys, time ---

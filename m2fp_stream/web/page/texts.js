@@ -1,4 +1,4 @@
-// Every word on the page, in English and Chinese.
+// Every word on the page, in every language (`LANGUAGES`).
 
 /** Titles and hints of the card, by why there is no picture: names of `core.plan.Why` in lower
  * case, and the page's own reasons. */
@@ -47,8 +47,10 @@ const SAME = {
 };
 
 const EN = {
+  name: "English",
+  locale: "en",
+  clock: { timeStyle: "short" },
   title: "Mirror",
-  other: "中文",
   cards: CARDS_EN,
   covered: {
     face: "Faces are covered",
@@ -103,11 +105,14 @@ const EN = {
   consentControl: "Touch the screen at any time to hide more, or everything.",
   consentStart: "Start",
   date: { weekday: "long", month: "long", day: "numeric" },
+  day: (text) => text,
 };
 
 const ZH = {
+  name: "中文",
+  locale: "zh-CN",
+  clock: { hour: "2-digit", minute: "2-digit", hourCycle: "h23" },
   title: "镜子",
-  other: "English",
   cards: CARDS_ZH,
   covered: {
     face: "面部已遮挡",
@@ -162,8 +167,11 @@ const ZH = {
   consentControl: "随时轻触屏幕，就可以遮挡更多，或隐藏全部画面。",
   consentStart: "开始",
   date: { weekday: "long", month: "long", day: "numeric" },
+  day: (text) => text.replace(/(\S)(星期)/, "$1 $2"),
 };
 
+/** By the two letters that a browser's language begins with (BCP 47). The first is for browsers of
+ * other languages. */
 export const LANGUAGES = { en: EN, zh: ZH };
 
 /** Returns [title, hint] of the card for a reason; one that is not known counts as doubt. */
