@@ -219,6 +219,21 @@ def test_a_closer_look_tells_weak_faces_from_what_only_looks_like_one() -> None:
     assert Rect(x1, y1, x2, y2) == FACE.box
 
 
+@pytest.mark.parametrize(("score", "beside"), [(0.1, False), (0.9, True)])
+def test_a_face_that_closer_looks_deny_says_nothing_of_where_a_body_has_its_head(
+    score: float, beside: bool
+) -> None:
+    """An arm at the edge of the picture, with a "face" as wide as it is: half of it was covered."""
+    arm = Body(Rect(0, 0, 142, 320), 0.53)
+    skin = {n: Face(Rect(0, 0, 160, 240), weak) for n, weak in ((7, 0.18), (8, 0.37))}
+    film = Film(
+        lambda n: [skin[n]] if n in skin else [],
+        bodies=lambda n: [arm] if n >= 7 else [],
+        closer=lambda order: score,
+    ).run(30)
+    assert bool(film.covered(Rect(150, 40, 210, 100))) is beside
+
+
 @pytest.mark.parametrize("weak_frames", [4, 11, 30])
 def test_what_closer_looks_said_of_a_blur_does_not_hold_against_the_face_that_follows(
     weak_frames: int,

@@ -8,12 +8,13 @@ from __future__ import annotations
 from statistics import median
 from typing import Final
 
-from ...tracking.people import Track
+from ...tracking.people import SHOWN_FACE, Track
 
 __all__ = [
     "LIKELY",
     "STRONG",
     "has_come_out",
+    "is_denied",
     "is_headless",
     "is_somebody",
     "is_unjudged",
@@ -43,6 +44,8 @@ FACE_CONFIRMED: Final = 0.30
 FACE_DENIED: Final = 0.12
 """Score of a closer look from which a weakly seen face is one, and below which it is none
 (docs/parsers.md: at .2, .08 false faces a picture without people are left, of .46)."""
+DENIALS: Final = 2
+"""So many closer looks at a face (`orders.CLOSER_LOOKS`)."""
 BETTER_FACE: Final = 0.1
 """Detector's score of a face above the best that was judged from which it is another matter: it is
 judged at once, and until then a strong one counts (weak ones are as often those of things)."""
@@ -90,6 +93,20 @@ def has_come_out(track: Track, now: int, width: int) -> bool:
         if track.seen[frame].face >= enough:
             return True
     return False
+
+
+def is_denied(track: Track) -> bool:
+    """Says whether closer looks, more than one, saw no face in what was weakly taken for one.
+
+    And it would be of a head wider than the body that it was seen with, such as an arm: then it
+    does not say where that body has its head, either. (Narrower ones do: with those left out, too,
+    more of the scenes `seated` and `lying` was open.)
+    """
+    looks = len(track.faces) >= DENIALS and max(track.faces) < FACE_DENIED
+    if not looks or track.misled or track.best_face >= SHOWN_FACE:
+        return False
+    with_face = (one for one in track.seen.values() if one.face > 0)
+    return any(one.box is not None and one.head.width > one.box.width for one in with_face)
 
 
 def is_headless(track: Track) -> bool:

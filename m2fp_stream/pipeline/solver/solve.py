@@ -30,7 +30,15 @@ from ...tracking.turned import (
     same_person,
     turned_sightings,
 )
-from .judge import LIKELY, STRONG, has_come_out, is_headless, is_somebody, is_unjudged
+from .judge import (
+    LIKELY,
+    STRONG,
+    has_come_out,
+    is_denied,
+    is_headless,
+    is_somebody,
+    is_unjudged,
+)
 from .lay import Layer
 from .orders import Orders
 from .parts import PartReader
@@ -363,6 +371,8 @@ class Solver:
             seen = track.seen.get(order.frame)
             if seen is not None:
                 track.judged_face = max(track.judged_face, seen.face)
+            if is_denied(track):
+                track.mislead()
             if score >= TILTED_FACE:
                 track.rolls[order.frame] = roll + order.turn * math.pi / 2
 
