@@ -137,42 +137,15 @@ class Orders:
         """
         before, self._faces_before = self._faces_before, faces
         if motion.cut:
-            self._faces_before = faces
-            self._moved_since = True
-            self._all_turned_at = -1_000_000
-            self._people_at = self._middle_at = self._far_at = number
-            if self._unlooked is not None:
-                self._unlooked.restart()
+            self._restart(number)
             return Reach.FAR
         if motion.moved.any():
             self._moved_since = True
-        every = self._people_every
-        if not self._moved_since:
-            every = max(every, self._still_every)
-        elif any(track.seen[track.last].face == 0 for track in self._tracker.live):
-            every = min(every, BODIES_EVERY)
-        unexplained = motion.unexplained(self._known(faces))
-        if self._unlooked is None:
-            open_questions = self._open(number, unexplained)
-        else:
-            open_questions = self._unlooked.see(number, unexplained)
-            self._unanswered = bool(unexplained) and not open_questions
-            if number - self._middle_at < self._motion_every:
-                open_questions = [
-                    box
-                    for box in open_questions
-                    if max(box.width, box.height) >= self._places.near_px()
-                ]
-        again = number - self._far_at >= AGAIN_FRAMES and any(
-            track.born == self._far_at and self._tracker.is_far(track)
-            for track in self._tracker.live
-        )
-        far = again or number - self._far_at >= self._far_every
-        middle = number - self._people_at >= every
-        wanted = (
-            far or middle or _lost(before, faces) or _lost(faces, before) or bool(open_questions)
-        )
-        if not wanted:
+        open_questions = self._open_questions(number, motion, faces)
+        middle = number - self._people_at >= self._every()
+        far = self._is_far_due(number)
+        changed = _lost(before, faces) or _lost(faces, before)
+        if not (far or middle or changed or open_questions):
             return None
         self._people_at = number
         self._moved_since = False
@@ -180,21 +153,61 @@ class Orders:
             self._far_at = self._middle_at = number
             return Reach.FAR
         small = self._places.near_px()
-        sizes = [max(box.width, box.height) for box in open_questions]
-        if self._unlooked is not None and sizes and max(sizes) >= small:
-            sizes = [max(sizes)]  # soon; for the rest, there will be another look
-        sizes += [FACES_IN_BODY * f.box.height for f in (*before, *faces) if f.score >= LIKELY]
-        sizes += [
-            max(body.width, body.height)
-            for track in self._tracker.live
-            if (body := track.predicted_body) is not None and not self._tracker.is_far(track)
-        ]
+        sizes = self._sizes([*before, *faces], open_questions)
         since = number - self._middle_at
         usual = middle and not sizes and since >= self._middle_every
         if usual or (any(size < small for size in sizes) and since >= self._motion_every):
             self._middle_at = number
             return Reach.MIDDLE
         return Reach.NEAR
+
+    def _restart(self, number: int) -> None:
+        """Forgets what was known before a cut."""
+        self._moved_since = True
+        self._all_turned_at = -1_000_000
+        self._people_at = self._middle_at = self._far_at = number
+        if self._unlooked is not None:
+            self._unlooked.restart()
+
+    def _every(self) -> int:
+        """Returns after how many frames the next look for people is due in any case."""
+        if not self._moved_since:
+            return max(self._people_every, self._still_every)
+        if any(track.seen[track.last].face == 0 for track in self._tracker.live):
+            return min(self._people_every, BODIES_EVERY)
+        return self._people_every
+
+    def _is_far_due(self, number: int) -> bool:
+        """Says whether a far look is due: soon after one that first saw somebody, again."""
+        again = number - self._far_at >= AGAIN_FRAMES and any(
+            track.born == self._far_at and self._tracker.is_far(track)
+            for track in self._tracker.live
+        )
+        return again or number - self._far_at >= self._far_every
+
+    def _open_questions(self, number: int, motion: Motion, faces: Sequence[Face]) -> list[Rect]:
+        """Returns where something moves that is to be looked at in frame `number`."""
+        unexplained = motion.unexplained(self._known(faces))
+        if self._unlooked is None:
+            return self._open(number, unexplained)
+        asked = self._unlooked.see(number, unexplained)
+        self._unanswered = bool(unexplained) and not asked
+        if number - self._middle_at >= self._motion_every:
+            return asked
+        return [box for box in asked if max(box.width, box.height) >= self._places.near_px()]
+
+    def _sizes(self, faces: Sequence[Face], open_questions: Sequence[Rect]) -> list[float]:
+        """Returns how large those are in the picture whom a look for people is to see."""
+        sizes = [max(box.width, box.height) for box in open_questions]
+        if self._unlooked is not None and sizes and max(sizes) >= self._places.near_px():
+            sizes = [max(sizes)]  # soon; for the rest, there will be another look
+        sizes += [FACES_IN_BODY * f.box.height for f in faces if f.score >= LIKELY]
+        sizes += [
+            max(body.width, body.height)
+            for track in self._tracker.live
+            if (body := track.predicted_body) is not None and not self._tracker.is_far(track)
+        ]
+        return sizes
 
     def wants_turned(self, number: int, reach: Reach | None) -> Sequence[int]:
         """Says by which quarters frame `number` is to be turned and looked at again.
