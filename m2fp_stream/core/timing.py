@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
+from typing import Final
 
-__all__ = ["rescale", "seconds"]
+__all__ = ["NEVER", "rescale", "seconds"]
+
+NEVER: Final = -math.inf
+"""The last time (or frame) of what has not happened yet: all of its intervals are over."""
 
 
 def seconds(pts: int, time_base: Fraction) -> float:

@@ -29,6 +29,7 @@ from ...core.plan import CoverState, Parsed, Propagated, Unknown, Why
 from ...core.raw import RawFrame
 from ...core.records import Detections, LookKind, ParseResult, PartPlanes
 from ...core.safe import SafeFrame
+from ...core.timing import NEVER
 from ...parsers.embedded.looker import PART_LABELS
 from ...policy import Policy
 from ...sinks.base import Sink
@@ -161,7 +162,7 @@ class FileRun:
         self._reader = Reader(source, looks, options.look_size)
         width, height = self._size_wh = source.info.size_wh
         self._rate = float(source.info.average_rate or 25)
-        self._fine, self._fine_s = fine, -1e9
+        self._fine, self._fine_s = fine, NEVER
         self._again = None if again is None else again.frames()
         self._looks_made: Counter[str] = Counter()
         self._solver = self._new_solver(self._size_wh)

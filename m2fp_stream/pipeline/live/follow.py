@@ -8,11 +8,11 @@ frame that was looked at. The solver is that of files.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
-from math import log
 from statistics import mean, median
 from typing import Final, final
 
@@ -158,7 +158,7 @@ class _Clock:
 
     def age_s(self, time_s: float, *, due_s: float) -> float:
         """Returns how old the look is at a moment; 0 until it is due."""
-        since = min((abs(time_s - seen) for seen in self.seen_s), default=1e9)
+        since = min((abs(time_s - seen) for seen in self.seen_s), default=math.inf)
         return since if since > due_s else 0.0
 
 
@@ -382,7 +382,7 @@ class Follower:
         # is no rate: a camera is slow where every gap says so.
         usual = (median(gaps), mean(gaps[:-1])) if believed else (gaps[0],)
         rate = min(
-            (1 / max(1e-3, gap) for gap in usual), key=lambda one: abs(log(one / self._rate))
+            (1 / max(1e-3, gap) for gap in usual), key=lambda one: abs(math.log(one / self._rate))
         )
         faster = believed and rate / self._rate >= _OTHER_RATE
         if faster or self._rate / rate >= _OTHER_RATE:
@@ -580,4 +580,4 @@ class Follower:
 
     def _parts_age_s(self, moment: _Moment) -> float:
         # One that hangs holds up the looks for people, whose age counts.
-        return max(0.0, moment.time_s - min(self._failing_s.values(), default=1e9))
+        return max(0.0, moment.time_s - min(self._failing_s.values(), default=math.inf))

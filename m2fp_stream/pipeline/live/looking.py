@@ -25,6 +25,7 @@ from ...core.errors import M2FPStreamError, ModelError
 from ...core.plan import Why
 from ...core.raw import RawFrame
 from ...core.records import Detections, LookKind, PartPlanes
+from ...core.timing import NEVER
 from ...sources.base import Captured
 from ...tracking.motion import Motion, MotionFinder, SmallGrey
 from ...tracking.people import Body, Face
@@ -181,10 +182,10 @@ class Looking:
         """By id, those whose pixels a look may still ask for."""
         self._under_way: list[_UnderWay] = []
         self._near = self._far = self._parts = 0
-        self._last_s = -1e9
+        self._last_s = NEVER
         self._parts_since_people = True
-        self._people_at_s = self._now_s = self._rested_s = -1e9
-        self._free_s = self._parts_at_s = -1e9
+        self._people_at_s = self._now_s = self._rested_s = NEVER
+        self._free_s = self._parts_at_s = NEVER
         """When the looker for people and parts gave its last answer."""
         self._parts_s = 0.0
         """How long a look at parts takes, of late, without waiting for others."""

@@ -15,6 +15,7 @@ from typing import Final, final
 from ...core.errors import M2FPStreamError, ModelError
 from ...core.raw import RawFrame
 from ...core.records import ParseResult
+from ...core.timing import NEVER
 from ...parsers.embedded.looker import PART_LABELS
 from ..copies import look_copy, shrunk
 from ..solver.fine import fine_looks
@@ -48,7 +49,7 @@ class Refiner:
     def __init__(self, parser: ParserQueue, *, side: int) -> None:
         self._parser, self._side = parser, side
         self._asked: _Asked | None = None
-        self._pause_until_s = -1e9
+        self._pause_until_s = NEVER
         self._in_a_row = 0
         self._parses = self._failures = 0
         self._doubts: Counter[str] = Counter()

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from statistics import median
 from typing import Final, final
 
+from ...core.timing import NEVER
 from ...tracking.heads import Rect
 from ...tracking.motion import Motion
 from ...tracking.people import Face, Track, Tracker
@@ -109,7 +110,7 @@ class Orders:
         self._middle_every, self._motion_every = middle_every, motion_every
         if unlooked is not None:
             unlooked.again_frames = motion_every
-        self._middle_at = -1_000_000
+        self._middle_at: float = NEVER
         self._still_every = still_every
         self._tracker = tracker
         self._places = places
@@ -123,11 +124,12 @@ class Orders:
         self._frame = -1
         self._shot_fed = 0
         self._faces_before: Sequence[Face] = ()
-        self._people_at = self._far_at = -1_000_000
+        self._people_at: float = NEVER
+        self._far_at: float = NEVER
         self._answered: list[tuple[Rect, int, int]] = []
         self._moved_since = True
         self._turned_at: dict[int, int] = {}
-        self._all_turned_at = -1_000_000
+        self._all_turned_at: float = NEVER
         self._unanswered = False
 
     def wants_people(self, number: int, motion: Motion, faces: Sequence[Face]) -> Reach | None:
@@ -164,7 +166,7 @@ class Orders:
     def _restart(self, number: int) -> None:
         """Forgets what was known before a cut."""
         self._moved_since = True
-        self._all_turned_at = -1_000_000
+        self._all_turned_at = NEVER
         self._people_at = self._middle_at = self._far_at = number
         if self._unlooked is not None:
             self._unlooked.restart()
@@ -238,7 +240,7 @@ class Orders:
 
     def owe_turned(self) -> None:
         """Notes that a look at a turned copy failed: all are due with the next far look."""
-        self._all_turned_at = -1_000_000
+        self._all_turned_at = NEVER
 
     def _headless(self) -> bool:
         """Says whether a body shows neither a face nor, to close looks, a head where it has one."""

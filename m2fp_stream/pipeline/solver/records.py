@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.labels import Label
+from ...core.timing import NEVER
 from ...tracking.heads import Head, Rect
 from ...tracking.motion import Motion
 from ...tracking.people import Body, Face, Sighting
@@ -195,9 +196,9 @@ class Shapes:
     fine_body: dict[int, Shape] = field(default_factory=dict[int, Shape])
     doubt: dict[int, Shape] = field(default_factory=dict[int, Shape])
     places: dict[int, tuple[Rect, Head]] = field(default_factory=dict[int, tuple[Rect, Head]])
-    asked: int = -1_000_000
+    asked: float = NEVER
     share: float | None = None
-    searched: int = -1_000_000
-    judged: int = -1_000_000
+    searched: float = NEVER
+    judged: float = NEVER
     judged_score: float = 0.0
     turned_asked: int = 0

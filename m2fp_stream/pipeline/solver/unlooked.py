@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 
 from ...core.labels import Label
+from ...core.timing import NEVER
 from ...tracking.heads import Rect
 from ...tracking.motion import Motion
 from ...tracking.shape import filled, put_on
@@ -47,7 +48,7 @@ class _Thing:
     box: Rect
     at: int
     looks: int = 0
-    looked_at: int = -1_000_000
+    looked_at: float = NEVER
     reach: Rect = field(init=False)
     """Where it may be next."""
 
