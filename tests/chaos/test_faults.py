@@ -23,10 +23,9 @@ from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
 from m2fp_stream.pipeline.looks import LookWorker
 from m2fp_stream.pipeline.workers import WorkerSpec
-from tests.texture import contains_marker, marker
-
-from . import faulty
-from .stage import HEIGHT, WIDTH, Footage, Kept, Picture, Show, backdrop
+from tests.kit import faulty
+from tests.kit.stage import HEIGHT, WIDTH, Footage, Kept, Picture, Show, backdrop
+from tests.kit.texture import contains_marker, marker
 
 SEED = 77
 FRAMES = 30
@@ -93,7 +92,7 @@ def show_with(fault: str, **settings: Any) -> Show:
         "at": settings.pop("at", [FAULTY_FRAME]),
     }
     deadline_s = 2.0 if fault == "hanging" else 60.0  # the other looks take milliseconds
-    spec = WorkerSpec("tests.chaos.faulty:FaultyLooker", options, deadline_s=deadline_s)
+    spec = WorkerSpec("tests.kit.faulty:FaultyLooker", options, deadline_s=deadline_s)
     source = settings.pop("source", None) or Footage([scene(n) for n in range(FRAMES)])
     again = settings.pop("again", None)
     return Show(source, [LookWorker(spec)], options=OPTIONS | settings, again=again)
@@ -184,7 +183,7 @@ def test_looks_failing_for_good_end_the_run_without_an_output(fault: str, kind: 
 
 
 def test_a_looker_that_cannot_be_loaded_ends_the_run_without_an_output() -> None:
-    spec = WorkerSpec("tests.chaos.faulty:broken_looker_factory")
+    spec = WorkerSpec("tests.kit.faulty:broken_looker_factory")
     show = Show(Footage([scene(n) for n in range(FRAMES)]), [LookWorker(spec)])
     with pytest.raises(ModelError, match="cannot start"):
         show.run()

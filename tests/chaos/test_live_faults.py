@@ -1,7 +1,7 @@
 """Whatever breaks while a live picture runs, no frame shows the marked person, and it comes back.
 
 Every fault runs for real: lookers in their processes, sinks in their threads, a camera that is
-drawn but keeps a camera's pace. `python -m tests.chaos.live_stage` prints the same as a table.
+drawn but keeps a camera's pace. `python -m tests.kit.live_stage` prints the same as a table.
 """
 
 from __future__ import annotations
@@ -25,8 +25,7 @@ from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
 from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.pipeline.looks import LookWorker
 from m2fp_stream.pipeline.workers import WorkerSpec
-
-from .live_stage import (
+from tests.kit.live_stage import (
     KIND_FAULTS,
     KINDS,
     LOOK_FAULTS,
@@ -316,7 +315,7 @@ def test_a_killed_looker_process_is_replaced(name: str, alignment: str) -> None:
 
 @pytest.mark.parametrize("name", ["faces", "near", "far"])
 def test_a_looker_that_cannot_start_ends_the_run_with_its_error(name: str) -> None:
-    lost = LookWorker(WorkerSpec("tests.chaos.faulty:broken_looker_factory"))
+    lost = LookWorker(WorkerSpec("tests.kit.faulty:broken_looker_factory"))
     with Performance({name: lost}) as stage:
         give_up_s = time.monotonic() + PATIENCE_S
         while stage.error is None and time.monotonic() < give_up_s:

@@ -10,8 +10,7 @@ import pytest
 from m2fp_stream.core.errors import ModelError
 from m2fp_stream.core.safe import CoverLevel
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
-
-from .live_stage import PATIENCE_S, Performance, kill, looker, running, worker
+from tests.kit.live_stage import PATIENCE_S, Performance, kill, looker, running, worker
 
 ALIGNMENTS = pytest.mark.parametrize("alignment", ["aligned", "low_latency"])
 
@@ -103,7 +102,7 @@ def test_a_fine_parser_never_sets_the_age_of_the_cover(tmp_path: Path) -> None:
 
 
 def test_a_fine_parser_that_cannot_start_ends_the_run_with_its_error() -> None:
-    fine = ParserWorker(WorkerSpec("tests.chaos.faulty:broken_factory"))
+    fine = ParserWorker(WorkerSpec("tests.kit.faulty:broken_factory"))
     with Performance(fine=fine) as stage:
         give_up_s = time.monotonic() + PATIENCE_S
         while stage.error is None and time.monotonic() < give_up_s:

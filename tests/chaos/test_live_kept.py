@@ -22,10 +22,9 @@ from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sinks.segments import RecordOptions, SegmentSink
 from m2fp_stream.sources.base import Captured
-from tests import media
-from tests.e2e.film import pictures
-
-from .live_stage import (
+from tests.kit import media
+from tests.kit.film import pictures
+from tests.kit.live_stage import (
     PATIENCE_S,
     TIME_BASE,
     Cues,
@@ -35,7 +34,7 @@ from .live_stage import (
     scene,
     shows_marker,
 )
-from .stage import HEIGHT, WIDTH, Picture
+from tests.kit.stage import HEIGHT, WIDTH, Picture
 
 FRAMES = 40
 
@@ -188,7 +187,7 @@ def test_a_looker_that_cannot_start_again_ends_the_run_and_the_recording_stays(
 
 def test_a_fine_parser_that_cannot_start_costs_no_recording(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
-    fine = ParserWorker(WorkerSpec("tests.chaos.faulty:broken_factory"))
+    fine = ParserWorker(WorkerSpec("tests.kit.faulty:broken_factory"))
     live = {"alignment": "low_latency"}  # shows the card from the first frame on
     with Performance(fine=fine, more_outlets=(recording.outlet,), live=live) as stage:
         assert isinstance(end_of(stage), ModelError)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from .film import Bgr, load_portrait, write_film
+from tests.kit.film import Bgr, load_portrait, write_film
 
 
 @pytest.fixture(scope="session")

@@ -23,9 +23,7 @@ import pytest
 import yaml
 
 from m2fp_stream import cli
-from tests.rtsp_relay import Relay
-
-from .film import (
+from tests.kit.film import (
     LOOKS_LIKE_HER,
     PATIENCE_S,
     PATIENT,
@@ -37,6 +35,7 @@ from .film import (
     shows_room,
     until,
 )
+from tests.kit.rtsp_relay import Relay
 
 EXAMPLES = ROOT / "integrations"
 SIZE_WH = 400, 360

@@ -24,11 +24,7 @@ import pytest
 from m2fp_stream import cli
 from m2fp_stream.compositor.card import BACKGROUND_BGR, draw_card
 from m2fp_stream.core.plan import Why
-from tests.http_camera import HttpCamera
-from tests.pipes import write_paced
-from tests.virtual_camera_recorder import BACKEND, VARIABLE
-
-from .film import (
+from tests.kit.film import (
     LOOKS_LIKE_HER,
     PATIENCE_S,
     PATIENT,
@@ -43,6 +39,9 @@ from .film import (
     until,
     write_config,
 )
+from tests.kit.http_camera import HttpCamera
+from tests.kit.pipes import write_paced
+from tests.kit.virtual_camera_recorder import BACKEND, VARIABLE
 
 
 def test_the_film_itself_shows_her(film: Path, portrait: Bgr) -> None:

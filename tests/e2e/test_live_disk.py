@@ -10,9 +10,8 @@ from typing import Any
 
 import av
 
-from tests.disk import small_disk
-
-from .film import PATIENCE_S, command, environment, run, until, write_config
+from tests.kit.disk import small_disk
+from tests.kit.film import PATIENCE_S, command, environment, run, until, write_config
 
 
 def config(tmp_path: Path, folder: Path) -> Path:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from .film import (
+from tests.kit.film import (
     LOOKS_LIKE_HER,
     PATIENCE_S,
     PATIENT,

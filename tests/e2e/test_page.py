@@ -31,13 +31,21 @@ from m2fp_stream.core.safe import CoverLevel, SafeFrame
 from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.page import PageEnd, PageHello, PageSink, PageState
-from tests.browser import LANDSCAPE_WH, PORTRAIT_WH, Watch, chromium, decoded, opened, screenshot
-from tests.chaos import live_stage
-from tests.chaos.faulty import good_result, person_box
-from tests.chaos.live_stage import Performance
-from tests.chaos.stage import HEIGHT, WIDTH, backdrop
-from tests.texture import contains_marker, marker
-from tests.web import Media, PageServer, certificate, jpeg, wait_until
+from tests.kit import live_stage
+from tests.kit.browser import (
+    LANDSCAPE_WH,
+    PORTRAIT_WH,
+    Watch,
+    chromium,
+    decoded,
+    opened,
+    screenshot,
+)
+from tests.kit.faulty import good_result, person_box
+from tests.kit.live_stage import Performance
+from tests.kit.stage import HEIGHT, WIDTH, backdrop
+from tests.kit.texture import contains_marker, marker
+from tests.kit.web import Media, PageServer, certificate, jpeg, wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, WebSocketRoute

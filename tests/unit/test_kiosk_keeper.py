@@ -20,7 +20,7 @@ QUICK = Patience(starting_s=20.0, silent_s=1.5, first_wait_s=0.1, longest_wait_s
 
 
 class Kept:
-    """A keeper of `tests.kiosk_child`, and all that came from it."""
+    """A keeper of `tests.kit.kiosk_child`, and all that came from it."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Kept:
         self.messages: list[dict[str, Any]] = []
         self.keeper = Keeper(
             "the child",
-            "tests.kiosk_child",
+            "tests.kit.kiosk_child",
             job=lambda: {"acts": list(acts), "start": next(starts), **job},
             patience=patience,
             lasting=lasting,
@@ -206,7 +206,7 @@ def test_descriptors_are_passed_by_number_and_nothing_else_is() -> None:
     other, unused = os.pipe()
     made = Keeper(
         "the child",
-        "tests.kiosk_child",
+        "tests.kit.kiosk_child",
         descriptors=(writing,),
         job=lambda: {"acts": ["beat"], "start": 0},
     )

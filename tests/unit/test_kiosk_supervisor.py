@@ -54,11 +54,11 @@ def settings(**sections: dict[str, object]) -> Settings:
 
 
 def child(*acts: str, **job: Any) -> Keeper:
-    """A keeper of `tests.kiosk_child` in the place of a real one."""
+    """A keeper of `tests.kit.kiosk_child` in the place of a real one."""
     starts = itertools.count()
     return Keeper(
         "the camera process",
-        "tests.kiosk_child",
+        "tests.kit.kiosk_child",
         job=lambda: {"acts": list(acts), "start": next(starts), **job},
         patience=Patience(first_wait_s=0.05),
         lasting=_LASTING,

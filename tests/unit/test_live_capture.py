@@ -23,7 +23,7 @@ from m2fp_stream.pipeline.live import capture as module
 from m2fp_stream.pipeline.live.capture import Capture, CaptureOptions, Inbox
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
 from m2fp_stream.sources.camera import OtherCameraError
-from tests.chaos.stage import backdrop
+from tests.kit.stage import backdrop
 
 Picture = NDArray[np.uint8]
 TIME_BASE = Fraction(1, 1_000_000)

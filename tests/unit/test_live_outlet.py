@@ -19,8 +19,8 @@ from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.pipeline.live import outlets as module
 from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.sinks.base import Sink
-from tests.chaos.live_stage import Performance
-from tests.chaos.stage import backdrop
+from tests.kit.live_stage import Performance
+from tests.kit.stage import backdrop
 
 PATIENCE_S = 120.0
 SIZE_WH = 32, 16

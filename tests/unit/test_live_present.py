@@ -29,7 +29,7 @@ from m2fp_stream.pipeline.solver.records import Cover
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.tracking.heads import Rect
-from tests.chaos.stage import backdrop
+from tests.kit.stage import backdrop
 
 Picture = NDArray[np.uint8]
 TIME_BASE = Fraction(1, 1_000_000)

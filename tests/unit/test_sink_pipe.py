@@ -23,7 +23,7 @@ from m2fp_stream.core.errors import SinkError, UsageError
 from m2fp_stream.pipeline.live import outlets as outlet
 from m2fp_stream.sinks import pipe
 from m2fp_stream.sinks.pipe import PipeOptions, PipeSink
-from tests import media
+from tests.kit import media
 
 MICROSECOND = Fraction(1, 1_000_000)
 SIZE = (96, 64)

@@ -24,7 +24,7 @@ from pydantic import ValidationError
 from m2fp_stream.core.errors import SinkError, UsageError
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.sinks.push import PushOptions, PushSink
-from tests import media
+from tests.kit import media
 
 MICROSECOND = Fraction(1, 1_000_000)
 SIZE = (96, 64)

@@ -28,7 +28,7 @@ from m2fp_stream.sinks.serve import (
     ServeSink,
     _Queue,
 )
-from tests import media
+from tests.kit import media
 
 MICROSECOND = Fraction(1, 1_000_000)
 SIZE = (96, 64)

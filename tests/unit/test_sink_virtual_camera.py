@@ -34,9 +34,9 @@ from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.sinks import camera_feeder, virtual_camera
 from m2fp_stream.sinks.camera_feeder import Feeder, Spec
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
-from tests import media
-from tests.texture import contains_marker, marker
-from tests.virtual_camera_recorder import BACKEND, VARIABLE, Shown, recorded
+from tests.kit import media
+from tests.kit.texture import contains_marker, marker
+from tests.kit.virtual_camera_recorder import BACKEND, VARIABLE, Shown, recorded
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_BASE = Fraction(1, 1_000_000)
@@ -216,7 +216,7 @@ PARENT = """
 import sys, time
 from fractions import Fraction
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
-from tests import media
+from tests.kit import media
 import numpy as np
 
 tick = Fraction(1, 1000000)
@@ -345,7 +345,7 @@ def test_simulated_a_device_that_fails_says_why_on_one_line_without_secrets(open
         ({"device": "refusing"}, r"resource busy\); load the driver .*modprobe v4l2loopback"),
         ({"backend": "no_such"}, "there is no no_such, choose from v4l2loopback"),
         ({"backend": "tests.no_such:Camera"}, "there is no tests.no_such:Camera"),
-        ({"backend": "tests.media:Camera"}, "there is no tests.media:Camera"),
+        ({"backend": "tests.kit.media:Camera"}, "there is no tests.kit.media:Camera"),
         ({"backend": None, "device": "/dev/null"}, "null.*modprobe v4l2loopback"),
     ],
 )

@@ -29,7 +29,7 @@ from Xlib.protocol import event
 from m2fp_stream.core.errors import SealError, SinkError, UsageError
 from m2fp_stream.sinks import window, x11
 from m2fp_stream.sinks.window import Key, WindowOptions, WindowSink
-from tests import media
+from tests.kit import media
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_BASE = Fraction(1, 1_000_000)
@@ -48,7 +48,7 @@ import cv2, numpy as np
 from m2fp_stream.core.errors import M2FPStreamError
 from m2fp_stream.sinks import x11
 from m2fp_stream.sinks.window import WindowOptions, WindowSink
-from tests import media
+from tests.kit import media
 
 reminded = []
 remind = x11.remind

@@ -29,10 +29,10 @@ from m2fp_stream.core.errors import SourceError, UsageError
 from m2fp_stream.sources.base import Captured
 from m2fp_stream.sources.live import LIVE_TIME_BASE
 from m2fp_stream.sources.stream import StreamOptions, StreamSource
-from tests import media
-from tests.http_camera import HttpCamera
-from tests.rtsp import PATIENCE_S, RtspServer, Wire, require_rtsp, wait_until
-from tests.texture import contains_marker, marker
+from tests.kit import media
+from tests.kit.http_camera import HttpCamera
+from tests.kit.rtsp import PATIENCE_S, RtspServer, Wire, require_rtsp, wait_until
+from tests.kit.texture import contains_marker, marker
 
 PASSWORD = "s3cr/t@pass"
 ESCAPED = quote(PASSWORD, safe="")

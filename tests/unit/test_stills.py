@@ -22,7 +22,7 @@ from m2fp_stream.app import anonymize, parse_image
 from m2fp_stream.config import Settings
 from m2fp_stream.kiosk.stills import StillPatience, StillService
 from m2fp_stream.web.app import BadUpload, Busy, CoveredStill, ParsedStill
-from tests.e2e.film import LOOKS_LIKE_HER, Bgr, likeness, load_portrait, shows_room
+from tests.kit.film import LOOKS_LIKE_HER, Bgr, likeness, load_portrait, shows_room
 
 T = TypeVar("T")
 
@@ -167,11 +167,11 @@ def test_a_picture_for_which_there_is_no_memory_is_refused_and_the_next_one_work
     run(work, max_pixels=260_000_000, memory_bytes=1_600_000_000)
 
 
-# -- workers that misbehave; tests/still_children --------------------------------------------------
+# -- workers that misbehave; tests/kit/still_children ----------------------------------------------
 
 
 def misbehaving(act: str, **options: Any) -> dict[str, Any]:
-    return {"module": f"tests.still_children.{act}", "patience": QUICK, **options}
+    return {"module": f"tests.kit.still_children.{act}", "patience": QUICK, **options}
 
 
 @pytest.mark.parametrize("act", ["dies", "lies", "no_json", "empty", "half"])

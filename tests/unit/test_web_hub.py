@@ -23,7 +23,7 @@ from m2fp_stream.sinks.page_link import PageMemory
 from m2fp_stream.web import hub as module
 from m2fp_stream.web.hub import HEADER, STILL_CARD, Full, Hub, Level
 from m2fp_stream.web.options import KioskOptions, PageOptions
-from tests.web import Media, jpeg
+from tests.kit.web import Media, jpeg
 
 GREY = jpeg(90)
 PATIENCE_S = 30.0

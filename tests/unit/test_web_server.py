@@ -40,7 +40,7 @@ from m2fp_stream.web.hub import HEADER, STILL_CARD, Hub
 from m2fp_stream.web.limits import Rate
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from m2fp_stream.web.server import _turn_away, listen, tls_context
-from tests.web import (
+from tests.kit.web import (
     NO_LIMITS,
     PATIENCE_S,
     TOKEN,

@@ -25,8 +25,8 @@ from m2fp_stream.core.labels import Label
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.pipeline import wire, workers
 from m2fp_stream.pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
-from tests.chaos import faulty
-from tests.chaos.stage import Scripted, serving
+from tests.kit import faulty
+from tests.kit.stage import Scripted, serving
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (180, 320)
@@ -39,7 +39,7 @@ def worker_of() -> Iterator[Open]:
     workers: list[ParserWorker] = []
 
     def start(factory: str = "Faulty", *, deadline_s: float = 60.0, **options: Any) -> ParserWorker:
-        spec = WorkerSpec(f"tests.chaos.faulty:{factory}", options, deadline_s=deadline_s)
+        spec = WorkerSpec(f"tests.kit.faulty:{factory}", options, deadline_s=deadline_s)
         workers.append(ParserWorker(spec))
         return workers[-1]
 
@@ -291,7 +291,7 @@ import sys, threading
 import numpy as np
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 options = {"fault": "hanging", "note": sys.argv[1]}
-worker = ParserWorker(WorkerSpec("tests.chaos.faulty:Faulty", options, deadline_s=3600))
+worker = ParserWorker(WorkerSpec("tests.kit.faulty:Faulty", options, deadline_s=3600))
 worker.parse(np.zeros((180, 320, 3), np.uint8), frame_id=0)
 """
 

@@ -22,7 +22,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests import media
+from tests.kit import media
 
 SERVER = Path(__file__).with_name("rtsp_server.py")
 PYTHON = "/usr/bin/python3"

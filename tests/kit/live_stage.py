@@ -1,6 +1,6 @@
 """A stage for live runs: footage at its own pace that breaks on cue, and what the sinks saw of it.
 
-    python -m tests.chaos.live_stage [FAULT ...]
+    python -m tests.kit.live_stage [FAULT ...]
 
 runs every fault (or those of the faults and kinds of look that are named) once in each alignment
 and prints how long it took until all was covered and until the picture was back: the table in
@@ -52,7 +52,7 @@ from m2fp_stream.pipeline.workers import (
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
-from tests.texture import contains_marker, marker
+from tests.kit.texture import contains_marker, marker
 
 from . import faulty
 from .stage import HEIGHT, WIDTH, Picture, backdrop
@@ -383,7 +383,7 @@ def looker(fault: str = "none", **options: Any) -> LookWorker:
     deadline_s = options.pop("deadline_s", _HANGS_S if fault == "hanging" else 60.0)
     return LookWorker(
         WorkerSpec(
-            "tests.chaos.faulty:FaultyLooker", {"fault": fault, **options}, deadline_s=deadline_s
+            "tests.kit.faulty:FaultyLooker", {"fault": fault, **options}, deadline_s=deadline_s
         )
     )
 
@@ -406,7 +406,7 @@ def worker(fault: str = "none", **options: Any) -> ParserWorker:
     at: list[int] | None = options.pop("at", None)
     deadline_s = 1.2 if fault in ("hanging", "slow") else 60.0
     return ParserWorker(
-        WorkerSpec("tests.chaos.faulty:Faulty", {"fault": fault, "at": at}, deadline_s=deadline_s)
+        WorkerSpec("tests.kit.faulty:Faulty", {"fault": fault, "at": at}, deadline_s=deadline_s)
     )
 
 

@@ -5,7 +5,7 @@
         server.media.frame(jpeg)
         httpx.get(server.url + "/api/status", headers=server.bearer)
 
-    python -m tests.web
+    python -m tests.kit.web
 
 serves until its standard input ends, with frames and uploads, for tests that measure the process:
 it prints where, and for each line that it reads what has reached the service that opens uploads.

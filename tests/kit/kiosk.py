@@ -31,7 +31,7 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from tests.e2e.film import command, environment
+from tests.kit.film import command, environment
 
 PATIENCE_S = 90.0
 """How long a test waits for what must happen; it goes on as soon as it has."""
