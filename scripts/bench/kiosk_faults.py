@@ -40,9 +40,10 @@ from m2fp_stream.bench import _slope
 from scripts.bench.kiosk import browser_processes
 from tests.kit.browser import chromium
 from tests.kit.film import Bgr, load_portrait, write_config
-from tests.kit.kiosk import RealKiosk, Seen, kill, wait_until
+from tests.kit.kiosk import RealKiosk, Seen, kill
 from tests.kit.rtsp import RtspServer
 from tests.kit.texture import BLOCK_PX, FOUND, marker
+from tests.kit.wait import wait_until
 from tests.kit.web import PageServer
 
 if TYPE_CHECKING:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -25,7 +24,6 @@ from m2fp_stream.sources.base import Captured
 from tests.kit import media
 from tests.kit.film import pictures
 from tests.kit.live_stage import (
-    PATIENCE_S,
     TIME_BASE,
     Cues,
     LiveFootage,
@@ -35,6 +33,7 @@ from tests.kit.live_stage import (
     shows_marker,
 )
 from tests.kit.stage import HEIGHT, WIDTH, Picture
+from tests.kit.wait import PATIENCE_S, wait_until
 
 FRAMES = 40
 
@@ -77,18 +76,7 @@ class Recording:
 
 def end_of(stage: Performance) -> BaseException:
     """Waits until a run has ended by an error."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while stage.error is None:
-        assert time.monotonic() < give_up_s, "the run did not end"
-        time.sleep(0.01)
-    return stage.error
-
-
-def until(what: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < give_up_s, "it did not come"
-        time.sleep(0.01)
+    return wait_until(lambda: stage.error)
 
 
 class Breaking(Sink[SafeFrame]):
@@ -178,7 +166,7 @@ def test_a_looker_that_cannot_start_again_ends_the_run_and_the_recording_stays(
             self._good.close()
 
     with Performance({name: Failing()}, more_outlets=(recording.outlet,)) as stage:
-        until(recording.has_frames)
+        wait_until(recording.has_frames)
         ready.set()
         assert isinstance(end_of(stage), ModelError)
     assert stage.raw_frames() == []
@@ -199,7 +187,7 @@ def test_a_fault_of_one_sink_costs_no_other_its_recording(tmp_path: Path) -> Non
     fault = RuntimeError("a fault of the program")
     other = Outlet("other", lambda _: Breaking(fault, broken), keep=2)
     with Performance(more_outlets=(other, recording.outlet)) as stage:
-        until(recording.has_frames)
+        wait_until(recording.has_frames)
         broken.set()
         assert end_of(stage) is fault
     assert_kept(recording)
@@ -210,7 +198,7 @@ def test_a_broken_promise_takes_every_recording_with_it(tmp_path: Path) -> None:
     fault = PromiseError("a promise could not be kept")
     other = Outlet("other", lambda _: Breaking(fault, broken), keep=2)
     with Performance(more_outlets=(other, recording.outlet)) as stage:
-        until(recording.has_frames)
+        wait_until(recording.has_frames)
         broken.set()
         assert end_of(stage) is fault
     assert recording.is_empty()
@@ -226,7 +214,7 @@ def test_a_fault_in_composing_takes_the_recording_with_it(
         raise fault
 
     with Performance(more_outlets=(recording.outlet,)) as stage:
-        until(recording.has_frames)
+        wait_until(recording.has_frames)
         monkeypatch.setattr(Compositor, "compose", broken)
         assert end_of(stage) is fault
     assert recording.is_empty()
@@ -257,10 +245,10 @@ def test_a_slow_encoder_loses_frames_and_not_its_recording(
 
     monkeypatch.setattr(SegmentSink, "_emit", slowly)
     with Performance(more_outlets=(recording.outlet,)) as stage:
-        until(recording.has_frames)
+        wait_until(recording.has_frames)
         slow.set()
         assert waits.wait(PATIENCE_S)
-        until(lambda: len(recording.outlet._waiting) > 12)
+        wait_until(lambda: len(recording.outlet._waiting) > 12)
         before = recording.outlet.written
     quick.set()
     assert stage.error is None

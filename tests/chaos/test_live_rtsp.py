@@ -18,9 +18,10 @@ import pytest
 from m2fp_stream.sources.stream import StreamOptions, StreamSource
 from tests.kit import faulty, media
 from tests.kit.live_stage import TEXTURE, Performance, Seen, Watching, room
-from tests.kit.rtsp import RtspServer, Wire, require_rtsp, wait_until
+from tests.kit.rtsp import RtspServer, Wire, require_rtsp
 from tests.kit.stage import HEIGHT, WIDTH
 from tests.kit.texture import contains_marker
+from tests.kit.wait import wait_until
 
 SIZE_WH = (WIDTH, HEIGHT)
 BOX = faulty.person_box(0)

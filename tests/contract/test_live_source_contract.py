@@ -30,7 +30,8 @@ from m2fp_stream.sources.synthetic import SyntheticOptions, SyntheticSource
 from tests.kit import media
 from tests.kit.http_camera import HttpCamera
 from tests.kit.pipes import write_paced
-from tests.kit.rtsp import PATIENCE_S, RtspServer, require_rtsp
+from tests.kit.rtsp import RtspServer, require_rtsp
+from tests.kit.wait import PATIENCE_S
 
 LIVE_SOURCES = {
     RealtimeSource,

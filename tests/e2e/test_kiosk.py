@@ -31,7 +31,8 @@ from tests.kit.film import (
     shows_room,
     write_config,
 )
-from tests.kit.kiosk import RealKiosk, environ_of, has_ended, kill, wait_until
+from tests.kit.kiosk import RealKiosk, environ_of, has_ended, kill
+from tests.kit.wait import wait_until
 
 TOKEN = "a-token-of-my-own-0123456789"
 

@@ -26,7 +26,6 @@ from m2fp_stream.compositor.card import BACKGROUND_BGR, draw_card
 from m2fp_stream.core.plan import Why
 from tests.kit.film import (
     LOOKS_LIKE_HER,
-    PATIENCE_S,
     PATIENT,
     ROOT,
     Bgr,
@@ -36,12 +35,12 @@ from tests.kit.film import (
     pictures,
     run,
     shows_room,
-    until,
     write_config,
 )
 from tests.kit.http_camera import HttpCamera
 from tests.kit.pipes import write_paced
 from tests.kit.virtual_camera_recorder import BACKEND, VARIABLE
+from tests.kit.wait import PATIENCE_S, wait_until
 
 
 def test_the_film_itself_shows_her(film: Path, portrait: Bgr) -> None:
@@ -96,7 +95,7 @@ def test_a_run_records_pipes_and_measures_and_shows_her_nowhere(
         ) as process,
     ):
         try:
-            until(lambda: process.poll() is not None or has_enough())
+            wait_until(lambda: process.poll() is not None or has_enough())
             process.send_signal(signal.SIGTERM)
             _, errors = process.communicate(timeout=PATIENCE_S)
         finally:
@@ -139,9 +138,9 @@ def test_a_signal_ends_a_run_and_completes_the_recording(
     )
     try:
         stats = tmp_path / "stats.json"
-        until(stats.exists)
-        until(lambda: json.loads(stats.read_text())["frames"] > 20)
-        until(lambda: json.loads(stats.read_text())["sinks"]["recording"]["written"] > 5)
+        wait_until(stats.exists)
+        wait_until(lambda: json.loads(stats.read_text())["frames"] > 20)
+        wait_until(lambda: json.loads(stats.read_text())["sinks"]["recording"]["written"] > 5)
         process.send_signal(how)
         _, errors = process.communicate(timeout=PATIENCE_S)
     finally:
@@ -295,7 +294,7 @@ def test_the_preview_window_shows_the_room_and_not_her(
             return shows_room(seen[-1], portrait)
 
         try:
-            until(shows_the_room)
+            wait_until(shows_the_room)
             for _ in range(10):
                 shows_the_room()
         finally:
@@ -364,7 +363,7 @@ def test_a_password_is_in_no_output_and_soon_in_no_list_of_processes(tmp_path: P
         ) as process:
             line = Path(f"/proc/{process.pid}/cmdline")
             try:
-                until(lambda: b"***@" in line.read_bytes())
+                wait_until(lambda: b"***@" in line.read_bytes())
                 assert b"preview" in line.read_bytes()
                 assert place.encode() in line.read_bytes()
                 for piece in (b"pl4nt", b"s3@cret", b"cret", b"viewer"):
@@ -414,7 +413,7 @@ def test_what_is_piped_in_is_covered_and_its_end_is_the_end(
         ) as process,
     ):
         try:
-            until(lambda: process.poll() is not None or has_enough())
+            wait_until(lambda: process.poll() is not None or has_enough())
             writer.kill()  # the end of the pipe
             _, errors = process.communicate(timeout=PATIENCE_S)
         finally:
@@ -442,7 +441,7 @@ def test_a_cameras_password_is_in_no_output_and_in_no_process(raw: bool, tmp_pat
             env=environment(M2FP_STREAM_CAPTURE__INPUT=address),
         ) as process:
             try:
-                until(lambda: process.poll() is not None or stats.exists())
+                wait_until(lambda: process.poll() is not None or stats.exists())
                 for child in psutil.Process(process.pid).children(recursive=True):
                     line = b"\0".join(os.fsencode(word) for word in child.cmdline())
                     assert not planted.search(line)

@@ -29,7 +29,8 @@ from websockets.typing import Origin
 from tests.kit import npm
 from tests.kit.browser import Watch, chromium, decoded, opened
 from tests.kit.film import LOOKS_LIKE_HER, ROOT, Bgr, command, environment, likeness
-from tests.kit.web import TOKEN, Feeder, PageServer, jpeg, wait_until
+from tests.kit.wait import wait_until
+from tests.kit.web import TOKEN, Feeder, PageServer, jpeg
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page

@@ -45,7 +45,8 @@ from tests.kit.faulty import good_result, person_box
 from tests.kit.live_stage import Performance
 from tests.kit.stage import HEIGHT, WIDTH, backdrop
 from tests.kit.texture import contains_marker, marker
-from tests.kit.web import Media, PageServer, certificate, jpeg, wait_until
+from tests.kit.wait import wait_until
+from tests.kit.web import Media, PageServer, certificate, jpeg
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, WebSocketRoute

@@ -22,8 +22,8 @@ from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 from m2fp_stream.sinks.push import PushOptions, PushSink
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
 from tests.kit import media
-from tests.kit.rtsp import wait_until
 from tests.kit.virtual_camera_recorder import BACKEND, VARIABLE
+from tests.kit.wait import wait_until
 
 PACKAGE = Path(m2fp_stream.__file__).parent
 SECRET = "pl4nted-s3cret-word"

@@ -32,6 +32,8 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
+from tests.kit.wait import PATIENCE_S
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Request
 
@@ -48,8 +50,6 @@ WITHOUT = (
     "NetworkTimeServiceQuerying",
     "OptimizationHints",
 )
-PATIENCE_S = 120.0
-"""How long a page may take to do what it must, and its processes to end; no measure of speed."""
 
 
 def executable() -> str:

@@ -53,6 +53,7 @@ from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
 from tests.kit.texture import contains_marker, marker
+from tests.kit.wait import PATIENCE_S, Found, wait_until
 
 from . import faulty
 from .stage import HEIGHT, WIDTH, Picture, backdrop
@@ -60,8 +61,6 @@ from .stage import HEIGHT, WIDTH, Picture, backdrop
 RATE = 25
 TIME_BASE = Fraction(1, 1_000_000)
 TEXTURE = marker(77, 64, 48)
-PATIENCE_S = 120.0
-"""How long a test waits for what must come; no measure of speed."""
 
 
 def room(seed: int) -> Picture:
@@ -324,15 +323,11 @@ class Performance:
 
     def wait_for(self, what: Callable[[Seen], bool], after_s: float = 0.0) -> Seen:
         """Returns the first frame composed after a moment that is so."""
-        give_up_s = time.monotonic() + PATIENCE_S
-        while time.monotonic() < give_up_s:
-            for one in list(self.seen):
-                if one.at_s > after_s and what(one):
-                    return one
-            if self.error is not None:
-                raise self.error
-            time.sleep(0.02)
-        raise AssertionError(f"nothing of the kind came in {PATIENCE_S:g} s; {self.seen[-3:]}")
+
+        def first() -> Seen | None:
+            return next((one for one in list(self.seen) if one.at_s > after_s and what(one)), None)
+
+        return self.until(first)
 
     def picture(self, after_s: float = 0.0) -> Seen:
         """Waits for a frame that shows something of the room."""
@@ -348,14 +343,16 @@ class Performance:
         """Waits for a frame that is covered whole."""
         return self.wait_for(lambda one: one.level is CoverLevel.FRAME, after_s)
 
-    def until(self, what: Callable[[], object]) -> None:
-        """Returns as soon as something is so; the run has to go on meanwhile."""
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not what():
-            if self.error is not None:
+    def until(self, what: Callable[[], Found | None]) -> Found:
+        """Waits until something is so, and returns it; the run has to go on meanwhile."""
+
+        def goes_on() -> Found | None:
+            found = what()
+            if not found and self.error is not None:
                 raise self.error
-            assert time.monotonic() < give_up_s, f"waited {PATIENCE_S:g} s in vain"
-            time.sleep(0.01)
+            return found
+
+        return wait_until(goes_on, tell=lambda: self.seen[-3:])
 
     def raw_frames(self) -> list[int]:
         """Returns the frames in which the marker was to be seen."""
@@ -412,14 +409,7 @@ def worker(fault: str = "none", **options: Any) -> ParserWorker:
 
 def running(parser: WorkerProcess, other_than: int | None = None) -> int:
     """Waits for a process of a parser or looker; returns its id."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up_s:
-        pid = parser.pid
-        if pid not in (None, other_than):
-            assert pid is not None
-            return pid
-        time.sleep(0.01)
-    raise AssertionError(f"no process came in {PATIENCE_S:g} s")
+    return wait_until(lambda: pid if (pid := parser.pid) != other_than else None)
 
 
 def kill(pid: int) -> None:

@@ -14,8 +14,8 @@ import psutil
 import pytest
 
 from m2fp_stream.kiosk.keeper import Failure, Keeper, Patience
+from tests.kit.wait import wait_until
 
-PATIENCE_S = 120.0
 QUICK = Patience(starting_s=20.0, silent_s=1.5, first_wait_s=0.1, longest_wait_s=0.4, healthy_s=0.8)
 
 
@@ -42,11 +42,10 @@ class Kept:
         )
 
     def until(self, condition: Callable[[], object]) -> None:
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < give_up_s, f"waited in vain; {self.notices}"
-            self.messages += self.keeper.tend()
-            time.sleep(0.02)
+        wait_until(condition, meanwhile=self.tend, tell=lambda: self.notices)
+
+    def tend(self) -> None:
+        self.messages += self.keeper.tend()
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [one for one in self.messages if one["kind"] == kind]
@@ -211,10 +210,7 @@ def test_descriptors_are_passed_by_number_and_nothing_else_is() -> None:
         job=lambda: {"acts": ["beat"], "start": 0},
     )
     try:
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not made.up and time.monotonic() < give_up_s:
-            made.tend()
-            time.sleep(0.02)
+        wait_until(lambda: made.up, meanwhile=made.tend)
         process = psutil.Process(made.pid)
         assert process.cmdline()[-1] == str(writing)
         folder = f"/proc/{made.pid}/fd"

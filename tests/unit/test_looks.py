@@ -24,8 +24,8 @@ from m2fp_stream.pipeline import wire, workers
 from m2fp_stream.pipeline.looks import LookPool, LookWorker, Seen
 from m2fp_stream.pipeline.workers import WorkerSpec
 from tests.kit import faulty
-from tests.kit.kiosk import wait_until
 from tests.kit.stage import Watcher
+from tests.kit.wait import wait_until
 from tests.unit.test_workers import waited_for
 
 FACES, PEOPLE, PARTS = LookKind.FACES, LookKind.PEOPLE, LookKind.PARTS

@@ -33,7 +33,7 @@ from m2fp_stream.sources.camera import (
 )
 from m2fp_stream.sources.live import LIVE_TIME_BASE
 from tests.kit import media
-from tests.kit.rtsp import PATIENCE_S
+from tests.kit.wait import PATIENCE_S
 
 
 class Computer:

@@ -19,7 +19,7 @@ from m2fp_stream.sources.pipe import PipeSource
 from m2fp_stream.sources.stream import StreamOptions
 from tests.kit import media
 from tests.kit.pipes import write_paced
-from tests.kit.rtsp import PATIENCE_S
+from tests.kit.wait import PATIENCE_S
 
 SIZE_WH = (192, 128)
 COUNT = 40

@@ -24,7 +24,7 @@ from m2fp_stream.sources.snapshot import HttpCameras, SnapshotSource
 from m2fp_stream.sources.stream import StreamOptions, StreamSource
 from tests.kit import media
 from tests.kit.http_camera import SIZE_WH, HttpCamera, jpeg
-from tests.kit.rtsp import PATIENCE_S, wait_until
+from tests.kit.wait import PATIENCE_S, wait_until
 from tests.unit.test_source_stream import AWKWARD, everything_of
 
 FAST_S = 0.01

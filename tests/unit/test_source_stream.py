@@ -31,8 +31,9 @@ from m2fp_stream.sources.live import LIVE_TIME_BASE
 from m2fp_stream.sources.stream import StreamOptions, StreamSource
 from tests.kit import media
 from tests.kit.http_camera import HttpCamera
-from tests.kit.rtsp import PATIENCE_S, RtspServer, Wire, require_rtsp, wait_until
+from tests.kit.rtsp import RtspServer, Wire, require_rtsp
 from tests.kit.texture import contains_marker, marker
+from tests.kit.wait import PATIENCE_S, wait_until
 
 PASSWORD = "s3cr/t@pass"
 ESCAPED = quote(PASSWORD, safe="")

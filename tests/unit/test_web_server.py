@@ -40,16 +40,8 @@ from m2fp_stream.web.hub import HEADER, STILL_CARD, Hub
 from m2fp_stream.web.limits import Rate
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from m2fp_stream.web.server import _turn_away, listen, tls_context
-from tests.kit.web import (
-    NO_LIMITS,
-    PATIENCE_S,
-    TOKEN,
-    Feeder,
-    PageServer,
-    certificate,
-    jpeg,
-    wait_until,
-)
+from tests.kit.wait import PATIENCE_S, wait_until
+from tests.kit.web import NO_LIMITS, TOKEN, Feeder, PageServer, certificate, jpeg
 
 GREY = jpeg(90)
 
