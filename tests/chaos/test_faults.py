@@ -119,7 +119,9 @@ def test_without_a_fault_the_marker_is_covered_and_the_room_is_not() -> None:
 
 
 WHOLE_FRAME_LOOKS = ["faces", "people"]
-FAULTS = ["raising", "hanging", "killed", "nan", "stale", "forged_frame", "forged_places"]
+HANGING = pytest.param("hanging", marks=pytest.mark.paced)
+"""What hangs waits for its deadline."""
+FAULTS = ["raising", HANGING, "killed", "nan", "stale", "forged_frame", "forged_places"]
 """tests/unit/test_looks.py has all of them: each is an error of its look."""
 
 
@@ -131,7 +133,7 @@ def test_a_look_at_a_whole_frame_that_fails_covers_that_frame_alone(fault: str, 
     assert unknown(show) == {FAULTY_FRAME}
 
 
-PART_FAULTS = ["raising", "hanging", "killed", "few_planes", "small_planes", "forged_size"]
+PART_FAULTS = ["raising", HANGING, "killed", "few_planes", "small_planes", "forged_size"]
 
 
 @pytest.mark.parametrize("fault", PART_FAULTS)
@@ -168,7 +170,8 @@ def test_a_look_failing_on_the_very_first_frame(kind: str) -> None:
     ("fault", "kind"),
     [
         *(("raising", "faces"), ("raising", "people"), ("raising", "parts")),
-        *(("killed", "faces"), ("hanging", "people")),
+        ("killed", "faces"),
+        pytest.param("hanging", "people", marks=pytest.mark.paced),
     ],
 )
 def test_looks_failing_for_good_end_the_run_without_an_output(fault: str, kind: str) -> None:

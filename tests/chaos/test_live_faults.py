@@ -46,6 +46,8 @@ from tests.kit.live_stage import (
 )
 from tests.kit.wait import wait_until
 
+pytestmark = pytest.mark.paced
+
 ALIGNMENTS = ("aligned", "low_latency")
 
 

@@ -13,6 +13,8 @@ from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 from tests.kit.live_stage import Performance, kill, looker, running, worker
 from tests.kit.wait import wait_until
 
+pytestmark = pytest.mark.paced
+
 ALIGNMENTS = pytest.mark.parametrize("alignment", ["aligned", "low_latency"])
 
 

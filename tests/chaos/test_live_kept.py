@@ -35,6 +35,8 @@ from tests.kit.live_stage import (
 from tests.kit.stage import HEIGHT, WIDTH, Picture
 from tests.kit.wait import PATIENCE_S, wait_until
 
+pytestmark = pytest.mark.paced
+
 FRAMES = 40
 
 

@@ -23,6 +23,8 @@ from tests.kit.stage import HEIGHT, WIDTH
 from tests.kit.texture import contains_marker
 from tests.kit.wait import wait_until
 
+pytestmark = pytest.mark.paced
+
 SIZE_WH = (WIDTH, HEIGHT)
 BOX = faulty.person_box(0)
 

@@ -15,6 +15,8 @@ from m2fp_stream.sources.stream import StreamSource
 from tests.kit.http_camera import HttpCamera
 from tests.kit.live_stage import Performance, Seen
 
+pytestmark = pytest.mark.paced
+
 PICTURES = 4
 
 

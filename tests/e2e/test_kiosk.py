@@ -34,6 +34,8 @@ from tests.kit.film import (
 from tests.kit.kiosk import RealKiosk, environ_of, has_ended, kill
 from tests.kit.wait import wait_until
 
+pytestmark = pytest.mark.paced
+
 TOKEN = "a-token-of-my-own-0123456789"
 
 Config = Callable[..., Path]

@@ -60,6 +60,7 @@ def test_the_card_is_told_from_the_film(film: Path, portrait: Bgr) -> None:
     assert not any(is_card(picture) for picture in pictures(film))
 
 
+@pytest.mark.paced
 @pytest.mark.parametrize("alignment", ["aligned", "low_latency"])
 def test_a_run_records_pipes_and_measures_and_shows_her_nowhere(
     film: Path, portrait: Bgr, tmp_path: Path, alignment: str
@@ -202,6 +203,7 @@ def test_a_film_that_is_cut_short_leaves_its_recording(
     assert max(likeness(picture, portrait) for picture in shown) < LOOKS_LIKE_HER
 
 
+@pytest.mark.paced
 @pytest.mark.parametrize("token", ["a-token-of-my-own", None])
 def test_what_is_served_by_http_shows_the_room_and_not_her(
     token: str | None, film: Path, portrait: Bgr, tmp_path: Path
@@ -275,6 +277,7 @@ def screenshot(name: str) -> Bgr:
     return np.asarray(picture, np.uint8)
 
 
+@pytest.mark.paced
 def test_the_preview_window_shows_the_room_and_not_her(
     film: Path, portrait: Bgr, tmp_path: Path
 ) -> None:
@@ -476,6 +479,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.paced
 def test_the_bench_prints_a_row_a_mode_and_writes_json(film: Path, tmp_path: Path) -> None:
     arguments = ("bench", "live", "--source", film, "--seconds", "4", "--json", "b.json")
     done = subprocess.run(

@@ -27,6 +27,8 @@ from tests.kit.film import (
 )
 from tests.kit.wait import PATIENCE_S, wait_until
 
+pytestmark = pytest.mark.paced
+
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
 

@@ -35,6 +35,8 @@ from tests.kit.web import TOKEN, Feeder, PageServer, jpeg
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
 
+pytestmark = pytest.mark.paced
+
 MODULE: Final = ROOT / "integrations" / "MMM-M2FPStream"
 VIEW_WH: Final = (448, 336)
 LIVE: Final = ".m2fp-picture:not([hidden])"

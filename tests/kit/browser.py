@@ -268,7 +268,7 @@ def _shown(page: Page, view: str) -> Picture:
 
 def main() -> None:
     """Photographs the mirror, upright and on its side, in both languages."""
-    from tests.e2e.test_page import Camera
+    from tests.kit.mirror import Camera
     from tests.kit.web import PageServer
 
     shots: dict[str, Picture] = {}

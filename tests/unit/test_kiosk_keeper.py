@@ -16,6 +16,8 @@ import pytest
 from m2fp_stream.kiosk.keeper import Failure, Keeper, Patience
 from tests.kit.wait import wait_until
 
+pytestmark = pytest.mark.paced
+
 QUICK = Patience(starting_s=20.0, silent_s=1.5, first_wait_s=0.1, longest_wait_s=0.4, healthy_s=0.8)
 
 

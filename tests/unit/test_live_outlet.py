@@ -382,6 +382,7 @@ def test_a_fault_at_the_end_is_kept_for_whoever_watches(how: str) -> None:
     assert rig.outlet.error is error
 
 
+@pytest.mark.paced
 def test_a_promise_broken_at_the_end_is_an_error_of_the_run() -> None:
     error = PromiseError("a promise could not be kept")
 

@@ -32,6 +32,8 @@ from m2fp_stream.tracking.heads import Rect
 from tests.kit.stage import backdrop
 from tests.kit.wait import PATIENCE_S, wait_until
 
+pytestmark = pytest.mark.paced
+
 Picture = NDArray[np.uint8]
 TIME_BASE = Fraction(1, 1_000_000)
 SIZE_WH = 64, 36

@@ -229,6 +229,7 @@ def test_a_server_that_goes_away_is_an_error(
         out.write(frame(1))
 
 
+@pytest.mark.paced
 @pytest.mark.parametrize("scheme", ["rtsp", "rtmp"])
 def test_a_server_that_stalls_is_given_up(scheme: str, request: pytest.FixtureRequest) -> None:
     server, where, *_ = request.getfixturevalue(scheme)

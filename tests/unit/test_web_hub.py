@@ -26,6 +26,8 @@ from m2fp_stream.web.options import KioskOptions, PageOptions
 from tests.kit.wait import wait_until_async
 from tests.kit.web import Media, jpeg
 
+pytestmark = pytest.mark.paced
+
 GREY = jpeg(90)
 
 

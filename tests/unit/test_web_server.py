@@ -595,6 +595,7 @@ def test_no_weaker_picture_is_sent_after_the_answer_to_a_wish(server: PageServer
             assert picture == card
 
 
+@pytest.mark.alone
 def test_who_reads_slowly_misses_pictures_and_gets_the_newest(server: PageServer) -> None:
     noise = np.random.default_rng(2).integers(0, 256, (360, 640, 3), np.uint8)
     pictures = [jpeg(np.roll(noise, 4 * shift, 1)) for shift in range(100)]

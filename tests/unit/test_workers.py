@@ -227,6 +227,7 @@ def test_a_worker_gives_way_to_others_as_told(worker_of: Open) -> None:
         worker.close()
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux has such a class")
 def test_the_nicest_worker_runs_only_where_nobody_else_wants_to(worker_of: Open) -> None:
     worker = ParserWorker(replace(worker_of()._spec, niceness=19))
