@@ -10,6 +10,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -167,7 +168,7 @@ def test_banned_calls_stand_only_where_they_are_allowed(checkout: Path) -> None:
     assert ordinary_lint(checkout) == set()
     found = banned_calls(checkout)
     assert found <= ALLOWED_CALLS
-    assert {file for file, _ in found} == {file for file, _ in ALLOWED_CALLS}
+    assert {file for file, _ in found} == {file for file, _ in ALLOWED_CALLS} == exempt()
     planted = set()
     for number, (text, name) in enumerate(CALLS):
         plant(checkout, f"tracking/planted_{number}.py", excused(text))
@@ -176,6 +177,14 @@ def test_banned_calls_stand_only_where_they_are_allowed(checkout: Path) -> None:
     planted.add(("tracking/motion.py", CALLS[0][1]))
     assert planted <= banned_calls(checkout) - ALLOWED_CALLS
     assert ordinary_lint(checkout) == {("tracking/motion.py", CALLS[0][1])}
+
+
+def exempt() -> set[str]:
+    """Returns the files of the package to which the lint allows banned calls."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    ignores: dict[str, list[str]] = settings["tool"]["ruff"]["lint"]["per-file-ignores"]
+    files = {file for file, rules in ignores.items() if "TID251" in rules}
+    return {file.removeprefix("m2fp_stream/") for file in files if file.startswith("m2fp_stream/")}
 
 
 def excused(text: str) -> str:
