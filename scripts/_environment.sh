@@ -1,4 +1,4 @@
-# Sourced by scripts/run and scripts/test: the environment in .venv, made once, used ever after.
+# Sourced by scripts/run, scripts/check and scripts/test: the environment in .venv, made once, used ever after.
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd -P)
 venv=$root/.venv

@@ -7,6 +7,7 @@ import fcntl
 import logging
 import multiprocessing
 import os
+import re
 import resource
 import signal
 import sys
@@ -67,69 +68,27 @@ def _nothing(_: int, __: FrameType | None) -> None:
     """Handles a signal."""
 
 
-_PACED = (
-    "chaos/test_faults.py::test_a_look_at_a_whole_frame_that_fails_covers_that_frame_alone[hanging",
-    "chaos/test_faults.py::test_a_part_look_that_fails_leaves_the_head_covered[hanging",
-    "chaos/test_faults.py::test_looks_failing_for_good_end_the_run_without_an_output[hanging",
-    "chaos/test_live_",
-    "e2e/test_kiosk",
-    "e2e/test_live.py::test_a_run_records",
-    "e2e/test_live.py::test_the_bench",
-    "e2e/test_live.py::test_the_preview_window",
-    "e2e/test_live.py::test_what_is_served",
-    "e2e/test_m2fp",
-    "e2e/test_magicmirror",
-    "e2e/test_page",
-    "unit/test_kiosk_keeper",
-    "unit/test_live_outlet.py::test_a_promise_broken_at_the_end",
-    "unit/test_live_present",
-    "unit/test_sink_push.py::test_a_server_that_stalls",
-    "unit/test_source_stream",
-    "unit/test_web_hub",
-)
-"""Tests in which time matters, because something runs at a pace of its own and is to keep up: they
-wait more than they compute. Two share the machine (marker `paced`)."""
+_MARKED = re.compile(r"\bmark\.(paced|alone)\b")
+"""What a file says somewhere that has a test marked so."""
 
-_NOT_PACED = (
-    "unit/test_source_stream.py::test_a_badly_damaged",
-    "unit/test_source_stream.py::test_a_stream_by_rtmp",
-    "unit/test_source_stream.py::test_damaged_pictures",
-)
-"""Those among them that only wait long."""
 
-_ALONE = (
-    "chaos/test_web_hostile.py::test_each_attack",
-    "chaos/test_web_hostile.py::test_nothing_that",
-    "chaos/test_web_hostile.py::test_pictures_never",
-    "chaos/test_web_hostile.py::test_the_server",
-    "e2e/test_page.py::test_a_page_that_hangs",
-    "e2e/test_page.py::test_a_server_that_hangs",
-    "e2e/test_page.py::test_frames_that_stop",
-    "unit/test_web_server.py::test_who_reads_slowly",
-    "unit/test_workers.py::test_the_nicest_worker",
-)
-"""Tests that measure time: nothing else of this suite runs meanwhile (marker `alone`)."""
+def _has_marked(path: Path) -> bool:
+    return _MARKED.search(path.read_text(encoding="utf-8")) is not None
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Leaves files out: in each of its processes pytest takes seconds to collect all of them."""
-    folder = Path(__file__).parent
+    """Leaves files out: in each of its processes pytest takes seconds to import all of them."""
     if not config.getoption("--paced-files") or collection_path.suffix != ".py":
         return None
-    files = tuple(name.partition("::")[0] for name in (*_PACED, *_ALONE))
-    return None if collection_path.relative_to(folder).as_posix().startswith(files) else True
+    return None if _has_marked(collection_path) else True
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks tests by where they stand."""
-    folder = Path(__file__).parent
+    """A marker that no file says by its name would be left out above, and its test never run."""
     for item in items:
-        if item.path.is_relative_to(folder):
-            name = f"{item.path.relative_to(folder).as_posix()}::{item.name}"
-            if name.startswith(_ALONE):
-                item.add_marker("alone")
-            elif name.startswith(_PACED) and not name.startswith(_NOT_PACED):
-                item.add_marker("paced")
+        marked = item.get_closest_marker("paced") or item.get_closest_marker("alone")
+        if marked is not None and not _has_marked(item.path):
+            raise pytest.UsageError(f"{item.nodeid}: write pytest.mark.{marked.name} in that file")
 
 
 class _Turns:

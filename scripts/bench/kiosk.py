@@ -28,9 +28,10 @@ import numpy as np
 import psutil
 
 from m2fp_stream.kiosk.browser import NICENESS
-from tests.browser import LANDSCAPE_WH, chromium
-from tests.e2e.film import write_config
-from tests.kiosk import RealKiosk, wait_until
+from tests.kit.browser import LANDSCAPE_WH, chromium
+from tests.kit.film import write_config
+from tests.kit.kiosk import RealKiosk
+from tests.kit.wait import wait_until
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page

@@ -38,12 +38,13 @@ from numpy.typing import NDArray
 
 from m2fp_stream.bench import _slope
 from scripts.bench.kiosk import browser_processes
-from tests.browser import chromium
-from tests.e2e.film import Bgr, load_portrait, write_config
-from tests.kiosk import RealKiosk, Seen, kill, wait_until
-from tests.rtsp import RtspServer
-from tests.texture import BLOCK_PX, FOUND, marker
-from tests.web import PageServer
+from tests.kit.browser import chromium
+from tests.kit.film import Bgr, load_portrait, write_config
+from tests.kit.kiosk import RealKiosk, Seen, kill
+from tests.kit.rtsp import RtspServer
+from tests.kit.texture import BLOCK_PX, FOUND, marker
+from tests.kit.wait import wait_until
+from tests.kit.web import PageServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -101,7 +102,10 @@ WANTED: Final = blocks(TEXTURE[..., 0].astype(np.float32))
 
 
 def shows_raw(picture: Picture) -> bool:
-    """Whether any block of the texture is to be seen where the face may be; see `tests.texture`."""
+    """Whether any block of the texture is to be seen where the face may be.
+
+    See `tests.kit.texture`.
+    """
     if picture.shape[:2] != SIZE_WH[::-1]:
         return False
     grey = picture.mean(axis=2, dtype=np.float32)

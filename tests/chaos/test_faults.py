@@ -23,10 +23,9 @@ from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
 from m2fp_stream.pipeline.looks import LookWorker
 from m2fp_stream.pipeline.workers import WorkerSpec
-from tests.texture import contains_marker, marker
-
-from . import faulty
-from .stage import HEIGHT, WIDTH, Footage, Kept, Picture, Show, backdrop
+from tests.kit import faulty
+from tests.kit.stage import HEIGHT, WIDTH, Footage, Kept, Picture, Show, backdrop
+from tests.kit.texture import contains_marker, marker
 
 SEED = 77
 FRAMES = 30
@@ -93,7 +92,7 @@ def show_with(fault: str, **settings: Any) -> Show:
         "at": settings.pop("at", [FAULTY_FRAME]),
     }
     deadline_s = 2.0 if fault == "hanging" else 60.0  # the other looks take milliseconds
-    spec = WorkerSpec("tests.chaos.faulty:FaultyLooker", options, deadline_s=deadline_s)
+    spec = WorkerSpec("tests.kit.faulty:FaultyLooker", options, deadline_s=deadline_s)
     source = settings.pop("source", None) or Footage([scene(n) for n in range(FRAMES)])
     again = settings.pop("again", None)
     return Show(source, [LookWorker(spec)], options=OPTIONS | settings, again=again)
@@ -120,7 +119,9 @@ def test_without_a_fault_the_marker_is_covered_and_the_room_is_not() -> None:
 
 
 WHOLE_FRAME_LOOKS = ["faces", "people"]
-FAULTS = ["raising", "hanging", "killed", "nan", "stale", "forged_frame", "forged_places"]
+HANGING = pytest.param("hanging", marks=pytest.mark.paced)
+"""What hangs waits for its deadline."""
+FAULTS = ["raising", HANGING, "killed", "nan", "stale", "forged_frame", "forged_places"]
 """tests/unit/test_looks.py has all of them: each is an error of its look."""
 
 
@@ -132,7 +133,7 @@ def test_a_look_at_a_whole_frame_that_fails_covers_that_frame_alone(fault: str, 
     assert unknown(show) == {FAULTY_FRAME}
 
 
-PART_FAULTS = ["raising", "hanging", "killed", "few_planes", "small_planes", "forged_size"]
+PART_FAULTS = ["raising", HANGING, "killed", "few_planes", "small_planes", "forged_size"]
 
 
 @pytest.mark.parametrize("fault", PART_FAULTS)
@@ -169,7 +170,8 @@ def test_a_look_failing_on_the_very_first_frame(kind: str) -> None:
     ("fault", "kind"),
     [
         *(("raising", "faces"), ("raising", "people"), ("raising", "parts")),
-        *(("killed", "faces"), ("hanging", "people")),
+        ("killed", "faces"),
+        pytest.param("hanging", "people", marks=pytest.mark.paced),
     ],
 )
 def test_looks_failing_for_good_end_the_run_without_an_output(fault: str, kind: str) -> None:
@@ -184,7 +186,7 @@ def test_looks_failing_for_good_end_the_run_without_an_output(fault: str, kind: 
 
 
 def test_a_looker_that_cannot_be_loaded_ends_the_run_without_an_output() -> None:
-    spec = WorkerSpec("tests.chaos.faulty:broken_looker_factory")
+    spec = WorkerSpec("tests.kit.faulty:broken_looker_factory")
     show = Show(Footage([scene(n) for n in range(FRAMES)]), [LookWorker(spec)])
     with pytest.raises(ModelError, match="cannot start"):
         show.run()

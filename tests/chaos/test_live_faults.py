@@ -1,14 +1,14 @@
 """Whatever breaks while a live picture runs, no frame shows the marked person, and it comes back.
 
 Every fault runs for real: lookers in their processes, sinks in their threads, a camera that is
-drawn but keeps a camera's pace. `python -m tests.chaos.live_stage` prints the same as a table.
+drawn but keeps a camera's pace. `python -m tests.kit.live_stage` prints the same as a table.
 """
 
 from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import product, takewhile
 from pathlib import Path
 from typing import Any
@@ -25,12 +25,10 @@ from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
 from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.pipeline.looks import LookWorker
 from m2fp_stream.pipeline.workers import WorkerSpec
-
-from .live_stage import (
+from tests.kit.live_stage import (
     KIND_FAULTS,
     KINDS,
     LOOK_FAULTS,
-    PATIENCE_S,
     SOURCE_FAULTS,
     TIME_BASE,
     Failing,
@@ -46,6 +44,9 @@ from .live_stage import (
     scene,
     too_little,
 )
+from tests.kit.wait import wait_until
+
+pytestmark = pytest.mark.paced
 
 ALIGNMENTS = ("aligned", "low_latency")
 
@@ -316,11 +317,9 @@ def test_a_killed_looker_process_is_replaced(name: str, alignment: str) -> None:
 
 @pytest.mark.parametrize("name", ["faces", "near", "far"])
 def test_a_looker_that_cannot_start_ends_the_run_with_its_error(name: str) -> None:
-    lost = LookWorker(WorkerSpec("tests.chaos.faulty:broken_looker_factory"))
+    lost = LookWorker(WorkerSpec("tests.kit.faulty:broken_looker_factory"))
     with Performance({name: lost}) as stage:
-        give_up_s = time.monotonic() + PATIENCE_S
-        while stage.error is None and time.monotonic() < give_up_s:
-            time.sleep(0.02)
+        wait_until(lambda: stage.error)
     assert isinstance(stage.error, ModelError)
     assert stage.raw_frames() == []
 
@@ -385,13 +384,15 @@ def test_a_turn_of_the_dial_holds_from_the_next_frame_on(level: CoverLevel) -> N
 def test_losses_in_a_row_are_as_many_recoveries_and_leave_nothing(losses: int) -> None:
     process = psutil.Process()
     with Performance(rate=50) as stage:
+
+        def recovered(times: int) -> Callable[[], bool]:
+            return lambda: stage.capture.reconnects >= times
+
         stage.picture()
         threads, descriptors = threading.active_count(), process.num_fds()
         for number in range(losses):
             stage.cues.lost.set()
-            give_up_s = time.monotonic() + PATIENCE_S
-            while stage.capture.reconnects <= number and time.monotonic() < give_up_s:
-                time.sleep(0.005)
+            stage.until(recovered(number + 1))
             stage.wait_for(lambda one: one.frame_id >= 0, time.monotonic())
         stage.picture(time.monotonic())
         assert stage.capture.reconnects == losses

@@ -10,24 +10,25 @@ import pytest
 from m2fp_stream.core.errors import ModelError
 from m2fp_stream.core.safe import CoverLevel
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
+from tests.kit.live_stage import Performance, kill, looker, running, worker
+from tests.kit.wait import wait_until
 
-from .live_stage import PATIENCE_S, Performance, kill, looker, running, worker
+pytestmark = pytest.mark.paced
 
 ALIGNMENTS = pytest.mark.parametrize("alignment", ["aligned", "low_latency"])
 
 
 def refined(stage: Performance, parses: int) -> None:
     """Waits for so many answers of the fine parser."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up_s:
-        assert stage.refiner is not None
-        done = stage.refiner.facts()["parses"]
+    refiner = stage.refiner
+    assert refiner is not None
+
+    def enough() -> bool:
+        done = refiner.facts()["parses"]
         assert isinstance(done, int)
-        if done >= parses:
-            return
-        assert stage.error is None
-        time.sleep(0.02)
-    raise AssertionError(f"not so many refinements came in {PATIENCE_S:g} s")
+        return done >= parses
+
+    stage.until(enough)
 
 
 @ALIGNMENTS
@@ -103,9 +104,7 @@ def test_a_fine_parser_never_sets_the_age_of_the_cover(tmp_path: Path) -> None:
 
 
 def test_a_fine_parser_that_cannot_start_ends_the_run_with_its_error() -> None:
-    fine = ParserWorker(WorkerSpec("tests.chaos.faulty:broken_factory"))
+    fine = ParserWorker(WorkerSpec("tests.kit.faulty:broken_factory"))
     with Performance(fine=fine) as stage:
-        give_up_s = time.monotonic() + PATIENCE_S
-        while stage.error is None and time.monotonic() < give_up_s:
-            time.sleep(0.02)
+        wait_until(lambda: stage.error)
     assert isinstance(stage.error, ModelError)

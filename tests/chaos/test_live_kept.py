@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -22,11 +21,9 @@ from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sinks.segments import RecordOptions, SegmentSink
 from m2fp_stream.sources.base import Captured
-from tests import media
-from tests.e2e.film import pictures
-
-from .live_stage import (
-    PATIENCE_S,
+from tests.kit import media
+from tests.kit.film import pictures
+from tests.kit.live_stage import (
     TIME_BASE,
     Cues,
     LiveFootage,
@@ -35,7 +32,10 @@ from .live_stage import (
     scene,
     shows_marker,
 )
-from .stage import HEIGHT, WIDTH, Picture
+from tests.kit.stage import HEIGHT, WIDTH, Picture
+from tests.kit.wait import PATIENCE_S, wait_until
+
+pytestmark = pytest.mark.paced
 
 FRAMES = 40
 
@@ -78,18 +78,7 @@ class Recording:
 
 def end_of(stage: Performance) -> BaseException:
     """Waits until a run has ended by an error."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while stage.error is None:
-        assert time.monotonic() < give_up_s, "the run did not end"
-        time.sleep(0.01)
-    return stage.error
-
-
-def until(what: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < give_up_s, "it did not come"
-        time.sleep(0.01)
+    return wait_until(lambda: stage.error)
 
 
 class Breaking(Sink[SafeFrame]):
@@ -179,7 +168,7 @@ def test_a_looker_that_cannot_start_again_ends_the_run_and_the_recording_stays(
             self._good.close()
 
     with Performance({name: Failing()}, more_outlets=(recording.outlet,)) as stage:
-        until(recording.has_frames)
+        wait_until(recording.has_frames)
         ready.set()
         assert isinstance(end_of(stage), ModelError)
     assert stage.raw_frames() == []
@@ -188,7 +177,7 @@ def test_a_looker_that_cannot_start_again_ends_the_run_and_the_recording_stays(
 
 def test_a_fine_parser_that_cannot_start_costs_no_recording(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
-    fine = ParserWorker(WorkerSpec("tests.chaos.faulty:broken_factory"))
+    fine = ParserWorker(WorkerSpec("tests.kit.faulty:broken_factory"))
     live = {"alignment": "low_latency"}  # shows the card from the first frame on
     with Performance(fine=fine, more_outlets=(recording.outlet,), live=live) as stage:
         assert isinstance(end_of(stage), ModelError)
@@ -200,7 +189,7 @@ def test_a_fault_of_one_sink_costs_no_other_its_recording(tmp_path: Path) -> Non
     fault = RuntimeError("a fault of the program")
     other = Outlet("other", lambda _: Breaking(fault, broken), keep=2)
     with Performance(more_outlets=(other, recording.outlet)) as stage:
-        until(recording.has_frames)
+        wait_until(recording.has_frames)
         broken.set()
         assert end_of(stage) is fault
     assert_kept(recording)
@@ -211,7 +200,7 @@ def test_a_broken_promise_takes_every_recording_with_it(tmp_path: Path) -> None:
     fault = PromiseError("a promise could not be kept")
     other = Outlet("other", lambda _: Breaking(fault, broken), keep=2)
     with Performance(more_outlets=(other, recording.outlet)) as stage:
-        until(recording.has_frames)
+        wait_until(recording.has_frames)
         broken.set()
         assert end_of(stage) is fault
     assert recording.is_empty()
@@ -227,7 +216,7 @@ def test_a_fault_in_composing_takes_the_recording_with_it(
         raise fault
 
     with Performance(more_outlets=(recording.outlet,)) as stage:
-        until(recording.has_frames)
+        wait_until(recording.has_frames)
         monkeypatch.setattr(Compositor, "compose", broken)
         assert end_of(stage) is fault
     assert recording.is_empty()
@@ -258,10 +247,10 @@ def test_a_slow_encoder_loses_frames_and_not_its_recording(
 
     monkeypatch.setattr(SegmentSink, "_emit", slowly)
     with Performance(more_outlets=(recording.outlet,)) as stage:
-        until(recording.has_frames)
+        wait_until(recording.has_frames)
         slow.set()
         assert waits.wait(PATIENCE_S)
-        until(lambda: len(recording.outlet._waiting) > 12)
+        wait_until(lambda: len(recording.outlet._waiting) > 12)
         before = recording.outlet.written
     quick.set()
     assert stage.error is None

@@ -16,13 +16,14 @@ import psutil
 import pytest
 
 from m2fp_stream.sources.stream import StreamOptions, StreamSource
-from tests import media
-from tests.rtsp import RtspServer, Wire, require_rtsp, wait_until
-from tests.texture import contains_marker
+from tests.kit import faulty, media
+from tests.kit.live_stage import TEXTURE, Performance, Seen, Watching, room
+from tests.kit.rtsp import RtspServer, Wire, require_rtsp
+from tests.kit.stage import HEIGHT, WIDTH
+from tests.kit.texture import contains_marker
+from tests.kit.wait import wait_until
 
-from . import faulty
-from .live_stage import TEXTURE, Performance, Seen, Watching, room
-from .stage import HEIGHT, WIDTH
+pytestmark = pytest.mark.paced
 
 SIZE_WH = (WIDTH, HEIGHT)
 BOX = faulty.person_box(0)

@@ -12,9 +12,10 @@ import pytest
 
 from m2fp_stream.core.safe import CoverLevel
 from m2fp_stream.sources.stream import StreamSource
-from tests.http_camera import HttpCamera
+from tests.kit.http_camera import HttpCamera
+from tests.kit.live_stage import Performance, Seen
 
-from .live_stage import Performance, Seen
+pytestmark = pytest.mark.paced
 
 PICTURES = 4
 

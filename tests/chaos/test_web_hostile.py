@@ -39,12 +39,14 @@ def check(outcome: Outcome, first_mb: float) -> None:
         assert answer not in ("open", "LOCKED OUT"), outcome
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("name", ATTACKS)
 def test_the_server_lives_on_and_tells_nothing(played: Played, name: str) -> None:
     outcomes, seen = played
     check(outcomes[name], seen["first_mb"])
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("name", "allowed"),
     [
@@ -68,14 +70,17 @@ def test_each_attack_is_answered_as_it_should_be(
     assert set(played[0][name].answers) <= allowed
 
 
+@pytest.mark.alone
 def test_nothing_that_is_no_picture_reached_whoever_opens_them(played: Played) -> None:
     assert played[1]["reached"] == 0
 
 
+@pytest.mark.alone
 def test_pictures_never_stopped_for_long(played: Played) -> None:
     assert played[1]["longest_gap_s"] < GAP_S
 
 
+@pytest.mark.alone
 def test_the_servers_log_tells_of_nothing_unexpected(played: Played) -> None:
     assert played[1]["log"] == []
 

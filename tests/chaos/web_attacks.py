@@ -36,7 +36,7 @@ from websockets.exceptions import ConnectionClosed, WebSocketException
 from websockets.frames import Opcode
 from websockets.sync.client import ClientConnection, connect
 
-from tests.web import TOKEN, jpeg
+from tests.kit.web import TOKEN, jpeg
 
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENCE_S = 30.0
@@ -106,7 +106,12 @@ class Target:
     """
 
     def __init__(self, *, limited: bool = True) -> None:
-        self._command = [sys.executable, "-m", "tests.web", *([] if limited else ["--no-limits"])]
+        self._command = [
+            sys.executable,
+            "-m",
+            "tests.kit.web",
+            *([] if limited else ["--no-limits"]),
+        ]
         self._ended = threading.Event()
         self.log: list[str] = []
         self.frames = 0

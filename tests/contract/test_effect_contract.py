@@ -13,7 +13,7 @@ from m2fp_stream.core.labels import Label
 from m2fp_stream.core.plan import CoverPlan, Effect, Fill, Parsed
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import SafeFrame
-from tests.texture import contains_marker, marker
+from tests.kit.texture import contains_marker, marker
 
 SIZES_WH = [(1, 1), (1, 40), (41, 1), (63, 37), (128, 96), (641, 359)]
 MAPS_WH = [(1, 1), (8, 5), (80, 45), (641, 359)]

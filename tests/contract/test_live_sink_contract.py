@@ -29,8 +29,8 @@ from m2fp_stream.sinks.segments import RecordOptions, SegmentSink
 from m2fp_stream.sinks.serve import ServeOptions, ServeSink
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
 from m2fp_stream.sinks.window import WindowSink
-from tests import media
-from tests.virtual_camera_recorder import BACKEND, VARIABLE
+from tests.kit import media
+from tests.kit.virtual_camera_recorder import BACKEND, VARIABLE
 
 LIVE_SINKS: set[type[Sink[Any]]] = {
     WindowSink,

@@ -27,10 +27,11 @@ from m2fp_stream.sources.pipe import PipeSource
 from m2fp_stream.sources.snapshot import SnapshotSource
 from m2fp_stream.sources.stream import StreamSource
 from m2fp_stream.sources.synthetic import SyntheticOptions, SyntheticSource
-from tests import media
-from tests.http_camera import HttpCamera
-from tests.pipes import write_paced
-from tests.rtsp import PATIENCE_S, RtspServer, require_rtsp
+from tests.kit import media
+from tests.kit.http_camera import HttpCamera
+from tests.kit.pipes import write_paced
+from tests.kit.rtsp import RtspServer, require_rtsp
+from tests.kit.wait import PATIENCE_S
 
 LIVE_SOURCES = {
     RealtimeSource,

@@ -22,8 +22,8 @@ from m2fp_stream.parsers.embedded.looker import (
     crop_for_parts,
     from_options,
 )
-from tests.chaos.faulty import DrawnLooker
-from tests.chaos.stage import backdrop
+from tests.kit.faulty import DrawnLooker
+from tests.kit.stage import backdrop
 
 Picture = NDArray[np.uint8]
 

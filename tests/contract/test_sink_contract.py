@@ -29,8 +29,8 @@ from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sinks.image import GifSink, ImageSink, MemoryImageSink
 from m2fp_stream.sinks.label_png import LabelPngSink, MemoryLabelSink
 from m2fp_stream.sinks.video_file import VideoFileOptions, VideoFileSink
-from tests import media
 from tests.contract.test_live_sink_contract import LIVE_SINKS
+from tests.kit import media
 
 TIME_BASE = Fraction(1, 25)
 NOISE = np.random.default_rng(7).integers(0, 256, (64, 96, 3), np.uint8)

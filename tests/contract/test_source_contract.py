@@ -17,8 +17,8 @@ from m2fp_stream.core.errors import LeaseError, SourceError
 from m2fp_stream.sources.base import Source
 from m2fp_stream.sources.file import FileOptions, FileSource
 from m2fp_stream.sources.image import ImageSource
-from tests import media
 from tests.contract.test_live_source_contract import LIVE_SOURCES
+from tests.kit import media
 
 
 def _mp4(folder: Path) -> Source:

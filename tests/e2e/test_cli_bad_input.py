@@ -22,8 +22,9 @@ import av
 import numpy as np
 import pytest
 
+from tests.kit.wait import PATIENCE_S, wait_until
+
 ROOT = Path(__file__).resolve().parents[2]
-PATIENCE_S = 60.0
 
 _PR_CAPBSET_DROP = 24
 _CAP_DAC_OVERRIDE = 1
@@ -468,7 +469,4 @@ def facts_of(here: Path) -> Any:
 
 
 def until_facts(here: Path, true: Callable[[Any], bool]) -> None:
-    end = time.monotonic() + PATIENCE_S
-    while not ((here / "stats.json").exists() and true(facts_of(here))):
-        assert time.monotonic() < end, "it did not come"
-        time.sleep(0.05)
+    wait_until(lambda: (here / "stats.json").exists() and true(facts_of(here)))

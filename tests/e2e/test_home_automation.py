@@ -23,11 +23,8 @@ import pytest
 import yaml
 
 from m2fp_stream import cli
-from tests.rtsp_relay import Relay
-
-from .film import (
+from tests.kit.film import (
     LOOKS_LIKE_HER,
-    PATIENCE_S,
     PATIENT,
     ROOT,
     Bgr,
@@ -35,8 +32,9 @@ from .film import (
     environment,
     likeness,
     shows_room,
-    until,
 )
+from tests.kit.rtsp_relay import Relay
+from tests.kit.wait import PATIENCE_S, wait_until
 
 EXAMPLES = ROOT / "integrations"
 SIZE_WH = 400, 360
@@ -110,7 +108,7 @@ def detected(arguments: Sequence[str], url: str, portrait: Bgr) -> list[Bgr]:
         said = watch(arguments, url, seen, portrait)
         return not said
 
-    until(watched)
+    wait_until(watched)
     assert len(seen) >= 10, said
     return seen
 
@@ -156,9 +154,9 @@ def test_frigate_gets_the_room_and_not_her(
         Relay() as relay,
         running("frigate/door.yaml", film, stats, M2FP_STREAM_PUSH__URL=relay.push_url),
     ):
-        until(lambda: health(stats) in ("ok", "degraded"))
+        wait_until(lambda: health(stats) in ("ok", "degraded"))
         check(detected(PRESETS[preset], relay.play_url, portrait), portrait)
-        until(lambda: cli.main(["doctor", "--stats", str(stats)]) == 0)
+        wait_until(lambda: cli.main(["doctor", "--stats", str(stats)]) == 0)
     assert cli.main(["doctor", "--stats", str(stats)]) == 1
     assert "the run is over" in capfd.readouterr().err
 
@@ -167,8 +165,8 @@ def test_frigate_that_is_away_is_told_by_the_health_check(film: Path, tmp_path: 
     stats = tmp_path / "door.json"
     nobody = "rtsp://127.0.0.1:1/door"
     with running("frigate/door.yaml", film, stats, M2FP_STREAM_PUSH__URL=nobody):
-        until(lambda: health(stats) == "failing")
-        until(lambda: cli.main(["doctor", "--stats", str(stats)]) == 5)
+        wait_until(lambda: health(stats) == "failing")
+        wait_until(lambda: cli.main(["doctor", "--stats", str(stats)]) == 5)
     assert json.loads(stats.read_text())["sinks"]["push"]["lost"] == 0  # nothing was to be kept
 
 
@@ -180,7 +178,7 @@ def served(film: Path, tmp_path: Path) -> Iterator[str]:
     with running("home_assistant/door.yaml", film, stats, **more) as process:
         assert process.stderr is not None
         line = next(line for line in process.stderr if "serving http://" in line)
-        until(lambda: health(stats) in ("ok", "degraded"))
+        wait_until(lambda: health(stats) in ("ok", "degraded"))
         yield line.split("serving ")[1].split("/live.ts")[0]
 
 

@@ -20,10 +20,8 @@ import numpy as np
 import psutil
 import pytest
 
-from tests.browser import executable
-from tests.kiosk import RealKiosk, environ_of, has_ended, kill, wait_until
-
-from .film import (
+from tests.kit.browser import executable
+from tests.kit.film import (
     LOOKS_LIKE_HER,
     PATIENT,
     Bgr,
@@ -33,6 +31,10 @@ from .film import (
     shows_room,
     write_config,
 )
+from tests.kit.kiosk import RealKiosk, environ_of, has_ended, kill
+from tests.kit.wait import wait_until
+
+pytestmark = pytest.mark.paced
 
 TOKEN = "a-token-of-my-own-0123456789"
 

@@ -24,13 +24,8 @@ import pytest
 from m2fp_stream import cli
 from m2fp_stream.compositor.card import BACKGROUND_BGR, draw_card
 from m2fp_stream.core.plan import Why
-from tests.http_camera import HttpCamera
-from tests.pipes import write_paced
-from tests.virtual_camera_recorder import BACKEND, VARIABLE
-
-from .film import (
+from tests.kit.film import (
     LOOKS_LIKE_HER,
-    PATIENCE_S,
     PATIENT,
     ROOT,
     Bgr,
@@ -40,9 +35,12 @@ from .film import (
     pictures,
     run,
     shows_room,
-    until,
     write_config,
 )
+from tests.kit.http_camera import HttpCamera
+from tests.kit.pipes import write_paced
+from tests.kit.virtual_camera_recorder import BACKEND, VARIABLE
+from tests.kit.wait import PATIENCE_S, wait_until
 
 
 def test_the_film_itself_shows_her(film: Path, portrait: Bgr) -> None:
@@ -62,6 +60,7 @@ def test_the_card_is_told_from_the_film(film: Path, portrait: Bgr) -> None:
     assert not any(is_card(picture) for picture in pictures(film))
 
 
+@pytest.mark.paced
 @pytest.mark.parametrize("alignment", ["aligned", "low_latency"])
 def test_a_run_records_pipes_and_measures_and_shows_her_nowhere(
     film: Path, portrait: Bgr, tmp_path: Path, alignment: str
@@ -97,7 +96,7 @@ def test_a_run_records_pipes_and_measures_and_shows_her_nowhere(
         ) as process,
     ):
         try:
-            until(lambda: process.poll() is not None or has_enough())
+            wait_until(lambda: process.poll() is not None or has_enough())
             process.send_signal(signal.SIGTERM)
             _, errors = process.communicate(timeout=PATIENCE_S)
         finally:
@@ -140,9 +139,9 @@ def test_a_signal_ends_a_run_and_completes_the_recording(
     )
     try:
         stats = tmp_path / "stats.json"
-        until(stats.exists)
-        until(lambda: json.loads(stats.read_text())["frames"] > 20)
-        until(lambda: json.loads(stats.read_text())["sinks"]["recording"]["written"] > 5)
+        wait_until(stats.exists)
+        wait_until(lambda: json.loads(stats.read_text())["frames"] > 20)
+        wait_until(lambda: json.loads(stats.read_text())["sinks"]["recording"]["written"] > 5)
         process.send_signal(how)
         _, errors = process.communicate(timeout=PATIENCE_S)
     finally:
@@ -204,6 +203,7 @@ def test_a_film_that_is_cut_short_leaves_its_recording(
     assert max(likeness(picture, portrait) for picture in shown) < LOOKS_LIKE_HER
 
 
+@pytest.mark.paced
 @pytest.mark.parametrize("token", ["a-token-of-my-own", None])
 def test_what_is_served_by_http_shows_the_room_and_not_her(
     token: str | None, film: Path, portrait: Bgr, tmp_path: Path
@@ -277,6 +277,7 @@ def screenshot(name: str) -> Bgr:
     return np.asarray(picture, np.uint8)
 
 
+@pytest.mark.paced
 def test_the_preview_window_shows_the_room_and_not_her(
     film: Path, portrait: Bgr, tmp_path: Path
 ) -> None:
@@ -296,7 +297,7 @@ def test_the_preview_window_shows_the_room_and_not_her(
             return shows_room(seen[-1], portrait)
 
         try:
-            until(shows_the_room)
+            wait_until(shows_the_room)
             for _ in range(10):
                 shows_the_room()
         finally:
@@ -365,7 +366,7 @@ def test_a_password_is_in_no_output_and_soon_in_no_list_of_processes(tmp_path: P
         ) as process:
             line = Path(f"/proc/{process.pid}/cmdline")
             try:
-                until(lambda: b"***@" in line.read_bytes())
+                wait_until(lambda: b"***@" in line.read_bytes())
                 assert b"preview" in line.read_bytes()
                 assert place.encode() in line.read_bytes()
                 for piece in (b"pl4nt", b"s3@cret", b"cret", b"viewer"):
@@ -415,7 +416,7 @@ def test_what_is_piped_in_is_covered_and_its_end_is_the_end(
         ) as process,
     ):
         try:
-            until(lambda: process.poll() is not None or has_enough())
+            wait_until(lambda: process.poll() is not None or has_enough())
             writer.kill()  # the end of the pipe
             _, errors = process.communicate(timeout=PATIENCE_S)
         finally:
@@ -443,7 +444,7 @@ def test_a_cameras_password_is_in_no_output_and_in_no_process(raw: bool, tmp_pat
             env=environment(M2FP_STREAM_CAPTURE__INPUT=address),
         ) as process:
             try:
-                until(lambda: process.poll() is not None or stats.exists())
+                wait_until(lambda: process.poll() is not None or stats.exists())
                 for child in psutil.Process(process.pid).children(recursive=True):
                     line = b"\0".join(os.fsencode(word) for word in child.cmdline())
                     assert not planted.search(line)
@@ -478,6 +479,7 @@ sys.exit(cli.main(sys.argv[1:]))
 """
 
 
+@pytest.mark.paced
 def test_the_bench_prints_a_row_a_mode_and_writes_json(film: Path, tmp_path: Path) -> None:
     arguments = ("bench", "live", "--source", film, "--seconds", "4", "--json", "b.json")
     done = subprocess.run(

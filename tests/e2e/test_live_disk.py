@@ -10,9 +10,9 @@ from typing import Any
 
 import av
 
-from tests.disk import small_disk
-
-from .film import PATIENCE_S, command, environment, run, until, write_config
+from tests.kit.disk import small_disk
+from tests.kit.film import command, environment, run, write_config
+from tests.kit.wait import PATIENCE_S, wait_until
 
 
 def config(tmp_path: Path, folder: Path) -> Path:
@@ -49,16 +49,16 @@ def test_a_recording_goes_on_when_there_is_room_again_and_the_run_ends_with_5(
             env=environment(),
         )
         try:
-            until(lambda: recording().get("written", 0) > 60)
+            wait_until(lambda: recording().get("written", 0) > 60)
             before = facts()
             disk.fill(left=0)
-            until(lambda: recording().get("lost", 0) > 0)
-            until(lambda: facts()["health"] == "failing")
+            wait_until(lambda: recording().get("lost", 0) > 0)
+            wait_until(lambda: facts()["health"] == "failing")
             full = facts()
             disk.empty()
-            until(lambda: recording()["up"])
+            wait_until(lambda: recording()["up"])
             back = recording()["written"]
-            until(lambda: recording()["written"] > back + 60)
+            wait_until(lambda: recording()["written"] > back + 60)
             again = facts()
             process.send_signal(signal.SIGTERM)
             _, errors = process.communicate(timeout=PATIENCE_S)

@@ -14,9 +14,8 @@ from pathlib import Path
 
 import pytest
 
-from .film import (
+from tests.kit.film import (
     LOOKS_LIKE_HER,
-    PATIENCE_S,
     PATIENT,
     Bgr,
     command,
@@ -24,9 +23,11 @@ from .film import (
     likeness,
     pictures,
     run,
-    until,
     write_config,
 )
+from tests.kit.wait import PATIENCE_S, wait_until
+
+pytestmark = pytest.mark.paced
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("onnx")
@@ -118,7 +119,7 @@ def test_live_it_refines_and_never_shows_her(
         # Its worker is the nicest: on a busy machine it gets a hundredth of a core. On an idle one
         # its second parse comes when little is recorded yet.
         try:
-            until(has_enough, patience_s=800)
+            wait_until(has_enough, patience_s=800)
             process.send_signal(signal.SIGINT)
             assert process.wait(PATIENCE_S) == 130
         finally:

@@ -1,7 +1,7 @@
 """The module for MagicMirror, in the real MagicMirror and a real browser.
 
-MagicMirror comes from the npm registry, once, into the user's cache (`tests/npm.py`); the page's
-server is the real one, and what it is fed was covered by the real program.
+MagicMirror comes from the npm registry, once, into the user's cache (`tests/kit/npm.py`); the
+page's server is the real one, and what it is fed was covered by the real program.
 """
 
 from __future__ import annotations
@@ -26,14 +26,16 @@ import pytest
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from tests import npm
-from tests.browser import Watch, chromium, decoded, opened
-from tests.web import TOKEN, Feeder, PageServer, jpeg, wait_until
-
-from .film import LOOKS_LIKE_HER, ROOT, Bgr, command, environment, likeness
+from tests.kit import npm
+from tests.kit.browser import Watch, chromium, decoded, opened
+from tests.kit.film import LOOKS_LIKE_HER, ROOT, Bgr, command, environment, likeness
+from tests.kit.wait import wait_until
+from tests.kit.web import TOKEN, Feeder, PageServer, jpeg
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page
+
+pytestmark = pytest.mark.paced
 
 MODULE: Final = ROOT / "integrations" / "MMM-M2FPStream"
 VIEW_WH: Final = (448, 336)

@@ -6,14 +6,9 @@ shows is looked at in screenshots.
 
 from __future__ import annotations
 
-import base64
-import functools
 import re
-import threading
 import time
-from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
 from pathlib import Path
@@ -25,270 +20,49 @@ import pytest
 from numpy.typing import NDArray
 
 from m2fp_stream.compositor.compose import Compositor
-from m2fp_stream.core.plan import CoverState, Parsed, Unknown, Why
+from m2fp_stream.core.plan import Unknown, Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverLevel, SafeFrame
 from m2fp_stream.pipeline.live.outlets import Outlet
-from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.page import PageEnd, PageHello, PageSink, PageState
-from tests.browser import LANDSCAPE_WH, PORTRAIT_WH, Watch, chromium, decoded, opened, screenshot
-from tests.chaos import live_stage
-from tests.chaos.faulty import good_result, person_box
-from tests.chaos.live_stage import Performance
-from tests.chaos.stage import HEIGHT, WIDTH, backdrop
-from tests.texture import contains_marker, marker
-from tests.web import Media, PageServer, certificate, jpeg, wait_until
+from tests.kit import live_stage
+from tests.kit.browser import (
+    LANDSCAPE_WH,
+    PORTRAIT_WH,
+    Watch,
+    decoded,
+    opened,
+    screenshot,
+)
+from tests.kit.live_stage import Performance
+from tests.kit.mirror import (
+    COUNTING,
+    ROOM,
+    SHOWS_ROOM,
+    TEXTURE,
+    Camera,
+    Look,
+    Mirror,
+    composed,
+    dark,
+    faded,
+    likeness,
+    mirrored,
+    small,
+    uncovered,
+)
+from tests.kit.texture import contains_marker
+from tests.kit.wait import wait_until
+from tests.kit.web import PageServer, certificate, jpeg
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, Page, WebSocketRoute
 
 Picture = NDArray[np.uint8]
 
-TEXTURE = marker(77, 64, 48)
-ROOM = backdrop(3)
-SHOWS_ROOM = 0.8
-"""Correlation of a screenshot with the room it shows: above 0.9; with the card: below 0.3."""
+pytestmark = pytest.mark.paced
 
 MODES = ("parts", "person", "silhouette", "frame")
-COUNTING = """
-window.drawn = [];
-addEventListener("m2fpframe", (event) => drawn.push({...event.detail, ms: performance.now()}));
-"""
-
-
-# --- what the camera process would make ---
-
-
-def scene(number: int) -> Picture:
-    """The room with the marked person in it."""
-    left, top, right, bottom = person_box(number)
-    picture = ROOM.copy()
-    picture[top:bottom, left:right] = TEXTURE
-    return picture
-
-
-@functools.cache
-def composed(number: int, mode: str = "parts") -> bytes:
-    """Returns a frame as the real compositor covers it, as JPEG."""
-    raw = RawFrame(
-        scene(number), frame_id=number, pts=number, time_base=Fraction(1, 25), captured_ns=1
-    )
-    state: CoverState = Unknown(Why.ON_REQUEST)
-    if mode != "frame":
-        policy = Policy(PolicyOptions())
-        parts = policy.findings(good_result(HEIGHT, WIDTH, number)).regions[0]
-        tracks = (parts > 0).astype(np.uint8)
-        plan = policy.plan(
-            frame_id=number,
-            size_wh=(WIDTH, HEIGHT),
-            parts=parts,
-            tracks=tracks,
-            silhouette=mode == "silhouette",
-        )
-        state = Parsed(plan)
-    safe = Compositor().compose(raw, state)
-    raw.release()
-    return jpeg(safe.pixels)
-
-
-@functools.cache
-def uncovered(number: int) -> bytes:
-    """What must never be sent: the control of the search."""
-    return jpeg(scene(number))
-
-
-class Camera:
-    """What the camera process says: a frame every 40 ms, facts four times a second.
-
-    It does as it is told: the wishes that the server passes on hold from the next frame on.
-
-    Attributes:
-        obeys: whether it does.
-        on: whether it gives frames.
-        why: given, every frame is covered whole for that reason.
-        picture: makes frame number n for a mode.
-        person_s_ago: see `LiveStats.summary`.
-        age_s: how old frames are when they are handed over.
-        mirrored: whether they are said to be swapped already.
-    """
-
-    def __init__(self, media: Media, **hello: Any) -> None:
-        self._media, self._hello = media, hello
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._run, name="test-camera")
-        self.obeys = self.on = True
-        self.why: str | None = None
-        self.picture: Callable[[int, str], bytes] = composed
-        self.person_s_ago: float | None = 0.2
-        self.age_s = 0.05
-        self.mirrored = False
-        self.mode: str = hello.get("level", "parts")
-
-    def _run(self) -> None:
-        self._media.hello(**self._hello)
-        number = 0
-        while not self._ended.wait(0.04):
-            if self.obeys and self._media.wishes():
-                level, effect = self._media.wishes()[-1]
-                flat = effect == "silhouette" and level == "person"
-                self.mode = "silhouette" if flat else level
-            if number % 6 == 0:
-                level = "person" if self.mode == "silhouette" else self.mode
-                self._media.facts(person_s_ago=self.person_s_ago, level=level)
-            if self.on:
-                mode = "frame" if self.why else self.mode
-                why = self.why or ("on_request" if mode == "frame" else None)
-                level = "person" if mode == "silhouette" else mode
-                data = self.picture(number % 8, mode)
-                effect = "silhouette" if mode == "silhouette" else "configured"
-                self._media.frame(
-                    data,
-                    level=level,
-                    why=why,
-                    age_s=self.age_s,
-                    effect=effect,
-                    mirrored=self.mirrored,
-                )
-            number += 1
-
-    def __enter__(self) -> Camera:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-
-# --- what the browser shows ---
-
-
-@dataclass
-class Mirror:
-    """A server, its camera and a browser that looks."""
-
-    server: PageServer
-    camera: Camera
-    page: Page
-    watch: Watch
-
-    def drawn(self) -> int:
-        """How many frames the page has drawn."""
-        return int(self.page.evaluate("drawn.length"))
-
-    def view(self, name: str) -> None:
-        """Waits until the page shows picture, card, consent or night."""
-        self.page.wait_for_selector(f"#mirror[data-view={name}]", state="attached")
-
-    def why(self, name: str) -> None:
-        """Waits for the card of a reason."""
-        self.page.wait_for_selector(f"#mirror[data-view=card][data-why={name}]", state="attached")
-
-    def settled(self) -> Picture:
-        """Returns a screenshot after everything that fades has faded."""
-        faded(self.page)
-        return screenshot(self.page)
-
-    def shows(self, room: Picture | None = None) -> Picture:
-        """Waits until the room is seen, on a busy machine not at once; returns the screenshot."""
-        shots: list[Picture] = []
-
-        def seen() -> bool:
-            shots.append(self.settled())
-            return likeness(shots[-1], IN_MIRROR if room is None else room) > SHOWS_ROOM
-
-        wait_until(seen)
-        return shots[-1]
-
-    def says(self, selector: str) -> str:
-        """Returns the text of an element."""
-        return self.page.locator(selector).inner_text()
-
-    def reads(self, selector: str, text: str) -> None:
-        """Waits until an element says just this."""
-        wait_until(lambda: self.says(selector) == text)
-
-    def obeyed(self, mode: str) -> None:
-        """Waits until the camera does what was chosen, and the controls say so."""
-        wait_until(lambda: self.camera.mode == mode and self.mode() == mode)
-
-    def mode(self) -> str:
-        """Returns which control is shown as chosen."""
-        pressed = self.page.locator("[data-mode][aria-pressed=true]")
-        return str(pressed.get_attribute("data-mode"))
-
-    def choose(self, mode: str) -> None:
-        """Opens the controls and touches one."""
-        if not self.page.locator("#mirror[data-bar]").count():
-            self.page.mouse.click(640, 200)
-        self.page.click(f"[data-mode={mode}]")
-
-
-def faded(page: Page) -> None:
-    """Waits until nothing fades any more."""
-    fading = "document.getAnimations().some((one) => one instanceof CSSTransition)"
-    wait_until(lambda: not page.evaluate(fading))  # `wait_for_function` is against the page's CSP
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    with chromium() as running, PageServer() as server:
-        # Whatever Chromium starts once, it starts here.
-        with opened(running, server.enter_url) as page:
-            page.wait_for_selector("#mirror")
-        yield running
-
-
-Look = Callable[..., Mirror]
-
-
-@pytest.fixture
-def look(browser: Browser) -> Iterator[Look]:
-    """Opens the mirror; a page that complains or asks anybody else fails its test."""
-    with ExitStack() as stack:
-        mirrors: list[tuple[Mirror, bool]] = []
-
-        def opening(
-            *,
-            kiosk: dict[str, Any] | None = None,
-            hello: dict[str, Any] | None = None,
-            may_complain: bool = False,
-            setting: Callable[[Camera], None] | None = None,
-            script: str = "",
-            **more: Any,
-        ) -> Mirror:
-            settings = {"consent": False, "language": "en", **(kiosk or {})}
-            server = stack.enter_context(PageServer(kiosk=settings))
-            camera = Camera(server.media, **(hello or {}))
-            if setting is not None:
-                setting(camera)
-            stack.enter_context(camera)
-            watch = Watch()
-            page = stack.enter_context(
-                opened(browser, server.enter_url, watch=watch, script=COUNTING + script, **more)
-            )
-            mirror = Mirror(server, camera, page, watch)
-            mirrors.append((mirror, may_complain))
-            return mirror
-
-        yield opening
-        for mirror, may_complain in mirrors:
-            assert mirror.watch.origins() == {f"127.0.0.1:{mirror.server.port}"}
-            if not may_complain:
-                assert mirror.watch.complaints == []
-
-
-def small(shot: Picture) -> Picture:
-    """A screenshot at the size of the drawn room."""
-    return np.asarray(cv2.resize(shot, (WIDTH, HEIGHT), interpolation=cv2.INTER_AREA), np.uint8)
-
-
-def mirrored(picture: Picture) -> Picture:
-    return np.ascontiguousarray(picture[:, ::-1])
-
-
-IN_MIRROR = mirrored(ROOM)
-
 FOUR_PAST_NINE = """
 Date = class extends Date {
   constructor(...given) { super(...(given.length ? given : [2026, 1, 3, 9, 4])); }
@@ -297,25 +71,11 @@ Date = class extends Date {
 """It is always the same minute: how a clock is written depends on the hour."""
 
 
-def likeness(shot: Picture, room: Picture = IN_MIRROR) -> float:
-    """How much a screenshot looks like the room, where neither words, shade nor person are."""
-    box = slice(78, 106), slice(228, 312)
-    ours = small(shot)[box].mean(axis=2).ravel()
-    if np.ptp(ours) < 2:
-        return 0.0
-    return float(np.corrcoef(ours, room[box].mean(axis=2).ravel())[0, 1])
-
-
-def dark(shot: Picture) -> bool:
-    """Whether nothing but black is to be seen."""
-    return int(shot.max()) <= 2
-
-
 # --- the picture ---
 
 
 def test_the_stream_is_seen_mirrored_and_changes(look: Look) -> None:
-    mirror = look()
+    mirror = look(reduced_motion="no-preference")
     mirror.view("picture")
     first = mirror.shows()
     assert likeness(first, ROOM) < 0.5  # the room is not the same on both sides
@@ -468,85 +228,7 @@ def test_what_is_hidden_is_not_on_the_screen_and_the_search_would_find_it(look: 
     wait_until(lambda: contains_marker(mirrored(small(screenshot(mirror.page))), TEXTURE))
 
 
-# --- never a frozen picture ---
-
-WATCHING_THE_CARD = """
-addEventListener("DOMContentLoaded", () => {
-  window.cards = [];
-  let last = mirror.dataset.view;
-  new MutationObserver(() => {
-    if (mirror.dataset.view === "card" && last !== "card") cards.push(performance.now());
-    last = mirror.dataset.view;
-  }).observe(mirror, {attributes: true, attributeFilter: ["data-view"]});
-});
-"""
-
-
-def stood_ms(mirror: Mirror) -> float:
-    """How long the last picture stood before the card came."""
-    return float(
-        mirror.page.evaluate("cards.at(-1) - drawn.filter(one => one.ms < cards.at(-1)).at(-1).ms")
-    )
-
-
-def test_frames_that_stop_give_way_to_the_card_and_come_back(look: Look) -> None:
-    mirror = look(script=WATCHING_THE_CARD)
-    mirror.view("picture")
-    mirror.camera.on = False
-    mirror.view("card")
-    assert likeness(mirror.settled()) < 0.3
-    assert stood_ms(mirror) < 2000
-    mirror.why("starting")
-    mirror.camera.on = True
-    mirror.view("picture")
-    mirror.shows()
-
-
-def test_a_server_that_hangs_with_the_line_open_gives_way_to_the_card(look: Look) -> None:
-    mirror = look(script=WATCHING_THE_CARD)
-    mirror.view("picture")
-    hung = threading.Thread(target=lambda: mirror.server.in_loop(lambda: time.sleep(3)))
-    hung.start()
-    mirror.why("stopped")
-    assert likeness(mirror.settled()) < 0.3
-    hung.join()
-    assert stood_ms(mirror) < 2000  # the card's other causes take four seconds and more
-    mirror.view("picture")
-
-
-def test_a_page_that_hangs_itself_does_not_leave_its_picture_standing(look: Look) -> None:
-    mirror = look()
-    mirror.view("picture")
-    mirror.settled()
-    shots: list[bytes] = []
-    line = mirror.page.context.new_cdp_session(mirror.page)
-
-    def keep(event: dict[str, Any]) -> None:
-        shots.append(base64.b64decode(event["data"]))
-        line.send("Page.screencastFrameAck", {"sessionId": event["sessionId"]})
-
-    # Chromium sends a shot when something changes, and may leave out the very last one.
-    mirror.page.evaluate(
-        """() => {
-          const dot = document.body.appendChild(document.createElement("i"));
-          dot.style.cssText = "position: fixed; width: 1px; height: 1px; background: #fff";
-          dot.animate({ translate: ["0", "9px"] }, { duration: 900, iterations: Infinity });
-        }"""
-    )
-    line.on("Page.screencastFrame", keep)
-    line.send("Page.startScreencast", {"format": "png"})
-    mirror.page.evaluate(
-        """setTimeout(() => {
-          const begun = performance.now();
-          while (performance.now() - begun < 3000);
-        }, 300)"""
-    )
-    mirror.page.wait_for_timeout(2500)
-    line.send("Page.stopScreencast")
-    looks = [likeness(decoded(shot)) for shot in shots]
-    assert max(looks) > SHOWS_ROOM
-    assert looks[-1] < 0.3
-    mirror.view("picture")
+# --- never a frozen picture; tests/e2e/test_page_stops.py has more of it ---
 
 
 def test_a_line_that_breaks_gives_way_to_the_card_and_is_made_anew(look: Look) -> None:
@@ -891,7 +573,7 @@ def test_what_is_kept_and_who_looks_on_is_said(look: Look) -> None:
 
 
 def test_the_controls_come_with_a_touch_and_fade(look: Look) -> None:
-    mirror = look(has_touch=True)
+    mirror = look(reduced_motion="no-preference", has_touch=True)
     mirror.view("picture")
     bar = mirror.page.locator("#bar")
     assert not bar.is_visible()

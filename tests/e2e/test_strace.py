@@ -15,7 +15,7 @@ import av
 import cv2
 import pytest
 
-from tests.chaos.stage import Picture, backdrop
+from tests.kit.stage import Picture, backdrop
 
 ROOT = Path(__file__).resolve().parents[2]
 STRACE = shutil.which("strace")

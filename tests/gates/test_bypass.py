@@ -14,7 +14,7 @@ from m2fp_stream.core.labels import Label
 from m2fp_stream.core.plan import CoverPlan, Effect, Fill, Parsed
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
-from tests.texture import contains_marker, marker
+from tests.kit.texture import contains_marker, marker
 
 from .test_seal import Kept
 

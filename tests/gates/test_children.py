@@ -21,9 +21,9 @@ from m2fp_stream.kiosk.browser import Screen
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 from m2fp_stream.sinks.push import PushOptions, PushSink
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
-from tests import media
-from tests.rtsp import wait_until
-from tests.virtual_camera_recorder import BACKEND, VARIABLE
+from tests.kit import media
+from tests.kit.virtual_camera_recorder import BACKEND, VARIABLE
+from tests.kit.wait import wait_until
 
 PACKAGE = Path(m2fp_stream.__file__).parent
 SECRET = "pl4nted-s3cret-word"
@@ -108,7 +108,7 @@ def watched(monkeypatch: pytest.MonkeyPatch) -> Watched:
 
 
 def parser_worker(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    worker = ParserWorker(WorkerSpec("tests.chaos.faulty:Faulty", {"fault": "none", "at": []}))
+    worker = ParserWorker(WorkerSpec("tests.kit.faulty:Faulty", {"fault": "none", "at": []}))
     worker.begin()
     worker.close()
 

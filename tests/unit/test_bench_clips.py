@@ -11,7 +11,7 @@ import numpy as np
 from m2fp_stream.core.raw import RawFrame
 from scripts.bench.clips import COLUMNS, ROWS, THUMB_WIDTH, Clip, Watch, write_sheets
 from scripts.bench.metrics import Cover
-from tests.media import number_of, write_video
+from tests.kit.media import number_of, write_video
 
 SIZE_WH = (64, 36)
 

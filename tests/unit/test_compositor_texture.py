@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tests.texture import contains_marker, marker
+from tests.kit.texture import contains_marker, marker
 
 
 def test_a_marker_is_found_in_itself_and_not_in_another() -> None:

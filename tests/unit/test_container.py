@@ -23,7 +23,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from tests import npm
+from tests.kit import npm
 
 ROOT: Final = Path(__file__).resolve().parent.parent.parent
 DOCKERFILE: Final = ROOT / "Dockerfile"

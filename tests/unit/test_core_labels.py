@@ -15,7 +15,7 @@ from m2fp_stream.core.labels import (
     nearest,
     parse_label_name,
 )
-from tests.labelsets import HEAD_PARTS
+from tests.kit.labelsets import HEAD_PARTS
 
 # Gong et al., ECCV 2018, order of M2FP's CIHP model; written out again, not derived.
 CIHP_TITLES = [

@@ -9,7 +9,7 @@ import pytest
 
 from m2fp_stream.core.labels import Label
 from m2fp_stream.core.records import Detections, LookKind, ParseResult, PartPlanes
-from tests.labelsets import HEAD_PARTS
+from tests.kit.labelsets import HEAD_PARTS
 
 H, W = 6, 8
 

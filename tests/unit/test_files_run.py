@@ -23,8 +23,8 @@ from m2fp_stream.pipeline.looks import Seen
 from m2fp_stream.pipeline.solver.solve import Solver
 from m2fp_stream.sources.base import Captured
 from m2fp_stream.tracking.motion import SmallGrey
-from tests.chaos.faulty import detections, people_in, planes_of
-from tests.chaos.stage import (
+from tests.kit.faulty import detections, people_in, planes_of
+from tests.kit.stage import (
     HEIGHT,
     WIDTH,
     Footage,

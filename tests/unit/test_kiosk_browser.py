@@ -22,16 +22,9 @@ from m2fp_stream.kiosk import browser as browser_module
 from m2fp_stream.kiosk.browser import Browser, Screen, find_browser, pin_of
 from m2fp_stream.kiosk.supervisor import address
 from m2fp_stream.web.options import PageOptions
+from tests.kit.wait import wait_until
 
-PATIENCE_S = 120.0
 CODE = "http://127.0.0.1:8765/enter?key=a-code"
-
-
-def until(condition: Callable[[], object]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_s, "waited in vain"
-        time.sleep(0.02)
 
 
 def program(folder: Path, text: str, name: str = "chromium") -> str:
@@ -99,7 +92,7 @@ def test_it_is_opened_again_with_a_new_code_when_it_ends(
     chromium = program(tmp_path, NOTES.format(notes=str(notes), then="sys.exit(7)"))
     browser = Browser(chromium, tmp_path / "profile", on_notice=notices.append)
     for number in range(2):
-        until(lambda: browser.due)
+        wait_until(lambda: browser.due)
         browser.open(f"http://127.0.0.1:1/enter?key=code-{number}")
         assert not browser.due
 
@@ -107,7 +100,7 @@ def test_it_is_opened_again_with_a_new_code_when_it_ends(
             browser.tend()
             return browser.pid is None
 
-        until(ended)
+        wait_until(ended)
     browser.end()
     assert not browser.due, "after the end nothing is opened"
     lines = notes.read_text().splitlines()
@@ -131,7 +124,7 @@ class Wall:
         self.browser = Browser(chromium, folder / "profile", on_notice=self.notices.append)
 
     def open(self) -> psutil.Process:
-        until(lambda: self.browser.due)
+        wait_until(lambda: self.browser.due)
         self.browser.open(CODE)
         return psutil.Process(self.browser.pid)
 
@@ -142,7 +135,7 @@ class Wall:
             self.browser.tend()
             return condition()
 
-        until(tended)
+        wait_until(tended)
 
     def said(self, text: str) -> list[str]:
         return [line for line in self.notices if text in line]
@@ -155,10 +148,10 @@ def test_it_is_opened_again_when_its_page_never_comes_or_dies(
     then = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if deaf else ""
     wall = Wall(tmp_path, monkeypatch, then + "time.sleep(60)")
     first = wall.open()
-    until(wall.notes.exists)
+    wait_until(wall.notes.exists)
     wall.until(lambda: wall.browser.pid is None)
     assert wall.said("showed no page for 1.5 s; opening it again in 0.2 s")
-    until(lambda: not first.is_running())
+    wait_until(lambda: not first.is_running())
     second = wall.open()
     end_s = time.monotonic() + 2
     wall.until(lambda: time.monotonic() > end_s, seen=True)
@@ -247,10 +240,10 @@ time.sleep(60)
     )
     browser = Browser(chromium, tmp_path / "profile")
     browser.open(CODE)
-    until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
+    wait_until(lambda: pids.exists() and len(pids.read_text().split()) == 2)
     processes = [psutil.Process(int(pid)) for pid in pids.read_text().split()]
     browser.end()
-    until(lambda: not any(one.is_running() and one.status() != "zombie" for one in processes))
+    wait_until(lambda: not any(one.is_running() and one.status() != "zombie" for one in processes))
 
 
 def test_a_browser_that_is_no_program_is_reported_and_tried_again(tmp_path: Path) -> None:
@@ -346,10 +339,10 @@ def test_the_display_is_switched_when_the_page_sleeps_and_wakes(tmp_path: Path) 
     screen.end()
     assert not notes.exists(), "nobody has switched anything"
     screen.turn(asleep=False)
-    until(lambda: notes.exists() and notes.read_text() == "on")  # it may have been left off
+    wait_until(lambda: notes.exists() and notes.read_text() == "on")  # it may have been left off
     for asleep in (False, True, True):
         screen.turn(asleep=asleep)
-    until(lambda: notes.read_text() == "onoff; rm -rf $HOME")
+    wait_until(lambda: notes.read_text() == "onoff; rm -rf $HOME")
     screen.tend()
     screen.end()
     assert notes.read_text() == "onoff; rm -rf $HOMEon", "it is left switched on"
@@ -378,11 +371,11 @@ raise SystemExit(3 if count < 2 else 0)
         screen.tend()
         return len(notes.read_text())
 
-    until(lambda: tries() == 3)
+    wait_until(lambda: tries() == 3)
     assert time.monotonic() - began_s >= 0.9, "0.3 s, then 0.6 s"
-    until(lambda: tries() and screen._done)
+    wait_until(lambda: tries() and screen._done)
     end_s = time.monotonic() + 1.5
-    until(lambda: tries() and time.monotonic() > end_s)
+    wait_until(lambda: tries() and time.monotonic() > end_s)
     assert tries() == 3
     assert len(notices) == 1, "told once"
     screen.end()
@@ -418,7 +411,7 @@ def test_a_display_without_commands_or_with_bad_ones_disturbs_nobody(tmp_path: P
         screen.tend()
         return "ended with code 3" in notices[-1]
 
-    until(said)
+    wait_until(said)
     screen.end()
 
 
@@ -431,13 +424,13 @@ def test_a_display_command_that_hangs_is_killed(tmp_path: Path) -> None:
     )
     screen = Screen([hangs], [], on_notice=notices.append, timeout_s=1.0)
     screen.turn(asleep=True)
-    until(lambda: pid.exists() and pid.read_text())
+    wait_until(lambda: pid.exists() and pid.read_text())
     process = psutil.Process(int(pid.read_text()))
 
     def said() -> bool:
         screen.tend()
         return bool(notices)
 
-    until(said)
+    wait_until(said)
     assert "did not end within 1 s" in notices[0]
     assert not process.is_running()

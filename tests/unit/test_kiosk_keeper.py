@@ -14,13 +14,15 @@ import psutil
 import pytest
 
 from m2fp_stream.kiosk.keeper import Failure, Keeper, Patience
+from tests.kit.wait import wait_until
 
-PATIENCE_S = 120.0
+pytestmark = pytest.mark.paced
+
 QUICK = Patience(starting_s=20.0, silent_s=1.5, first_wait_s=0.1, longest_wait_s=0.4, healthy_s=0.8)
 
 
 class Kept:
-    """A keeper of `tests.kiosk_child`, and all that came from it."""
+    """A keeper of `tests.kit.kiosk_child`, and all that came from it."""
 
     def __init__(
         self,
@@ -34,7 +36,7 @@ class Kept:
         self.messages: list[dict[str, Any]] = []
         self.keeper = Keeper(
             "the child",
-            "tests.kiosk_child",
+            "tests.kit.kiosk_child",
             job=lambda: {"acts": list(acts), "start": next(starts), **job},
             patience=patience,
             lasting=lasting,
@@ -42,11 +44,10 @@ class Kept:
         )
 
     def until(self, condition: Callable[[], object]) -> None:
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert time.monotonic() < give_up_s, f"waited in vain; {self.notices}"
-            self.messages += self.keeper.tend()
-            time.sleep(0.02)
+        wait_until(condition, meanwhile=self.tend, tell=lambda: self.notices)
+
+    def tend(self) -> None:
+        self.messages += self.keeper.tend()
 
     def of(self, kind: str) -> list[dict[str, Any]]:
         return [one for one in self.messages if one["kind"] == kind]
@@ -206,15 +207,12 @@ def test_descriptors_are_passed_by_number_and_nothing_else_is() -> None:
     other, unused = os.pipe()
     made = Keeper(
         "the child",
-        "tests.kiosk_child",
+        "tests.kit.kiosk_child",
         descriptors=(writing,),
         job=lambda: {"acts": ["beat"], "start": 0},
     )
     try:
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not made.up and time.monotonic() < give_up_s:
-            made.tend()
-            time.sleep(0.02)
+        wait_until(lambda: made.up, meanwhile=made.tend)
         process = psutil.Process(made.pid)
         assert process.cmdline()[-1] == str(writing)
         folder = f"/proc/{made.pid}/fd"

@@ -34,8 +34,8 @@ from m2fp_stream.kiosk.wish import WishFile
 from m2fp_stream.sinks.page import PageEnd
 from m2fp_stream.sinks.page_link import PageMemory, make_memory
 from m2fp_stream.sources.camera import CameraDevice, CameraId, find_camera
+from tests.kit.wait import PATIENCE_S, wait_until
 
-PATIENCE_S = 120.0
 TOKEN = "a-token-of-my-own-0123456789"
 
 
@@ -54,11 +54,11 @@ def settings(**sections: dict[str, object]) -> Settings:
 
 
 def child(*acts: str, **job: Any) -> Keeper:
-    """A keeper of `tests.kiosk_child` in the place of a real one."""
+    """A keeper of `tests.kit.kiosk_child` in the place of a real one."""
     starts = itertools.count()
     return Keeper(
         "the camera process",
-        "tests.kiosk_child",
+        "tests.kit.kiosk_child",
         job=lambda: {"acts": list(acts), "start": next(starts), **job},
         patience=Patience(first_wait_s=0.05),
         lasting=_LASTING,
@@ -96,11 +96,7 @@ def make() -> Iterator[Make]:
 
 
 def step_until(supervisor: Supervisor, condition: Callable[[], object]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_s, "waited in vain"
-        supervisor.step()
-        time.sleep(0.02)
+    wait_until(condition, meanwhile=supervisor.step)
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,11 @@ from m2fp_stream.pipeline.live import capture as module
 from m2fp_stream.pipeline.live.capture import Capture, CaptureOptions, Inbox
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
 from m2fp_stream.sources.camera import OtherCameraError
-from tests.chaos.stage import backdrop
+from tests.kit.stage import backdrop
+from tests.kit.wait import PATIENCE_S, wait_until
 
 Picture = NDArray[np.uint8]
 TIME_BASE = Fraction(1, 1_000_000)
-PATIENCE_S = 120.0
 SIZE_WH = 32, 16
 FAST = {"backoff_s": 0.01, "max_backoff_s": 0.02, "healthy_s": 0.0}
 
@@ -45,13 +45,6 @@ def frame(number: int, pixels: Picture | None = None) -> RawFrame:
         time_base=TIME_BASE,
         captured_ns=now_ns,
     )
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < give_up_s, "it did not come"
-        time.sleep(0.002)
 
 
 Act = Callable[[], Iterator[Picture]]

@@ -29,8 +29,8 @@ from m2fp_stream.pipeline.looks import LookPool, Seen
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sources.base import Captured
 from m2fp_stream.tracking.motion import SmallGrey
-from tests.chaos.faulty import DrawnLooker, detections
-from tests.chaos.stage import backdrop
+from tests.kit.faulty import DrawnLooker, detections
+from tests.kit.stage import backdrop
 
 Picture = NDArray[np.uint8]
 Box = tuple[float, float, float, float]

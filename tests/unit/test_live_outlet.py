@@ -19,10 +19,10 @@ from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.pipeline.live import outlets as module
 from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.sinks.base import Sink
-from tests.chaos.live_stage import Performance
-from tests.chaos.stage import backdrop
+from tests.kit.live_stage import Performance
+from tests.kit.stage import backdrop
+from tests.kit.wait import PATIENCE_S, wait_until
 
-PATIENCE_S = 120.0
 SIZE_WH = 32, 16
 
 
@@ -41,13 +41,6 @@ def frame(number: int) -> SafeFrame:
 
 
 FRAMES = [frame(number) for number in range(60)]
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < give_up_s, "it did not come"
-        time.sleep(0.002)
 
 
 Emit = Callable[[int], None]
@@ -389,6 +382,7 @@ def test_a_fault_at_the_end_is_kept_for_whoever_watches(how: str) -> None:
     assert rig.outlet.error is error
 
 
+@pytest.mark.paced
 def test_a_promise_broken_at_the_end_is_an_error_of_the_run() -> None:
     error = PromiseError("a promise could not be kept")
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -29,11 +29,13 @@ from m2fp_stream.pipeline.solver.records import Cover
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.tracking.heads import Rect
-from tests.chaos.stage import backdrop
+from tests.kit.stage import backdrop
+from tests.kit.wait import PATIENCE_S, wait_until
+
+pytestmark = pytest.mark.paced
 
 Picture = NDArray[np.uint8]
 TIME_BASE = Fraction(1, 1_000_000)
-PATIENCE_S = 120.0
 SIZE_WH = 64, 36
 AGES = Ages(person_s=0.5, frame_s=1.0)
 
@@ -41,13 +43,6 @@ HEAD, BODY = np.zeros(SIZE_WH[::-1], np.uint8), np.zeros(SIZE_WH[::-1], np.uint8
 HEAD[4:12, 20:30] = 1
 BODY[4:34, 16:34] = 1
 BOX = Rect(16, 4, 34, 34)
-
-
-def wait_until(what: Callable[[], bool]) -> None:
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not what():
-        assert time.monotonic() < give_up_s, "it did not come"
-        time.sleep(0.002)
 
 
 def verdict(

@@ -17,7 +17,7 @@ from m2fp_stream.core.records import ParseResult
 from m2fp_stream.pipeline.live.refine import Refiner
 from m2fp_stream.pipeline.solver.records import FineLook
 from m2fp_stream.pipeline.workers import ParserQueue
-from tests.chaos.stage import backdrop
+from tests.kit.stage import backdrop
 
 WIDTH, HEIGHT, SIDE = 640, 360, 320
 

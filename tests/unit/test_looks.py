@@ -23,9 +23,9 @@ from m2fp_stream.core.records import Detections, LookKind, PartPlanes
 from m2fp_stream.pipeline import wire, workers
 from m2fp_stream.pipeline.looks import LookPool, LookWorker, Seen
 from m2fp_stream.pipeline.workers import WorkerSpec
-from tests.chaos import faulty
-from tests.chaos.stage import Watcher
-from tests.kiosk import wait_until
+from tests.kit import faulty
+from tests.kit.stage import Watcher
+from tests.kit.wait import wait_until
 from tests.unit.test_workers import waited_for
 
 FACES, PEOPLE, PARTS = LookKind.FACES, LookKind.PEOPLE, LookKind.PARTS
@@ -42,7 +42,7 @@ def worker_of() -> Iterator[Open]:
     def start(
         factory: str = "FaultyLooker", *, deadline_s: float = 60.0, **options: Any
     ) -> LookWorker:
-        spec = WorkerSpec(f"tests.chaos.faulty:{factory}", options, deadline_s=deadline_s)
+        spec = WorkerSpec(f"tests.kit.faulty:{factory}", options, deadline_s=deadline_s)
         workers.append(LookWorker(spec))
         return workers[-1]
 

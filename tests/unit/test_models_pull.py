@@ -20,7 +20,6 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -44,6 +43,7 @@ from m2fp_stream.models.pull import (
     store_folder,
     verify_pulled,
 )
+from tests.kit.wait import wait_until
 
 MODEL_ID = "damo/cv_resnet101_image-multiple-human-parsing"
 CONFIGURATION = json.dumps({"framework": "pytorch", "task": "image-segmentation"}).encode()
@@ -861,10 +861,7 @@ def test_the_client_goes_on_after_ctrl_c(server: HubServer, tmp_path: Path) -> N
     part = store / "m2fp" / ".v1.0.1.part"
     try:
         assert server.stalled.wait(120)
-        deadline = time.monotonic() + 60
-        while not any(path.stat().st_size >= 2**20 for path in part.glob("*.incomplete")):
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+        wait_until(lambda: any(path.stat().st_size >= 2**20 for path in part.glob("*.incomplete")))
         os.killpg(process.pid, signal.SIGINT)
         _, error = process.communicate(timeout=120)
     finally:

@@ -13,7 +13,7 @@ from m2fp_stream.core.labels import CIHP, PRESETS, Label, LabelSet
 from m2fp_stream.core.plan import Effect
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.policy import Policy, PolicyOptions
-from tests.labelsets import HEAD_PARTS
+from tests.kit.labelsets import HEAD_PARTS
 
 Map = NDArray[np.uint8]
 SIDE = 40

@@ -16,7 +16,7 @@ from m2fp_stream.core.errors import SealError, SinkError
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.sinks.base import PartFile, Sink
-from tests import media
+from tests.kit import media
 
 
 class Listed(Sink[SafeFrame]):

@@ -12,7 +12,7 @@ import pytest
 
 from m2fp_stream.core.errors import SinkError
 from m2fp_stream.sinks.image import GifSink, ImageSink
-from tests import media
+from tests.kit import media
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp", ".bmp", ".tif", ".tiff"])

@@ -14,7 +14,7 @@ import pytest
 
 from m2fp_stream.core.errors import SinkError
 from m2fp_stream.sinks.live_encoder import TICK, EncodedFrame, LiveEncoder, Muxer
-from tests import media
+from tests.kit import media
 
 MICROSECOND = Fraction(1, 1_000_000)
 SIZE = (96, 64)

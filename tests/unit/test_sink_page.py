@@ -26,8 +26,8 @@ from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
 from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page import PageEnd, PageHello, PageSink, PageState
 from m2fp_stream.sinks.page_link import CARD, FRAMES, PageMemory, make_memory
-from tests import media
-from tests.texture import contains_marker, marker
+from tests.kit import media
+from tests.kit.texture import contains_marker, marker
 
 SIZE_WH = (96, 64)
 TIME_BASE = Fraction(1, 1_000_000)

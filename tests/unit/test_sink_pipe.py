@@ -8,7 +8,6 @@ import logging
 import os
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from typing import Any, BinaryIO
@@ -23,11 +22,11 @@ from m2fp_stream.core.errors import SinkError, UsageError
 from m2fp_stream.pipeline.live import outlets as outlet
 from m2fp_stream.sinks import pipe
 from m2fp_stream.sinks.pipe import PipeOptions, PipeSink
-from tests import media
+from tests.kit import media
+from tests.kit.wait import wait_until
 
 MICROSECOND = Fraction(1, 1_000_000)
 SIZE = (96, 64)
-PATIENCE_S = 30.0
 _EXACT = ("-sws_flags", "accurate_rnd+full_chroma_int+bilinear")
 
 
@@ -206,12 +205,11 @@ class Feed:
 
     def until(self, true: Callable[[], object]) -> None:
         """Offers frames until something is so."""
-        end = time.monotonic() + PATIENCE_S
-        while not true():
-            assert time.monotonic() < end, "it did not come"
-            self._number += 1
-            self.outlet.offer(frame(self._number, self._number * 33_333, self._size_wh))
-            time.sleep(0.01)
+        wait_until(true, meanwhile=self._offer)
+
+    def _offer(self) -> None:
+        self._number += 1
+        self.outlet.offer(frame(self._number, self._number * 33_333, self._size_wh))
 
 
 @pytest.fixture

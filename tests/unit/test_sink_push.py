@@ -9,7 +9,7 @@ import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -24,11 +24,11 @@ from pydantic import ValidationError
 from m2fp_stream.core.errors import SinkError, UsageError
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.sinks.push import PushOptions, PushSink
-from tests import media
+from tests.kit import media
+from tests.kit.wait import PATIENCE_S, wait_until
 
 MICROSECOND = Fraction(1, 1_000_000)
 SIZE = (96, 64)
-PATIENCE_S = 60.0
 
 RTSP_SERVER = """
 import sys, gi
@@ -60,14 +60,6 @@ def frame(number: int, pixels: media.BGR | None = None) -> SafeFrame:
     return media.composed(picture, number, time.monotonic_ns() // 1000, MICROSECOND)
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Waits for `condition`, and fails the test if it never comes true."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.02)
-
-
 def connect(out: PushSink) -> None:
     """Writes frame 0 until the server has taken it."""
 
@@ -75,7 +67,7 @@ def connect(out: PushSink) -> None:
         out.write(frame(0))
         return out.connected
 
-    until(written)
+    wait_until(written)
 
 
 @pytest.fixture
@@ -115,7 +107,7 @@ def listening(url: str, path: Path, *flags: str) -> Iterator[subprocess.Popen[by
     )
     with server:
         try:
-            until(lambda: _listens(server))
+            wait_until(lambda: _listens(server))
             yield server
         finally:
             server.kill()
@@ -180,7 +172,7 @@ def test_gstreamers_rtsp_server_gets_every_frame(
     server, port, path = rtsp
     times, dropped = push_cards(f"rtsp://user:secret@127.0.0.1:{port}/cam")
     assert dropped > 0
-    until(lambda: len(read(path)[0]) > len(times) if path.stat().st_size else False)
+    wait_until(lambda: len(read(path)[0]) > len(times) if path.stat().st_size else False)
     server.kill()
     check(path, times, timed=False)  # it gives recorded TCP streams no times
     assert "***@127.0.0.1" in caplog.text
@@ -231,12 +223,13 @@ def test_a_server_that_goes_away_is_an_error(
         return False
 
     with pytest.raises(SinkError, match=r"/live/\*\*\*: the connection broke \(") as caught:
-        until(failed)
+        wait_until(failed)
     assert "\n" not in str(caught.value)
     with pytest.raises(SinkError, match="is closed"):
         out.write(frame(1))
 
 
+@pytest.mark.paced
 @pytest.mark.parametrize("scheme", ["rtsp", "rtmp"])
 def test_a_server_that_stalls_is_given_up(scheme: str, request: pytest.FixtureRequest) -> None:
     server, where, *_ = request.getfixturevalue(scheme)
@@ -250,7 +243,7 @@ def test_a_server_that_stalls_is_given_up(scheme: str, request: pytest.FixtureRe
         out.write(frame(0, noise[0]))
         return out.connected
 
-    until(written)
+    wait_until(written)
     os.kill(server.pid, signal.SIGSTOP)
     number = 0
 
@@ -262,7 +255,7 @@ def test_a_server_that_stalls_is_given_up(scheme: str, request: pytest.FixtureRe
 
     try:
         with pytest.raises(SinkError, match=r"the connection broke \(no answer within 1 s\)"):
-            until(failed)
+            wait_until(failed)
     finally:
         os.kill(server.pid, signal.SIGCONT)
     assert number > 1
@@ -323,7 +316,7 @@ def test_write_does_not_wait_and_what_is_late_is_left_out_up_to_a_key_frame(
             time.sleep(0.005)
             return out.dropped > before + 5
 
-        until(late)
+        wait_until(late)
         assert "the network is behind" in caplog.text
         os.kill(child, signal.SIGCONT)
 
@@ -331,7 +324,7 @@ def test_write_does_not_wait_and_what_is_late_is_left_out_up_to_a_key_frame(
             out._flush()
             return not out._waiting
 
-        until(caught_up)
+        wait_until(caught_up)
         dropped = out.dropped
         for _ in range(5):
             out.write(frame(9))

@@ -25,8 +25,8 @@ from m2fp_stream.core.errors import SinkError
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.sinks.segments import RecordOptions, SegmentSink
 from m2fp_stream.sources.file import FileSource
-from tests import media
-from tests.disk import small_disk
+from tests.kit import media
+from tests.kit.disk import small_disk
 
 MICROSECOND = Fraction(1, 1_000_000)
 SIZE = (96, 64)

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from typing import Any
 
@@ -28,12 +28,12 @@ from m2fp_stream.sinks.serve import (
     ServeSink,
     _Queue,
 )
-from tests import media
+from tests.kit import media
+from tests.kit.wait import PATIENCE_S, wait_until
 
 MICROSECOND = Fraction(1, 1_000_000)
 SIZE = (96, 64)
 BOOT = 1_234_567_890_123
-PATIENCE_S = 60.0
 TOKEN = "t0ken-for_tests.~0123456789"
 
 
@@ -81,14 +81,6 @@ def get(
         connection.close()
 
 
-def until(condition: Callable[[], object]) -> None:
-    """Waits for `condition`, and fails the test if it never comes true."""
-    end = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < end, "nothing happened"
-        time.sleep(0.01)
-
-
 def watchers(out: ServeSink) -> int:
     return len(out._channel._queues)
 
@@ -119,7 +111,7 @@ def test_a_player_reads_the_stream_without_end_from_a_key_frame_on(served: Serve
     write(served, 0, 30)
     command = ["ffmpeg", "-nostdin", "-v", "error", "-i", url(served, "/live.ts"), *_RAW]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as player:
-        until(lambda: watchers(served))
+        wait_until(lambda: watchers(served))
         write(served, 30, 120)
         served.finish()
         out, problems = player.communicate()
@@ -242,7 +234,7 @@ def test_a_playlist_waits_for_its_first_segment(served: ServeSink) -> None:
     path = f"/live.m3u8?token={TOKEN}"
     asking = threading.Thread(target=lambda: got.append(get(served, path)[0]))
     asking.start()
-    until(lambda: served.clients)
+    wait_until(lambda: served.clients)
     write(served, 0, 26)
     asking.join()
     assert got == [200]
@@ -360,9 +352,9 @@ def test_no_log_has_the_token(served: ServeSink, caplog: pytest.LogCaptureFixtur
         get(served, path, Authorization=f"Bearer {TOKEN}")
     with socket.create_connection(served.address) as client:
         client.sendall(f"GET /live.ts?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
-        until(lambda: watchers(served))
+        wait_until(lambda: watchers(served))
     write(served, 30, 60)
-    until(lambda: not watchers(served))
+    wait_until(lambda: not watchers(served))
     assert TOKEN not in caplog.text
     assert TOKEN not in repr(ServeOptions(token=TOKEN))
 
@@ -430,7 +422,7 @@ def test_a_client_that_does_not_read_holds_up_nothing(
     rng = np.random.default_rng(1)
     noise = [rng.integers(0, 256, (240, 320, 3), np.uint8) for _ in range(4)]
     with sink((320, 240)) as out, watch(out):
-        until(lambda: watchers(out))
+        wait_until(lambda: watchers(out))
         (queue,) = out._channel._queues
         dropped, before = 0, 0
         for number in range(200):
@@ -454,7 +446,7 @@ def test_a_client_that_takes_nothing_for_long_is_disconnected(
     monkeypatch.setattr("m2fp_stream.sinks.serve._Handler.timeout", 0.2)
     rng = np.random.default_rng(1)
     with sink((320, 240)) as out, watch(out):
-        until(lambda: watchers(out))
+        wait_until(lambda: watchers(out))
         number = 0
 
         def gone() -> bool:
@@ -464,7 +456,7 @@ def test_a_client_that_takes_nothing_for_long_is_disconnected(
             out.write(media.composed(pixels, number, number * 40_000, MICROSECOND))
             return watchers(out) == 0
 
-        until(gone)
+        wait_until(gone)
 
 
 def test_a_client_that_is_behind_goes_on_at_a_key_frame() -> None:
@@ -490,11 +482,11 @@ def test_a_client_that_is_behind_goes_on_at_a_key_frame() -> None:
 def test_one_client_too_many_is_turned_away(served: ServeSink) -> None:
     clients = [watch(served) for _ in range(_MAX_CLIENTS)]
     try:
-        until(lambda: watchers(served) == _MAX_CLIENTS)
+        wait_until(lambda: watchers(served) == _MAX_CLIENTS)
         assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 503
         clients.pop().close()
         write(served, 0, 60)
-        until(lambda: served.clients < _MAX_CLIENTS)
+        wait_until(lambda: served.clients < _MAX_CLIENTS)
         assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 200
     finally:
         for client in clients:
@@ -510,7 +502,7 @@ def test_a_request_that_trickles_is_cut_off(
     monkeypatch.setattr("m2fp_stream.sinks.serve._Handler.timeout", 0.5)
     with sink() as out, socket.create_connection(out.address, PATIENCE_S) as slow:
         slow.sendall(beginning)
-        until(lambda: out.clients == 1)
+        wait_until(lambda: out.clients == 1)
         slow.setblocking(False)
 
         def gone() -> bool:
@@ -519,14 +511,14 @@ def test_a_request_that_trickles_is_cut_off(
             time.sleep(0.05)
             return out.clients == 0
 
-        until(gone)
+        wait_until(gone)
 
 
 def test_who_watches_may_take_longer_than_a_request_may(monkeypatch: pytest.MonkeyPatch) -> None:
     """The control of the test above: what has to come in time is the request."""
     monkeypatch.setattr("m2fp_stream.sinks.serve._Handler.timeout", 0.5)
     with sink() as out, watch(out) as client:
-        until(lambda: watchers(out))
+        wait_until(lambda: watchers(out))
         end = time.monotonic() + 1.5
         number = 0
         while time.monotonic() < end:
@@ -540,7 +532,7 @@ def test_strangers_who_say_nothing_keep_out_nobody_who_has_the_token(served: Ser
     write(served, 0, 30)
     with contextlib.ExitStack() as opened:
         opened.enter_context(watch(served))
-        until(lambda: watchers(served))
+        wait_until(lambda: watchers(served))
         strangers = [
             opened.enter_context(socket.create_connection(served.address, PATIENCE_S))
             for _ in range(_MAX_CLIENTS + _MAX_ASKING + 3)
@@ -549,7 +541,7 @@ def test_strangers_who_say_nothing_keep_out_nobody_who_has_the_token(served: Ser
             assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 200
         assert watchers(served) == 1
         assert strangers[0].recv(1) == b"", "the oldest made room"
-        until(lambda: served.clients <= 1 + _MAX_ASKING)
+        wait_until(lambda: served.clients <= 1 + _MAX_ASKING)
 
 
 def test_there_is_an_end_to_connections_and_their_threads(
@@ -557,12 +549,12 @@ def test_there_is_an_end_to_connections_and_their_threads(
 ) -> None:
     monkeypatch.setattr("m2fp_stream.sinks.serve._MAX_CONNECTIONS", 2)
     with watch(served), watch(served) as last:
-        until(lambda: watchers(served) == 2)
+        wait_until(lambda: watchers(served) == 2)
         assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 503
         assert served.clients == 2
         last.close()
         write(served, 0, 60)
-        until(lambda: served.clients == 1)
+        wait_until(lambda: served.clients == 1)
         assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 200
 
 
@@ -575,7 +567,7 @@ def test_connections_that_ask_nothing_end_with_the_sink(
     monkeypatch.setattr("m2fp_stream.sinks.serve._GOODBYE_S", 0.1)
     began = time.monotonic()
     with sink() as out, socket.create_connection(out.address, PATIENCE_S) as idle:
-        until(lambda: out.clients == 1)
+        wait_until(lambda: out.clients == 1)
         if end == "finish":
             out.finish()
         elif end == "abort":
@@ -593,7 +585,7 @@ def test_a_client_can_tell_the_end_from_a_lost_connection(version: str, ends: bo
     with sink() as out, socket.create_connection(out.address, PATIENCE_S) as client:
         text = f"GET /live.ts?token={TOKEN} HTTP/{version}\r\nHost: localhost\r\n\r\n"
         client.sendall(text.encode())
-        until(lambda: watchers(out))
+        wait_until(lambda: watchers(out))
         write(out, 0, 30)
         out.finish()
         head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")

@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from m2fp_stream.core.errors import SinkError
 from m2fp_stream.sinks.video_file import VideoFileOptions, VideoFileSink
 from m2fp_stream.sources.file import FileSource
-from tests import media
+from tests.kit import media
 
 FAST = VideoFileOptions(preset="veryfast")
 

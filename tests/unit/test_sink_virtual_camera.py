@@ -34,14 +34,14 @@ from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.sinks import camera_feeder, virtual_camera
 from m2fp_stream.sinks.camera_feeder import Feeder, Spec
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
-from tests import media
-from tests.texture import contains_marker, marker
-from tests.virtual_camera_recorder import BACKEND, VARIABLE, Shown, recorded
+from tests.kit import media
+from tests.kit.texture import contains_marker, marker
+from tests.kit.virtual_camera_recorder import BACKEND, VARIABLE, Shown, recorded
+from tests.kit.wait import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_BASE = Fraction(1, 1_000_000)
 SIZE_WH = (96, 64)
-PATIENCE_S = 30.0
 
 with_library = pytest.mark.skipif(
     importlib.util.find_spec("pyvirtualcam") is None,
@@ -62,16 +62,6 @@ CARD = flat(40)
 def frame(number: int, size_wh: tuple[int, int] = SIZE_WH) -> SafeFrame:
     """Returns a composed frame that shows its number, modulo 28."""
     return media.composed(media.card(size_wh, number), number, time_base=TIME_BASE)
-
-
-def until(true: Callable[[], bool]) -> bool:
-    """Waits until `true()`, but not for ever; returns whether it came true."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.02)
-    return False
 
 
 def is_card(shown: Shown) -> bool:
@@ -126,11 +116,11 @@ def shows(notes: Path, picture: NDArray[np.uint8]) -> bool:
 def test_simulated_frames_arrive_unchanged_after_a_card(opened: Open, notes: Path) -> None:
     sink = opened(device="a name")
     assert sink.device == "a name"
-    assert until(lambda: shows(notes, CARD))
+    wait_until(lambda: shows(notes, CARD))
     for number in (3, 4, 5):
         sink.write(frame(number))
         picture = media.card(SIZE_WH, number)
-        assert until(lambda picture=picture: shows(notes, picture))  # type: ignore[misc]
+        wait_until(lambda picture=picture: shows(notes, picture))  # type: ignore[misc]
     assert sink.dropped == 0
     sink.finish()
     frames, said = recorded(notes)
@@ -145,7 +135,7 @@ def test_simulated_frames_arrive_unchanged_after_a_card(opened: Open, notes: Pat
 def test_simulated_a_fresh_frame_is_repeated_at_the_cameras_rate(opened: Open, notes: Path) -> None:
     sink = opened(fps=50)
     sink.write(frame(1))
-    assert until(lambda: sum(not is_card(one) for one in shown(notes)) >= 10)
+    wait_until(lambda: sum(not is_card(one) for one in shown(notes)) >= 10)
     times = np.array([one.ns for one in shown(notes)]) / 1e9
     # A slow machine shows fewer frames, never more.
     assert len(times) <= 2 + (times[-1] - times[0]) * 50
@@ -174,14 +164,14 @@ def test_simulated_a_still_picture_gives_way_to_the_card(opened: Open, notes: Pa
     sink = opened(stale_s=2.0)
     for number in range(3):
         sink.write(frame(number))
-        assert until(lambda: bool(shown(notes)) and not is_card(shown(notes)[-1]))
+        wait_until(lambda: bool(shown(notes)) and not is_card(shown(notes)[-1]))
     last_ns = time.monotonic_ns()
-    assert until(lambda: is_card(shown(notes)[-1]))
+    wait_until(lambda: is_card(shown(notes)[-1]))
     late = [one for one in shown(notes) if one.ns > last_ns + 3e9 and not is_card(one)]
     assert late == []
     # and comes back with the next frame
     sink.write(frame(9))
-    assert until(lambda: any(media.number_of(one.pixels) == 9 for one in shown(notes)))
+    wait_until(lambda: any(media.number_of(one.pixels) == 9 for one in shown(notes)))
 
 
 @with_library
@@ -192,7 +182,7 @@ def test_simulated_an_odd_size_is_continued_by_a_copied_row_and_column(
     sink.write(frame(2, (95, 63)))
     picture = media.card((95, 63), 2)
     wanted = np.pad(picture, ((0, 1), (0, 1), (0, 0)), mode="edge")
-    assert until(lambda: shows(notes, wanted))
+    wait_until(lambda: shows(notes, wanted))
 
 
 @with_library
@@ -203,12 +193,12 @@ def test_simulated_what_is_covered_is_not_seen_and_would_be_if_it_were_sent(
     raw = RawFrame(texture.copy(), frame_id=0, pts=0, time_base=TIME_BASE, captured_ns=0)
     with opened() as sink:
         sink.write(compose(raw, Unknown(Why.NO_PARSE)))
-        assert until(lambda: any(not is_card(one) for one in shown(notes)))
+        wait_until(lambda: any(not is_card(one) for one in shown(notes)))
     assert not any(contains_marker(one.pixels, texture) for one in shown(notes))
     notes.unlink()
     with opened() as sink:  # control: the same search on a frame that no compositor made
         sink.write(media.composed(texture, time_base=TIME_BASE))
-        assert until(lambda: any(not is_card(one) for one in shown(notes)))
+        wait_until(lambda: any(not is_card(one) for one in shown(notes)))
     assert any(contains_marker(one.pixels, texture) for one in shown(notes))
 
 
@@ -216,7 +206,7 @@ PARENT = """
 import sys, time
 from fractions import Fraction
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
-from tests import media
+from tests.kit import media
 import numpy as np
 
 tick = Fraction(1, 1000000)
@@ -246,14 +236,14 @@ def test_simulated_after_the_parents_death_the_card_is_shown_for_a_while(
         try:
             assert parent.stdout is not None
             feeder = psutil.Process(int(parent.stdout.readline()))
-            assert until(lambda: len([one for one in shown(notes) if not is_card(one)]) > 5)
+            wait_until(lambda: len([one for one in shown(notes) if not is_card(one)]) > 5)
         finally:
             parent.kill()
             parent.wait()
         killed_ns = time.monotonic_ns()
     try:
-        assert until(lambda: "closed" in recorded(notes)[1])
-        assert until(lambda: not feeder.is_running() or feeder.status() == "zombie")
+        wait_until(lambda: "closed" in recorded(notes)[1])
+        wait_until(lambda: not feeder.is_running() or feeder.status() == "zombie")
     finally:
         if feeder.is_running():
             feeder.kill()
@@ -272,7 +262,7 @@ def test_simulated_signals_of_the_terminal_do_not_end_it(opened: Open, notes: Pa
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         os.kill(sink.pid, number)
     sink.write(frame(7))
-    assert until(lambda: shows(notes, media.card(SIZE_WH, 7)))
+    wait_until(lambda: shows(notes, media.card(SIZE_WH, 7)))
     sink.finish()
 
 
@@ -303,7 +293,7 @@ def test_simulated_a_killed_feeder_is_an_error_and_a_new_sink_works(
         sink.write(frame(2))
     again = opened()
     again.write(frame(5))
-    assert until(lambda: shows(notes, media.card(SIZE_WH, 5)))
+    wait_until(lambda: shows(notes, media.card(SIZE_WH, 5)))
 
 
 @with_library
@@ -345,7 +335,7 @@ def test_simulated_a_device_that_fails_says_why_on_one_line_without_secrets(open
         ({"device": "refusing"}, r"resource busy\); load the driver .*modprobe v4l2loopback"),
         ({"backend": "no_such"}, "there is no no_such, choose from v4l2loopback"),
         ({"backend": "tests.no_such:Camera"}, "there is no tests.no_such:Camera"),
-        ({"backend": "tests.media:Camera"}, "there is no tests.media:Camera"),
+        ({"backend": "tests.kit.media:Camera"}, "there is no tests.kit.media:Camera"),
         ({"backend": None, "device": "/dev/null"}, "null.*modprobe v4l2loopback"),
     ],
 )

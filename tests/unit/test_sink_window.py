@@ -10,7 +10,6 @@ import shutil
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping
 from fractions import Fraction
 from pathlib import Path
@@ -29,11 +28,11 @@ from Xlib.protocol import event
 from m2fp_stream.core.errors import SealError, SinkError, UsageError
 from m2fp_stream.sinks import window, x11
 from m2fp_stream.sinks.window import Key, WindowOptions, WindowSink
-from tests import media
+from tests.kit import media
+from tests.kit.wait import PATIENCE_S, wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_BASE = Fraction(1, 1_000_000)
-PATIENCE_S = 30.0
 SCREEN_WH = (1280, 800)
 SIZE_WH = (480, 270)
 TOOLS = ("Xvfb", "xdotool", "xprop", "import")
@@ -48,7 +47,7 @@ import cv2, numpy as np
 from m2fp_stream.core.errors import M2FPStreamError
 from m2fp_stream.sinks import x11
 from m2fp_stream.sinks.window import WindowOptions, WindowSink
-from tests import media
+from tests.kit import media
 
 reminded = []
 remind = x11.remind
@@ -223,7 +222,7 @@ class Driven:
             found.append(self.window())
             return found[-1] is not None
 
-        assert until(comes), "no window came"
+        wait_until(comes, tell=lambda: "no window came")
         assert found[-1] is not None
         return found[-1]
 
@@ -251,16 +250,6 @@ class Driven:
         """Returns what is in the window."""
         x, y, width, height = self.geometry()
         return self.screen()[y : y + height, x : x + width]
-
-
-def until(true: Callable[[], bool]) -> bool:
-    """Waits until `true()`, but not for ever; returns whether it came true."""
-    end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end:
-        if true():
-            return True
-        time.sleep(0.05)
-    return False
 
 
 def is_near(picture: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> bool:
@@ -294,7 +283,7 @@ def test_the_window_shows_the_composed_frame_and_the_next_one(opened: Open) -> N
     for number in (0, 9):
         card = media.card(SIZE_WH, number)
         driven.show("card", [SIZE_WH, number])
-        assert until(lambda card=card: is_near(driven.picture(), card))  # type: ignore[misc]
+        wait_until(lambda card=card: is_near(driven.picture(), card))  # type: ignore[misc]
     assert driven.end() == ""  # Qt has nothing to say on stderr
 
 
@@ -303,7 +292,7 @@ def test_a_frame_of_one_colour_that_takes_no_memory_is_shown(opened: Open) -> No
     driven = opened()
     driven.show("flat", [40, 80, 120])
     wanted = np.full((SIZE_WH[1], SIZE_WH[0], 3), (40, 80, 120), np.uint8)
-    assert until(lambda: is_near(driven.picture(), wanted))
+    wait_until(lambda: is_near(driven.picture(), wanted))
 
 
 @on_a_display
@@ -311,14 +300,14 @@ def test_mirrored_is_left_for_right_and_m_turns_it_back(opened: Open) -> None:
     driven = opened(mirror=True)
     mirrored = media.card(SIZE_WH, 3)[:, ::-1]
     driven.show("card", [SIZE_WH, 3])
-    assert until(lambda: is_near(driven.picture(), mirrored))
+    wait_until(lambda: is_near(driven.picture(), mirrored))
     driven.press("m")
 
     def turned_back() -> bool:
         driven.show("card", [SIZE_WH, 3])
         return is_near(driven.picture(), media.card(SIZE_WH, 3))
 
-    assert until(turned_back)
+    wait_until(turned_back)
 
 
 @on_a_display
@@ -380,7 +369,7 @@ def test_reminding_without_a_display_is_no_error(monkeypatch: pytest.MonkeyPatch
 def test_a_new_window_is_told_twice(opened: Open) -> None:
     driven = opened()
     driven.show("card", [SIZE_WH, 0])
-    assert until(lambda: driven.ask("reminded") == f"reminded {len(window._REMIND_AFTER_S)}")
+    wait_until(lambda: driven.ask("reminded") == f"reminded {len(window._REMIND_AFTER_S)}")
 
 
 @on_a_display
@@ -394,7 +383,7 @@ def test_f_switches_full_screen_and_back(opened: Open) -> None:
     assert not is_full()
     for wanted in (True, False):
         driven.press("f")
-        assert until(lambda wanted=wanted: is_full() is wanted)  # type: ignore[misc]
+        wait_until(lambda wanted=wanted: is_full() is wanted)  # type: ignore[misc]
 
 
 @on_a_display
@@ -408,8 +397,8 @@ def test_full_screen_can_be_asked_for_at_the_start(opened: Open) -> None:
 def test_a_frame_larger_than_the_screen_starts_smaller_in_its_aspect(opened: Open) -> None:
     driven = opened()
     driven.show("card", [(1920, 1080), 0])
-    assert until(lambda: driven.geometry()[2:] == (1024, 576))  # 80 % of 1280
-    assert until(lambda: media.corners(driven.picture()) == media.QUADRANTS)
+    wait_until(lambda: driven.geometry()[2:] == (1024, 576))  # 80 % of 1280
+    wait_until(lambda: media.corners(driven.picture()) == media.QUADRANTS)
 
 
 @on_a_display
@@ -418,7 +407,7 @@ def test_closing_the_window_says_quit_once_and_it_stays_closed(opened: Open) -> 
     driven.show("card", [SIZE_WH, 0])
     close_by_hand(driven.environment["DISPLAY"], driven.seen())
     assert driven.line() == "key quit"
-    assert until(lambda: driven.window() is None)
+    wait_until(lambda: driven.window() is None)
     driven.show("card", [SIZE_WH, 1])
     assert driven.window() is None
     assert driven.ask("finish") == "finished"
@@ -430,9 +419,9 @@ def test_finish_takes_the_window_away_and_a_new_sink_opens_another(opened: Open)
     driven = opened()
     for number in (1, 2):
         driven.show("card", [SIZE_WH, number])
-        assert until(lambda: driven.window() is not None)
+        wait_until(lambda: driven.window() is not None)
         assert driven.ask("finish") == "finished"
-        assert until(lambda: driven.window() is None)
+        wait_until(lambda: driven.window() is None)
         assert driven.ask("again") == "made"
 
 

@@ -32,8 +32,8 @@ from m2fp_stream.sources.camera import (
     list_cameras,
 )
 from m2fp_stream.sources.live import LIVE_TIME_BASE
-from tests import media
-from tests.rtsp import PATIENCE_S
+from tests.kit import media
+from tests.kit.wait import PATIENCE_S
 
 
 class Computer:

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 from m2fp_stream.core.errors import SourceError, TruncatedSourceError
 from m2fp_stream.sources.base import SourceInfo
 from m2fp_stream.sources.file import FileOptions, FileSource
-from tests import media
+from tests.kit import media
 
 SALVAGE = FileOptions(salvage=True)
 

@@ -15,7 +15,7 @@ from m2fp_stream.core.errors import SourceError, TruncatedSourceError
 from m2fp_stream.sources.file import FileOptions
 from m2fp_stream.sources.image import ImageSource
 from m2fp_stream.sources.orientation import Orientation
-from tests import media
+from tests.kit import media
 
 KINDS = [".png", ".jpg", ".webp", ".bmp", ".tiff"]
 

@@ -26,9 +26,10 @@ from m2fp_stream.core.errors import SourceError
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.h264 import H264Reader
 from m2fp_stream.sources.stream import StreamOptions, StreamSource
-from tests import media
-from tests.rtsp import PATIENCE_S, LossyUdp, RtspServer, require_rtsp, wait_until
-from tests.texture import marker
+from tests.kit import media
+from tests.kit.rtsp import LossyUdp, RtspServer, require_rtsp
+from tests.kit.texture import marker
+from tests.kit.wait import PATIENCE_S, wait_until
 from tests.unit.test_source_stream import http_server, taken
 from tests.unit.test_source_whole import without
 

@@ -14,8 +14,8 @@ import pytest
 from m2fp_stream.core.errors import SourceError, UsageError
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.live import LIVE_TIME_BASE, Pace, RealtimeSource
-from tests import media
-from tests.rtsp import PATIENCE_S
+from tests.kit import media
+from tests.kit.wait import PATIENCE_S
 
 
 @pytest.fixture

@@ -17,9 +17,9 @@ import pytest
 from m2fp_stream.core.errors import SourceError
 from m2fp_stream.sources.pipe import PipeSource
 from m2fp_stream.sources.stream import StreamOptions
-from tests import media
-from tests.pipes import write_paced
-from tests.rtsp import PATIENCE_S
+from tests.kit import media
+from tests.kit.pipes import write_paced
+from tests.kit.wait import PATIENCE_S
 
 SIZE_WH = (192, 128)
 COUNT = 40

@@ -22,9 +22,9 @@ from m2fp_stream.sources import snapshot
 from m2fp_stream.sources.base import Captured
 from m2fp_stream.sources.snapshot import HttpCameras, SnapshotSource
 from m2fp_stream.sources.stream import StreamOptions, StreamSource
-from tests import media
-from tests.http_camera import SIZE_WH, HttpCamera, jpeg
-from tests.rtsp import PATIENCE_S, wait_until
+from tests.kit import media
+from tests.kit.http_camera import SIZE_WH, HttpCamera, jpeg
+from tests.kit.wait import PATIENCE_S, wait_until
 from tests.unit.test_source_stream import AWKWARD, everything_of
 
 FAST_S = 0.01

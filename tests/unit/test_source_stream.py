@@ -29,10 +29,11 @@ from m2fp_stream.core.errors import SourceError, UsageError
 from m2fp_stream.sources.base import Captured
 from m2fp_stream.sources.live import LIVE_TIME_BASE
 from m2fp_stream.sources.stream import StreamOptions, StreamSource
-from tests import media
-from tests.http_camera import HttpCamera
-from tests.rtsp import PATIENCE_S, RtspServer, Wire, require_rtsp, wait_until
-from tests.texture import contains_marker, marker
+from tests.kit import media
+from tests.kit.http_camera import HttpCamera
+from tests.kit.rtsp import RtspServer, Wire, require_rtsp
+from tests.kit.texture import contains_marker, marker
+from tests.kit.wait import PATIENCE_S, wait_until
 
 PASSWORD = "s3cr/t@pass"
 ESCAPED = quote(PASSWORD, safe="")
@@ -44,7 +45,7 @@ def rtsp() -> None:
     require_rtsp()
 
 
-pytestmark = pytest.mark.usefixtures("rtsp")
+pytestmark = [pytest.mark.usefixtures("rtsp"), pytest.mark.paced]
 
 
 def pictures(source: StreamSource, count: int) -> list[media.BGR]:
@@ -283,41 +284,6 @@ def test_a_change_of_size_on_the_way_restarts_in_the_same_canvas() -> None:
         assert source.info.warnings == (
             "the picture's size changes; it is fitted into the first size",
         )
-
-
-def test_damaged_pictures_are_left_out_and_counted() -> None:
-    texture = marker(5, 128, 192)
-    with RtspServer([texture], gop=5) as server, Wire(server.port) as wire:
-        corrupt = 0
-        end = time.monotonic() + PATIENCE_S
-        while corrupt == 0:  # the connection itself may be damaged before a picture is
-            assert time.monotonic() < end, f"{wire.flipped} bits flipped in vain"
-            wire.flip_every = 0
-            options = StreamOptions(read_timeout_s=10)
-            with StreamSource(server.url_at(wire.port), options) as source:
-                frames = source.frames()
-                assert np.array_equal(taken(next(frames)).shape, (128, 192, 3))
-                wire.flip_every = 20_000
-                with suppress(SourceError):
-                    while source.corrupt < 3 and time.monotonic() < end:
-                        taken(next(frames))
-                corrupt = source.corrupt
-        assert wire.flipped > 0
-
-
-@pytest.mark.parametrize("flip_every", [50, 1000])
-def test_a_badly_damaged_stream_ends_in_an_error_at_worst(flip_every: int) -> None:
-    with RtspServer() as server, Wire(server.port) as wire:
-        for _ in range(3):
-            with (
-                suppress(SourceError),
-                StreamSource(server.url_at(wire.port), SHORT) as source,
-            ):
-                wire.flip_every = flip_every
-                for _, captured in zip(range(20), source.frames(), strict=False):
-                    taken(captured)
-            wire.flip_every = 0
-        assert wire.flipped > 0
 
 
 def test_close_from_another_thread_ends_a_read_that_hangs() -> None:
@@ -650,34 +616,7 @@ def test_a_size_that_changes_on_the_way_is_fitted(tmp_path: Path) -> None:
         assert {taken(one).shape for one in got} == {(64, 96, 3)}
 
 
-# ----------------------------------------------------------------- RTMP and TLS
-
-
-def test_a_stream_by_rtmp_arrives(tmp_path: Path) -> None:
-    program = shutil.which("ffmpeg")
-    if program is None:
-        pytest.skip("no ffmpeg to send by RTMP")
-    path = media.write_video(tmp_path / "clip.mp4", count=100)
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
-    url = f"rtmp://127.0.0.1:{port}/live/x"
-    command = [program, "-v", "quiet", "-re", "-i", str(path), "-c", "copy", "-f", "flv"]
-    sender = subprocess.Popen([*command, "-listen", "1", url], stdin=subprocess.DEVNULL)
-    try:
-        end = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                source = StreamSource(url)
-                break
-            except SourceError:  # it does not listen yet
-                if time.monotonic() > end:
-                    raise
-                time.sleep(0.1)
-        with source:
-            assert [media.number_of(one) for one in pictures(source, 10)] == list(range(10))
-    finally:
-        sender.kill()
-        sender.wait()
+# ----------------------------------------------------------------- TLS
 
 
 @pytest.fixture

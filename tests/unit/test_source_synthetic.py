@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from m2fp_stream.core.errors import SourceError
 from m2fp_stream.sources.live import LIVE_TIME_BASE
 from m2fp_stream.sources.synthetic import SyntheticOptions, SyntheticSource
-from tests import media
-from tests.rtsp import PATIENCE_S
+from tests.kit import media
+from tests.kit.wait import PATIENCE_S
 
 SMALL = SyntheticOptions(width=160, height=96, fps=50, seconds=0.4)
 

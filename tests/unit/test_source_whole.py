@@ -16,8 +16,8 @@ from av.video.frame import PictureType
 from m2fp_stream.core.errors import TruncatedSourceError
 from m2fp_stream.sources.file import FileOptions, FileSource
 from m2fp_stream.sources.whole import Wholeness
-from tests import media
-from tests.texture import marker
+from tests.kit import media
+from tests.kit.texture import marker
 
 SIZE_WH = (128, 96)
 COUNT = 70

@@ -7,7 +7,6 @@ import os
 import signal
 import struct
 import threading
-import time
 import zlib
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -22,7 +21,8 @@ from m2fp_stream.app import anonymize, parse_image
 from m2fp_stream.config import Settings
 from m2fp_stream.kiosk.stills import StillPatience, StillService
 from m2fp_stream.web.app import BadUpload, Busy, CoveredStill, ParsedStill
-from tests.e2e.film import LOOKS_LIKE_HER, Bgr, likeness, load_portrait, shows_room
+from tests.kit.film import LOOKS_LIKE_HER, Bgr, likeness, load_portrait, shows_room
+from tests.kit.wait import wait_until_async
 
 T = TypeVar("T")
 
@@ -167,11 +167,11 @@ def test_a_picture_for_which_there_is_no_memory_is_refused_and_the_next_one_work
     run(work, max_pixels=260_000_000, memory_bytes=1_600_000_000)
 
 
-# -- workers that misbehave; tests/still_children --------------------------------------------------
+# -- workers that misbehave; tests/kit/still_children ----------------------------------------------
 
 
 def misbehaving(act: str, **options: Any) -> dict[str, Any]:
-    return {"module": f"tests.still_children.{act}", "patience": QUICK, **options}
+    return {"module": f"tests.kit.still_children.{act}", "patience": QUICK, **options}
 
 
 @pytest.mark.parametrize("act", ["dies", "lies", "no_json", "empty", "half"])
@@ -191,9 +191,7 @@ def test_a_worker_that_dies_or_lies_is_replaced(act: str) -> None:
 def test_a_worker_that_hangs_is_killed_at_the_deadline() -> None:
     async def work(stills: StillService) -> None:
         asking = asyncio.ensure_future(stills.parse(b"upload", palette=False))
-        while stills.pid is None:
-            await asyncio.sleep(0.01)
-        worker = psutil.Process(stills.pid)
+        worker = psutil.Process(await wait_until_async(lambda: stills.pid))
         with pytest.raises(Busy, match="too long"):
             await asking
         assert not worker.is_running()
@@ -226,8 +224,7 @@ def test_a_client_that_leaves_does_not_get_the_next_one_its_picture() -> None:
 
     async def work(stills: StillService) -> None:
         first = asyncio.ensure_future(stills.anonymize(b"first"))
-        while stills.pid is None:
-            await asyncio.sleep(0.01)
+        await wait_until_async(lambda: stills.pid)
         await asyncio.sleep(0.2)
         first.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -243,9 +240,7 @@ def test_an_idle_worker_is_ended_and_comes_back() -> None:
     async def work(stills: StillService) -> None:
         await stills.anonymize(b"one")
         worker = psutil.Process(stills.pid)
-        give_up_s = time.monotonic() + 60
-        while stills.pid is not None and time.monotonic() < give_up_s:
-            await asyncio.sleep(0.02)
+        await wait_until_async(lambda: stills.pid is None)
         assert not worker.is_running()
         await stills.anonymize(b"two")
         assert stills.starts == 2

@@ -11,7 +11,7 @@ import pytest
 
 from m2fp_stream.tracking.heads import Rect
 from m2fp_stream.tracking.motion import FEWEST_MATCHES, Motion, MotionFinder, SmallGrey
-from tests.chaos.stage import Picture, backdrop
+from tests.kit.stage import Picture, backdrop
 
 WIDE = backdrop(0, 1280, 720)
 

@@ -23,10 +23,12 @@ from m2fp_stream.sinks.page_link import PageMemory
 from m2fp_stream.web import hub as module
 from m2fp_stream.web.hub import HEADER, STILL_CARD, Full, Hub, Level
 from m2fp_stream.web.options import KioskOptions, PageOptions
-from tests.web import Media, jpeg
+from tests.kit.wait import wait_until_async
+from tests.kit.web import Media, jpeg
+
+pytestmark = pytest.mark.paced
 
 GREY = jpeg(90)
-PATIENCE_S = 30.0
 
 
 class Clock:
@@ -97,14 +99,6 @@ async def settle() -> None:
         await asyncio.sleep(0.01)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Returns as soon as `condition` holds; fails the test if it never does."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_s, "it did not come"
-        await asyncio.sleep(0.01)
-
-
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """The hub's own clock ticks twenty times a second, not once."""
@@ -115,7 +109,7 @@ async def ticks(stage: Stage, count: int) -> None:
     """Waits until the hub's own clock has ticked so often."""
     for _ in range(count):
         last_s = stage.hub._ticked_s
-        await until(lambda last_s=last_s: stage.hub._ticked_s > last_s)  # type: ignore[misc]  # bound now
+        await wait_until_async(lambda last_s=last_s: stage.hub._ticked_s > last_s)  # type: ignore[misc]  # bound now
     await settle()
 
 
@@ -163,7 +157,7 @@ def test_a_picture_is_forgotten_when_it_gets_old() -> None:
     async def play(stage: Stage) -> None:
         await frames(stage)
         assert held(stage) == [GREY, b""]
-        await until(lambda: held(stage) == [b""])
+        await wait_until_async(lambda: held(stage) == [b""])
 
     stage.run(play)
     stage.close()
@@ -846,7 +840,7 @@ def greets(stage: Stage) -> int:
 
 def test_it_asks_who_is_there_until_somebody_says(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
-        await until(lambda: greets(stage) >= 2)
+        await wait_until_async(lambda: greets(stage) >= 2)
         assert greets(stage) == 2
 
     stage.run(play)

@@ -40,16 +40,8 @@ from m2fp_stream.web.hub import HEADER, STILL_CARD, Hub
 from m2fp_stream.web.limits import Rate
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from m2fp_stream.web.server import _turn_away, listen, tls_context
-from tests.web import (
-    NO_LIMITS,
-    PATIENCE_S,
-    TOKEN,
-    Feeder,
-    PageServer,
-    certificate,
-    jpeg,
-    wait_until,
-)
+from tests.kit.wait import PATIENCE_S, wait_until
+from tests.kit.web import NO_LIMITS, TOKEN, Feeder, PageServer, certificate, jpeg
 
 GREY = jpeg(90)
 
@@ -603,6 +595,7 @@ def test_no_weaker_picture_is_sent_after_the_answer_to_a_wish(server: PageServer
             assert picture == card
 
 
+@pytest.mark.alone
 def test_who_reads_slowly_misses_pictures_and_gets_the_newest(server: PageServer) -> None:
     noise = np.random.default_rng(2).integers(0, 256, (360, 640, 3), np.uint8)
     pictures = [jpeg(np.roll(noise, 4 * shift, 1)) for shift in range(100)]

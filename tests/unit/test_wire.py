@@ -11,7 +11,7 @@ import pytest
 from m2fp_stream.core.labels import CIHP, LabelSet
 from m2fp_stream.core.records import Detections, LookKind, ParseResult, PartPlanes
 from m2fp_stream.pipeline import wire
-from tests.labelsets import HEAD_PARTS
+from tests.kit.labelsets import HEAD_PARTS
 
 
 @pytest.fixture(scope="module")

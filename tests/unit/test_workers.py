@@ -8,9 +8,9 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,9 @@ from m2fp_stream.core.labels import Label
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.pipeline import wire, workers
 from m2fp_stream.pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
-from tests.chaos import faulty
-from tests.chaos.stage import Scripted, serving
+from tests.kit import faulty
+from tests.kit.stage import Scripted, serving
+from tests.kit.wait import wait_until
 
 ROOT = Path(__file__).resolve().parents[2]
 SIZE = (180, 320)
@@ -39,7 +40,7 @@ def worker_of() -> Iterator[Open]:
     workers: list[ParserWorker] = []
 
     def start(factory: str = "Faulty", *, deadline_s: float = 60.0, **options: Any) -> ParserWorker:
-        spec = WorkerSpec(f"tests.chaos.faulty:{factory}", options, deadline_s=deadline_s)
+        spec = WorkerSpec(f"tests.kit.faulty:{factory}", options, deadline_s=deadline_s)
         workers.append(ParserWorker(spec))
         return workers[-1]
 
@@ -132,9 +133,7 @@ def test_a_copy_that_the_child_never_took_is_zeroed(worker_of: Open) -> None:
 
 def waited_for(note: Path) -> str:
     """Returns what a child wrote into `note`, once it has."""
-    while not note.exists() or not note.read_text(encoding="ascii"):
-        time.sleep(0.01)
-    return note.read_text(encoding="ascii")
+    return wait_until(lambda: note.read_text(encoding="ascii") if note.exists() else None)
 
 
 def test_a_parser_that_cannot_be_made_is_a_model_error(worker_of: Open) -> None:
@@ -228,6 +227,7 @@ def test_a_worker_gives_way_to_others_as_told(worker_of: Open) -> None:
         worker.close()
 
 
+@pytest.mark.alone
 @pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="Linux has such a class")
 def test_the_nicest_worker_runs_only_where_nobody_else_wants_to(worker_of: Open) -> None:
     worker = ParserWorker(replace(worker_of()._spec, niceness=19))
@@ -283,15 +283,12 @@ def test_ctrl_c_is_not_the_childs_to_handle(worker_of: Open) -> None:
     assert worker.starts == 1
 
 
-PATIENCE_S = 60.0
-"""What ends at once may take this long on a machine that is busy with other things."""
-
 PARENT = """
 import sys, threading
 import numpy as np
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
 options = {"fault": "hanging", "note": sys.argv[1]}
-worker = ParserWorker(WorkerSpec("tests.chaos.faulty:Faulty", options, deadline_s=3600))
+worker = ParserWorker(WorkerSpec("tests.kit.faulty:Faulty", options, deadline_s=3600))
 worker.parse(np.zeros((180, 320, 3), np.uint8), frame_id=0)
 """
 
@@ -303,14 +300,11 @@ def test_a_hanging_child_dies_with_its_parent(tmp_path: Path) -> None:
     assert child.ppid() == parent.pid
     parent.kill()
     parent.wait()
-    # It sleeps for an hour: only the kernel's signal can end it.
-    patience = time.monotonic() + PATIENCE_S
-    while alive(child) and time.monotonic() < patience:
-        time.sleep(0.01)
-    survived = alive(child)
-    if survived:
-        child.kill()
-    assert not survived
+    try:  # it sleeps for an hour: only the kernel's signal can end it
+        wait_until(lambda: not alive(child))
+    finally:
+        with suppress(psutil.NoSuchProcess):
+            child.kill()
 
 
 def alive(process: psutil.Process) -> bool:

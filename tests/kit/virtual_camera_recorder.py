@@ -1,6 +1,6 @@
 """A pyvirtualcam back end without a device: it writes down what it was given, and fails on demand.
 
-Loaded by the feeder process as ``tests.virtual_camera_recorder:Recorder``. What it does beside
+Loaded by the feeder process as ``tests.kit.virtual_camera_recorder:Recorder``. What it does beside
 recording is said by the device's name: ``refusing`` does not open, ``failing-N`` raises at frame N,
 ``hanging-N`` never comes back from it.
 """

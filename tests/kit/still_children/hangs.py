@@ -1,16 +1,17 @@
-"""Says that it is done, and has put something else there."""
+"""Never answers."""
 
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 
-from tests.still_children._play import play, put
+from tests.kit.still_children._play import play
 
 
 def act(channel: socket.socket, memory: int, upload: bytes) -> dict[str, Any] | None:
-    put(memory, b"no picture")
-    return {"ok": True}
+    time.sleep(60)
+    return None
 
 
 if __name__ == "__main__":

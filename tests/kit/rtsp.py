@@ -12,7 +12,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -22,16 +22,14 @@ from urllib.parse import quote
 
 import pytest
 
-from tests import media
+from tests.kit import media
+from tests.kit.wait import wait_until
 
 SERVER = Path(__file__).with_name("rtsp_server.py")
 PYTHON = "/usr/bin/python3"
 """The system's: GStreamer's bindings are packages of the distribution."""
 
 NEEDS = 'import gi; gi.require_version("GstRtspServer", "1.0")'
-
-PATIENCE_S = 120.0
-"""How long a test waits for what must happen; it goes on as soon as it has."""
 
 
 def require_rtsp() -> None:
@@ -42,14 +40,6 @@ def require_rtsp() -> None:
         pytest.skip(f"no {PYTHON}: {error.strerror}")
     if done.returncode:
         pytest.skip("no RTSP server here; apt-get install python3-gi gir1.2-gst-rtsp-server-1.0")
-
-
-def wait_until(condition: Callable[[], bool], patience_s: float = PATIENCE_S) -> None:
-    """Returns as soon as `condition` holds; fails the test if it never does."""
-    end = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < end, f"waited {patience_s} s in vain"
-        time.sleep(0.02)
 
 
 class RtspServer:

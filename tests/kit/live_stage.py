@@ -1,6 +1,6 @@
 """A stage for live runs: footage at its own pace that breaks on cue, and what the sinks saw of it.
 
-    python -m tests.chaos.live_stage [FAULT ...]
+    python -m tests.kit.live_stage [FAULT ...]
 
 runs every fault (or those of the faults and kinds of look that are named) once in each alignment
 and prints how long it took until all was covered and until the picture was back: the table in
@@ -52,7 +52,8 @@ from m2fp_stream.pipeline.workers import (
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
-from tests.texture import contains_marker, marker
+from tests.kit.texture import contains_marker, marker
+from tests.kit.wait import PATIENCE_S, Found, wait_until
 
 from . import faulty
 from .stage import HEIGHT, WIDTH, Picture, backdrop
@@ -60,8 +61,6 @@ from .stage import HEIGHT, WIDTH, Picture, backdrop
 RATE = 25
 TIME_BASE = Fraction(1, 1_000_000)
 TEXTURE = marker(77, 64, 48)
-PATIENCE_S = 120.0
-"""How long a test waits for what must come; no measure of speed."""
 
 
 def room(seed: int) -> Picture:
@@ -324,15 +323,11 @@ class Performance:
 
     def wait_for(self, what: Callable[[Seen], bool], after_s: float = 0.0) -> Seen:
         """Returns the first frame composed after a moment that is so."""
-        give_up_s = time.monotonic() + PATIENCE_S
-        while time.monotonic() < give_up_s:
-            for one in list(self.seen):
-                if one.at_s > after_s and what(one):
-                    return one
-            if self.error is not None:
-                raise self.error
-            time.sleep(0.02)
-        raise AssertionError(f"nothing of the kind came in {PATIENCE_S:g} s; {self.seen[-3:]}")
+
+        def first() -> Seen | None:
+            return next((one for one in list(self.seen) if one.at_s > after_s and what(one)), None)
+
+        return self.until(first)
 
     def picture(self, after_s: float = 0.0) -> Seen:
         """Waits for a frame that shows something of the room."""
@@ -348,14 +343,16 @@ class Performance:
         """Waits for a frame that is covered whole."""
         return self.wait_for(lambda one: one.level is CoverLevel.FRAME, after_s)
 
-    def until(self, what: Callable[[], object]) -> None:
-        """Returns as soon as something is so; the run has to go on meanwhile."""
-        give_up_s = time.monotonic() + PATIENCE_S
-        while not what():
-            if self.error is not None:
+    def until(self, what: Callable[[], Found | None]) -> Found:
+        """Waits until something is so, and returns it; the run has to go on meanwhile."""
+
+        def goes_on() -> Found | None:
+            found = what()
+            if not found and self.error is not None:
                 raise self.error
-            assert time.monotonic() < give_up_s, f"waited {PATIENCE_S:g} s in vain"
-            time.sleep(0.01)
+            return found
+
+        return wait_until(goes_on, tell=lambda: self.seen[-3:])
 
     def raw_frames(self) -> list[int]:
         """Returns the frames in which the marker was to be seen."""
@@ -383,7 +380,7 @@ def looker(fault: str = "none", **options: Any) -> LookWorker:
     deadline_s = options.pop("deadline_s", _HANGS_S if fault == "hanging" else 60.0)
     return LookWorker(
         WorkerSpec(
-            "tests.chaos.faulty:FaultyLooker", {"fault": fault, **options}, deadline_s=deadline_s
+            "tests.kit.faulty:FaultyLooker", {"fault": fault, **options}, deadline_s=deadline_s
         )
     )
 
@@ -406,20 +403,13 @@ def worker(fault: str = "none", **options: Any) -> ParserWorker:
     at: list[int] | None = options.pop("at", None)
     deadline_s = 1.2 if fault in ("hanging", "slow") else 60.0
     return ParserWorker(
-        WorkerSpec("tests.chaos.faulty:Faulty", {"fault": fault, "at": at}, deadline_s=deadline_s)
+        WorkerSpec("tests.kit.faulty:Faulty", {"fault": fault, "at": at}, deadline_s=deadline_s)
     )
 
 
 def running(parser: WorkerProcess, other_than: int | None = None) -> int:
     """Waits for a process of a parser or looker; returns its id."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while time.monotonic() < give_up_s:
-        pid = parser.pid
-        if pid not in (None, other_than):
-            assert pid is not None
-            return pid
-        time.sleep(0.01)
-    raise AssertionError(f"no process came in {PATIENCE_S:g} s")
+    return wait_until(lambda: pid if (pid := parser.pid) != other_than else None)
 
 
 def kill(pid: int) -> None:

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlsplit
 
 import cv2
 
-from tests import media
+from tests.kit import media
 
 SIZE_WH = (192, 128)
 

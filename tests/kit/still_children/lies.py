@@ -1,16 +1,16 @@
-"""Ends in the middle of a picture."""
+"""Says that it is done, and has put something else there."""
 
 from __future__ import annotations
 
-import os
 import socket
 from typing import Any
 
-from tests.still_children._play import play
+from tests.kit.still_children._play import play, put
 
 
 def act(channel: socket.socket, memory: int, upload: bytes) -> dict[str, Any] | None:
-    os._exit(1)
+    put(memory, b"no picture")
+    return {"ok": True}
 
 
 if __name__ == "__main__":

@@ -6,8 +6,7 @@ import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from fractions import Fraction
 from importlib import import_module
 from pathlib import Path
@@ -23,8 +22,6 @@ Bgr = NDArray[np.uint8]
 ROOT = Path(__file__).resolve().parent.parent.parent
 PATIENT = {"max_delay_s": 3.0, "person_after_s": 3.0, "frame_after_s": 3.0}
 """A slow machine shows something, too."""
-PATIENCE_S = 120.0
-"""How long a test waits for what must happen; it goes on as soon as it has."""
 FACE_XYXY = (175, 70, 275, 190)  # Eileen Collins, NASA, public domain; by hand
 LOOKS_LIKE_HER = 0.6
 """Correlation of the face with itself in the film: above .95; under frost: below .4 (measured)."""
@@ -99,10 +96,3 @@ def run(*arguments: object, cwd: Path, **more: str) -> subprocess.CompletedProce
 def write_config(path: Path, **sections: Any) -> Path:
     path.write_text(json.dumps(sections), encoding="utf-8")  # JSON is YAML
     return path
-
-
-def until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
-    give_up_s = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < give_up_s, "waited in vain"
-        time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""A real RTSP server on a loopback port, for `tests/rtsp.py`; runs under the system's Python.
+"""A real RTSP server on a loopback port, for `tests/kit/rtsp.py`; runs under the system's Python.
 
 Reads one line of JSON on stdin, then the raw BGR pictures it announces; says its port on stdout;
 shows the pictures over and over; ends when stdin does.

@@ -23,7 +23,7 @@ from m2fp_stream.core.records import Detections, LookKind, ParseResult, PartPlan
 from m2fp_stream.parsers.base import Looker
 from m2fp_stream.parsers.embedded.looker import PART_LABELS
 from m2fp_stream.pipeline import wire
-from tests.labelsets import HEAD_PARTS
+from tests.kit.labelsets import HEAD_PARTS
 
 FOREVER_S = 3600.0
 SLOW_S = 1.5

@@ -31,10 +31,8 @@ from websockets.exceptions import WebSocketException
 from websockets.sync.client import connect
 from websockets.typing import Origin
 
-from tests.e2e.film import command, environment
-
-PATIENCE_S = 90.0
-"""How long a test waits for what must happen; it goes on as soon as it has."""
+from tests.kit.film import command, environment
+from tests.kit.wait import PATIENCE_S, wait_until
 
 _HEADER: Final = struct.Struct("<BBHIdd")
 _MODULES: Final = {
@@ -43,14 +41,6 @@ _MODULES: Final = {
     "parser": "m2fp_stream.pipeline.parser_worker",
     "still": "m2fp_stream.kiosk.still_worker",
 }
-
-
-def wait_until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
-    """Returns as soon as `condition` holds; fails if it never does."""
-    end_s = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < end_s, f"waited {patience_s:g} s in vain"
-        time.sleep(0.05)
 
 
 @dataclass(frozen=True)

@@ -49,7 +49,7 @@ class Relay:
         return f"rtsp://127.0.0.1:{self.port}/door-out"
 
     def __enter__(self) -> Self:
-        from tests.rtsp import PYTHON, require_rtsp
+        from tests.kit.rtsp import PYTHON, require_rtsp
 
         require_rtsp()
         self._process = subprocess.Popen(

@@ -6,7 +6,7 @@ import socket
 import time
 from typing import Any
 
-from tests.still_children._play import PNG, play, put
+from tests.kit.still_children._play import PNG, play, put
 
 
 def act(channel: socket.socket, memory: int, upload: bytes) -> dict[str, Any] | None:

@@ -5,7 +5,7 @@
         server.media.frame(jpeg)
         httpx.get(server.url + "/api/status", headers=server.bearer)
 
-    python -m tests.web
+    python -m tests.kit.web
 
 serves until its standard input ends, with frames and uploads, for tests that measure the process:
 it prints where, and for each line that it reads what has reached the service that opens uploads.
@@ -44,20 +44,11 @@ from m2fp_stream.web.hub import Hub
 from m2fp_stream.web.limits import Rate
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from m2fp_stream.web.server import serve
+from tests.kit.wait import PATIENCE_S
 
 TOKEN = "t0ken-for_tests.~0123456789"
-PATIENCE_S = 120.0
-"""How long a test waits for what must happen; it goes on as soon as it has."""
 
 NO_LIMITS: Mapping[Use, Rate] = {use: Rate(1e6, 1_000_000) for use in Use}
-
-
-def wait_until(condition: Callable[[], object], patience_s: float = PATIENCE_S) -> None:
-    """Returns as soon as `condition` holds; fails the test if it never does."""
-    end = time.monotonic() + patience_s
-    while not condition():
-        assert time.monotonic() < end, f"waited {patience_s} s in vain"
-        time.sleep(0.02)
 
 
 def jpeg(picture: NDArray[np.uint8] | int, size_wh: tuple[int, int] = (160, 90)) -> bytes:

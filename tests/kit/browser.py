@@ -5,7 +5,7 @@
 
 Where playwright or Chromium is missing, the test is skipped and says so.
 
-    python -m tests.browser [FOLDER]
+    python -m tests.kit.browser [FOLDER]
 
 photographs the mirror for docs/pictures/ (and writes every shot to FOLDER): the woman in it is
 Eileen Collins, photographed by NASA, public domain.
@@ -32,6 +32,8 @@ import psutil
 import pytest
 from numpy.typing import NDArray
 
+from tests.kit.wait import PATIENCE_S
+
 if TYPE_CHECKING:
     from playwright.sync_api import Browser, BrowserContext, Page, Request
 
@@ -48,8 +50,6 @@ WITHOUT = (
     "NetworkTimeServiceQuerying",
     "OptimizationHints",
 )
-PATIENCE_S = 120.0
-"""How long a page may take to do what it must, and its processes to end; no measure of speed."""
 
 
 def executable() -> str:
@@ -178,9 +178,9 @@ def decoded(data: bytes) -> Picture:
     return np.asarray(picture, np.uint8)
 
 
-# --- pictures for the documents: python -m tests.browser ---
+# --- pictures for the documents: python -m tests.kit.browser ---
 
-FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
+FOLDER = Path(__file__).resolve().parents[2] / "docs" / "pictures"
 LARGEST_BYTES = 120_000
 
 
@@ -210,8 +210,8 @@ def films(size_wh: tuple[int, int]) -> dict[str, list[bytes]]:
     from m2fp_stream.core.raw import RawFrame
     from m2fp_stream.parsers.guarded import from_options
     from m2fp_stream.policy import Policy, PolicyOptions
-    from tests.e2e.film import load_portrait
-    from tests.web import jpeg
+    from tests.kit.film import load_portrait
+    from tests.kit.web import jpeg
 
     portrait = load_portrait()
     modes = {"parts": ("head", False), "person": ("person", False), "silhouette": ("person", True)}
@@ -268,8 +268,8 @@ def _shown(page: Page, view: str) -> Picture:
 
 def main() -> None:
     """Photographs the mirror, upright and on its side, in both languages."""
-    from tests.e2e.test_page import Camera
-    from tests.web import PageServer
+    from tests.kit.mirror import Camera
+    from tests.kit.web import PageServer
 
     shots: dict[str, Picture] = {}
     with chromium() as browser:
