@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -38,6 +38,7 @@ from .core.errors import (
     UsageError,
 )
 from .core.labels import PRESETS, Label, nearest, parse_label_name
+from .core.part_file import replace_file
 from .core.redact import install_redaction, redact
 from .naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_media, output_path
 from .privacy.hardening import harden, hide_arguments
@@ -963,16 +964,10 @@ class _StatsFile:
         path = self._path
         if path is None or time.monotonic() < self._again_s:
             return
-        part = path.with_name(f".{path.name}.part")
         try:
-            part.unlink(missing_ok=True)
-            with part.open("x", encoding="utf-8") as file:  # x follows no link
-                file.write(json.dumps(facts, indent=1) + "\n")
-            part.replace(path)
+            replace_file(path, (json.dumps(facts, indent=1) + "\n").encode(), sync=False)
         except OSError as error:
             self._again_s = time.monotonic() + _STATS_AGAIN_S
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
             if not self._failed:
                 self._say(f"{path}: cannot be written ({error.strerror}); tried again later")
             self._failed = True
@@ -1117,7 +1112,7 @@ def _numbers(progress: Progress) -> str:
 def _is_called_back(frame: FrameType | None) -> bool:
     """Says whether a library is writing through one of our files: it would swallow an exception."""
     while frame is not None:
-        ours = frame.f_globals.get("__name__") == f"{__package__}.sinks.base"
+        ours = frame.f_globals.get("__name__") == f"{__package__}.core.part_file"
         if ours and frame.f_code.co_qualname in _CALLED_BACK:
             return True
         frame = frame.f_back

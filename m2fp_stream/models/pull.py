@@ -38,6 +38,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 
 from ..core.environment import child_environment
 from ..core.errors import ModelError, UsageError
+from ..core.part_file import replace_file
 from .store import VerifyResult
 
 __all__ = [
@@ -735,10 +736,8 @@ def _read_pins(store: Path) -> _Pins:
 
 
 def _write_pins(store: Path, pins: _Pins) -> None:
-    part = store / f".{PINS}.part"
-    part.unlink(missing_ok=True)  # of a run that died; we are alone here
-    _write_new(part, pins.model_dump_json(indent=2, exclude_none=True).encode() + b"\n")
-    part.replace(store / PINS)
+    data = pins.model_dump_json(indent=2, exclude_none=True).encode() + b"\n"
+    replace_file(store / PINS, data, private=True)
     _sync(store)
 
 

@@ -15,6 +15,7 @@ from typing import ClassVar, Final, final
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import SinkError
+from ..core.part_file import part_name
 from ..core.safe import SafeFrame
 from .base import Sink
 from .video_file import ROOM_BYTES, Preset, VideoFileOptions, VideoFileSink
@@ -167,12 +168,14 @@ class SegmentSink(Sink[SafeFrame]):
         stem = f"{self._options.prefix}-{time.strftime('%Y%m%d-%H%M%S')}"
         name, number = f"{stem}.mp4", 1
         # A part file is another run's, which began in the same second.
-        while any(os.path.lexists(self._folder / one) for one in (name, f".{name}.part")):
+        path = self._folder / name
+        while os.path.lexists(path) or os.path.lexists(part_name(path)):
             number += 1
             name = f"{stem}-{number}.mp4"
+            path = self._folder / name
         self._name = name
         return VideoFileSink(
-            self._folder / name,
+            path,
             size_wh=self._size_wh,
             time_base=self._time_base,
             origin_pts=pts,

@@ -14,9 +14,10 @@ from av.video.stream import VideoStream
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..core.errors import SinkError
+from ..core.part_file import PartFile
 from ..core.safe import SafeFrame
 from ..core.timing import rescale
-from .base import PartFile, Sink
+from .base import Sink
 from .fragments import whole_fragments
 from .yuv import BT709, FULL_RANGE, LUMA_WEIGHTS, UNSPECIFIED, to_yuv420p, ycbcr_matrix
 
