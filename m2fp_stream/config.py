@@ -18,11 +18,12 @@ from textwrap import wrap
 from typing import Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from .compositor.compose import ComposeOptions
 from .core.errors import ConfigError
 from .core.labels import nearest
+from .options import Options
 from .parsers.embedded.options import EmbeddedOptions
 from .parsers.m2fp.options import M2FPOptions
 from .pipeline.files.options import FilePipelineOptions
@@ -72,10 +73,8 @@ _REPLACED: Final = {
 """What became of keys that files of earlier versions may hold."""
 
 
-class Settings(BaseModel):
+class Settings(Options):
     """Every option of a run, one section a component; immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
 
     policy: PolicyOptions = Field(
         default_factory=PolicyOptions, title="What is hidden, and how it looks"

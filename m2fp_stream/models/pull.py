@@ -34,11 +34,12 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Final, Literal, Protocol, final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import Field, StringConstraints, ValidationError
 
 from ..core.environment import child_environment
 from ..core.errors import ModelError, UsageError
 from ..core.part_file import replace_file
+from ..options import Options
 from .store import VerifyResult
 
 __all__ = [
@@ -444,15 +445,11 @@ class _Place:
         return self.store / self.name / f".{self.revision}.{suffix}"
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-
 _Sha256 = Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")]
 _Key = Annotated[str, StringConstraints(pattern=r"^[a-z0-9-]+@[A-Za-z0-9][A-Za-z0-9._-]{0,99}$")]
 
 
-class _Content(_Strict):
+class _Content(Options):
     sha256: _Sha256
     bytes: int = Field(gt=0)
 
@@ -461,7 +458,7 @@ class _FilePin(_Content):
     sealed: _Content | None = None  # what lies there, where it is not what the hub gave
 
 
-class _Pin(_Strict):
+class _Pin(Options):
     model_id: str
     pinned: str
     files: dict[Literal["configuration.json", "pytorch_model.pt"], _FilePin] = Field(
@@ -469,16 +466,16 @@ class _Pin(_Strict):
     )
 
 
-class _Acceptance(_Strict):
+class _Acceptance(Options):
     licence: str
     date: str
 
 
-class _Pins(_Strict):
+class _Pins(Options):
     format: Literal[1] = 1
-    accepted: dict[str, _Acceptance] = {}
-    current: dict[str, str] = {}
-    models: dict[_Key, _Pin] = {}
+    accepted: dict[str, _Acceptance] = Field(default_factory=dict)
+    current: dict[str, str] = Field(default_factory=dict)
+    models: dict[_Key, _Pin] = Field(default_factory=dict)
 
 
 def _model(name: str) -> HubModel:

@@ -14,14 +14,15 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Final, Literal, Protocol, final
+from typing import Annotated, Final, Literal, Protocol, final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..core.errors import SourceError
+from ..options import Options
 from .base import Captured, SourceInfo
 from .convert import fit_bgr
 from .live import LIVE_TIME_BASE, LiveSource
@@ -50,23 +51,31 @@ _UNSAFE: Final = re.compile(r"[^A-Za-z0-9._:-]+")
 _NODE: Final = re.compile(r"video(\d+)")
 
 
-class CameraOptions(BaseModel):
+class CameraOptions(Options):
     """What is asked of a camera; it may answer with the nearest it can."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    width: int = Field(
-        default=1280, ge=16, le=7680, title="Width", description="Pixels across the picture."
-    )
-    height: int = Field(
-        default=720, ge=16, le=4320, title="Height", description="Pixels down the picture."
-    )
-    fps: int = Field(default=30, ge=1, le=240, title="Frame rate", description="Frames a second.")
-    fourcc: Literal["MJPG", "YUYV", "NV12"] | None = Field(
-        default="MJPG",
-        title="Format on the wire",
-        description="MJPG gives large pictures over USB 2; leave empty for the camera's own.",
-    )
+    width: Annotated[
+        int, Field(title="Width", description="Pixels across the picture.", ge=16, le=7680)
+    ] = 1280
+    height: Annotated[
+        int, Field(title="Height", description="Pixels down the picture.", ge=16, le=4320)
+    ] = 720
+    fps: Annotated[
+        int,
+        Field(
+            title="Frame rate",
+            description="Frames a second.",
+            ge=1,
+            le=240,
+        ),
+    ] = 30
+    fourcc: Annotated[
+        Literal["MJPG", "YUYV", "NV12"] | None,
+        Field(
+            title="Format on the wire",
+            description="MJPG gives large pictures over USB 2; leave empty for the camera's own.",
+        ),
+    ] = "MJPG"
 
 
 @dataclass(frozen=True, slots=True)

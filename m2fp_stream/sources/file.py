@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Final, NoReturn, Self, cast, final
+from typing import Annotated, Final, NoReturn, Self, cast, final
 
 import av
 import numpy as np
@@ -20,12 +20,13 @@ from av.stream import Disposition, Stream
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from ..core.errors import SourceError, TruncatedSourceError
 from ..core.raw import RawFrame
 from ..core.ring import BufferPool
 from ..core.timing import rescale, seconds
+from ..options import Options
 from .base import MAX_PIXELS, Captured, Source, SourceInfo, open_regular
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .orientation import Orientation
@@ -70,42 +71,46 @@ _SEEK_MARGIN_S: Final = 2
 """Seeking goes by decoding time; the farthest reordering H.264 allows (16 frames) is less."""
 
 
-class FileOptions(BaseModel):
+class FileOptions(Options):
     """How a video file is read."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    max_pixels: int = Field(
-        default=MAX_PIXELS,
-        ge=1,
-        title="Largest picture",
-        description="Width times height above which a file is refused before it is decoded.",
-    )
-    threads: int = Field(
-        default=2, ge=1, le=64, title="Decoder threads", description="Never changes the result."
-    )
-    start_s: float | None = Field(
-        default=None,
-        ge=0,
-        allow_inf_nan=False,
-        title="Start",
-        description="Seconds from the first frame; earlier frames are left out.",
-    )
-    end_s: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        title="End",
-        description="Seconds from the first frame; frames from there on are left out.",
-    )
-    salvage: bool = Field(
-        default=False,
-        title="Take what can be decoded",
-        description=(
-            "A damaged or truncated file gives a warning instead of an error; pictures made from "
-            "lost or damaged ones are left out."
+    max_pixels: Annotated[
+        int,
+        Field(
+            title="Largest picture",
+            description="Width times height above which a file is refused before it is decoded.",
+            ge=1,
         ),
-    )
+    ] = MAX_PIXELS
+    threads: Annotated[
+        int, Field(title="Decoder threads", description="Never changes the result.", ge=1, le=64)
+    ] = 2
+    start_s: Annotated[
+        float | None,
+        Field(
+            title="Start",
+            description="Seconds from the first frame; earlier frames are left out.",
+            ge=0,
+        ),
+    ] = None
+    end_s: Annotated[
+        float | None,
+        Field(
+            title="End",
+            description="Seconds from the first frame; frames from there on are left out.",
+            gt=0,
+        ),
+    ] = None
+    salvage: Annotated[
+        bool,
+        Field(
+            title="Take what can be decoded",
+            description=(
+                "A damaged or truncated file gives a warning instead of an error; pictures made "
+                "from lost or damaged ones are left out."
+            ),
+        ),
+    ] = False
 
     @model_validator(mode="after")
     def _ordered(self) -> Self:

@@ -10,17 +10,18 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
-from typing import Final, Literal, NamedTuple, Protocol, cast, final
+from typing import Annotated, Final, Literal, NamedTuple, Protocol, cast, final
 
 import av
 from av.codec.context import Flags
 from av.container import InputContainer
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..core.address import Address, parse_address
 from ..core.errors import SourceError
+from ..options import Options
 from .base import MAX_PIXELS, Captured, SourceInfo
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .live import LIVE_TIME_BASE, LiveSource, Pace
@@ -121,65 +122,79 @@ _LOSS: Final = "RTP: missed"
 It marks no packet; and what lacks its middle may decode without complaint."""
 
 
-class StreamOptions(BaseModel):
+class StreamOptions(Options):
     """How a network stream is read."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    transport: Literal["tcp", "udp"] = Field(
-        default="tcp",
-        title="RTSP transport",
-        description="tcp loses nothing; udp may be faster where the network is good.",
-    )
-    open_timeout_s: float = Field(
-        default=10.0,
-        ge=0.5,
-        le=120,
-        title="Time to open",
-        description="Seconds to connect in, and again seconds until the first packet.",
-    )
-    read_timeout_s: float = Field(
-        default=5.0,
-        ge=0.5,
-        le=120,
-        title="Longest silence",
-        description="Seconds without a packet of video after which the stream counts as lost.",
-    )
-    key_frame_timeout_s: float = Field(
-        default=60.0,
-        ge=0.5,
-        le=3600,
-        title="Longest wait for a key frame",
-        description=(
-            "Seconds in which packets come but no whole picture, after which the stream counts as "
-            "lost. Once key frames have come: ten times their distance if that is less (never less "
-            "than read_timeout_s), three times if that is more."
+    transport: Annotated[
+        Literal["tcp", "udp"],
+        Field(
+            title="RTSP transport",
+            description="tcp loses nothing; udp may be faster where the network is good.",
         ),
-    )
-    verify_tls: bool = Field(
-        default=True,
-        title="Check certificates",
-        description="Off, rtsps and https are encrypted, but anyone may pose as the server.",
-    )
-    ca_file: str | None = Field(
-        default=None,
-        min_length=1,
-        title="Certificate file",
-        description="PEM file to check certificates with, such as a camera's own certificate.",
-    )
-    max_pixels: int = Field(
-        default=MAX_PIXELS,
-        ge=1,
-        title="Largest picture",
-        description="Width times height above which a stream is refused.",
-    )
-    threads: int = Field(
-        default=1,
-        ge=1,
-        le=64,
-        title="Decoder threads",
-        description="H.264 takes one, for with more its damaged pictures would pass as whole.",
-    )
+    ] = "tcp"
+    open_timeout_s: Annotated[
+        float,
+        Field(
+            title="Time to open",
+            description="Seconds to connect in, and again seconds until the first packet.",
+            ge=0.5,
+            le=120,
+        ),
+    ] = 10.0
+    read_timeout_s: Annotated[
+        float,
+        Field(
+            title="Longest silence",
+            description="Seconds without a packet of video after which the stream counts as lost.",
+            ge=0.5,
+            le=120,
+        ),
+    ] = 5.0
+    key_frame_timeout_s: Annotated[
+        float,
+        Field(
+            title="Longest wait for a key frame",
+            description=(
+                "Seconds in which packets come but no whole picture, after which the stream "
+                "counts as lost. Once key frames have come: ten times their distance if that is "
+                "less (never less than read_timeout_s), three times if that is more."
+            ),
+            ge=0.5,
+            le=3600,
+        ),
+    ] = 60.0
+    verify_tls: Annotated[
+        bool,
+        Field(
+            title="Check certificates",
+            description="Off, rtsps and https are encrypted, but anyone may pose as the server.",
+        ),
+    ] = True
+    ca_file: Annotated[
+        str | None,
+        Field(
+            title="Certificate file",
+            description="PEM file to check certificates with, such as a camera's own certificate.",
+            min_length=1,
+        ),
+    ] = None
+    max_pixels: Annotated[
+        int,
+        Field(
+            title="Largest picture",
+            description="Width times height above which a stream is refused.",
+            ge=1,
+        ),
+    ] = MAX_PIXELS
+    threads: Annotated[
+        int,
+        Field(
+            title="Decoder threads",
+            description="H.264 takes one, for with more its damaged pictures would pass as whole.",
+            ge=1,
+            le=64,
+        ),
+    ] = 1
 
 
 class Piped(Protocol):

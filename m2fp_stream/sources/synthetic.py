@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Final, final
+from typing import Annotated, Final, final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from ..options import Options
 from .base import Captured, SourceInfo
 from .convert import fit_bgr
 from .live import LIVE_TIME_BASE, LiveSource, Pace
@@ -24,25 +25,32 @@ _DRIFT_PX: Final = 2
 """The background's way from one frame to the next."""
 
 
-class SyntheticOptions(BaseModel):
+class SyntheticOptions(Options):
     """What the test picture looks like."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    width: int = Field(
-        default=1280, ge=64, le=7680, title="Width", description="Pixels across the picture."
-    )
-    height: int = Field(
-        default=720, ge=64, le=4320, title="Height", description="Pixels down the picture."
-    )
-    fps: int = Field(default=30, ge=1, le=240, title="Frame rate", description="Frames a second.")
-    seconds: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        title="Length",
-        description="Seconds after which it ends; leave out to go on for ever.",
-    )
+    width: Annotated[
+        int, Field(title="Width", description="Pixels across the picture.", ge=64, le=7680)
+    ] = 1280
+    height: Annotated[
+        int, Field(title="Height", description="Pixels down the picture.", ge=64, le=4320)
+    ] = 720
+    fps: Annotated[
+        int,
+        Field(
+            title="Frame rate",
+            description="Frames a second.",
+            ge=1,
+            le=240,
+        ),
+    ] = 30
+    seconds: Annotated[
+        float | None,
+        Field(
+            title="Length",
+            description="Seconds after which it ends; leave out to go on for ever.",
+            gt=0,
+        ),
+    ] = None
 
 
 @final
