@@ -20,7 +20,7 @@ from .config import cache_folder
 from .core.environment import child_environment
 from .core.errors import ModelError
 from .core.part_file import replace_file
-from .models.pull import WEIGHTS, pulled_folder, store_folder
+from .models.pins import WEIGHTS, pulled_folder, store_folder
 from .models.vault import is_sealed, open_key, seal, unseal
 from .parsers.m2fp.labels import Kind
 from .parsers.m2fp.options import M2FPOptions

@@ -461,7 +461,8 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _list_models() -> None:
-    from .models.pull import hub_models, pulled_folder, store_folder
+    from .models.hub import hub_models
+    from .models.pins import pulled_folder, store_folder
     from .models.store import read_manifest
 
     rows = [("NAME", "LICENCE", "ORIGIN", "SIZE", "RUNTIME")]
@@ -482,7 +483,7 @@ def _list_models() -> None:
 
 
 def _verify_models() -> None:
-    from .models.pull import store_folder, verify_pulled
+    from .models.pins import store_folder, verify_pulled
     from .models.store import verify_all
 
     results = verify_all() + verify_pulled(store_folder(os.environ))
@@ -495,7 +496,9 @@ def _verify_models() -> None:
 
 
 def _pull_model(args: argparse.Namespace) -> None:
-    from .models.pull import HubModel, pull, store_folder
+    from .models.hub import HubModel
+    from .models.pins import store_folder
+    from .models.pull import pull
     from .models.vault import Key, key_from_file, key_from_keyring, new_key_file, seal
 
     def accept(model: HubModel) -> bool:
@@ -926,7 +929,7 @@ class _PullDisplay:
             print(file=sys.stderr)
 
     def update(self, name: str, done: int, total: int | None) -> None:
-        """Shows progress; see `models.pull.Progress`."""
+        """Shows progress; see `models.hub.Progress`."""
         now_s = time.monotonic()
         is_last = total is not None and done >= total
         if now_s - self._said_s < (0.1 if self._on_terminal else _LINE_EVERY_S) and not is_last:
