@@ -49,7 +49,8 @@ from .sinks.serve import ServeSink
 from .sinks.virtual_camera import VirtualCameraSink
 from .sinks.window import Key, WindowSink
 from .sources.base import Source
-from .sources.camera import CameraId, CameraSource, find_camera
+from .sources.camera import CameraSource
+from .sources.devices import CameraId, find_camera
 from .sources.file import FileSource
 from .sources.live import LIVE_TIME_BASE, RealtimeSource
 from .sources.pipe import PipeSource

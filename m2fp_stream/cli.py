@@ -420,7 +420,8 @@ def _raise_losses(facts: Mapping[str, Any]) -> None:
 
 
 def _devices(_: argparse.Namespace) -> None:
-    from .sources.camera import OpenCvCameras, holders_of
+    from .sources.camera import OpenCvCameras
+    from .sources.devices import holders_of
 
     cameras = OpenCvCameras().list()
     for camera in cameras:

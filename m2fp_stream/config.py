@@ -37,10 +37,7 @@ from .sinks.serve import ServeOptions
 from .sinks.video_file import VideoFileOptions
 from .sinks.virtual_camera import VirtualCameraOptions
 from .sinks.window import WindowOptions
-from .sources.camera import CameraOptions
-from .sources.file import FileOptions
-from .sources.stream import StreamOptions
-from .sources.synthetic import SyntheticOptions
+from .sources.options import CameraOptions, FileOptions, StreamOptions, SyntheticOptions
 from .web.options import KioskOptions, PageOptions
 
 __all__ = ["ENVIRONMENT_PREFIX", "Settings", "cache_folder", "load_settings", "sample_yaml"]

@@ -6,51 +6,22 @@ import math
 import time
 from collections.abc import Iterator
 from fractions import Fraction
-from typing import Annotated, Final, final
+from typing import Final, final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field
 
-from ..options import Options
 from .base import Captured, SourceInfo
 from .convert import fit_bgr
 from .live import LIVE_TIME_BASE, LiveSource, Pace
+from .options import SyntheticOptions
 
-__all__ = ["SyntheticOptions", "SyntheticSource"]
+__all__ = ["SyntheticSource"]
 
 _SEED: Final = 7
 _DRIFT_PX: Final = 2
 """The background's way from one frame to the next."""
-
-
-class SyntheticOptions(Options):
-    """What the test picture looks like."""
-
-    width: Annotated[
-        int, Field(title="Width", description="Pixels across the picture.", ge=64, le=7680)
-    ] = 1280
-    height: Annotated[
-        int, Field(title="Height", description="Pixels down the picture.", ge=64, le=4320)
-    ] = 720
-    fps: Annotated[
-        int,
-        Field(
-            title="Frame rate",
-            description="Frames a second.",
-            ge=1,
-            le=240,
-        ),
-    ] = 30
-    seconds: Annotated[
-        float | None,
-        Field(
-            title="Length",
-            description="Seconds after which it ends; leave out to go on for ever.",
-            gt=0,
-        ),
-    ] = None
 
 
 @final

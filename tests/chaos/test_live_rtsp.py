@@ -15,7 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from m2fp_stream.sources.stream import StreamOptions, StreamSource
+from m2fp_stream.sources.options import StreamOptions
+from m2fp_stream.sources.stream import StreamSource
 from tests import media
 from tests.rtsp import RtspServer, Wire, require_rtsp, wait_until
 from tests.texture import contains_marker

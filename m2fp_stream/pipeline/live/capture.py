@@ -23,7 +23,7 @@ from ...core.plan import Why
 from ...core.redact import redact
 from ...options import Options
 from ...sources.base import Captured, Source, SourceInfo
-from ...sources.camera import OtherCameraError
+from ...sources.devices import OtherCameraError
 from ...sources.live import LiveSource
 
 __all__ = ["Capture", "CaptureOptions", "Inbox", "OpenSource"]
