@@ -23,6 +23,7 @@ from .config import Settings
 from .core.address import looks_like_address
 from .core.errors import SourceError, UsageError
 from .core.labels import BODY_PARTS, Label
+from .core.part_file import replace_file
 from .core.plan import Unknown, Why
 from .core.raw import RawFrame
 from .core.records import LookKind
@@ -39,7 +40,7 @@ from .pipeline.wire import MAX_INPUT_SIDE
 from .pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from .policy import Policy
 from .privacy.hardening import few_heaps, harden
-from .sinks.base import PartFile, Sink
+from .sinks.base import Sink
 from .sinks.page import PageEnd, PageHello, PageSink, PageState
 from .sinks.pipe import PipeSink
 from .sinks.push import PushSink
@@ -48,7 +49,8 @@ from .sinks.serve import ServeSink
 from .sinks.virtual_camera import VirtualCameraSink
 from .sinks.window import Key, WindowSink
 from .sources.base import Source
-from .sources.camera import CameraId, CameraSource, find_camera
+from .sources.camera import CameraSource
+from .sources.devices import CameraId, find_camera
 from .sources.file import FileSource
 from .sources.live import LIVE_TIME_BASE, RealtimeSource
 from .sources.pipe import PipeSource
@@ -220,14 +222,7 @@ def write_facts(path: Path, facts: dict[str, Any]) -> None:
     Raises:
         SinkError: it cannot be written.
     """
-    file = PartFile(path, overwrite=True)
-    try:
-        file.write((json.dumps(facts, indent=1) + "\n").encode())
-        file.publish()
-    except OSError as error:
-        file.refuse(error)
-    finally:
-        file.discard()
+    replace_file(path, (json.dumps(facts, indent=1) + "\n").encode())
 
 
 def _lookers(config: Settings) -> dict[str, LookWorker]:

@@ -19,7 +19,8 @@ from typing import Any, Final
 from .config import cache_folder
 from .core.environment import child_environment
 from .core.errors import ModelError
-from .models.pull import WEIGHTS, pulled_folder, store_folder
+from .core.part_file import replace_file
+from .models.pins import WEIGHTS, pulled_folder, store_folder
 from .models.vault import is_sealed, open_key, seal, unseal
 from .parsers.m2fp.labels import Kind
 from .parsers.m2fp.options import M2FPOptions
@@ -203,14 +204,9 @@ def _export(task: Mapping[str, Any]) -> None:
     stored = network if secret is None else seal(network, secret, path.name)
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.{os.getpid()}.part")
-        try:
-            part.write_bytes(stored)
-            note = {"sha256": digest, "bytes": len(stored), "weights": checkpoint.sha256}
-            part.replace(path)
-            path.with_suffix(".json").write_text(json.dumps(note) + "\n", encoding="utf-8")
-        finally:
-            part.unlink(missing_ok=True)
+        note = {"sha256": digest, "bytes": len(stored), "weights": checkpoint.sha256}
+        replace_file(path, stored, sync=False, in_turns=False)
+        path.with_suffix(".json").write_text(json.dumps(note) + "\n", encoding="utf-8")
     except OSError as error:
         raise ModelError(
             f"{path.parent}: {error.strerror}; it needs {len(stored) / 1e6:.0f} MB; make room, or "

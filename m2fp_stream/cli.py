@@ -17,7 +17,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -38,6 +38,7 @@ from .core.errors import (
     UsageError,
 )
 from .core.labels import PRESETS, Label, nearest, parse_label_name
+from .core.part_file import replace_file
 from .core.redact import install_redaction, redact
 from .naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_media, output_path
 from .privacy.hardening import harden, hide_arguments
@@ -419,7 +420,8 @@ def _raise_losses(facts: Mapping[str, Any]) -> None:
 
 
 def _devices(_: argparse.Namespace) -> None:
-    from .sources.camera import OpenCvCameras, holders_of
+    from .sources.camera import OpenCvCameras
+    from .sources.devices import holders_of
 
     cameras = OpenCvCameras().list()
     for camera in cameras:
@@ -460,7 +462,8 @@ def _models(args: argparse.Namespace) -> None:
 
 
 def _list_models() -> None:
-    from .models.pull import hub_models, pulled_folder, store_folder
+    from .models.hub import hub_models
+    from .models.pins import pulled_folder, store_folder
     from .models.store import read_manifest
 
     rows = [("NAME", "LICENCE", "ORIGIN", "SIZE", "RUNTIME")]
@@ -481,7 +484,7 @@ def _list_models() -> None:
 
 
 def _verify_models() -> None:
-    from .models.pull import store_folder, verify_pulled
+    from .models.pins import store_folder, verify_pulled
     from .models.store import verify_all
 
     results = verify_all() + verify_pulled(store_folder(os.environ))
@@ -494,7 +497,9 @@ def _verify_models() -> None:
 
 
 def _pull_model(args: argparse.Namespace) -> None:
-    from .models.pull import HubModel, pull, store_folder
+    from .models.hub import HubModel
+    from .models.pins import store_folder
+    from .models.pull import pull
     from .models.vault import Key, key_from_file, key_from_keyring, new_key_file, seal
 
     def accept(model: HubModel) -> bool:
@@ -925,7 +930,7 @@ class _PullDisplay:
             print(file=sys.stderr)
 
     def update(self, name: str, done: int, total: int | None) -> None:
-        """Shows progress; see `models.pull.Progress`."""
+        """Shows progress; see `models.hub.Progress`."""
         now_s = time.monotonic()
         is_last = total is not None and done >= total
         if now_s - self._said_s < (0.1 if self._on_terminal else _LINE_EVERY_S) and not is_last:
@@ -963,16 +968,10 @@ class _StatsFile:
         path = self._path
         if path is None or time.monotonic() < self._again_s:
             return
-        part = path.with_name(f".{path.name}.part")
         try:
-            part.unlink(missing_ok=True)
-            with part.open("x", encoding="utf-8") as file:  # x follows no link
-                file.write(json.dumps(facts, indent=1) + "\n")
-            part.replace(path)
+            replace_file(path, (json.dumps(facts, indent=1) + "\n").encode(), sync=False)
         except OSError as error:
             self._again_s = time.monotonic() + _STATS_AGAIN_S
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
             if not self._failed:
                 self._say(f"{path}: cannot be written ({error.strerror}); tried again later")
             self._failed = True
@@ -1117,7 +1116,7 @@ def _numbers(progress: Progress) -> str:
 def _is_called_back(frame: FrameType | None) -> bool:
     """Says whether a library is writing through one of our files: it would swallow an exception."""
     while frame is not None:
-        ours = frame.f_globals.get("__name__") == f"{__package__}.sinks.base"
+        ours = frame.f_globals.get("__name__") == f"{__package__}.core.part_file"
         if ours and frame.f_code.co_qualname in _CALLED_BACK:
             return True
         frame = frame.f_back

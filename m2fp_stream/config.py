@@ -18,11 +18,12 @@ from textwrap import wrap
 from typing import Any, Final
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 
 from .compositor.compose import ComposeOptions
 from .core.errors import ConfigError
 from .core.labels import nearest
+from .options import Options
 from .parsers.embedded.options import EmbeddedOptions
 from .parsers.m2fp.options import M2FPOptions
 from .pipeline.files.options import FilePipelineOptions
@@ -36,10 +37,7 @@ from .sinks.serve import ServeOptions
 from .sinks.video_file import VideoFileOptions
 from .sinks.virtual_camera import VirtualCameraOptions
 from .sinks.window import WindowOptions
-from .sources.camera import CameraOptions
-from .sources.file import FileOptions
-from .sources.stream import StreamOptions
-from .sources.synthetic import SyntheticOptions
+from .sources.options import CameraOptions, FileOptions, StreamOptions, SyntheticOptions
 from .web.options import KioskOptions, PageOptions
 
 __all__ = ["ENVIRONMENT_PREFIX", "Settings", "cache_folder", "load_settings", "sample_yaml"]
@@ -72,10 +70,8 @@ _REPLACED: Final = {
 """What became of keys that files of earlier versions may hold."""
 
 
-class Settings(BaseModel):
+class Settings(Options):
     """Every option of a run, one section a component; immutable, unknown keys refused."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
 
     policy: PolicyOptions = Field(
         default_factory=PolicyOptions, title="What is hidden, and how it looks"

@@ -14,11 +14,12 @@ from typing import Annotated, Final, Literal, final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import Field, field_validator
 
 from .core.labels import PRESETS, Label, LabelSet, nearest, parse_label_name
 from .core.plan import CoverPlan, Effect, Fill
 from .core.records import ParseResult
+from .options import Options
 
 __all__ = ["Findings", "Policy", "PolicyOptions"]
 
@@ -29,10 +30,8 @@ _FRAGMENT_REACH: Final = 0.0125
 and doubtful evidence comes in dozens of specks (17 tracks for two people crossing)."""
 
 
-class PolicyOptions(BaseModel):
+class PolicyOptions(Options):
     """What is hidden, and how."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
 
     hide: Annotated[
         Literal["face", "head", "skin", "person"] | tuple[str, ...],
@@ -51,7 +50,7 @@ class PolicyOptions(BaseModel):
     effects: Annotated[
         dict[str, Literal["frost", "solid", "silhouette", "mosaic"]],
         Field(title="Effects by label", description="For example {hair: solid}."),
-    ] = {}
+    ] = {}  # noqa: RUF012  # pydantic copies it for each instance
     margin: Annotated[
         float,
         Field(

@@ -10,13 +10,14 @@ from typing import Annotated, Final, Literal, assert_never, final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..core._mint import COMPOSED
 from ..core.labels import Label
 from ..core.plan import CoverPlan, CoverState, Effect, Fill, Parsed, Propagated, Unknown, Why
 from ..core.raw import RawFrame
 from ..core.safe import CoverInfo, CoverLevel, SafeFrame
+from ..options import Options
 from . import card, effects
 from .effects import Region
 
@@ -33,63 +34,76 @@ _GRID_SHARE: Final = 1 / 180
 finer cost more and looked the same (seen on the sample clips)."""
 
 
-class ComposeOptions(BaseModel):
+class ComposeOptions(Options):
     """How covers look. None of these can make a cover smaller."""
 
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
-    )
-
-    feather: float = Field(
-        default=0.004,
-        title="Feather",
-        description="Width of the soft edge outside a cover, in frame diagonals; 0 is a hard edge.",
-        ge=0,
-        le=0.02,
-    )
-    neutral_bgr: Colour = Field(
-        default=(206, 202, 198),
-        title="Neutral of frost",
-        description="Colour mixed into frost (blue, green, red); alone where nothing is uncovered.",
-    )
-    frost_mix: float = Field(
-        default=0.35,
-        title="Neutral's share",
-        description="How much of frost is the neutral: 0 is the diffused surroundings alone.",
-        ge=0,
-        le=1,
-    )
-    frost_grain: int = Field(
-        default=4,
-        title="Grain of frost",
-        description="Height of the fixed pattern on frost, in levels of 255; 0 is smooth.",
-        ge=0,
-        le=32,
-    )
-    frost_tint: Literal["none", "coarse"] = Field(
-        default="none",
-        title="Tint of frost",
-        description="coarse mixes in one mean colour a part; lets 6 bits through a frame and part.",
-    )
-    frost_tint_strength: float = Field(
-        default=0.35,
-        title="Share of the tint",
-        description="Used with frost_tint: coarse.",
-        ge=0,
-        le=1,
-    )
-    solid_bgr: Colour = Field(
-        default=(48, 42, 38),
-        title="Colour of solid",
-        description="Flat colour of the solid effect (blue, green, red).",
-    )
-    mosaic_cells: int = Field(
-        default=6,
-        title="Mosaic cells",
-        description="Most cells along the longer side of a mosaic; fewer hide more.",
-        ge=1,
-        le=effects.MOSAIC_CELLS_MAX,
-    )
+    feather: Annotated[
+        float,
+        Field(
+            title="Feather",
+            description=(
+                "Width of the soft edge outside a cover, in frame diagonals; 0 is a hard edge."
+            ),
+            ge=0,
+            le=0.02,
+        ),
+    ] = 0.004
+    neutral_bgr: Annotated[
+        Colour,
+        Field(
+            title="Neutral of frost",
+            description=(
+                "Colour mixed into frost (blue, green, red); alone where nothing is uncovered."
+            ),
+        ),
+    ] = (206, 202, 198)
+    frost_mix: Annotated[
+        float,
+        Field(
+            title="Neutral's share",
+            description="How much of frost is the neutral: 0 is the diffused surroundings alone.",
+            ge=0,
+            le=1,
+        ),
+    ] = 0.35
+    frost_grain: Annotated[
+        int,
+        Field(
+            title="Grain of frost",
+            description="Height of the fixed pattern on frost, in levels of 255; 0 is smooth.",
+            ge=0,
+            le=32,
+        ),
+    ] = 4
+    frost_tint: Annotated[
+        Literal["none", "coarse"],
+        Field(
+            title="Tint of frost",
+            description=(
+                "coarse mixes in one mean colour a part; lets 6 bits through a frame and part."
+            ),
+        ),
+    ] = "none"
+    frost_tint_strength: Annotated[
+        float,
+        Field(title="Share of the tint", description="Used with frost_tint: coarse.", ge=0, le=1),
+    ] = 0.35
+    solid_bgr: Annotated[
+        Colour,
+        Field(
+            title="Colour of solid",
+            description="Flat colour of the solid effect (blue, green, red).",
+        ),
+    ] = (48, 42, 38)
+    mosaic_cells: Annotated[
+        int,
+        Field(
+            title="Mosaic cells",
+            description="Most cells along the longer side of a mosaic; fewer hide more.",
+            ge=1,
+            le=effects.MOSAIC_CELLS_MAX,
+        ),
+    ] = 6
 
 
 @final

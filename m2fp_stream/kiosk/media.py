@@ -25,7 +25,7 @@ from .child import Post, begin, read_job
 if TYPE_CHECKING:
     from ..config import Settings
     from ..sinks.page import PageEnd, PageState
-    from ..sources.camera import CameraDevice
+    from ..sources.devices import CameraDevice
 
 __all__ = ["main", "pinned"]
 
@@ -112,7 +112,7 @@ def pinned(
     Raises:
         SourceError: the camera is not connected.
     """
-    from ..sources.camera import find_camera, list_cameras
+    from ..sources.devices import find_camera, list_cameras
 
     kind, _, rest = settings.capture.input.partition(":")
     if kind != "camera" or sys.platform != "linux":

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final, final
 
+from ..core.part_file import replace_file
 from ..core.safe import CoverLevel
 
 __all__ = ["WishFile"]
@@ -100,16 +100,4 @@ class WishFile:
             OSError: it cannot be written.
         """
         self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        part = self._path.with_name(f".{self._path.name}.part")
-        part.unlink(missing_ok=True)
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # EXCL follows no link
-            with os.fdopen(os.open(part, flags, 0o600), "wb") as file:
-                file.write(json.dumps(said).encode())
-                file.flush()
-                os.fsync(file.fileno())
-            part.replace(self._path)
-        except OSError:
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
-            raise
+        replace_file(self._path, json.dumps(said).encode(), private=True)

@@ -17,9 +17,10 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from ..core.errors import SinkError
+from ..core.part_file import PartFile
 from ..core.safe import SafeFrame
 from ..core.timing import rescale
-from .base import PartFile, Sink
+from .base import Sink
 
 __all__ = ["GifSink", "ImageSink", "MemoryImageSink"]
 

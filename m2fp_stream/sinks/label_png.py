@@ -11,8 +11,9 @@ import numpy as np
 
 from ..core.errors import SinkError
 from ..core.labels import PALETTE_RGB, Label
+from ..core.part_file import PartFile
 from ..core.safe import LabelImage
-from .base import PartFile, Sink
+from .base import Sink
 
 __all__ = ["LabelPngSink", "MemoryLabelSink", "legend"]
 

@@ -7,15 +7,16 @@ import os
 import select
 import time
 from fractions import Fraction
-from typing import BinaryIO, ClassVar, Final, Literal, final
+from typing import Annotated, BinaryIO, ClassVar, Final, Literal, final
 
 import av
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..core.errors import SinkError, UsageError
 from ..core.safe import SafeFrame
 from ..core.timing import rescale
+from ..options import Options
 from .base import Sink
 from .yuv import BT601, BT709, LUMA_WEIGHTS, to_yuv420p, ycbcr_matrix
 
@@ -30,37 +31,44 @@ _AT_ONCE: Final = select.PIPE_BUF
 """Bytes that a pipe which is ready takes without waiting. Source: POSIX, write() on pipes."""
 
 
-class PipeOptions(BaseModel):
+class PipeOptions(Options):
     """How the live picture is written to standard output."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    enabled: bool = Field(
-        default=False,
-        title="Pipe",
-        description="Write the covered picture to standard output as YUV4MPEG2. The run ends when "
-        "the reader leaves and nothing else is switched on.",
-    )
-    fps: int = Field(
-        default=30,
-        ge=1,
-        le=240,
-        title="Frames a second",
-        description="Constant: frames are repeated or left out to keep real time.",
-    )
-    matrix: Literal["bt601", "bt709"] = Field(
-        default="bt601",
-        title="Colour matrix",
-        description="The format cannot say which; FFmpeg takes bt601 unless told otherwise.",
-    )
-    timeout_s: float = Field(
-        default=10.0,
-        ge=1,
-        le=600,
-        allow_inf_nan=False,
-        title="Time limit",
-        description="Seconds that the reader may take nothing; the pipe is closed to it then.",
-    )
+    enabled: Annotated[
+        bool,
+        Field(
+            title="Pipe",
+            description=(
+                "Write the covered picture to standard output as YUV4MPEG2. The run ends when "
+                "the reader leaves and nothing else is switched on."
+            ),
+        ),
+    ] = False
+    fps: Annotated[
+        int,
+        Field(
+            title="Frames a second",
+            description="Constant: frames are repeated or left out to keep real time.",
+            ge=1,
+            le=240,
+        ),
+    ] = 30
+    matrix: Annotated[
+        Literal["bt601", "bt709"],
+        Field(
+            title="Colour matrix",
+            description="The format cannot say which; FFmpeg takes bt601 unless told otherwise.",
+        ),
+    ] = "bt601"
+    timeout_s: Annotated[
+        float,
+        Field(
+            title="Time limit",
+            description="Seconds that the reader may take nothing; the pipe is closed to it then.",
+            ge=1,
+            le=600,
+        ),
+    ] = 10.0
 
 
 @final

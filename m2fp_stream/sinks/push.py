@@ -21,14 +21,15 @@ import time
 from collections import deque
 from collections.abc import Generator, Iterator
 from fractions import Fraction
-from typing import ClassVar, Final, Literal, NoReturn, final
+from typing import Annotated, ClassVar, Final, Literal, NoReturn, final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..core.address import Address, parse_address
 from ..core.environment import child_environment
 from ..core.errors import SinkError, UsageError
 from ..core.safe import SafeFrame
+from ..options import Options
 from ..privacy.hardening import harden
 from .base import Sink
 from .live_encoder import EncodedFrame, LiveEncoder, Muxer
@@ -53,47 +54,56 @@ _GRACE_S: Final = 5.0
 """Beyond `timeout_s`, within which the process ends by itself."""
 
 
-class PushOptions(BaseModel):
+class PushOptions(Options):
     """Where the live picture is pushed to."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    enabled: bool = Field(default=False, title="Push", description="Send the covered picture.")
-    url: str = Field(
-        default="",
-        repr=False,
-        title="Server",
-        description="rtsp://, rtmp:// or rtmps:// URL of a server you run, with user and password "
-        "if it wants them. rtmps hides the picture, but does not check who the server is.",
-    )
-    timeout_s: float = Field(
-        default=10.0,
-        ge=1,
-        le=120,
-        allow_inf_nan=False,
-        title="Time limit",
-        description="Seconds that connecting or sending one picture may take.",
-    )
-    preset: Preset = Field(
-        default="veryfast",
-        title="Speed of encoding",
-        description="x264's preset: slower ones need less bandwidth for the same quality.",
-    )
-    bitrate_kbps: int | None = Field(
-        default=None,
-        ge=50,
-        le=100_000,
-        title="Bit rate",
-        description="Thousands of bits a second; none: constant quality (x264's CRF 23).",
-    )
-    keyframe_s: float = Field(
-        default=1.0,
-        ge=0.2,
-        le=10,
-        allow_inf_nan=False,
-        title="Key frame every",
-        description="Seconds; somebody who begins to watch waits that long for a picture.",
-    )
+    enabled: Annotated[bool, Field(title="Push", description="Send the covered picture.")] = False
+    url: Annotated[
+        str,
+        Field(
+            title="Server",
+            description=(
+                "rtsp://, rtmp:// or rtmps:// URL of a server you run, with user and password "
+                "if it wants them. rtmps hides the picture, but does not check who the server "
+                "is."
+            ),
+            repr=False,
+        ),
+    ] = ""
+    timeout_s: Annotated[
+        float,
+        Field(
+            title="Time limit",
+            description="Seconds that connecting or sending one picture may take.",
+            ge=1,
+            le=120,
+        ),
+    ] = 10.0
+    preset: Annotated[
+        Preset,
+        Field(
+            title="Speed of encoding",
+            description="x264's preset: slower ones need less bandwidth for the same quality.",
+        ),
+    ] = "veryfast"
+    bitrate_kbps: Annotated[
+        int | None,
+        Field(
+            title="Bit rate",
+            description="Thousands of bits a second; none: constant quality (x264's CRF 23).",
+            ge=50,
+            le=100_000,
+        ),
+    ] = None
+    keyframe_s: Annotated[
+        float,
+        Field(
+            title="Key frame every",
+            description="Seconds; somebody who begins to watch waits that long for a picture.",
+            ge=0.2,
+            le=10,
+        ),
+    ] = 1.0
 
 
 @final

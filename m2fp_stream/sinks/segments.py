@@ -10,12 +10,14 @@ import stat
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar, Final, final
+from typing import Annotated, ClassVar, Final, final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..core.errors import SinkError
+from ..core.part_file import part_name
 from ..core.safe import SafeFrame
+from ..options import Options
 from .base import Sink
 from .video_file import ROOM_BYTES, Preset, VideoFileOptions, VideoFileSink
 from .yuv import BT709, NARROW_RANGE
@@ -31,62 +33,80 @@ _CHECK_S: Final = Fraction(1)
 """How often it is looked whether the file is still there."""
 
 
-class RecordOptions(BaseModel):
+class RecordOptions(Options):
     """How a live picture is recorded."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    enabled: bool = Field(default=False, title="Record", description="Write the covered picture.")
-    folder: str = Field(
-        default=".",
-        min_length=1,
-        title="Folder",
-        description="Where the recordings go; it must exist.",
-    )
-    prefix: str = Field(
-        default="m2fp-stream",
-        pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
-        max_length=100,
-        title="Beginning of the names",
-        description="Files are named PREFIX-YYYYMMDD-HHMMSS.mp4, by local time.",
-    )
-    segment_s: float = Field(
-        default=60.0,
-        ge=1,
-        le=86_400,
-        allow_inf_nan=False,
-        title="Length of a file",
-        description="Seconds after which the next file begins.",
-    )
-    crf: int = Field(
-        default=23,
-        ge=0,
-        le=51,
-        title="Quality",
-        description="x264's constant rate factor: 0 is lossless, 51 worst.",
-    )
-    preset: Preset = Field(
-        default="veryfast",
-        title="Speed of encoding",
-        description="x264's preset: slower ones give smaller files of the same quality.",
-    )
-    threads: int = Field(
-        default=2, ge=1, le=64, title="Encoder threads", description="More only for large pictures."
-    )
-    keep_files: int = Field(
-        default=0,
-        ge=0,
-        title="Files kept",
-        description="The oldest recordings of this prefix beyond that number are deleted, those of "
-        "earlier runs first; 0 keeps all.",
-    )
-    keep_mb: int = Field(
-        default=0,
-        ge=0,
-        title="Megabytes kept",
-        description="The oldest recordings of this prefix are deleted until the rest fits; "
-        "0 keeps all. The newest always stays.",
-    )
+    enabled: Annotated[
+        bool,
+        Field(
+            title="Record",
+            description="Write the covered picture.",
+        ),
+    ] = False
+    folder: Annotated[
+        str,
+        Field(title="Folder", description="Where the recordings go; it must exist.", min_length=1),
+    ] = "."
+    prefix: Annotated[
+        str,
+        Field(
+            title="Beginning of the names",
+            description="Files are named PREFIX-YYYYMMDD-HHMMSS.mp4, by local time.",
+            pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.-]*$",
+            max_length=100,
+        ),
+    ] = "m2fp-stream"
+    segment_s: Annotated[
+        float,
+        Field(
+            title="Length of a file",
+            description="Seconds after which the next file begins.",
+            ge=1,
+            le=86_400,
+        ),
+    ] = 60.0
+    crf: Annotated[
+        int,
+        Field(
+            title="Quality",
+            description="x264's constant rate factor: 0 is lossless, 51 worst.",
+            ge=0,
+            le=51,
+        ),
+    ] = 23
+    preset: Annotated[
+        Preset,
+        Field(
+            title="Speed of encoding",
+            description="x264's preset: slower ones give smaller files of the same quality.",
+        ),
+    ] = "veryfast"
+    threads: Annotated[
+        int,
+        Field(title="Encoder threads", description="More only for large pictures.", ge=1, le=64),
+    ] = 2
+    keep_files: Annotated[
+        int,
+        Field(
+            title="Files kept",
+            description=(
+                "The oldest recordings of this prefix beyond that number are deleted, those of "
+                "earlier runs first; 0 keeps all."
+            ),
+            ge=0,
+        ),
+    ] = 0
+    keep_mb: Annotated[
+        int,
+        Field(
+            title="Megabytes kept",
+            description=(
+                "The oldest recordings of this prefix are deleted until the rest fits; 0 keeps "
+                "all. The newest always stays."
+            ),
+            ge=0,
+        ),
+    ] = 0
 
 
 @final
@@ -167,12 +187,14 @@ class SegmentSink(Sink[SafeFrame]):
         stem = f"{self._options.prefix}-{time.strftime('%Y%m%d-%H%M%S')}"
         name, number = f"{stem}.mp4", 1
         # A part file is another run's, which began in the same second.
-        while any(os.path.lexists(self._folder / one) for one in (name, f".{name}.part")):
+        path = self._folder / name
+        while os.path.lexists(path) or os.path.lexists(part_name(path)):
             number += 1
             name = f"{stem}-{number}.mp4"
+            path = self._folder / name
         self._name = name
         return VideoFileSink(
-            self._folder / name,
+            path,
             size_wh=self._size_wh,
             time_base=self._time_base,
             origin_pts=pts,

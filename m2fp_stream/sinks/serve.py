@@ -27,10 +27,11 @@ from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self, cast, final
 from urllib.parse import parse_qs, quote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..core.errors import SinkError
 from ..core.safe import SafeFrame
+from ..options import Options
 from .base import Sink
 from .live_encoder import TICK, EncodedFrame, LiveEncoder, Muxer
 from .video_file import Preset
@@ -79,10 +80,8 @@ _M3U8: Final = "application/vnd.apple.mpegurl"
 _SEGMENT_PATH: Final = re.compile(r"/segment-([0-9]{1,18})\.ts")
 
 
-class ServeOptions(BaseModel):
+class ServeOptions(Options):
     """How the live picture is offered to players."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
 
     enabled: bool = Field(
         default=False,

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import ClassVar, Final, Literal, NoReturn, cast, final
+from typing import Annotated, ClassVar, Final, Literal, NoReturn, cast, final
 
 import av
 from av.container import OutputContainer
 from av.error import FFmpegError
 from av.packet import Packet
 from av.video.stream import VideoStream
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..core.errors import SinkError
+from ..core.part_file import PartFile
 from ..core.safe import SafeFrame
 from ..core.timing import rescale
-from .base import PartFile, Sink
+from ..options import Options
+from .base import Sink
 from .fragments import whole_fragments
 from .yuv import BT709, FULL_RANGE, LUMA_WEIGHTS, UNSPECIFIED, to_yuv420p, ycbcr_matrix
 
@@ -49,30 +51,36 @@ ROOM_BYTES: Final = 4 << 20
 """What the disk must have left for a file in pieces to be begun: some seconds of 1080p."""
 
 
-class VideoFileOptions(BaseModel):
+class VideoFileOptions(Options):
     """How the file is encoded: always H.264, 8 bits, 4:2:0."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    crf: int = Field(
-        default=20,
-        ge=0,
-        le=51,
-        title="Quality",
-        description="x264's constant rate factor: 0 is lossless, 51 worst.",
-    )
-    preset: Preset = Field(
-        default="medium",
-        title="Speed of encoding",
-        description="x264's preset: slower ones give smaller files of the same quality.",
-    )
-    threads: int = Field(
-        default=2,
-        ge=1,
-        le=64,
-        title="Encoder threads",
-        description="What is encoded does not depend on it; the bytes that x264 makes of it do.",
-    )
+    crf: Annotated[
+        int,
+        Field(
+            title="Quality",
+            description="x264's constant rate factor: 0 is lossless, 51 worst.",
+            ge=0,
+            le=51,
+        ),
+    ] = 20
+    preset: Annotated[
+        Preset,
+        Field(
+            title="Speed of encoding",
+            description="x264's preset: slower ones give smaller files of the same quality.",
+        ),
+    ] = "medium"
+    threads: Annotated[
+        int,
+        Field(
+            title="Encoder threads",
+            description=(
+                "What is encoded does not depend on it; the bytes that x264 makes of it do."
+            ),
+            ge=1,
+            le=64,
+        ),
+    ] = 2
 
 
 @final

@@ -10,15 +10,16 @@ import subprocess
 import sys
 import time
 from fractions import Fraction
-from typing import ClassVar, Final, cast, final
+from typing import Annotated, ClassVar, Final, cast, final
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..core.environment import child_environment
 from ..core.errors import SealError, SinkError
 from ..core.safe import SafeFrame
+from ..options import Options
 from . import camera_feeder
 from .base import Sink
 
@@ -39,51 +40,63 @@ _USUAL_FPS: Final = Fraction(30)
 _MOST_FPS: Final = Fraction(120)
 
 
-class VirtualCameraOptions(BaseModel):
+class VirtualCameraOptions(Options):
     """Which virtual camera is fed, and what it shows when nothing comes."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    enabled: bool = Field(
-        default=False,
-        title="Feed a virtual camera",
-        description="Whether composed frames go to a camera that other programs can choose.",
-    )
-    device: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=200,
-        title="Device",
-        description="Such as /dev/video10; without it, the first virtual camera found.",
-    )
-    backend: str | None = Field(
-        default=None,
-        min_length=1,
-        max_length=200,
-        title="Back end",
-        description="Name of a pyvirtualcam back end, or module:Class; without it, pyvirtualcam's.",
-    )
-    fps: int | None = Field(
-        default=None,
-        ge=1,
-        le=120,
-        title="Frames a second",
-        description="Frames are repeated or left out to fit; without it, the source's, or 30.",
-    )
-    stale_s: float = Field(
-        default=1.0,
-        gt=0,
-        le=5,
-        title="Longest still",
-        description="Seconds without a new frame after which the cover card is shown.",
-    )
-    linger_s: float = Field(
-        default=10.0,
-        ge=0,
-        le=3600,
-        title="Card after a crash",
-        description="Seconds for which the cover card is shown after this program has died.",
-    )
+    enabled: Annotated[
+        bool,
+        Field(
+            title="Feed a virtual camera",
+            description="Whether composed frames go to a camera that other programs can choose.",
+        ),
+    ] = False
+    device: Annotated[
+        str | None,
+        Field(
+            title="Device",
+            description="Such as /dev/video10; without it, the first virtual camera found.",
+            min_length=1,
+            max_length=200,
+        ),
+    ] = None
+    backend: Annotated[
+        str | None,
+        Field(
+            title="Back end",
+            description=(
+                "Name of a pyvirtualcam back end, or module:Class; without it, pyvirtualcam's."
+            ),
+            min_length=1,
+            max_length=200,
+        ),
+    ] = None
+    fps: Annotated[
+        int | None,
+        Field(
+            title="Frames a second",
+            description="Frames are repeated or left out to fit; without it, the source's, or 30.",
+            ge=1,
+            le=120,
+        ),
+    ] = None
+    stale_s: Annotated[
+        float,
+        Field(
+            title="Longest still",
+            description="Seconds without a new frame after which the cover card is shown.",
+            gt=0,
+            le=5,
+        ),
+    ] = 1.0
+    linger_s: Annotated[
+        float,
+        Field(
+            title="Card after a crash",
+            description="Seconds for which the cover card is shown after this program has died.",
+            ge=0,
+            le=3600,
+        ),
+    ] = 10.0
 
 
 @final

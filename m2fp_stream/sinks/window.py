@@ -8,13 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from enum import StrEnum
-from typing import ClassVar, Final, final
+from typing import Annotated, ClassVar, Final, final
 
 import cv2
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ..core.errors import SinkError, UsageError
 from ..core.safe import SafeFrame
+from ..options import Options
 from . import x11
 from .base import Sink
 
@@ -50,33 +51,38 @@ class Key(StrEnum):
 _KEYS: Final = {"q": Key.QUIT, _ESCAPE: Key.QUIT, "p": Key.STRONGER, "o": Key.CONFIGURED}
 
 
-class WindowOptions(BaseModel):
+class WindowOptions(Options):
     """How the window looks."""
 
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    enabled: bool = Field(
-        default=False,
-        title="Show a window",
-        description="Whether composed frames are shown on the screen.",
-    )
-    title: str = Field(
-        default="m2fp-stream",
-        min_length=1,
-        max_length=200,
-        title="Title",
-        description="Text in the window's title bar.",
-    )
-    mirror: bool = Field(
-        default=False,
-        title="Mirror",
-        description="Left and right are swapped, as in a mirror; the key m changes it.",
-    )
-    full_screen: bool = Field(
-        default=False,
-        title="Full screen",
-        description="Starts without a frame around it; the key f changes it.",
-    )
+    enabled: Annotated[
+        bool,
+        Field(
+            title="Show a window", description="Whether composed frames are shown on the screen."
+        ),
+    ] = False
+    title: Annotated[
+        str,
+        Field(
+            title="Title",
+            description="Text in the window's title bar.",
+            min_length=1,
+            max_length=200,
+        ),
+    ] = "m2fp-stream"
+    mirror: Annotated[
+        bool,
+        Field(
+            title="Mirror",
+            description="Left and right are swapped, as in a mirror; the key m changes it.",
+        ),
+    ] = False
+    full_screen: Annotated[
+        bool,
+        Field(
+            title="Full screen",
+            description="Starts without a frame around it; the key f changes it.",
+        ),
+    ] = False
 
 
 @final

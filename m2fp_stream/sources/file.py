@@ -11,7 +11,7 @@ from dataclasses import replace
 from fractions import Fraction
 from itertools import chain
 from pathlib import Path
-from typing import Final, NoReturn, Self, cast, final
+from typing import Final, cast, final
 
 import av
 import numpy as np
@@ -20,27 +20,22 @@ from av.stream import Disposition, Stream
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ..core.errors import SourceError, TruncatedSourceError
 from ..core.raw import RawFrame
 from ..core.ring import BufferPool
-from ..core.timing import rescale, seconds
-from .base import MAX_PIXELS, Captured, Source, SourceInfo, open_regular
+from ..core.timing import seconds
+from .base import Captured, Source, SourceInfo, open_regular
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
+from .deinterlace import Deinterlacer
+from .opener import check_size, decodable_videos, loose_limit, open_file
+from .options import FileOptions
 from .orientation import Orientation
+from .timestamps import Timestamps
 from .transparency import AlphaDecoder, AlphaMissingError, carries_alpha, refuse_lost_alpha
 from .whole import Wholeness
 
-__all__ = ["FileOptions", "FileSource"]
-
-_FORMATS: Final = (
-    "aac,apng,asf,av1,avi,dv,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp3,mpeg,mpegts,"
-    "mpegvideo,mxf,nut,obu,ogg,wav,webm,yuv4mpegpipe"
-)
-"""Demuxers that may run: containers of pictures and sound in one file. Left out on purpose:
-playlists and everything else that opens other files or the network (hls, concat, dash, imf, sdp,
-image2...). The audio ones are there so that an audio file is called one."""
+__all__ = ["FileSource"]
 
 _EXACT_SEEK: Final = ("mov", "matroska")
 _DECLARES_DURATION: Final = ("mov", "matroska", "avi", "flv", "asf")
@@ -48,10 +43,6 @@ _DECLARES_DURATION: Final = ("mov", "matroska", "avi", "flv", "asf")
 
 _INTERLACED_ORDERS: Final = (2, 3, 4, 5)
 """FFmpeg's AVFieldOrder: TT, BB, TB, BT."""
-
-_JUMP_S: Final = 1
-"""A timestamp that falls back by more than this is a new recording appended to the old one; less
-is jitter of a muxer. MPEG-TS allows 0.1 s between clock references (ISO/IEC 13818-1, 2.7.2)."""
 
 _LATE_START_S: Final = 10
 """Streams that start later carry a running clock (broadcast, CCTV): their start becomes 0."""
@@ -68,50 +59,6 @@ _JOINED_MIDWAY: Final = (
 
 _SEEK_MARGIN_S: Final = 2
 """Seeking goes by decoding time; the farthest reordering H.264 allows (16 frames) is less."""
-
-
-class FileOptions(BaseModel):
-    """How a video file is read."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    max_pixels: int = Field(
-        default=MAX_PIXELS,
-        ge=1,
-        title="Largest picture",
-        description="Width times height above which a file is refused before it is decoded.",
-    )
-    threads: int = Field(
-        default=2, ge=1, le=64, title="Decoder threads", description="Never changes the result."
-    )
-    start_s: float | None = Field(
-        default=None,
-        ge=0,
-        allow_inf_nan=False,
-        title="Start",
-        description="Seconds from the first frame; earlier frames are left out.",
-    )
-    end_s: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        title="End",
-        description="Seconds from the first frame; frames from there on are left out.",
-    )
-    salvage: bool = Field(
-        default=False,
-        title="Take what can be decoded",
-        description=(
-            "A damaged or truncated file gives a warning instead of an error; pictures made from "
-            "lost or damaged ones are left out."
-        ),
-    )
-
-    @model_validator(mode="after")
-    def _ordered(self) -> Self:
-        if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
-            raise ValueError("start_s must be before end_s")
-        return self
 
 
 @final
@@ -147,14 +94,15 @@ class FileSource(Source):
         self._warnings: dict[str, None] = {}  # a set that keeps order
         self._pool = BufferPool()
         self._reformatter = VideoReformatter()
-        # An open file, not a name: no URL and no protocol prefix can reach FFmpeg.
         self._file = open_regular(path)
         self._container: InputContainer | None = None
         self._alpha: AlphaDecoder | None = None
         self._given_from_start = True
         self._left_out = 0
         try:
-            container = self._container = self._open()
+            container = self._container = open_file(
+                self._file, str(path), max_pixels=self._options.max_pixels
+            )
             self._stream = self._choose(container)
             self._declared_end = self._read_declared_end(container)
             self._rate = self._stream.average_rate or self._stream.guessed_rate or _FALLBACK_RATE
@@ -184,31 +132,13 @@ class FileSource(Source):
 
     # ----------------------------------------------------------------- opening
 
-    def _open(self) -> InputContainer:
-        limits = {"format_whitelist": _FORMATS, "protocol_whitelist": "none"}
-        try:
-            return av.open(
-                self._file,
-                "r",
-                options=limits | self._loose_limit,
-                metadata_errors="replace",
-                buffer_size=1 << 18,
-                io_open=_refuse_other_files,
-            )
-        except (av.error.FFmpegError, OSError, ValueError) as error:
-            raise SourceError(
-                f"{self._path}: is not a video that can be read "
-                f"({reason_of(error)}); check that the file is complete"
-            ) from None
-
     def _choose(self, container: InputContainer) -> VideoStream:
-        pictures = [s for s in container.streams.video if not is_attached(s)]
-        if not pictures:
-            kinds = ", ".join(sorted({s.type for s in container.streams})) or "none at all"
-            raise SourceError(f"{self._path}: holds no video stream (found: {kinds}); name a video")
-        decodable = [s for s in pictures if getattr(s, "codec_context", None) is not None]
-        if not decodable:
-            raise SourceError(f"{self._path}: no decoder for its video; convert it to H.264 first")
+        decodable = decodable_videos(
+            container,
+            str(self._path),
+            missing="holds no video stream (found: {kinds}); name a video",
+            unreadable="no decoder for its video; convert it to H.264 first",
+        )
 
         def rank(stream: VideoStream) -> tuple[bool, int]:
             return bool(stream.disposition & Disposition.default), stream.width * stream.height
@@ -223,26 +153,16 @@ class FileSource(Source):
         self._check_size(stream.width, stream.height)
         stream.thread_type = "AUTO"
         stream.thread_count = self._options.threads
-        stream.codec_context.options = self._loose_limit
+        stream.codec_context.options = loose_limit(self._options.max_pixels)
         self._wholeness = Wholeness.of(stream, joining=False)
         if AlphaDecoder.fits(stream):
             self._alpha = AlphaDecoder(
-                stream, threads=self._options.threads, options=self._loose_limit
+                stream, threads=self._options.threads, options=loose_limit(self._options.max_pixels)
             )
         return stream
 
     def _check_size(self, width: int, height: int) -> None:
-        if width * height > self._options.max_pixels:
-            raise SourceError(
-                f"{self._path}: pictures of {width}x{height} exceed the limit of "
-                f"{self._options.max_pixels} pixels; raise max_pixels if they are meant"
-            )
-
-    @property
-    def _loose_limit(self) -> dict[str, str]:
-        # FFmpeg counts what decoders pad (each side to 128 at most, and some rows); this only
-        # keeps it from allocating for a hostile size, _check_size() is exact.
-        return {"max_pixels": str(2 * self._options.max_pixels + 1_000_000)}
+        check_size(str(self._path), (width, height), self._options.max_pixels)
 
     @property
     def _time_base(self) -> Fraction:
@@ -438,7 +358,7 @@ class FileSource(Source):
 
     def _timed(self) -> Iterator[tuple[av.VideoFrame, bool]]:
         """Gives frames with rising timestamps, and whether time jumped back before them."""
-        clock = _Clock(self._time_base, self._rate)
+        clock = Timestamps(self._time_base, self._rate)
         for frame in self._sought():
             frame.pts, jumped = clock.stamp(frame.pts)
             frame.time_base = self._time_base
@@ -469,13 +389,13 @@ class FileSource(Source):
         """Passes frames through the deinterlacer from the first interlaced one on."""
         context = self._stream.codec_context
         flagged = context.field_order in _INTERLACED_ORDERS
-        filtering: _Deinterlacer | None = None
+        filtering: Deinterlacer | None = None
         for frame, jumped in self._timed():
             if filtering is not None and not filtering.fits(frame):
                 yield from filtering.push(None)
                 filtering = None
             if filtering is None and (frame.interlaced_frame or flagged):
-                filtering = _Deinterlacer(frame, self._time_base)
+                filtering = Deinterlacer(frame, self._time_base)
             if filtering is None:
                 yield frame, jumped
             else:
@@ -525,91 +445,6 @@ class FileSource(Source):
         write_bgr(frame, orientation, out, reformatter=self._reformatter, name=str(self._path))
 
 
-class _Clock:
-    """Gives every frame a timestamp, strictly rising."""
-
-    def __init__(self, time_base: Fraction, rate: Fraction) -> None:
-        self._time_base = time_base
-        self._step = max(1, rescale(1, 1 / rate, time_base))
-        self._rate = rate
-        self._jump = rescale(_JUMP_S, Fraction(1), time_base)
-        self._last: int | None = None
-        self._known = 0
-        self._filled = 0
-        self._shift = 0
-        self.remarks: list[str] = []
-
-    def stamp(self, pts: int | None) -> tuple[int, bool]:
-        """Returns the timestamp to use, and whether time jumped back."""
-        last, jumped = self._last, False
-        if pts is None:
-            self._remark("some frames had no timestamp; theirs follow from the frame rate")
-            # Counted from the last known one, so that rounding does not add up.
-            self._filled += last is not None
-            stamp = self._known + rescale(self._filled, 1 / self._rate, self._time_base)
-        else:
-            stamp = pts + self._shift
-            if last is not None and last - stamp > self._jump:
-                self._remark("time jumps back in the file; it goes on from where it was")
-                self._shift += last + self._step - stamp
-                stamp, jumped = last + self._step, True
-        if last is not None and stamp <= last:
-            self._remark("some timestamps did not rise; they were moved up by one tick")
-            stamp = last + 1
-        if pts is not None:
-            self._known, self._filled = stamp, 0
-        self._last = stamp
-        return stamp, jumped
-
-    def _remark(self, sentence: str) -> None:
-        if sentence not in self.remarks:
-            self.remarks.append(sentence)
-
-
-class _Deinterlacer:
-    """FFmpeg's bwdif, one frame out for one in; frames not flagged interlaced pass unchanged."""
-
-    def __init__(self, frame: av.VideoFrame, time_base: Fraction) -> None:
-        self._shape = (frame.width, frame.height, frame.format.name)
-        self._tags = (frame.colorspace, frame.color_range, frame.color_trc, frame.color_primaries)
-        self._time_base = time_base
-        self._jumps: set[int] = set()
-        self._graph = av.filter.Graph()
-        self._graph.link_nodes(
-            self._graph.add_buffer(
-                width=frame.width, height=frame.height, format=frame.format, time_base=time_base
-            ),
-            self._graph.add("bwdif", "mode=send_frame:deint=interlaced"),
-            self._graph.add("buffersink"),
-        ).configure()
-
-    def fits(self, frame: av.VideoFrame) -> bool:
-        """True where the filter can go on with `frame`."""
-        return self._shape == (frame.width, frame.height, frame.format.name)
-
-    def push(
-        self, frame: av.VideoFrame | None, jumped: bool = False
-    ) -> Iterator[tuple[av.VideoFrame, bool]]:
-        """Takes a frame, or None at the end, and gives those that are ready."""
-        if frame is not None and jumped and frame.pts is not None:
-            self._jumps.add(frame.pts)
-        self._graph.push(frame)
-        while True:
-            try:
-                ready = self._graph.vpull()
-            except (av.error.BlockingIOError, av.error.EOFError):
-                return
-            base = ready.time_base or self._time_base
-            ready.pts = rescale(ready.pts or 0, base, self._time_base)
-            ready.duration = rescale(ready.duration, base, self._time_base)
-            ready.time_base = self._time_base
-            # The graph negotiates tags of its own.
-            (ready.colorspace, ready.color_range, ready.color_trc, ready.color_primaries) = (
-                self._tags
-            )
-            yield ready, ready.pts in self._jumps
-
-
 def _size_wh_of(decoder: AlphaDecoder | VideoStream) -> tuple[int, int]:
     if isinstance(decoder, AlphaDecoder):
         return decoder.size_wh
@@ -629,7 +464,3 @@ def _dropped(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:
     if keys := {key for key in keys if key.isprintable()}:
         words.append(f"metadata ({', '.join(sorted(keys))})")
     return tuple(words)
-
-
-def _refuse_other_files(*_: object) -> NoReturn:
-    raise PermissionError("a video may not open other files")

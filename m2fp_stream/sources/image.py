@@ -19,7 +19,7 @@ from ..core.errors import SourceError, TruncatedSourceError
 from ..core.raw import RawFrame
 from ..core.ring import BufferPool
 from .base import Captured, Source, SourceInfo, open_regular
-from .file import FileOptions
+from .options import FileOptions
 from .orientation import Orientation
 
 __all__ = ["ImageSource"]

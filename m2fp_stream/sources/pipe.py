@@ -16,7 +16,8 @@ from typing import Final, final
 
 from ..core.errors import SourceError
 from .base import Captured, Source, SourceInfo
-from .stream import StreamOptions, StreamSource
+from .options import StreamOptions
+from .stream import StreamSource
 
 __all__ = ["PipeSource"]
 

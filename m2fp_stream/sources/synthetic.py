@@ -11,38 +11,17 @@ from typing import Final, final
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field
 
 from .base import Captured, SourceInfo
 from .convert import fit_bgr
 from .live import LIVE_TIME_BASE, LiveSource, Pace
+from .options import SyntheticOptions
 
-__all__ = ["SyntheticOptions", "SyntheticSource"]
+__all__ = ["SyntheticSource"]
 
 _SEED: Final = 7
 _DRIFT_PX: Final = 2
 """The background's way from one frame to the next."""
-
-
-class SyntheticOptions(BaseModel):
-    """What the test picture looks like."""
-
-    model_config = ConfigDict(strict=True, frozen=True, extra="forbid", hide_input_in_errors=True)
-
-    width: int = Field(
-        default=1280, ge=64, le=7680, title="Width", description="Pixels across the picture."
-    )
-    height: int = Field(
-        default=720, ge=64, le=4320, title="Height", description="Pixels down the picture."
-    )
-    fps: int = Field(default=30, ge=1, le=240, title="Frame rate", description="Frames a second.")
-    seconds: float | None = Field(
-        default=None,
-        gt=0,
-        allow_inf_nan=False,
-        title="Length",
-        description="Seconds after which it ends; leave out to go on for ever.",
-    )
 
 
 @final

@@ -13,7 +13,8 @@ from dataclasses import dataclass, replace
 from typing import Final, final
 
 from .heads import Head, Rect
-from .people import UPRIGHT_FACE, Body, Face, Sighting, sightings
+from .sightings import Body, Face, Sighting, sightings
+from .track import UPRIGHT_FACE
 
 __all__ = [
     "SURE_FACE",

@@ -5,7 +5,9 @@ from __future__ import annotations
 import ipaddress
 from typing import Literal, Self, final
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import Field, field_validator, model_validator
+
+from ..options import Options
 
 __all__ = ["KioskOptions", "PageOptions", "address_of"]
 
@@ -20,12 +22,8 @@ def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
 
 
 @final
-class PageOptions(BaseModel):
+class PageOptions(Options):
     """How the page is served, and to whom."""
-
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
-    )
 
     host: str = Field(
         default="127.0.0.1",
@@ -145,12 +143,8 @@ class PageOptions(BaseModel):
 
 
 @final
-class KioskOptions(BaseModel):
+class KioskOptions(Options):
     """What the mirror shows, and what happens around it."""
-
-    model_config = ConfigDict(
-        strict=True, frozen=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
-    )
 
     language: Literal["auto", "en", "zh"] = Field(
         default="auto", title="Language", description="auto is the browser's."

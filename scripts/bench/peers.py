@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from m2fp_stream.core.part_file import PartFile
 from scripts.bench.metrics import Cover
 from scripts.bench.scenes import RATE, Truth
 
@@ -164,9 +165,8 @@ def cached(
                 yield json.loads(line)
         return
     folder.mkdir(parents=True, exist_ok=True)
-    partial = file.with_suffix(".partial")
-    with partial.open("w") as kept:
+    with PartFile(file, overwrite=True) as kept:
         for made in make():
-            kept.write(json.dumps(made) + "\n")
+            kept.write((json.dumps(made) + "\n").encode())
             yield made
-    partial.rename(file)
+        kept.publish(sync=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import sys
@@ -14,6 +15,8 @@ from typing import Any, Final
 import torch
 from rich.progress import Progress
 from torch import Tensor
+
+from m2fp_stream.core.part_file import replace_file
 
 from .network import PartNetwork
 
@@ -122,8 +125,8 @@ def train(
                     "average": average,
                     "step": done,
                 }
-                part = resume.with_suffix(".part")
-                torch.save(state, part)
-                part.replace(resume)
+                content = io.BytesIO()
+                torch.save(state, content)
+                replace_file(resume, content.getvalue())
     torch.save(average, target)
     return target

@@ -8,6 +8,7 @@ detected face box, the limbs from BlazePose's key points (both networks ship wit
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
@@ -18,6 +19,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from m2fp_stream.core.part_file import replace_file
 from m2fp_stream.parsers.embedded.body import BodyParser, Region
 from m2fp_stream.parsers.embedded.boxes import Box
 from m2fp_stream.parsers.embedded.classes import PartClass
@@ -301,6 +303,6 @@ def write_photo(work: Path, photo: Photo) -> None:
             boxes[row] = (box.x1, box.y1, box.x2, box.y2, box.confidence)
     target = work / "photos" / f"{photo.name}.npz"
     target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_suffix(".part.npz")
-    np.savez(part, bgr=photo.bgr, classes=photo.classes, boxes=boxes, points=photo.points)
-    part.replace(target)
+    content = io.BytesIO()
+    np.savez(content, bgr=photo.bgr, classes=photo.classes, boxes=boxes, points=photo.points)
+    replace_file(target, content.getvalue(), sync=False)

@@ -15,7 +15,8 @@ import numpy as np
 import psutil
 import pytest
 
-from m2fp_stream.sources.stream import StreamOptions, StreamSource
+from m2fp_stream.sources.options import StreamOptions
+from m2fp_stream.sources.stream import StreamSource
 from tests.kit import faulty, media
 from tests.kit.live_stage import TEXTURE, Performance, Seen, Watching, room
 from tests.kit.rtsp import RtspServer, Wire, require_rtsp

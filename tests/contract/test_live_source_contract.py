@@ -14,19 +14,15 @@ import pytest
 
 from m2fp_stream.core.errors import LeaseError, SourceError
 from m2fp_stream.sources.base import Source
-from m2fp_stream.sources.camera import (
-    CameraDevice,
-    CameraId,
-    CameraOptions,
-    CameraReader,
-    CameraSource,
-)
+from m2fp_stream.sources.camera import CameraReader, CameraSource
+from m2fp_stream.sources.devices import CameraDevice, CameraId
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.live import LIVE_TIME_BASE, LiveSource, RealtimeSource
+from m2fp_stream.sources.options import CameraOptions, SyntheticOptions
 from m2fp_stream.sources.pipe import PipeSource
 from m2fp_stream.sources.snapshot import SnapshotSource
 from m2fp_stream.sources.stream import StreamSource
-from m2fp_stream.sources.synthetic import SyntheticOptions, SyntheticSource
+from m2fp_stream.sources.synthetic import SyntheticSource
 from tests.kit import media
 from tests.kit.http_camera import HttpCamera
 from tests.kit.pipes import write_paced

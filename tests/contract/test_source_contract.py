@@ -15,8 +15,9 @@ import pytest
 import m2fp_stream.sources
 from m2fp_stream.core.errors import LeaseError, SourceError
 from m2fp_stream.sources.base import Source
-from m2fp_stream.sources.file import FileOptions, FileSource
+from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.image import ImageSource
+from m2fp_stream.sources.options import FileOptions
 from tests.contract.test_live_source_contract import LIVE_SOURCES
 from tests.kit import media
 

@@ -134,8 +134,7 @@ def test_core_needs_nothing_but_numpy() -> None:
 
 
 ALLOWED_CALLS = {
-    ("sources/file.py", "av.open"),
-    ("sources/stream.py", "av.open"),
+    ("sources/opener.py", "av.open"),
     ("sources/camera.py", "cv2.VideoCapture"),
     ("sinks/video_file.py", "av.open"),
     ("sinks/image.py", "av.open"),

@@ -17,7 +17,6 @@ from m2fp_stream.pipeline.solver.solve import Solver
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.tracking.heads import Head, Rect, of_body
 from m2fp_stream.tracking.motion import Motion
-from m2fp_stream.tracking.people import Body, Face, Sighting, Tracker, sightings
 from m2fp_stream.tracking.shape import (
     PartLook,
     Shape,
@@ -27,6 +26,8 @@ from m2fp_stream.tracking.shape import (
     lay_box,
     lay_ellipse,
 )
+from m2fp_stream.tracking.sightings import Body, Face, Sighting, sightings
+from m2fp_stream.tracking.tracker import Tracker
 from m2fp_stream.tracking.turned import TurnedLook
 
 U8 = NDArray[np.uint8]

@@ -972,7 +972,7 @@ def test_logging_uses_the_root_logger_once(here: Path, app: FakeApp) -> None:
 
 def test_a_signal_in_the_middle_of_a_write_comes_after_it(here: Path, app: FakeApp) -> None:
     """A library that writes through our file would swallow the exception."""
-    from m2fp_stream.sinks.base import PartFile
+    from m2fp_stream.core.part_file import PartFile
 
     written: list[int] = []
     real = os.write

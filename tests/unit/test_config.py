@@ -8,6 +8,7 @@ from pydantic import BaseModel, ValidationError
 
 from m2fp_stream.config import Settings, cache_folder, load_settings, sample_yaml
 from m2fp_stream.core.errors import ConfigError
+from m2fp_stream.options import Options
 
 ROOT = Path(__file__).resolve().parents[2]
 SECTIONS: dict[str, type[BaseModel]] = {
@@ -307,6 +308,8 @@ def test_every_section_is_frozen_strict_and_hides_its_input(model: type[BaseMode
     assert config.get("strict")
     assert config.get("extra") == "forbid"
     assert config.get("hide_input_in_errors")
+    assert config.get("allow_inf_nan") is False
+    assert issubclass(model, Options)
     with pytest.raises(ValidationError):
         setattr(Settings(), "policy", None)  # noqa: B010  # a type checker would refuse the plain form
 

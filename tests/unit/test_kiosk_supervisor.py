@@ -33,7 +33,7 @@ from m2fp_stream.kiosk.supervisor import _LASTING, Supervisor
 from m2fp_stream.kiosk.wish import WishFile
 from m2fp_stream.sinks.page import PageEnd
 from m2fp_stream.sinks.page_link import PageMemory, make_memory
-from m2fp_stream.sources.camera import CameraDevice, CameraId, find_camera
+from m2fp_stream.sources.devices import CameraDevice, CameraId, find_camera
 from tests.kit.wait import PATIENCE_S, wait_until
 
 TOKEN = "a-token-of-my-own-0123456789"

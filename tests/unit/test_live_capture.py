@@ -22,7 +22,7 @@ from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.pipeline.live import capture as module
 from m2fp_stream.pipeline.live.capture import Capture, CaptureOptions, Inbox
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
-from m2fp_stream.sources.camera import OtherCameraError
+from m2fp_stream.sources.devices import OtherCameraError
 from tests.kit.stage import backdrop
 from tests.kit.wait import PATIENCE_S, wait_until
 

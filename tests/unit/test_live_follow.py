@@ -15,7 +15,7 @@ from m2fp_stream.core.plan import Why
 from m2fp_stream.pipeline.live.follow import Follower, LookOrder, Rates, Verdict
 from m2fp_stream.pipeline.solver.records import PartOrder, Reach
 from m2fp_stream.tracking.motion import Motion
-from m2fp_stream.tracking.people import Body, Face
+from m2fp_stream.tracking.sightings import Body, Face
 from m2fp_stream.tracking.turned import TURNS, TurnedLook
 
 from .test_solver import (

@@ -13,7 +13,7 @@ from m2fp_stream.pipeline.solver.records import Reach
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.tracking.heads import Rect
 from m2fp_stream.tracking.motion import MotionFinder, SmallGrey
-from m2fp_stream.tracking.people import Body, Face
+from m2fp_stream.tracking.sightings import Body, Face
 from tests.kit.faulty import DrawnLooker, person_box
 from tests.kit.live_stage import RATE, scene
 from tests.kit.stage import HEIGHT, WIDTH, Picture

@@ -17,7 +17,7 @@ from m2fp_stream.pipeline.copies import hidden_by
 from m2fp_stream.pipeline.live.control import Wish
 from m2fp_stream.pipeline.live.present import Ages, FrameStates
 from m2fp_stream.policy import Policy, PolicyOptions
-from m2fp_stream.tracking.people import Face
+from m2fp_stream.tracking.sightings import Face
 
 from .test_live_follow import Stand
 from .test_solver import HEIGHT, WIDTH, body_of, box_mask, face_at

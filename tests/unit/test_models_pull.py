@@ -32,17 +32,9 @@ import pytest
 
 from m2fp_stream.core.errors import ModelError, UsageError
 from m2fp_stream.models import pull as module
-from m2fp_stream.models.pull import (
-    HubModel,
-    ModelScopeHub,
-    Progress,
-    Pulled,
-    hub_models,
-    pull,
-    pulled_folder,
-    store_folder,
-    verify_pulled,
-)
+from m2fp_stream.models.hub import HubModel, ModelScopeHub, Progress, hub_models
+from m2fp_stream.models.pins import pulled_folder, store_folder, verify_pulled
+from m2fp_stream.models.pull import Pulled, pull
 from tests.kit.wait import wait_until
 
 MODEL_ID = "damo/cv_resnet101_image-multiple-human-parsing"
@@ -466,7 +458,7 @@ def test_no_space_while_it_is_put_in_place_leaves_nothing_half(
     assert names(tmp_path) == STORED
 
 
-@pytest.mark.parametrize("step", ["_write_pins", "_sync", "_remove"])
+@pytest.mark.parametrize("step", ["write_pins", "fsync", "_remove"])
 def test_an_interruption_at_any_step_leaves_the_old_or_nothing_and_heals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -476,7 +468,8 @@ def test_an_interruption_at_any_step_leaves_the_old_or_nothing_and_heals(
         folder = first_pull(store).folder
         (folder / "pytorch_model.pt").write_bytes(b"damaged")
         calls = 0
-        real: Callable[..., None] = getattr(module, step)
+        place: Any = os if step == "fsync" else module
+        real: Callable[..., None] = getattr(place, step)
 
         def dying(*arguments: Any, real: Callable[..., None] = real, nth: int = nth) -> None:
             nonlocal calls
@@ -485,7 +478,7 @@ def test_an_interruption_at_any_step_leaves_the_old_or_nothing_and_heals(
             if calls == nth:
                 raise KeyboardInterrupt
 
-        monkeypatch.setattr(module, step, dying)
+        monkeypatch.setattr(place, step, dying)
         try:
             pull("m2fp", store, accept=never, hub=whole_hub())
         except KeyboardInterrupt:

@@ -26,8 +26,8 @@ from m2fp_stream.pipeline.solver.solve import Solver
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.tracking.heads import Rect, of_body, of_face
 from m2fp_stream.tracking.motion import Motion
-from m2fp_stream.tracking.people import Body, Face, Sighting
 from m2fp_stream.tracking.shape import PartLook
+from m2fp_stream.tracking.sightings import Body, Face, Sighting
 from m2fp_stream.tracking.turned import TURNS, TurnedLook
 
 Mask = NDArray[np.bool_]

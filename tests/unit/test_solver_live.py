@@ -13,7 +13,7 @@ from m2fp_stream.pipeline.solver.place import HELD_S
 from m2fp_stream.pipeline.solver.records import FineLook, Frame, PartOrder, Reach
 from m2fp_stream.tracking.heads import Rect, of_body
 from m2fp_stream.tracking.motion import Motion
-from m2fp_stream.tracking.people import Body, Face, Sighting
+from m2fp_stream.tracking.sightings import Body, Face, Sighting
 from m2fp_stream.tracking.turned import TurnedLook
 
 from .test_solver import (

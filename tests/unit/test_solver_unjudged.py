@@ -12,7 +12,7 @@ from m2fp_stream.pipeline.solver.place import Places
 from m2fp_stream.pipeline.solver.unjudged import MARK, Unjudged
 from m2fp_stream.tracking.heads import Rect
 from m2fp_stream.tracking.motion import Motion
-from m2fp_stream.tracking.people import Tracker
+from m2fp_stream.tracking.tracker import Tracker
 
 WIDTH, HEIGHT = 640, 360
 STEP = 120

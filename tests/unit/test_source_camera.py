@@ -19,19 +19,17 @@ import pytest
 from pydantic import ValidationError
 
 from m2fp_stream.core.errors import SourceError
-from m2fp_stream.sources.camera import (
+from m2fp_stream.sources.camera import CameraReader, CameraSource, OpenCvCameras
+from m2fp_stream.sources.devices import (
     CameraDevice,
     CameraId,
-    CameraOptions,
-    CameraReader,
-    CameraSource,
-    OpenCvCameras,
     OtherCameraError,
     find_camera,
     holders_of,
     list_cameras,
 )
 from m2fp_stream.sources.live import LIVE_TIME_BASE
+from m2fp_stream.sources.options import CameraOptions
 from tests.kit import media
 from tests.kit.wait import PATIENCE_S
 

@@ -19,7 +19,8 @@ from pydantic import ValidationError
 
 from m2fp_stream.core.errors import SourceError, TruncatedSourceError
 from m2fp_stream.sources.base import SourceInfo
-from m2fp_stream.sources.file import FileOptions, FileSource
+from m2fp_stream.sources.file import FileSource
+from m2fp_stream.sources.options import FileOptions
 from tests.kit import media
 
 SALVAGE = FileOptions(salvage=True)
@@ -1039,6 +1040,7 @@ def test_the_decoder_says_nothing_on_stderr(tmp_path: Path) -> None:
     program = (
         "import sys; from pathlib import Path\n"
         "from m2fp_stream.sources.file import *\n"
+        "from m2fp_stream.sources.options import *\n"
         "with FileSource(Path(sys.argv[1]), FileOptions(salvage=True)) as source:\n"
         "    for captured in source.frames(): captured.frame.release()\n"
         "    print(source.info.warnings)\n"

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from m2fp_stream.core.errors import SourceError, TruncatedSourceError
-from m2fp_stream.sources.file import FileOptions
 from m2fp_stream.sources.image import ImageSource
+from m2fp_stream.sources.options import FileOptions
 from m2fp_stream.sources.orientation import Orientation
 from tests.kit import media
 

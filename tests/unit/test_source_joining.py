@@ -25,7 +25,8 @@ import pytest
 from m2fp_stream.core.errors import SourceError
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.h264 import H264Reader
-from m2fp_stream.sources.stream import StreamOptions, StreamSource
+from m2fp_stream.sources.options import StreamOptions
+from m2fp_stream.sources.stream import StreamSource
 from tests.kit import media
 from tests.kit.rtsp import LossyUdp, RtspServer, require_rtsp
 from tests.kit.texture import marker
@@ -265,6 +266,7 @@ def test_what_the_library_says_of_losses_reaches_nobody_else() -> None:
     require_rtsp()
     program = (
         "import sys; from m2fp_stream.sources.stream import *\n"
+        "from m2fp_stream.sources.options import *\n"
         "source = StreamSource(sys.argv[1], StreamOptions(transport='udp'))\n"
         "frames = source.frames()\n"
         "while source.corrupt < 2: next(frames).frame.release()\n"

@@ -15,8 +15,8 @@ from pathlib import Path
 import pytest
 
 from m2fp_stream.core.errors import SourceError
+from m2fp_stream.sources.options import StreamOptions
 from m2fp_stream.sources.pipe import PipeSource
-from m2fp_stream.sources.stream import StreamOptions
 from tests.kit import media
 from tests.kit.pipes import write_paced
 from tests.kit.wait import PATIENCE_S

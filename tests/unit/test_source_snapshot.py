@@ -18,10 +18,10 @@ import pytest
 from m2fp_stream.core.errors import SourceError, UsageError
 from m2fp_stream.core.plan import Why
 from m2fp_stream.pipeline.live.capture import Capture, CaptureOptions, Inbox
-from m2fp_stream.sources import snapshot
 from m2fp_stream.sources.base import Captured
+from m2fp_stream.sources.options import StreamOptions
 from m2fp_stream.sources.snapshot import HttpCameras, SnapshotSource
-from m2fp_stream.sources.stream import StreamOptions, StreamSource
+from m2fp_stream.sources.stream import StreamSource
 from tests.kit import media
 from tests.kit.http_camera import SIZE_WH, HttpCamera, jpeg
 from tests.kit.wait import PATIENCE_S, wait_until
@@ -245,14 +245,11 @@ def test_an_address_that_cannot_be_used_is_one_line(url: str, says: str) -> None
         SnapshotSource(url)
 
 
-def test_a_picture_above_a_limit_is_refused(
-    camera: HttpCamera, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_picture_above_a_limit_is_refused(camera: HttpCamera) -> None:
     with pytest.raises(SourceError, match="192x128 exceed the limit"):
         SnapshotSource(camera.url("/snap.jpg"), StreamOptions(max_pixels=1000))
-    monkeypatch.setattr(snapshot, "_MOST_BYTES", 1000)
     with pytest.raises(SourceError, match="larger than 0 MB"):
-        SnapshotSource(camera.url("/snap.jpg"))
+        SnapshotSource(camera.url("/snap.jpg"), most_bytes=1000)
 
 
 def test_a_server_that_does_not_answer_is_an_error_within_the_time_out(

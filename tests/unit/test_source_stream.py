@@ -28,7 +28,8 @@ from pydantic import ValidationError
 from m2fp_stream.core.errors import SourceError, UsageError
 from m2fp_stream.sources.base import Captured
 from m2fp_stream.sources.live import LIVE_TIME_BASE
-from m2fp_stream.sources.stream import StreamOptions, StreamSource
+from m2fp_stream.sources.options import StreamOptions
+from m2fp_stream.sources.stream import StreamSource
 from tests.kit import media
 from tests.kit.http_camera import HttpCamera
 from tests.kit.rtsp import RtspServer, Wire, require_rtsp
@@ -645,7 +646,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
             assert len(pictures(source, 2)) == 2
             assert "certificate is not checked" in source.info.warnings[0]
         trusted = ("/nowhere", str(certificate[0]))
-        monkeypatch.setattr("m2fp_stream.sources.stream.TRUSTED", trusted)
+        monkeypatch.setattr("m2fp_stream.sources.opener._TRUSTED", trusted)
         with StreamSource(server.url) as source:  # as one that the system trusts
             assert len(pictures(source, 2)) == 2
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from m2fp_stream.core.errors import SourceError
-from m2fp_stream.sources.stream import StreamOptions, StreamSource
+from m2fp_stream.sources.options import StreamOptions
+from m2fp_stream.sources.stream import StreamSource
 from tests.kit import media
 from tests.kit.rtsp import RtspServer, Wire, require_rtsp
 from tests.kit.texture import marker

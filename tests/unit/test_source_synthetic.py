@@ -13,7 +13,8 @@ from pydantic import ValidationError
 
 from m2fp_stream.core.errors import SourceError
 from m2fp_stream.sources.live import LIVE_TIME_BASE
-from m2fp_stream.sources.synthetic import SyntheticOptions, SyntheticSource
+from m2fp_stream.sources.options import SyntheticOptions
+from m2fp_stream.sources.synthetic import SyntheticSource
 from tests.kit import media
 from tests.kit.wait import PATIENCE_S
 

@@ -14,7 +14,8 @@ import pytest
 from av.video.frame import PictureType
 
 from m2fp_stream.core.errors import TruncatedSourceError
-from m2fp_stream.sources.file import FileOptions, FileSource
+from m2fp_stream.sources.file import FileSource
+from m2fp_stream.sources.options import FileOptions
 from m2fp_stream.sources.whole import Wholeness
 from tests.kit import media
 from tests.kit.texture import marker

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from m2fp_stream.tracking.heads import Rect, of_body
-from m2fp_stream.tracking.people import Body, Face, Tracker, sightings
+from m2fp_stream.tracking.sightings import Body, Face, sightings
+from m2fp_stream.tracking.tracker import Tracker
 
 from .test_tracking_people import body_at, face_at, only, tracker
 

@@ -10,7 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from m2fp_stream.tracking.heads import Rect, of_body, of_face
-from m2fp_stream.tracking.people import Body, Face, Sighting, Track, Tracker, sightings
+from m2fp_stream.tracking.sightings import Body, Face, Sighting, sightings
+from m2fp_stream.tracking.track import Track
+from m2fp_stream.tracking.tracker import Tracker
 
 FAR_PX = 100.0
 

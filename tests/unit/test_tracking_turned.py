@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from m2fp_stream.tracking.heads import Head, Rect, of_body, of_face
-from m2fp_stream.tracking.people import Body, Face, Sighting, Track, Tracker
+from m2fp_stream.tracking.sightings import Body, Face, Sighting
+from m2fp_stream.tracking.track import Track
+from m2fp_stream.tracking.tracker import Tracker
 from m2fp_stream.tracking.turned import (
     TURNS,
     TurnedLook,

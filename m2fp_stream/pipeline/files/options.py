@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from ...options import Options
 
 __all__ = ["FilePipelineOptions"]
 
 
-class FilePipelineOptions(BaseModel):
+class FilePipelineOptions(Options):
     """Rates of the looks, look-behind and limits of the file pipeline."""
-
-    model_config = ConfigDict(frozen=True, strict=True, extra="forbid", hide_input_in_errors=True)
 
     quality: Annotated[
         Literal["standard", "high"],

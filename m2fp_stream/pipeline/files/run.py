@@ -35,7 +35,7 @@ from ...policy import Policy
 from ...sinks.base import Sink
 from ...sources.base import Source
 from ...tracking.motion import SmallGrey
-from ...tracking.people import Body, Face
+from ...tracking.sightings import Body, Face
 from ...tracking.turned import TurnedLook
 from ..copies import (
     MAP_SIDE,

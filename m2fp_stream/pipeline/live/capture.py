@@ -16,13 +16,14 @@ from collections import deque
 from collections.abc import Callable
 from typing import Annotated, Final, final
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from ...core.errors import SourceError
 from ...core.plan import Why
 from ...core.redact import redact
+from ...options import Options
 from ...sources.base import Captured, Source, SourceInfo
-from ...sources.camera import OtherCameraError
+from ...sources.devices import OtherCameraError
 from ...sources.live import LiveSource
 
 __all__ = ["Capture", "CaptureOptions", "Inbox", "OpenSource"]
@@ -53,12 +54,8 @@ _JOIN_S: Final = 2.0
 """A read that blocks ends by its own time-out; the program does not wait so long for its end."""
 
 
-class CaptureOptions(BaseModel):
+class CaptureOptions(Options):
     """Which picture is taken, and what happens when it stops."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
-    )
 
     input: Annotated[
         str,

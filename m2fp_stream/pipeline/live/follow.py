@@ -18,8 +18,8 @@ from typing import Final, final
 
 from ...core.plan import Why
 from ...tracking.motion import Motion
-from ...tracking.people import Body, Face
 from ...tracking.shape import PartLook
+from ...tracking.sightings import Body, Face
 from ...tracking.turned import TurnedLook
 from ..solver.records import Cover, FineLook, Frame, Hidden, PartOrder, Reach
 from ..solver.solve import Solver

@@ -28,7 +28,7 @@ from ...core.records import Detections, LookKind, PartPlanes
 from ...core.timing import NEVER
 from ...sources.base import Captured
 from ...tracking.motion import Motion, MotionFinder, SmallGrey
-from ...tracking.people import Body, Face
+from ...tracking.sightings import Body, Face
 from ...tracking.turned import TurnedLook
 from ..copies import (
     PartCrop,

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Final, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
+from ...options import Options
 from .follow import Rates
 
 __all__ = ["LiveOptions"]
@@ -15,12 +16,8 @@ _IN_TIME: Final = 0.9
 """Of `person_after_s`: looks for people are to be answered a little before."""
 
 
-class LiveOptions(BaseModel):
+class LiveOptions(Options):
     """Delay, ages and rates of looks of a live picture."""
-
-    model_config = ConfigDict(
-        frozen=True, strict=True, extra="forbid", hide_input_in_errors=True, allow_inf_nan=False
-    )
 
     alignment: Annotated[
         Literal["aligned", "low_latency"],

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from ...core.labels import BODY_PARTS, Label
 from ...core.records import ParseResult
 from ...tracking.heads import Head, Rect, of_body
-from ...tracking.people import Sighting
 from ...tracking.shape import PartLook
+from ...tracking.sightings import Sighting
 from ..workers import ParserQueue
 from .records import HEAD_LABELS, FineLook
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 from statistics import median
 from typing import Final
 
-from ...tracking.people import SHOWN_FACE, Track
+from ...tracking.track import SHOWN_FACE, Track
 
 __all__ = [
     "LIKELY",

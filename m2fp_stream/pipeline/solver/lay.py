@@ -11,7 +11,6 @@ import numpy as np
 
 from ...core.labels import Label
 from ...tracking.heads import Head, Rect
-from ...tracking.people import Track
 from ...tracking.shape import (
     Shape,
     anchor_of_body,
@@ -21,6 +20,7 @@ from ...tracking.shape import (
     lay_ellipse,
     put_on,
 )
+from ...tracking.track import Track
 from .judge import LIKELY
 from .place import Places
 from .records import U8, Hidden, Shapes

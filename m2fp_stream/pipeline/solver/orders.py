@@ -9,7 +9,9 @@ from typing import Final, final
 from ...core.timing import NEVER
 from ...tracking.heads import Rect
 from ...tracking.motion import Motion
-from ...tracking.people import Face, Track, Tracker
+from ...tracking.sightings import Face
+from ...tracking.track import Track
+from ...tracking.tracker import Tracker
 from ...tracking.turned import TURNS, around, quarters
 from .judge import (
     BETTER_FACE,

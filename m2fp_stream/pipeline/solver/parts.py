@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 
 from ...core.labels import Label
 from ...tracking.heads import Head, Rect, of_body
-from ...tracking.people import SHOWN_FACE, Sighting, Track
 from ...tracking.shape import (
     PartLook,
     Shape,
@@ -22,6 +21,8 @@ from ...tracking.shape import (
     head_seed,
     head_thresholds,
 )
+from ...tracking.sightings import Sighting
+from ...tracking.track import SHOWN_FACE, Track
 from .judge import FACE_CONFIRMED, HEAD_ABSENT
 from .place import Places
 from .records import Hidden, PartOrder, Shapes

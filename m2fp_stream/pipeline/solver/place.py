@@ -11,7 +11,9 @@ from typing import Final, final
 
 from ...tracking.heads import Head, Rect
 from ...tracking.motion import Motion
-from ...tracking.people import Body, Track, Tracker
+from ...tracking.sightings import Body
+from ...tracking.track import Track
+from ...tracking.tracker import Tracker
 from ...tracking.turned import around
 from .judge import HEAD_SEEN
 from .records import Reach

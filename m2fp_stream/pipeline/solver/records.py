@@ -14,8 +14,8 @@ from ...core.labels import Label
 from ...core.timing import NEVER
 from ...tracking.heads import Head, Rect
 from ...tracking.motion import Motion
-from ...tracking.people import Body, Face, Sighting
 from ...tracking.shape import PartLook, Shape
+from ...tracking.sightings import Body, Face, Sighting
 from ...tracking.turned import TurnedLook
 
 __all__ = ["HEAD_LABELS", "Cover", "FineLook", "Frame", "Hidden", "PartOrder", "Reach", "Shapes"]

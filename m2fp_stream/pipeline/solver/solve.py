@@ -21,8 +21,10 @@ import numpy as np
 
 from ...tracking.heads import Rect
 from ...tracking.motion import Motion
-from ...tracking.people import Body, Face, Sighting, Track, Tracker, sightings
 from ...tracking.shape import PartLook
+from ...tracking.sightings import Body, Face, Sighting, sightings
+from ...tracking.track import Track
+from ...tracking.tracker import Tracker
 from ...tracking.turned import (
     SURE_FACE,
     TurnedLook,

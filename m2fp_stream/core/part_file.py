@@ -1,0 +1,302 @@
+"""Files that appear under their final name only when they are complete."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO, Final, NoReturn, Self, final
+
+from .errors import SinkError
+
+__all__ = ["PartFile", "part_name", "replace_file"]
+
+_HINTS: Final = {
+    errno.ENOENT: "make the folder first",
+    errno.EEXIST: "choose another name or pass --overwrite",
+    errno.ENOSPC: "free some space",
+    errno.EDQUOT: "your quota is used up; free some space",
+    errno.EFBIG: "the system's limit on file sizes is too low",
+    errno.EROFS: "the disk is read-only, perhaps after an error; see what the system's log says",
+    errno.EIO: "the disk fails; see what the system's log says",
+}
+
+_NO_LINK: Final = (
+    *(errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS),  # FAT, some network shares
+    *(errno.ENOSPC, errno.EDQUOT),  # two names for a moment may be one too many
+)
+_CANNOT_TELL: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
+"""What a file system answers that cannot allocate ahead. Source: posix_fallocate(3)."""
+
+
+def part_name(path: Path) -> Path:
+    """Returns the hidden name under which the file of the final name `path` grows."""
+    return path.with_name(f".{path.name}.part")
+
+
+@final
+class PartFile:
+    """A file that grows under a hidden name beside its final one and appears there complete.
+
+    It is made with mode 0600 and locked; a part file that a killed run left behind (nobody holds
+    its lock) is replaced. As a binary file object it can be given to PyAV; as a context manager it
+    discards what was not published.
+
+    Every `SinkError` has the `errno` and `strerror` of what the system said, for who has words of
+    his own.
+
+    Args:
+        path: the final name.
+        overwrite: False refuses a final name that is taken, also if it is taken meanwhile.
+        in_turns: False gives each process a hidden name of its own: several may write the same
+            file then, and the last one stays; what a killed run left behind stays, too.
+
+    Raises:
+        SinkError: no such folder, no right to write, name taken, another run writes it; nothing
+            was changed then.
+    """
+
+    def __init__(self, path: Path, *, overwrite: bool, in_turns: bool = True) -> None:
+        self._fd = -1
+        self._path = path
+        self._overwrite = overwrite
+        self._part = part_name(path if in_turns else path.with_name(f"{path.name}.{os.getpid()}"))
+        self._error: OSError | None = None
+        self._broken: BaseException | None = None
+        if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises where the folder is closed
+            raise _refusal(f"{path}: is a folder, expected a file name; add one", errno.EISDIR)
+        if os.path.lexists(path) and not overwrite:
+            raise _refusal(
+                f"{path}: exists already; choose another name or pass --overwrite", errno.EEXIST
+            )
+        try:
+            self._make()
+        except OSError as error:
+            self.discard()
+            self.refuse(error)
+        except BaseException:  # a signal, perhaps before what was opened had a name here
+            self.discard()
+            with suppress(OSError):
+                self._remove_stale()
+            raise
+
+    def __del__(self) -> None:
+        """Leaves nothing of what nobody finished: a signal may come before anybody holds it."""
+        with suppress(Exception):
+            self.discard()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Discards it unless it was published."""
+        self.discard()
+
+    def _make(self) -> None:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC  # EXCL follows no link
+        try:
+            self._fd = os.open(self._part, flags, 0o600)
+        except FileExistsError:
+            self._remove_stale()
+            self._fd = os.open(self._part, flags, 0o600)
+        fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    def _remove_stale(self) -> None:
+        fd = os.open(self._part, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._part.unlink()
+        except BlockingIOError:
+            raise _refusal(
+                f"{self._path}: another run is writing it; wait for it", errno.EAGAIN
+            ) from None
+        finally:
+            os.close(fd)
+
+    @property
+    def closed(self) -> bool:
+        """True after `publish` or `discard`."""
+        return self._fd < 0
+
+    @property
+    def name(self) -> str:
+        """The hidden name."""
+        return str(self._part)
+
+    def write(self, data: bytes) -> int:
+        """Writes all of `data` at the current position and returns its length.
+
+        Raises:
+            OSError: it does not fit; `publish` then refuses.
+        """
+        view = memoryview(data)
+        try:
+            while view:
+                view = view[os.write(self._fd, view) :]
+        except OSError as error:
+            self._error = error
+            raise
+        except BaseException as error:  # the library that calls this may swallow it
+            self._broken = error
+            raise
+        return len(data)
+
+    def seek(self, offset: int, whence: int = os.SEEK_SET) -> int:
+        """Moves the current position and returns it."""
+        return os.lseek(self._fd, offset, whence)
+
+    def tell(self) -> int:
+        """The current position in bytes."""
+        return os.lseek(self._fd, 0, os.SEEK_CUR)
+
+    def ask_for(self, size: int) -> None:
+        """Makes sure that there is room for `size` bytes; allocates and gives back.
+
+        Raises:
+            SinkError: there is not, by the disk, a quota or a limit; `discard` must follow.
+        """
+        try:
+            os.posix_fallocate(self._fd, 0, size)
+            os.ftruncate(self._fd, 0)
+        except OSError as error:
+            if error.errno not in _CANNOT_TELL:
+                self.refuse(error)
+
+    def check(self) -> None:
+        """Looks whether the file is still where it was made; what was deleted takes any write.
+
+        Raises:
+            SinkError: it is not.
+        """
+        if not self._is_ours():
+            raise _refusal(
+                f"{self._path}: was deleted while it was written; make its folder again if it is "
+                "gone, too",
+                errno.ENOENT,
+            )
+
+    def cut(self, length: int) -> None:
+        """Keeps the first `length` bytes, and forgets that what came later could not be written.
+
+        Raises:
+            OSError: the file cannot be cut.
+        """
+        os.ftruncate(self._fd, length)
+        self._error = None
+
+    def reopen(self, *_: object) -> BinaryIO:
+        """Opens the part file once more, for reading, whatever name and flags are asked for."""
+        return self._part.open("rb")
+
+    def publish(self, *, private: bool = False, sync: bool = True) -> None:
+        """Moves the file to its final name, with the rights that the user's umask allows.
+
+        Args:
+            private: leaves it to its owner alone (0600).
+            sync: waits for the disk first, so that a crash of the machine leaves the old file or
+                the new one. Without it, it may leave an empty one.
+
+        Raises:
+            SinkError: something could not be written, or the name is taken by now; `discard`
+                must follow.
+        """
+        try:
+            if self._error is not None:
+                raise self._error
+            if self._broken is not None:
+                raise self._broken
+            if not self._is_ours():
+                raise _refusal(f"{self._path}: its part file was replaced; run again", errno.ENOENT)
+            if not private:
+                mask = os.umask(0o077)
+                os.umask(mask)
+                os.fchmod(self._fd, 0o666 & ~mask)
+            if sync:
+                os.fsync(self._fd)
+            if self._overwrite:
+                self._part.replace(self._path)
+            else:
+                self._move_to_free_name()
+            self._close()
+        except OSError as error:
+            self.refuse(error)
+
+    def _is_ours(self) -> bool:
+        # Another run may have taken it for stale between its creation and its lock.
+        return os.path.lexists(self._part) and os.path.samestat(
+            os.fstat(self._fd), os.lstat(self._part)
+        )
+
+    def _move_to_free_name(self) -> None:
+        try:
+            # link() fails where the name is taken; rename() would silently replace.
+            os.link(self._part, self._path)
+        except OSError as error:
+            if error.errno not in _NO_LINK:
+                raise
+            if os.path.lexists(self._path):
+                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+            self._part.rename(self._path)
+        else:
+            self._part.unlink()
+
+    def discard(self) -> None:
+        """Removes the part file, where the disk lets it; idempotent."""
+        if not self.closed:
+            if self._is_ours():
+                with suppress(OSError):  # a disk that became read-only keeps it
+                    self._part.unlink()
+            self._close()
+
+    def _close(self) -> None:
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+
+    def refuse(self, error: Exception) -> NoReturn:
+        """Raises the `SinkError` that says why this output could not be written."""
+        if isinstance(error, SinkError):
+            raise error
+        # PyAV reports a failed write() less closely than write() itself did.
+        number = getattr(self._error or error, "errno", None)
+        reason = os.strerror(number) if isinstance(number, int) else type(error).__name__
+        hint = _HINTS.get(number or 0, "check the folder and your rights")
+        refusal = SinkError(f"{self._path}: cannot be written ({reason}); {hint}")
+        refusal.errno, refusal.strerror = number, reason
+        raise refusal from None
+
+
+def replace_file(
+    path: Path, data: bytes, *, private: bool = False, sync: bool = True, in_turns: bool = True
+) -> None:
+    """Replaces the file at `path` by `data`; who reads it meanwhile sees the old one or the new.
+
+    Args:
+        path: the final name.
+        data: all of it.
+        private: see `PartFile.publish`.
+        sync: see `PartFile.publish`.
+        in_turns: see `PartFile`.
+
+    Raises:
+        SinkError: see `PartFile`; what stood there before still does.
+    """
+    with PartFile(path, overwrite=True, in_turns=in_turns) as part:
+        try:
+            part.write(data)
+        except OSError as error:
+            part.refuse(error)
+        part.publish(private=private, sync=sync)
+
+
+def _refusal(message: str, number: int) -> SinkError:
+    refusal = SinkError(message)
+    refusal.errno, refusal.strerror = number, os.strerror(number)
+    return refusal

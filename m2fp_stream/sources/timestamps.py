@@ -1,0 +1,56 @@
+"""Timestamps of a file's frames, where they are missing, do not rise or jump back."""
+
+from __future__ import annotations
+
+from fractions import Fraction
+from typing import Final, final
+
+from ..core.timing import rescale
+
+__all__ = ["Timestamps"]
+
+_JUMP_S: Final = 1
+"""A timestamp that falls back by more than this is a new recording appended to the old one; less
+is jitter of a muxer. MPEG-TS allows 0.1 s between clock references (ISO/IEC 13818-1, 2.7.2)."""
+
+
+@final
+class Timestamps:
+    """Gives every frame a timestamp, strictly rising."""
+
+    def __init__(self, time_base: Fraction, rate: Fraction) -> None:
+        self._time_base = time_base
+        self._step = max(1, rescale(1, 1 / rate, time_base))
+        self._rate = rate
+        self._jump = rescale(_JUMP_S, Fraction(1), time_base)
+        self._last: int | None = None
+        self._known = 0
+        self._filled = 0
+        self._shift = 0
+        self.remarks: list[str] = []
+
+    def stamp(self, pts: int | None) -> tuple[int, bool]:
+        """Returns the timestamp to use, and whether time jumped back."""
+        last, jumped = self._last, False
+        if pts is None:
+            self._remark("some frames had no timestamp; theirs follow from the frame rate")
+            # Counted from the last known one, so that rounding does not add up.
+            self._filled += last is not None
+            stamp = self._known + rescale(self._filled, 1 / self._rate, self._time_base)
+        else:
+            stamp = pts + self._shift
+            if last is not None and last - stamp > self._jump:
+                self._remark("time jumps back in the file; it goes on from where it was")
+                self._shift += last + self._step - stamp
+                stamp, jumped = last + self._step, True
+        if last is not None and stamp <= last:
+            self._remark("some timestamps did not rise; they were moved up by one tick")
+            stamp = last + 1
+        if pts is not None:
+            self._known, self._filled = stamp, 0
+        self._last = stamp
+        return stamp, jumped
+
+    def _remark(self, sentence: str) -> None:
+        if sentence not in self.remarks:
+            self.remarks.append(sentence)
