@@ -38,12 +38,13 @@ from numpy.typing import NDArray
 
 from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page_link import PageMemory
-from m2fp_stream.web.app import CoveredStill, ParsedStill, Still, make_app
+from m2fp_stream.web.app import make_app
 from m2fp_stream.web.doors import BAD_UPLOADS, RATES, Doors, Use
 from m2fp_stream.web.hub import Hub
 from m2fp_stream.web.limits import Rate
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from m2fp_stream.web.server import serve
+from m2fp_stream.web.stills import CoveredStill, ParsedStill, Still
 
 TOKEN = "t0ken-for_tests.~0123456789"
 PATIENCE_S = 120.0

@@ -3,82 +3,21 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Final
 
 from ..core.errors import UsageError
 from .audit import Audit
 from .doors import Doors
 from .hub import Hub
 from .options import KioskOptions, PageOptions
+from .stills import Still
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["BadUpload", "Busy", "CoveredStill", "ParsedStill", "Still", "make_app", "need_extra"]
+__all__ = ["make_app", "need_extra"]
 
 _NEEDED: Final = ("fastapi", "uvicorn", "websockets")
-
-
-class BadUpload(Exception):  # noqa: N818  # the client's fault, not an error of ours
-    """An upload is no picture that can be read; the text is a sentence for whoever sent it."""
-
-
-class Busy(Exception):  # noqa: N818  # a state, not an error
-    """No more pictures can be taken now, or this one took too long."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class ParsedStill:
-    """The parts of people in one picture.
-
-    Attributes:
-        png: indexed or with a palette, at the picture's size.
-        areas: pixels by name of part.
-        size_wh: (width, height) of the picture.
-    """
-
-    png: bytes
-    areas: Mapping[str, int]
-    size_wh: tuple[int, int]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class CoveredStill:
-    """One composed picture.
-
-    Attributes:
-        data: the encoded picture.
-        media_type: ``image/jpeg`` or ``image/png``.
-    """
-
-    data: bytes
-    media_type: str
-
-
-class Still(Protocol):
-    """Whoever opens uploads: never this process."""
-
-    async def parse(self, upload: bytes, *, palette: bool) -> ParsedStill:
-        """Parses one picture.
-
-        Raises:
-            BadUpload: it cannot be read.
-            Busy: not now.
-        """
-        ...
-
-    async def anonymize(self, upload: bytes) -> CoveredStill:
-        """Covers the people in one picture.
-
-        Raises:
-            BadUpload: it cannot be read.
-            Busy: not now.
-        """
-        ...
 
 
 def need_extra() -> None:

@@ -33,13 +33,14 @@ from m2fp_stream.core.errors import ConfigError, SinkError, UsageError
 from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page_link import PageMemory
 from m2fp_stream.web import routes
-from m2fp_stream.web.app import BadUpload, Busy, CoveredStill, ParsedStill, make_app
+from m2fp_stream.web.app import make_app
 from m2fp_stream.web.doors import COOKIE, RATES, Doors, Use
 from m2fp_stream.web.gate import SECURITY_HEADERS
 from m2fp_stream.web.hub import HEADER, STILL_CARD, Hub
 from m2fp_stream.web.limits import Rate
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from m2fp_stream.web.server import _turn_away, listen, tls_context
+from m2fp_stream.web.stills import BadUpload, Busy, CoveredStill, ParsedStill
 from tests.web import (
     NO_LIMITS,
     PATIENCE_S,
