@@ -115,8 +115,8 @@ def run_live(
         on_address: gets the server's address with the token made for this run; nothing may write
             it down. By default nobody learns it.
         out: where `pipe` writes to; standard output by default.
-        page: the way to the page's server; what viewers wish there holds at once, but never below
-            what is configured.
+        page: the way to the page's server; what viewers ask for there holds at once, but never
+            below what is configured.
 
     Returns:
         What was measured in the end.
@@ -493,16 +493,16 @@ def _page_outlet(
     say: Callable[[str], None],
 ) -> Outlet:
     """Returns the outlet to the page, whose viewers turn the dial."""
-    if page.wish is not None:
-        dial.turn(page.wish.level, silhouette=page.wish.silhouette)
+    if page.request is not None:
+        dial.turn(page.request.level, silhouette=page.request.silhouette)
     hello = page_hello(config)
 
     def state() -> PageState:
-        wish = dial.wish
-        return PageState(wish.level, wish.silhouette)
+        request = dial.request
+        return PageState(request.level, request.silhouette)
 
-    def turn(wish: PageState) -> None:
-        dial.turn(wish.level, silhouette=wish.silhouette)
+    def turn(request: PageState) -> None:
+        dial.turn(request.level, silhouette=request.silhouette)
         on_turn()
 
     return Outlet(

@@ -6,8 +6,8 @@ import importlib
 from typing import TYPE_CHECKING, Final
 
 from ..core.errors import UsageError
+from .access import AccessControl
 from .audit import Audit
-from .doors import Doors
 from .hub import Hub
 from .options import KioskOptions, PageOptions
 from .stills import Still
@@ -39,7 +39,7 @@ def make_app(
     options: PageOptions,
     kiosk: KioskOptions,  # noqa: ARG001  # the hub has it; callers need not know
     hub: Hub,
-    doors: Doors,
+    access: AccessControl,
     still: Still | None,
 ) -> FastAPI:
     """Returns the application; `server.serve` runs it.
@@ -48,7 +48,7 @@ def make_app(
         options: of the page.
         kiosk: what the page shows.
         hub: the media process's pictures.
-        doors: who may come in.
+        access: who may come in.
         still: opens uploads; None where there are none.
 
     Raises:
@@ -62,4 +62,4 @@ def make_app(
     from .routes import build
 
     audit = None if options.audit is None else Audit(options.audit)
-    return build(options, hub, doors, still, audit)
+    return build(options, hub, access, still, audit)

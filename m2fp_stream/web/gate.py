@@ -17,8 +17,8 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, final
 
+from .access import COOKIE, AccessControl, Caller, Refused, Use
 from .audit import Audit
-from .doors import COOKIE, Caller, Doors, Refused, Use
 from .options import PageOptions
 
 __all__ = [
@@ -28,8 +28,8 @@ __all__ = [
     "Gate",
     "Route",
     "caller_of",
-    "note",
     "problem",
+    "set_audit_reason",
 ]
 
 _log = logging.getLogger(__name__)
@@ -134,7 +134,7 @@ def caller_of(scope: Scope) -> Caller:
     return caller
 
 
-def note(scope: Scope, reason: str) -> None:
+def set_audit_reason(scope: Scope, reason: str) -> None:
     """Gives the audit log a word for why a request was refused."""
     scope["state"]["m2fp_reason"] = reason
 
@@ -145,16 +145,16 @@ class Gate:
 
     Args:
         app: what lies behind.
-        doors: who may come in.
+        access: who may come in.
         options: of the page.
         audit: where requests are noted; None: nowhere.
     """
 
     def __init__(
-        self, app: App, *, doors: Doors, options: PageOptions, audit: Audit | None
+        self, app: App, *, access: AccessControl, options: PageOptions, audit: Audit | None
     ) -> None:
         self._app = app
-        self._doors = doors
+        self._access = access
         self._audit = audit
         self._upload_bytes = options.max_upload_mb * 1_000_000
 
@@ -163,14 +163,14 @@ class Gate:
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        await _Passage(self, scope, receive, send).run()
+        await _Exchange(self, scope, receive, send).run()
 
-    # What a passage needs.
+    # What a exchange needs.
 
     @property
-    def doors(self) -> Doors:
+    def access(self) -> AccessControl:
         """Who may come in."""
-        return self._doors
+        return self._access
 
     @property
     def inside(self) -> App:
@@ -181,7 +181,7 @@ class Gate:
         """Returns how large a body may be."""
         return self._upload_bytes if route.use is Use.UPLOAD else _SMALL_BODY_BYTES
 
-    def noted(
+    def write_audit(
         self, scope: Scope, route: Route, status: int, sent_bytes: int, began_s: float, address: str
     ) -> None:
         """Writes the audit line."""
@@ -204,7 +204,7 @@ class Gate:
 
 
 @final
-class _Passage:
+class _Exchange:
     """One request on its way through the gate."""
 
     def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
@@ -239,12 +239,14 @@ class _Passage:
             await self._answer(refused.status, refused.sentence, refused.reason)
         except Exception as error:
             if self._gone or (self._status and isinstance(error, OSError)):
-                note(self._scope, "gone")  # the client; each library says it in its own way
+                set_audit_reason(
+                    self._scope, "gone"
+                )  # the client; each library says it in its own way
                 return
             _log.error("a request to %s failed (%s)", self._route.template, type(error).__name__)
             await self._answer(500, "the server failed; its log says more", "failed")
         finally:
-            self._gate.noted(
+            self._gate.write_audit(
                 *(self._scope, self._route, self._status, self._sent_bytes),
                 *(self._began_s, self._address),
             )
@@ -257,13 +259,13 @@ class _Passage:
             return _No(400, "a header came twice that may come once", "headers")
         if b"content-length" in headers and b"transfer-encoding" in headers:
             return _No(400, "a body has one length", "headers")
-        doors = self._gate.doors
+        access = self._gate.access
         host, origin = headers.get(b"host"), headers.get(b"origin")
-        if host is None or not doors.host_is_ours(host, self._reached):
+        if host is None or not access.host_is_ours(host, self._reached):
             return _No(421, "this address is not one of the page's names", "host")
         if self._route.template == "/healthz":
             return None
-        if origin is not None and not doors.origin_is_ours(origin, self._reached):
+        if origin is not None and not access.origin_is_ours(origin, self._reached):
             return _No(403, "another site may not ask this", "origin")
         site = headers.get(b"sec-fetch-site")
         if site is not None and site not in _NAVIGATION and not self._is_entrance(headers):
@@ -281,10 +283,10 @@ class _Passage:
         """Says why the caller may not come in."""
         if self._route.is_open:
             return None
-        doors = self._gate.doors
+        access = self._gate.access
         kind, _, bearer = headers.get(b"authorization", "").partition(" ")
         given = bearer.strip() if kind.lower() == "bearer" else None
-        caller = doors.caller(_cookie(headers.get(b"cookie", "")), given, self._address)
+        caller = access.caller(_cookie(headers.get(b"cookie", "")), given, self._address)
         if caller is Refused.BLOCKED:
             return _No(429, "too many wrong keys came from there; wait a minute", "blocked")
         if not isinstance(caller, Caller):
@@ -294,9 +296,9 @@ class _Passage:
         if caller.by == "cookie" and not is_read_only and b"origin" not in headers:
             return _No(403, "a browser has to say which page asks", "origin")
         self._scope["state"][_STATE] = caller
-        if not doors.may(self._route.use, caller.session):
+        if not access.may(self._route.use, caller.session):
             return _No(429, "that is too often; wait some seconds", "rate")
-        if self._route.use is Use.UPLOAD and doors.uploads_blocked(caller.session):
+        if self._route.use is Use.UPLOAD and access.uploads_blocked(caller.session):
             return _No(429, "too many uploads were no pictures; wait a minute", "uploads")
         return None
 
@@ -311,7 +313,7 @@ class _Passage:
         ):
             caller = self._scope["state"].get(_STATE)
             if self._route.use is Use.UPLOAD and caller is not None:
-                self._gate.doors.bad_upload(caller.session)
+                self._gate.access.bad_upload(caller.session)
             return _No(413, "that is larger than may be sent", "size")
         return None
 
@@ -366,7 +368,7 @@ class _Passage:
         await self._send(message)
 
     async def _answer(self, status: int, sentence: str, reason: str) -> None:
-        note(self._scope, reason)
+        set_audit_reason(self._scope, reason)
         if self._status:
             return  # an answer has begun; the connection ends with it
         prefix = ""

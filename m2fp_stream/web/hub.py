@@ -26,8 +26,8 @@ from ..sinks.page_link import CARD, FRAMES, PageMemory, receive, send
 from .options import KioskOptions, PageOptions, address_of
 
 __all__ = [
+    "CLIENT_MESSAGE",
     "HEADER",
-    "SAID",
     "STILL_CARD",
     "Frame",
     "Full",
@@ -45,7 +45,7 @@ HEADER: Final = struct.Struct("<BBHIdd")
 """Before each JPEG: version, flags, 0, sequence, seconds from capture to the sink's handing it
 over, Unix milliseconds of that."""
 
-SAID: Final = re.compile(
+CLIENT_MESSAGE: Final = re.compile(
     rb"awake|size [1-9][0-9]{0,3}x[1-9][0-9]{0,3}|time [0-9]{1,15}|got [0-9]{1,10}"
 )
 """All that is listened to of what a page says: that somebody touched it; the box that it fills with
@@ -116,8 +116,8 @@ class Frame:
         sent_ns, captured_ns: when, by CLOCK_MONOTONIC.
         covered: whether nothing but the card is in it.
         why: the reason, a name of `core.plan.Why` in lower case; None where there is none.
-        wish: the level that was wished before it was composed.
-        silhouette: whether silhouettes were wished then.
+        requested: the level that was requested before it was composed.
+        silhouette: whether silhouettes were requested then.
         mirrored: whether left and right are swapped in it.
     """
 
@@ -127,7 +127,7 @@ class Frame:
     captured_ns: int
     covered: bool
     why: str | None
-    wish: Level
+    requested: Level
     silhouette: bool
     mirrored: bool
 
@@ -164,8 +164,8 @@ class _Facts:
 
 @final
 @dataclass(frozen=True, slots=True)
-class _Asked:
-    """A wish on its way; it is said again until the media process says that it holds."""
+class _Request:
+    """A request on its way; it is said again until the media process says that it holds."""
 
     level: Level
     silhouette: bool
@@ -182,7 +182,7 @@ class Viewer:
         self.box_wh: tuple[int, int] | None = None
         """The (width, height) that it fills with the picture, in pixels; None: it did not say, and
         is no page of ours. Such a one gets no mirrored picture."""
-        self._asked: int | None = None
+        self._question: int | None = None
         self._acknowledges = False
         self._under_way: deque[int] = deque()
 
@@ -206,12 +206,12 @@ class Viewer:
 
     def ask(self, number: int) -> None:
         """Notes that it asked for the time, under a number of its own."""
-        self._asked = number
+        self._question = number
         self.wake()
 
-    def asked(self) -> int | None:
+    def take_question(self) -> int | None:
         """Returns the number of a question for the time that is to be answered; only once."""
-        number, self._asked = self._asked, None
+        number, self._question = self._question, None
         return number
 
     def wake(self) -> None:
@@ -266,9 +266,9 @@ class Hub:
         self._watched_ns: int | None = None
         self._sequence = 0
         self._card: bytes | None = None
-        self._wish: _Asked | None = None
-        self._asked: _Asked | None = None
-        self._outdated = False  # what came last hid less than is wished, and was dropped
+        self._request: _Request | None = None
+        self._pending: _Request | None = None
+        self._outdated = False  # what came last hid less than is requested, and was dropped
         self._began_s = self._seen_s = self._ticked_s = clock_ns() / 1e9
         self._heard_s: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -346,9 +346,9 @@ class Hub:
         """Whether nobody was seen for `kiosk.sleep_after_s`, by a camera that looks."""
         return self._deserted and self._looks()
 
-    def hear(self, viewer: Viewer, said: str) -> None:
-        """Takes in what a client said, as in `SAID`; anything else is nothing."""
-        if SAID.fullmatch(said.encode(errors="replace")) is None:
+    def on_message(self, viewer: Viewer, said: str) -> None:
+        """Takes in what a client said, as in `CLIENT_MESSAGE`; anything else is nothing."""
+        if CLIENT_MESSAGE.fullmatch(said.encode(errors="replace")) is None:
             return
         word, _, rest = said.partition(" ")
         match word:
@@ -432,16 +432,16 @@ class Hub:
             },
         }
 
-    def wish(self, level: Level, *, silhouette: bool) -> None:
+    def request_privacy(self, level: Level, *, silhouette: bool) -> None:
         """Asks for a level; the floor holds where it hides more.
 
         More takes effect here and now: until pictures come that were composed after the media
         process heard of it, none does.
         """
         now_s = self._clock_ns() / 1e9
-        self._wish = self._asked = _Asked(self._at_least_floor(level), silhouette, now_s)
+        self._request = self._pending = _Request(self._at_least_floor(level), silhouette, now_s)
         self._drop_outdated()
-        self._ask()
+        self._send_request()
         self.touch()
 
     def _drop_outdated(self) -> None:
@@ -450,14 +450,14 @@ class Hub:
             self._outdated = True
 
     def _hides_less(self, frame: Frame) -> bool:
-        """Whether a picture may hide less than is wished now."""
-        wish = self._wish
-        if wish is None or frame.covered:
+        """Whether a picture may hide less than is requested now."""
+        request = self._request
+        if request is None or frame.covered:
             return False
         return (
-            wish.level == "frame"
-            or _LEVELS.index(frame.wish) < _LEVELS.index(wish.level)
-            or (wish.silhouette and not frame.silhouette)
+            request.level == "frame"
+            or _LEVELS.index(frame.requested) < _LEVELS.index(request.level)
+            or (request.silhouette and not frame.silhouette)
         )
 
     def _at_least_floor(self, level: Level) -> Level:
@@ -466,8 +466,8 @@ class Hub:
 
     def _holds(self) -> tuple[Level, bool]:
         """Returns the level and whether it is silhouettes, as far as is known."""
-        if self._wish is not None:
-            return self._wish.level, self._wish.silhouette
+        if self._request is not None:
+            return self._request.level, self._request.silhouette
         facts, hello = self._known_facts(), self._hello
         level = None if facts is None else facts.level
         if level is None:
@@ -491,7 +491,9 @@ class Hub:
 
     def _state(self, frame: Frame | None, facts: _Facts | None) -> tuple[str, str | None]:
         if frame is None:
-            hidden = self._outdated or (self._wish is not None and self._wish.level == "frame")
+            hidden = self._outdated or (
+                self._request is not None and self._request.level == "frame"
+            )
             waits = hidden and facts is not None and not self.silent
             return ("card", _ON_REQUEST) if waits else ("starting", None)
         if not frame.covered:
@@ -560,11 +562,11 @@ class Hub:
             delay_s=delay_s,
             fill=fill,
         )
-        if self._wish is not None:
+        if self._request is not None:
             now_s = self._clock_ns() / 1e9
-            level = self._at_least_floor(self._wish.level)
-            self._wish = self._asked = replace(self._wish, level=level, at_s=now_s, times=0)
-            self._ask()
+            level = self._at_least_floor(self._request.level)
+            self._request = self._pending = replace(self._request, level=level, at_s=now_s, times=0)
+            self._send_request()
         self._say_watching()
         return True
 
@@ -582,7 +584,7 @@ class Hub:
         slot, number = message.get("slot"), message.get("number")
         sent_ns, captured_ns = message.get("sent_ns"), message.get("captured_ns")
         level, why = message.get("level"), message.get("why")
-        wish, effect = message.get("wish", "parts"), message.get("effect", "configured")
+        requested, effect = message.get("requested", "parts"), message.get("effect", "configured")
         mirrored = message.get("mirrored", False)
         if not (_is_count(number) and _is_count(sent_ns) and _is_count(captured_ns)):
             return False
@@ -591,7 +593,7 @@ class Hub:
             type(slot) is not int
             or slot not in FRAMES
             or level not in _LEVELS
-            or wish not in _LEVELS
+            or requested not in _LEVELS
             or effect not in ("configured", "silhouette")
             or not isinstance(mirrored, bool)
             or not (why is None or (isinstance(why, str) and why in _REASONS))
@@ -606,11 +608,11 @@ class Hub:
         if not covered and now_ns - captured_ns > (delay_s + _SPARE_S) * 1e9:
             return True  # something held it up
         silhouette = effect == "silhouette"
-        frame = Frame(b"", 0, sent_ns, captured_ns, covered, why, wish, silhouette, mirrored)
+        frame = Frame(b"", 0, sent_ns, captured_ns, covered, why, requested, silhouette, mirrored)
         if self._hides_less(frame):
             self._outdated = True
-            if self._asked is None and self._wish is not None:
-                self._asked = replace(self._wish, times=0)  # it was not heard, or taken back there
+            if self._pending is None and self._request is not None:
+                self._pending = replace(self._request, times=0)  # it was lost, or taken back there
             return True
         data = self._memory.take(slot, number)
         if data is None:
@@ -644,13 +646,13 @@ class Hub:
         self._facts = _Facts(now_s, fps, middle, level, source == "away")
         if person_s_ago is not None:
             self._seen_s = max(self._seen_s, now_s - person_s_ago)
-        asked = self._asked
-        if asked is not None and asked.times >= 2 and level in (None, asked.level):
-            self._asked = None
-        elif asked is None and self._wish is not None and level is not None:
+        pending = self._pending
+        if pending is not None and pending.times >= 2 and level in (None, pending.level):
+            self._pending = None
+        elif pending is None and self._request is not None and level is not None:
             # Somebody hid more at the computer itself; that is never taken back from here.
-            stronger = max(self._wish.level, level, key=_LEVELS.index)
-            self._wish = replace(self._wish, level=stronger)
+            stronger = max(self._request.level, level, key=_LEVELS.index)
+            self._request = replace(self._request, level=stronger)
             self._drop_outdated()
         return True
 
@@ -667,15 +669,15 @@ class Hub:
         self._ticked_s = now_s
         if not self._greeted or self.frame() is None:
             self._send({"kind": "greet"})
-        self._ask()
+        self._send_request()
         self._say_watching()
         self._wake()
 
-    def _ask(self) -> None:
-        if self._asked is not None:
-            self._asked = replace(self._asked, times=self._asked.times + 1)
-            effect = "silhouette" if self._asked.silhouette else "configured"
-            self._send({"kind": "privacy", "level": self._asked.level, "effect": effect})
+    def _send_request(self) -> None:
+        if self._pending is not None:
+            self._pending = replace(self._pending, times=self._pending.times + 1)
+            effect = "silhouette" if self._pending.silhouette else "configured"
+            self._send({"kind": "privacy", "level": self._pending.level, "effect": effect})
 
     def _say_watching(self) -> None:
         boxes = [viewer.box_wh for viewer in self._viewers]

@@ -22,7 +22,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from .gate import SECURITY_HEADERS, problem
-from .hub import SAID
+from .hub import CLIENT_MESSAGE
 
 __all__ = ["MOST_CONNECTIONS", "MOST_WAITING", "TimedHttp", "TimedWebSocket"]
 
@@ -42,10 +42,10 @@ _SEND_BUFFER_BYTES: Final = 256 << 10
 _UNSENT_BYTES: Final = 32 << 10
 """The kernel's share of what waits for a client. Its own defaults hold seconds of pictures."""
 
-_HEARD_EACH_S: Final = 60
+_MESSAGES_PER_S: Final = 60
 """A page says of every third picture that it took it, and little else."""
 
-_HEARD_BURST: Final = 100
+_MESSAGES_AT_ONCE: Final = 100
 
 
 class _Writing:
@@ -218,14 +218,14 @@ class _Handshake(ServerProtocol):
 
 @final
 class TimedWebSocket(WebSocketsSansIOProtocol):
-    """WebSocket; what a client says is dropped here but for `SAID`; too much of it ends it."""
+    """WebSocket; what a client says is dropped but for `CLIENT_MESSAGE`; too much of it ends it."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._writing = _Writing()
         self.conn = _Handshake(max_size=self.config.ws_max_size, logger=self.logger)
-        self._may_say = float(_HEARD_BURST)
-        self._heard_s = self.loop.time()
+        self._may_say = float(_MESSAGES_AT_ONCE)
+        self._counted_s = self.loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes a connection, if there is room."""
@@ -249,21 +249,21 @@ class TimedWebSocket(WebSocketsSansIOProtocol):
 
     def handle_text(self, event: Frame) -> None:
         """Drops what came, if it is no word that is listened to."""
-        self._heard()
-        if event.fin and SAID.fullmatch(bytes(event.data)):
+        self._count_message()
+        if event.fin and CLIENT_MESSAGE.fullmatch(bytes(event.data)):
             super().handle_text(event)
 
     def handle_bytes(self, event: Frame) -> None:  # noqa: ARG002  # the inherited signature
         """Drops what came."""
-        self._heard()
+        self._count_message()
 
     def handle_cont(self, event: Frame) -> None:  # noqa: ARG002  # the inherited signature
         """Drops what came."""
-        self._heard()
+        self._count_message()
 
     def handle_ping(self) -> None:
         """Answers."""
-        self._heard()
+        self._count_message()
         if not self.close_sent:
             super().handle_ping()
 
@@ -280,11 +280,11 @@ class TimedWebSocket(WebSocketsSansIOProtocol):
         super().on_task_complete(task)
         self.loop.call_later(_LAST_S, _cut, self.transport)
 
-    def _heard(self) -> None:
+    def _count_message(self) -> None:
         now_s = self.loop.time()
-        filled = self._may_say + (now_s - self._heard_s) * _HEARD_EACH_S
-        self._may_say = min(float(_HEARD_BURST), filled) - 1
-        self._heard_s = now_s
+        filled = self._may_say + (now_s - self._counted_s) * _MESSAGES_PER_S
+        self._may_say = min(float(_MESSAGES_AT_ONCE), filled) - 1
+        self._counted_s = now_s
         if self._may_say < 0 and not self.close_sent:
             self.conn.fail(1008)
             self.handle_parser_exception()

@@ -12,13 +12,13 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from starlette.exceptions import HTTPException
 
 from ..core.errors import UsageError
+from .access import COOKIE, AccessControl, Refused, Use
 from .audit import Audit
-from .doors import COOKIE, Doors, Refused, Use
-from .gate import Gate, note, problem
+from .gate import Gate, problem, set_audit_reason
 from .hub import Hub
 from .limits import resident_bytes
 from .options import PageOptions
-from .schema import BINARY, PROBLEMS, PrivacyWish, Problem, Status
+from .schema import BINARY, PROBLEMS, PrivacyRequest, Problem, Status
 from .stills import Still
 from .streams import add_streams
 from .uploads import Uploads, add_stills
@@ -43,7 +43,7 @@ PAGE: Final = Path(__file__).parent / "page"
 def build(
     options: PageOptions,
     hub: Hub,
-    doors: Doors,
+    access: AccessControl,
     still: Still | None,
     audit: Audit | None,
 ) -> FastAPI:
@@ -66,13 +66,13 @@ def build(
             "auto_configure": False,
         },
     )
-    app.state.doors = doors
+    app.state.access = access
     app.state.audit = audit
-    uploads = Uploads(options, doors)
+    uploads = Uploads(options, access)
     hub.more_alarms = lambda: [*uploads.alarms(), *_memory_alarm(), *_audit_alarm(audit)]
-    app.add_middleware(Gate, doors=doors, options=options, audit=audit)
+    app.add_middleware(Gate, access=access, options=options, audit=audit)
     _add_errors(app)
-    _add_entrance(app, doors)
+    _add_entrance(app, access)
     _add_page(app)
     _add_api(app, hub)
     add_streams(app, hub)
@@ -126,7 +126,7 @@ def _page_files() -> dict[str, tuple[bytes, str]]:
     }
 
 
-def _add_entrance(app: FastAPI, doors: Doors) -> None:
+def _add_entrance(app: FastAPI, access: AccessControl) -> None:
     @app.get(
         "/enter",
         status_code=303,
@@ -143,18 +143,18 @@ def _add_entrance(app: FastAPI, doors: Doors) -> None:
         key: Annotated[str, Query(min_length=1, max_length=200, description="Token or code.")],
     ) -> Response:
         address = request.client.host if request.client else ""
-        session = doors.enter(key, address)
+        session = access.enter(key, address)
         if session is Refused.BLOCKED:
-            note(request.scope, "blocked")
+            set_audit_reason(request.scope, "blocked")
             return _problem(429, "too many wrong keys came from there; wait a minute")
         if isinstance(session, Refused):
-            note(request.scope, "token")
+            set_audit_reason(request.scope, "token")
             return _problem(403, "that key is wrong, or was used before")
-        if not doors.may(Use.ENTER, "all"):
+        if not access.may(Use.ENTER, "all"):
             return _problem(429, "that is too often; wait some seconds")
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
-            COOKIE, session, path="/", httponly=True, samesite="strict", secure=doors.secure
+            COOKIE, session, path="/", httponly=True, samesite="strict", secure=access.secure
         )
         return answer
 
@@ -213,8 +213,8 @@ def _add_api(app: FastAPI, hub: Hub) -> None:
         responses=PROBLEMS,
         tags=["privacy"],
     )
-    async def privacy(wish: PrivacyWish) -> Response:
-        hub.wish(wish.level, silhouette=wish.silhouette)
+    async def privacy(request: PrivacyRequest) -> Response:
+        hub.request_privacy(request.level, silhouette=request.silhouette)
         return JSONResponse(hub.status())
 
 

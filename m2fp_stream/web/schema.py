@@ -13,7 +13,7 @@ __all__ = [
     "UPLOAD_PROBLEMS",
     "PageSettings",
     "ParsedAreas",
-    "PrivacyWish",
+    "PrivacyRequest",
     "Problem",
     "Status",
 ]
@@ -66,7 +66,7 @@ class Status(BaseModel):
     options: PageSettings
 
 
-class PrivacyWish(BaseModel):
+class PrivacyRequest(BaseModel):
     """What is to be covered."""
 
     model_config = ConfigDict(extra="forbid", strict=True)

@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from ..core.errors import ConfigError, SinkError
+from .access import AccessControl
 from .app import need_extra
-from .doors import Doors
 from .gate import App, Receive, Scope, Send
 from .hub import Hub
 from .options import PageOptions, address_of
@@ -66,7 +66,7 @@ async def serve(
     try:
         _turn_away(listener)
         host, port = listener.getsockname()[:2]
-        app.state.doors.port = port
+        app.state.access.port = port
         server = _server(app, listener, context)
         hub.start()
         running = asyncio.ensure_future(server.serve())
@@ -146,7 +146,7 @@ def listen(options: PageOptions) -> socket.socket:
 def _turn_away(listener: socket.socket) -> None:
     """Ends the connections that came while nobody served.
 
-    What they ask may be long past: whoever asked was told that it failed, and a wish for less
+    What they ask may be long past: whoever asked was told that it failed, and a request for less
     cover must not come true minutes later.
     """
     listener.setblocking(False)
@@ -160,11 +160,11 @@ def _turn_away(listener: socket.socket) -> None:
         link.close()
 
 
-def _named(app: App, doors: Doors) -> App:
-    """Returns `app`, whose doors know where each request comes from."""
+def _named(app: App, access: AccessControl) -> App:
+    """Returns `app`, whose access control knows where each request comes from."""
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        with doors.answering(scope.get("client")):
+        with access.answering(scope.get("client")):
             await app(scope, receive, send)
 
     return run
@@ -205,7 +205,7 @@ def _server(
             yield
 
     config = uvicorn.Config(
-        _named(app, app.state.doors),
+        _named(app, app.state.access),
         lifespan="off",
         loop="none",
         http=TimedHttp,

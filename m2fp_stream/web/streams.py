@@ -13,7 +13,7 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
-from .gate import note, problem
+from .gate import problem, set_audit_reason
 from .hub import Full, Hub, Viewer, status_text
 from .schema import BINARY, PROBLEMS, Problem
 
@@ -80,10 +80,10 @@ def _part(jpeg: bytes) -> bytes:
     return head + jpeg + b"\r\n--" + _BOUNDARY + b"\r\n"
 
 
-async def _until_gone(receive: Receive, hear: Callable[[str], None] | None = None) -> None:
+async def _until_gone(receive: Receive, on_text: Callable[[str], None] | None = None) -> None:
     while (message := await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
-        if hear is not None and isinstance(text := message.get("text"), str):
-            hear(text)
+        if on_text is not None and isinstance(text := message.get("text"), str):
+            on_text(text)
 
 
 def add_streams(app: FastAPI, hub: Hub) -> None:
@@ -108,17 +108,17 @@ def add_streams(app: FastAPI, hub: Hub) -> None:
         try:
             with hub.watch() as viewer:
                 await socket.accept()
-                hear = functools.partial(hub.hear, viewer)
-                gone = asyncio.ensure_future(_until_gone(socket.receive, hear))
+                on_text = functools.partial(hub.on_message, viewer)
+                gone = asyncio.ensure_future(_until_gone(socket.receive, on_text))
                 try:
                     await _feed(hub, socket, viewer, gone)
                 finally:
                     gone.cancel()
         except Full:
-            note(socket.scope, "full")
+            set_audit_reason(socket.scope, "full")
             await socket.close()
         except (WebSocketDisconnect, RuntimeError):
-            note(socket.scope, "gone")
+            set_audit_reason(socket.scope, "gone")
 
 
 async def _feed(hub: Hub, socket: WebSocket, viewer: Viewer, gone: asyncio.Future[None]) -> None:
@@ -126,7 +126,7 @@ async def _feed(hub: Hub, socket: WebSocket, viewer: Viewer, gone: asyncio.Futur
     told: dict[str, Any] = {}
     last, due_s = 0, 0.0
     while not gone.done() and not hub.ended.is_set():
-        number = viewer.asked()
+        number = viewer.take_question()
         if number is not None:
             answer = {"time": number, "now_ms": time.time() * 1e3}
             await socket.send_text(status_text(answer))

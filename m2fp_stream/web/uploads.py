@@ -12,8 +12,8 @@ from fastapi import FastAPI, Query, Request
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
 
-from .doors import Doors
-from .gate import BodyRefused, caller_of, note
+from .access import AccessControl
+from .gate import BodyRefused, caller_of, set_audit_reason
 from .options import PageOptions
 from .schema import BINARY, PICTURE, UPLOAD_PROBLEMS, ParsedAreas
 from .stills import BadUpload, Busy, Still
@@ -32,8 +32,8 @@ _MAGIC: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*
 class Uploads:
     """Takes one picture at a time from each request, and hands it on unopened."""
 
-    def __init__(self, options: PageOptions, doors: Doors) -> None:
-        self._doors = doors
+    def __init__(self, options: PageOptions, access: AccessControl) -> None:
+        self._access = access
         most = _IN_FLIGHT_BYTES // (options.max_upload_mb * 1_000_000)
         self._free = max(1, min(_MOST_IN_FLIGHT, most))
         self._were_bad: deque[bool] = deque(maxlen=_UPLOADS_KEPT)
@@ -57,7 +57,7 @@ class Uploads:
                 raise HTTPException(415, "send one JPEG, PNG, WebP, BMP or TIFF picture")
             yield data
         except BodyRefused:
-            self._doors.bad_upload(session)
+            self._access.bad_upload(session)
             raise
         except Busy:
             raise HTTPException(503, "the picture could not be worked on now; try again") from None
@@ -66,8 +66,8 @@ class Uploads:
                 error = HTTPException(400, str(error))
             if error.status_code < 500:
                 self._were_bad.append(True)
-                self._doors.bad_upload(session)
-                note(request.scope, "upload")
+                self._access.bad_upload(session)
+                set_audit_reason(request.scope, "upload")
             raise error from None
         else:
             self._were_bad.append(False)

@@ -100,7 +100,7 @@ def uncovered(number: int) -> bytes:
 class Camera:
     """What the camera process says: a frame every 40 ms, facts four times a second.
 
-    It does as it is told: the wishes that the server passes on hold from the next frame on.
+    It does as it is told: the requests that the server passes on hold from the next frame on.
 
     Attributes:
         obeys: whether it does.
@@ -128,8 +128,8 @@ class Camera:
         self._media.hello(**self._hello)
         number = 0
         while not self._ended.wait(0.04):
-            if self.obeys and self._media.wishes():
-                level, effect = self._media.wishes()[-1]
+            if self.obeys and self._media.requests():
+                level, effect = self._media.requests()[-1]
                 flat = effect == "silhouette" and level == "person"
                 self.mode = "silhouette" if flat else level
             if number % 6 == 0:
@@ -823,7 +823,7 @@ def test_a_stronger_choice_that_was_answered_shows_nothing_before_it_holds(look:
     mirror.camera.obeys = False
     mirror.choose("person")
     mirror.why("looking")
-    wait_until(lambda: "person" in [level for level, _ in mirror.server.media.wishes()])
+    wait_until(lambda: "person" in [level for level, _ in mirror.server.media.requests()])
     mirror.page.wait_for_timeout(300)
     begun = mirror.drawn()
     mirror.page.wait_for_timeout(1200)
@@ -1245,15 +1245,15 @@ def test_a_live_run_is_seen_covered_breaks_and_obeys(browser: Browser) -> None:
         def sink(size_wh: tuple[int, int]) -> PageSink:
             dial = stage.dial
 
-            def turn(wish: PageState) -> None:
-                dial.turn(wish.level, silhouette=wish.silhouette)
+            def turn(request: PageState) -> None:
+                dial.turn(request.level, silhouette=request.silhouette)
 
             return PageSink(
                 end,
                 size_wh=size_wh,
                 card=card(size_wh),
                 hello=PageHello("head"),
-                state=lambda: PageState(dial.wish.level, dial.wish.silhouette),
+                state=lambda: PageState(dial.request.level, dial.request.silhouette),
                 turn=turn,
             )
 

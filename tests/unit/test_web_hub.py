@@ -227,8 +227,8 @@ def test_the_card_is_kept(stage: Stage) -> None:
         {"level": "nothing"},
         {"level": None},
         {"level": ["parts"]},
-        {"wish": "nothing"},
-        {"wish": None},
+        {"requested": "nothing"},
+        {"requested": None},
         {"mirrored": 1},
         {"mirrored": None},
         {"effect": "none"},
@@ -295,7 +295,7 @@ _VALUES = st.recursive(
 )
 _FIELDS = st.sampled_from(
     [
-        *("slot", "number", "sent_ns", "captured_ns", "level", "why", "wish", "effect"),
+        *("slot", "number", "sent_ns", "captured_ns", "level", "why", "requested", "effect"),
         *("facts", "hide", "floor", "stored", "delay_s"),
     ]
 )
@@ -510,13 +510,13 @@ def test_without_a_camera_it_does_not_sleep_and_that_time_does_not_count(gone: s
     stage.close()
 
 
-def test_a_touch_or_a_wish_is_as_good_as_being_seen() -> None:
+def test_a_touch_or_a_request_is_as_good_as_being_seen() -> None:
     stage = Stage(kiosk={"sleep_after_s": 60})
 
     async def play(stage: Stage) -> None:
         for begin_s, act in (
             (62, stage.hub.touch),
-            (200, lambda: stage.hub.wish("parts", silhouette=False)),
+            (200, lambda: stage.hub.request_privacy("parts", silhouette=False)),
         ):
             stage.clock.ahead_s = begin_s
             await frames(stage)
@@ -538,58 +538,58 @@ def test_a_page_may_never_sleep() -> None:
     stage.close()
 
 
-# ----------------------------------------------------------------- wishes
+# ----------------------------------------------------------------- requests
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_wish_is_said_and_said_again_until_it_holds(stage: Stage) -> None:
+def test_a_request_is_said_and_said_again_until_it_holds(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
         await settle()
-        stage.hub.wish("person", silhouette=True)
+        stage.hub.request_privacy("person", silhouette=True)
         assert stage.hub.status()["level"] == "person"
         assert stage.hub.status()["silhouette"] is True
         await ticks(stage, 2)
-        assert stage.media.wishes().count(("person", "silhouette")) >= 3
+        assert stage.media.requests().count(("person", "silhouette")) >= 3
         stage.media.facts(level="person")
         await settle()
-        stage.media.wishes()
+        stage.media.requests()
         stage.media.heard.clear()
         await ticks(stage, 2)
-        assert stage.media.wishes() == []
+        assert stage.media.requests() == []
 
     stage.run(play)
 
 
-def test_no_wish_goes_below_the_floor(stage: Stage) -> None:
+def test_no_request_goes_below_the_floor(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello(floor="person", level="person")
         await settle()
-        stage.hub.wish("parts", silhouette=False)
+        stage.hub.request_privacy("parts", silhouette=False)
         assert stage.hub.status()["level"] == "person"
         await settle()
-        assert set(stage.media.wishes()) == {("person", "configured")}
+        assert set(stage.media.requests()) == {("person", "configured")}
 
     stage.run(play)
 
 
-def test_a_wish_made_before_the_floor_was_known_is_raised_to_it(stage: Stage) -> None:
+def test_a_request_made_before_the_floor_was_known_is_raised_to_it(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
-        stage.hub.wish("parts", silhouette=False)
+        stage.hub.request_privacy("parts", silhouette=False)
         stage.media.hello(floor="frame", level="frame")
         await settle()
         assert stage.hub.status()["level"] == "frame"
-        assert stage.media.wishes()[-1] == ("frame", "configured")
+        assert stage.media.requests()[-1] == ("frame", "configured")
 
     stage.run(play)
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_camera_process_that_starts_anew_is_told_the_wish(stage: Stage) -> None:
+def test_a_camera_process_that_starts_anew_is_told_the_request(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
         await settle()
-        stage.hub.wish("frame", silhouette=False)
+        stage.hub.request_privacy("frame", silhouette=False)
         stage.media.facts(level="frame")
         await ticks(stage, 1)
         stage.media.facts(level="frame")
@@ -599,7 +599,7 @@ def test_a_camera_process_that_starts_anew_is_told_the_wish(stage: Stage) -> Non
         stage.media.hello()  # a new one, as configured
         stage.media.facts(level="parts")
         await settle()
-        assert ("frame", "configured") in stage.media.wishes()
+        assert ("frame", "configured") in stage.media.requests()
         assert stage.hub.status()["level"] == "frame"
 
     stage.run(play)
@@ -609,14 +609,14 @@ def test_to_hide_everything_holds_before_the_camera_process_knows(stage: Stage) 
     async def play(stage: Stage) -> None:
         stage.media.facts()
         await frames(stage)
-        stage.hub.wish("frame", silhouette=False)
+        stage.hub.request_privacy("frame", silhouette=False)
         assert stage.hub.frame() is None
         assert (stage.hub.status()["state"], stage.hub.status()["why"]) == ("card", "on_request")
         await frames(stage)  # composed before
         assert stage.hub.frame() is None
         await frames(stage, level="frame", why="on_request")
         assert stage.hub.frame() is not None
-        stage.hub.wish("parts", silhouette=False)
+        stage.hub.request_privacy("parts", silhouette=False)
         await frames(stage)
         assert stage.hub.status()["state"] == "live"
 
@@ -624,7 +624,7 @@ def test_to_hide_everything_holds_before_the_camera_process_knows(stage: Stage) 
 
 
 @pytest.mark.parametrize(
-    ("before", "wish"),
+    ("before", "requested"),
     [
         (("parts", "configured"), ("person", False)),
         (("parts", "configured"), ("person", True)),
@@ -632,41 +632,46 @@ def test_to_hide_everything_holds_before_the_camera_process_knows(stage: Stage) 
         (("parts", "silhouette"), ("person", False)),
     ],
 )
-def test_a_wish_for_more_holds_from_its_answer_on(
-    stage: Stage, before: tuple[str, str], wish: tuple[Level, bool]
+def test_a_request_for_more_holds_from_its_answer_on(
+    stage: Stage, before: tuple[str, str], requested: tuple[Level, bool]
 ) -> None:
     level, effect = before
     older: dict[str, Any] = {"level": level, "effect": effect}
-    newer: dict[str, Any] = {"level": wish[0], "effect": "silhouette" if wish[1] else "configured"}
+    newer: dict[str, Any] = {
+        "level": requested[0],
+        "effect": "silhouette" if requested[1] else "configured",
+    }
 
     async def play(stage: Stage) -> None:
         stage.media.facts(level=level)
         await frames(stage, **older)
         assert stage.hub.frame() is not None
-        stage.hub.wish(wish[0], silhouette=wish[1])
+        stage.hub.request_privacy(requested[0], silhouette=requested[1])
         assert stage.hub.frame() is None  # what came before it was answered
         assert (stage.hub.status()["state"], stage.hub.status()["why"]) == ("card", "on_request")
         await frames(stage, 3, **older)  # on their way
         assert stage.hub.frame() is None
         assert stage.hub.status()["state"] == "card"
         # Somebody is covered whole in it, and others may not be: composed before all the same.
-        await frames(stage, level="person", wish=level, effect=effect)
+        await frames(stage, level="person", requested=level, effect=effect)
         assert stage.hub.frame() is None
         await frames(stage, **newer)
         assert stage.hub.status()["state"] == "live"
-        await frames(stage, level="parts", wish=wish[0], effect=newer["effect"])  # nobody is there
+        await frames(
+            stage, level="parts", requested=requested[0], effect=newer["effect"]
+        )  # nobody is there
         assert stage.hub.status()["state"] == "live"
         assert stage.hub.nonsense == 0
 
     stage.run(play)
 
 
-def test_a_wish_for_less_takes_nothing_away(stage: Stage) -> None:
+def test_a_request_for_less_takes_nothing_away(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         await frames(stage, level="person", effect="silhouette")
-        stage.hub.wish("person", silhouette=False)
+        stage.hub.request_privacy("person", silhouette=False)
         assert stage.hub.frame() is not None
-        stage.hub.wish("parts", silhouette=False)
+        stage.hub.request_privacy("parts", silhouette=False)
         assert stage.hub.frame() is not None
         await frames(stage, level="person")
         assert stage.hub.status()["state"] == "live"
@@ -674,9 +679,9 @@ def test_a_wish_for_less_takes_nothing_away(stage: Stage) -> None:
     stage.run(play)
 
 
-def test_frames_that_do_not_say_what_was_wished_hide_least(stage: Stage) -> None:
+def test_frames_that_do_not_say_what_was_requested_hide_least(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
-        stage.hub.wish("person", silhouette=False)
+        stage.hub.request_privacy("person", silhouette=False)
         stage.media.memory.put(0, 7, GREY)
         now_ns = time.monotonic_ns()
         message = {"kind": "frame", "slot": 0, "number": 7, "level": "person", "why": None}
@@ -689,10 +694,10 @@ def test_frames_that_do_not_say_what_was_wished_hide_least(stage: Stage) -> None
 
 
 @pytest.mark.usefixtures("quick")
-def test_a_wish_that_was_lost_is_said_again_when_frames_show_it(stage: Stage) -> None:
+def test_a_request_that_was_lost_is_said_again_when_frames_show_it(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
-        stage.hub.wish("person", silhouette=False)
+        stage.hub.request_privacy("person", silhouette=False)
         await ticks(stage, 1)
         stage.media.facts(level="person")  # so that it is no longer asked for
         await settle()
@@ -701,7 +706,7 @@ def test_a_wish_that_was_lost_is_said_again_when_frames_show_it(stage: Stage) ->
         await frames(stage)
         assert stage.hub.frame() is None
         await ticks(stage, 1)
-        assert ("person", "configured") in stage.media.wishes()
+        assert ("person", "configured") in stage.media.requests()
 
     stage.run(play)
 
@@ -710,7 +715,7 @@ def test_a_wish_that_was_lost_is_said_again_when_frames_show_it(stage: Stage) ->
 def test_what_was_hidden_at_the_computer_itself_is_not_taken_back(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
-        stage.hub.wish("parts", silhouette=False)
+        stage.hub.request_privacy("parts", silhouette=False)
         await ticks(stage, 1)
         stage.media.facts(level="parts")
         await settle()
@@ -719,7 +724,7 @@ def test_what_was_hidden_at_the_computer_itself_is_not_taken_back(stage: Stage) 
         assert stage.hub.status()["level"] == "frame"
         stage.media.hello()
         await settle()
-        assert stage.media.wishes()[-1] == ("frame", "configured")
+        assert stage.media.requests()[-1] == ("frame", "configured")
 
     stage.run(play)
 
@@ -751,7 +756,7 @@ def test_the_picture_is_swapped_only_while_nobody_but_pages_watches(mirror: bool
         assert said() is False
         with stage.hub.watch() as page:
             assert said() is False
-            stage.hub.hear(page, "size 640x360")
+            stage.hub.on_message(page, "size 640x360")
             assert said() is mirror
             with stage.hub.watch():
                 assert said() is False
@@ -769,14 +774,14 @@ def test_the_boxes_are_passed_on_once_every_viewer_has_said_its_own(stage: Stage
     async def play(stage: Stage) -> None:
         with stage.hub.watch() as wide, stage.hub.watch() as high:
             assert said() is None
-            stage.hub.hear(wide, "size 1280x600")
+            stage.hub.on_message(wide, "size 1280x600")
             assert said() is None
-            stage.hub.hear(high, "size 720x1000")
+            stage.hub.on_message(high, "size 720x1000")
             assert said() == [[720, 1000], [1280, 600]]
             for nonsense in ("size 0x5", "size 12345x5", "size 5x5x5", "size -1x5", "size", "5x5"):
-                stage.hub.hear(wide, nonsense)
+                stage.hub.on_message(wide, nonsense)
             assert said() == [[720, 1000], [1280, 600]]
-            stage.hub.hear(wide, "size 720x1000")
+            stage.hub.on_message(wide, "size 720x1000")
             assert said() == [[720, 1000]]
         assert said() is None
 
@@ -794,7 +799,7 @@ def test_a_mirrored_picture_says_so_and_goes_to_pages_alone(stage: Stage) -> Non
             assert flags == (2 if mirrored else 0)
             with stage.hub.watch() as viewer:
                 assert viewer.may_get(frame) is not mirrored
-                stage.hub.hear(viewer, "size 640x360")
+                stage.hub.on_message(viewer, "size 640x360")
                 assert viewer.may_get(frame)
 
     stage.run(play)
@@ -811,13 +816,13 @@ def test_who_says_nothing_of_what_it_took_is_always_ready_and_else_a_few_are_und
             for number in range(1, 101):
                 assert viewer.may_get(frame)
                 viewer.sent(number)
-            stage.hub.hear(viewer, "got 100")
+            stage.hub.on_message(viewer, "got 100")
             sent = 100
             while viewer.may_get(frame):
                 sent += 1
                 viewer.sent(sent)
             assert 4 <= sent - 100 <= 15
-            stage.hub.hear(viewer, f"got {sent - 1}")
+            stage.hub.on_message(viewer, f"got {sent - 1}")
             assert viewer.may_get(frame)
 
     stage.run(play)
@@ -855,7 +860,7 @@ def test_it_asks_who_is_there_until_somebody_says(stage: Stage) -> None:
 def test_a_link_that_takes_nothing_does_not_hold_it_up(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         for _ in range(5000):
-            stage.hub.wish("person", silhouette=False)
+            stage.hub.request_privacy("person", silhouette=False)
         await frames(stage, level="person")
         assert stage.hub.frame() is not None
 
