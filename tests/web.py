@@ -73,12 +73,22 @@ def jpeg(picture: NDArray[np.uint8] | int, size_wh: tuple[int, int] = (160, 90))
 class Media:
     """The media process's end of a link.
 
+    Args:
+        channel: see `page_link`.
+        memory: writable.
+        clock_ns: CLOCK_MONOTONIC, which both ends read.
+
     Attributes:
         heard: what the server said, oldest first; grows when `listen` is called.
     """
 
-    def __init__(self, channel: socket.socket, memory: PageMemory) -> None:
-        self.channel, self.memory = channel, memory
+    def __init__(
+        self,
+        channel: socket.socket,
+        memory: PageMemory,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.channel, self.memory, self._clock_ns = channel, memory, clock_ns
         self.heard: list[dict[str, Any]] = []
         self._number = 0
 
@@ -105,7 +115,6 @@ class Media:
         level: str = "parts",
         why: str | None = None,
         age_s: float = 0.05,
-        ahead_s: float = 0.0,
         requested: str | None = None,
         effect: str = "configured",
         mirrored: bool = False,
@@ -117,7 +126,6 @@ class Media:
             level: what is covered in it.
             why: the card's reason.
             age_s: from capture to now.
-            ahead_s: how far the other end's clock was set forward.
             requested: what was requested before it was composed; None: its level.
             effect: as the request.
             mirrored: whether left and right are said to be swapped in it.
@@ -125,7 +133,7 @@ class Media:
         self._number += 1
         slot = page_link.FRAMES[self._number % 2]
         self.memory.put(slot, self._number, data)
-        now_ns = time.monotonic_ns() + round(ahead_s * 1e9)
+        now_ns = self._clock_ns()
         message = {"kind": "frame", "slot": slot, "number": self._number, "sent_ns": now_ns}
         privacy = {
             "requested": level if requested is None else requested,

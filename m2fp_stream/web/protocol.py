@@ -22,7 +22,7 @@ from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
 from .gate import SECURITY_HEADERS, problem
-from .hub import CLIENT_MESSAGE
+from .viewers import CLIENT_MESSAGE
 
 __all__ = ["MOST_CONNECTIONS", "MOST_WAITING", "TimedHttp", "TimedWebSocket"]
 

@@ -14,8 +14,9 @@ from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
 from .gate import problem, set_audit_reason
-from .hub import Full, Hub, Viewer, status_text
+from .hub import Hub, status_text
 from .schema import BINARY, PROBLEMS, Problem
+from .viewers import Full, Viewer
 
 __all__ = ["add_streams"]
 

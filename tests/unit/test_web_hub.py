@@ -20,23 +20,58 @@ from m2fp_stream.kiosk.supervisor import Supervisor
 from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page import PageHello
 from m2fp_stream.sinks.page_link import PageMemory
-from m2fp_stream.web import hub as module
-from m2fp_stream.web.hub import HEADER, STILL_CARD, Full, Hub, Level
+from m2fp_stream.web.frames import HEADER, STILL_CARD, Level
+from m2fp_stream.web.hub import Hub
 from m2fp_stream.web.options import KioskOptions, PageOptions
+from m2fp_stream.web.viewers import Full
 from tests.web import Media, jpeg
 
 GREY = jpeg(90)
-PATIENCE_S = 30.0
+BEGIN_NS = 1_000_000_000_000
+"""When the clock of a test begins; any time will do that is not the real one."""
+
+
+class Timer:
+    """A call that is to come."""
+
+    def __init__(self, due_s: float, call: Callable[[], None]) -> None:
+        self.due_s, self.call = due_s, call
+        self.is_cancelled = False
+
+    def cancel(self) -> None:
+        self.is_cancelled = True
 
 
 class Clock:
-    """CLOCK_MONOTONIC, which a test may set forward."""
+    """CLOCK_MONOTONIC and its timers; it stands still until a test moves it.
+
+    Attributes:
+        ahead_s: how far it was moved; set forward, it jumps as if the process had been held up.
+    """
 
     def __init__(self) -> None:
         self.ahead_s = 0.0
+        self._timers: list[Timer] = []
 
     def __call__(self) -> int:
-        return time.monotonic_ns() + round(self.ahead_s * 1e9)
+        return BEGIN_NS + round(self.ahead_s * 1e9)
+
+    def call_later(self, delay_s: float, call: Callable[[], None]) -> Timer:
+        self._timers.append(Timer(self.ahead_s + delay_s, call))
+        return self._timers[-1]
+
+    def wait(self, time_s: float) -> None:
+        """Lets so much time pass, and whatever is due in it happen, in order."""
+        until_s = self.ahead_s + time_s
+        while True:
+            self._timers = [one for one in self._timers if not one.is_cancelled]
+            timer = min(self._timers, key=lambda one: one.due_s, default=None)
+            if timer is None or timer.due_s > until_s:
+                break
+            self._timers.remove(timer)
+            self.ahead_s = max(self.ahead_s, timer.due_s)
+            timer.call()
+        self.ahead_s = until_s
 
 
 class Stage:
@@ -46,12 +81,17 @@ class Stage:
         kiosk, hello = KioskOptions(**settings.pop("kiosk", {})), settings.pop("hello", None)
         descriptor = page_link.make_memory()
         self.ours, self.theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.media = Media(self.ours, PageMemory(descriptor, writable=True))
         self.clock = Clock()
+        self.media = Media(self.ours, PageMemory(descriptor, writable=True), self.clock)
         memory = PageMemory(descriptor, writable=False)
         os.close(descriptor)
         options = PageOptions(**settings)
-        self.hub = Hub(self.theirs, memory, options, kiosk, hello=hello, clock_ns=self.clock)
+        self.hub = Hub(
+            *(self.theirs, memory, options, kiosk),
+            hello=hello,
+            clock_ns=self.clock,
+            call_later=self.clock.call_later,
+        )
 
     def close(self) -> None:
         self.ours.close()
@@ -92,36 +132,20 @@ def is_asleep(stage: Stage) -> bool:
 
 
 async def settle() -> None:
-    """Lets the hub read what was sent."""
-    for _ in range(5):
-        await asyncio.sleep(0.01)
+    """Lets the hub read what was sent: it has arrived, and the loop only has to look."""
+    for _ in range(3):
+        await asyncio.sleep(0)
 
 
-async def until(condition: Callable[[], object]) -> None:
-    """Returns as soon as `condition` holds; fails the test if it never does."""
-    give_up_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < give_up_s, "it did not come"
-        await asyncio.sleep(0.01)
-
-
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The hub's own clock ticks twenty times a second, not once."""
-    monkeypatch.setattr(module, "_TICK_S", 0.05)
-
-
-async def ticks(stage: Stage, count: int) -> None:
-    """Waits until the hub's own clock has ticked so often."""
-    for _ in range(count):
-        last_s = stage.hub._ticked_s
-        await until(lambda last_s=last_s: stage.hub._ticked_s > last_s)  # type: ignore[misc]  # bound now
+async def after(stage: Stage, time_s: float) -> None:
+    """Lets so much time pass."""
+    stage.clock.wait(time_s)
     await settle()
 
 
 async def frames(stage: Stage, count: int = 1, **more: Any) -> None:
     for _ in range(count):
-        stage.media.frame(GREY, ahead_s=stage.clock.ahead_s, **more)
+        stage.media.frame(GREY, **more)
         await settle()
 
 
@@ -163,7 +187,10 @@ def test_a_picture_is_forgotten_when_it_gets_old() -> None:
     async def play(stage: Stage) -> None:
         await frames(stage)
         assert held(stage) == [GREY, b""]
-        await until(lambda: held(stage) == [b""])
+        await after(stage, 1.0)
+        assert held(stage) == [GREY, b""]
+        await after(stage, 0.01)
+        assert held(stage) == [b""]
 
     stage.run(play)
     stage.close()
@@ -241,7 +268,7 @@ def test_the_card_is_kept(stage: Stage) -> None:
 def test_a_frame_that_makes_no_sense_is_left_out(stage: Stage, change: dict[str, Any]) -> None:
     async def play(stage: Stage) -> None:
         stage.media.memory.put(0, 7, GREY)
-        now_ns = time.monotonic_ns()
+        now_ns = stage.clock()
         message = {"kind": "frame", "slot": 0, "number": 7, "level": "parts", "why": None}
         times = {"sent_ns": now_ns, "captured_ns": now_ns - 1_000_000}
         stage.media.send({**message, **times, **change})
@@ -478,7 +505,6 @@ def test_nobody_in_front_of_it_puts_the_page_to_sleep_and_somebody_wakes_it() ->
     stage.close()
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("gone", ["away", "starting"])
 def test_without_a_camera_it_does_not_sleep_and_that_time_does_not_count(gone: str) -> None:
     stage = Stage(kiosk={"sleep_after_s": 60})
@@ -494,7 +520,7 @@ def test_without_a_camera_it_does_not_sleep_and_that_time_does_not_count(gone: s
         for ahead_s in (30, 300):
             stage.clock.ahead_s = ahead_s
             await shown(stage)
-            await ticks(stage, 1)
+            await after(stage, 1.0)
         stage.clock.ahead_s = 310
         await frames(stage)
         assert not is_asleep(stage)
@@ -541,7 +567,6 @@ def test_a_page_may_never_sleep() -> None:
 # ----------------------------------------------------------------- requests
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_request_is_said_and_said_again_until_it_holds(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
@@ -549,13 +574,13 @@ def test_a_request_is_said_and_said_again_until_it_holds(stage: Stage) -> None:
         stage.hub.request_privacy("person", silhouette=True)
         assert stage.hub.status()["level"] == "person"
         assert stage.hub.status()["silhouette"] is True
-        await ticks(stage, 2)
+        await after(stage, 2.0)
         assert stage.media.requests().count(("person", "silhouette")) >= 3
         stage.media.facts(level="person")
         await settle()
         stage.media.requests()
         stage.media.heard.clear()
-        await ticks(stage, 2)
+        await after(stage, 2.0)
         assert stage.media.requests() == []
 
     stage.run(play)
@@ -584,14 +609,13 @@ def test_a_request_made_before_the_floor_was_known_is_raised_to_it(stage: Stage)
     stage.run(play)
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_camera_process_that_starts_anew_is_told_the_request(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
         await settle()
         stage.hub.request_privacy("frame", silhouette=False)
         stage.media.facts(level="frame")
-        await ticks(stage, 1)
+        await after(stage, 1.0)
         stage.media.facts(level="frame")
         await settle()
         stage.media.listen()
@@ -683,7 +707,7 @@ def test_frames_that_do_not_say_what_was_requested_hide_least(stage: Stage) -> N
     async def play(stage: Stage) -> None:
         stage.hub.request_privacy("person", silhouette=False)
         stage.media.memory.put(0, 7, GREY)
-        now_ns = time.monotonic_ns()
+        now_ns = stage.clock()
         message = {"kind": "frame", "slot": 0, "number": 7, "level": "person", "why": None}
         stage.media.send({**message, "sent_ns": now_ns, "captured_ns": now_ns - 1_000_000})
         await settle()
@@ -693,30 +717,29 @@ def test_frames_that_do_not_say_what_was_requested_hide_least(stage: Stage) -> N
     stage.run(play)
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_request_that_was_lost_is_said_again_when_frames_show_it(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
         stage.hub.request_privacy("person", silhouette=False)
-        await ticks(stage, 1)
+        await after(stage, 1.0)
         stage.media.facts(level="person")  # so that it is no longer asked for
         await settle()
         stage.media.listen()
         stage.media.heard.clear()
         await frames(stage)
         assert stage.hub.frame() is None
-        await ticks(stage, 1)
+        await after(stage, 1.0)
         assert ("person", "configured") in stage.media.requests()
 
     stage.run(play)
 
 
-@pytest.mark.usefixtures("quick")
 def test_what_was_hidden_at_the_computer_itself_is_not_taken_back(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
         stage.media.hello()
+        await settle()
         stage.hub.request_privacy("parts", silhouette=False)
-        await ticks(stage, 1)
+        await after(stage, 1.0)
         stage.media.facts(level="parts")
         await settle()
         stage.media.facts(level="frame")
@@ -736,11 +759,10 @@ def test_it_says_how_many_watch_on_change_and_every_second(stage: Stage) -> None
     async def play(stage: Stage) -> None:
         with stage.hub.watch(), stage.hub.watch():
             assert stage.hub.status()["watching"] == 2
-            await asyncio.sleep(1.2)
+            await after(stage, 1.2)
         await settle()
         counts = [one["count"] for one in stage.media.listen() if one["kind"] == "watching"]
-        assert counts[:4] == [0, 1, 2, 2]
-        assert counts[-2:] == [1, 0]
+        assert counts == [0, 1, 2, 2, 1, 0]
 
     stage.run(play)
 
@@ -851,7 +873,13 @@ def greets(stage: Stage) -> int:
 
 def test_it_asks_who_is_there_until_somebody_says(stage: Stage) -> None:
     async def play(stage: Stage) -> None:
-        await until(lambda: greets(stage) >= 2)
+        assert greets(stage) == 1
+        await after(stage, 1.0)
+        assert greets(stage) == 2
+        stage.media.hello()
+        await after(stage, 0.9)
+        await frames(stage)
+        await after(stage, 0.2)
         assert greets(stage) == 2
 
     stage.run(play)

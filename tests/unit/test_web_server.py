@@ -35,8 +35,9 @@ from m2fp_stream.sinks.page_link import PageMemory
 from m2fp_stream.web import routes
 from m2fp_stream.web.access import COOKIE, RATES, AccessControl, Use
 from m2fp_stream.web.app import make_app
+from m2fp_stream.web.frames import HEADER, STILL_CARD
 from m2fp_stream.web.gate import SECURITY_HEADERS
-from m2fp_stream.web.hub import HEADER, STILL_CARD, Hub
+from m2fp_stream.web.hub import Hub
 from m2fp_stream.web.limits import Rate
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from m2fp_stream.web.server import _turn_away, listen, tls_context
