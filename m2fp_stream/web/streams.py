@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import time
-from collections.abc import Callable
 from typing import Any, Final, final
 
 from fastapi import FastAPI, WebSocket
@@ -13,6 +12,7 @@ from fastapi.responses import Response
 from starlette.types import Receive, Scope, Send
 from starlette.websockets import WebSocketDisconnect
 
+from .endless import send_more, until_gone
 from .gate import problem, set_audit_reason
 from .hub import Hub, status_text
 from .schema import BINARY, PROBLEMS, Problem
@@ -37,7 +37,7 @@ class _Multipart(Response):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
             with self._hub.watch() as viewer:
-                gone = asyncio.ensure_future(_until_gone(receive))
+                gone = asyncio.ensure_future(until_gone(receive))
                 try:
                     await self._stream(viewer, gone, send)
                 finally:
@@ -52,7 +52,7 @@ class _Multipart(Response):
         kind = [(b"content-type", str(self.media_type).encode())]
         await send({"type": "http.response.start", "status": 200, "headers": kind})
         # The boundary that ends a part goes with it: browsers show a picture when that has come.
-        await _more(send, b"--" + _BOUNDARY + b"\r\n")
+        await send_more(send, b"--" + _BOUNDARY + b"\r\n")
         loop = asyncio.get_running_loop()
         last, card_due_s = 0, loop.time()
         while not gone.done() and not hub.ended.is_set():
@@ -61,30 +61,18 @@ class _Multipart(Response):
                 card_due_s = 0.0
                 if frame.sequence != last:
                     last = frame.sequence
-                    await _more(send, _part(frame.jpeg))
+                    await send_more(send, _part(frame.jpeg))
             elif loop.time() >= card_due_s:
                 card_due_s = loop.time() + _REPEAT_S
-                await _more(send, _part(hub.card()))
+                await send_more(send, _part(hub.card()))
             del frame  # or a client at rest would keep a picture alive
             await viewer.news(_REPEAT_S / 4)
         await send({"type": "http.response.body", "body": b"--\r\n"})
 
 
-async def _more(send: Send, data: bytes) -> None:
-    await send({"type": "http.response.body", "body": data, "more_body": True})
-    # Sends nothing, but waits until the data is gone: the next picture is chosen then, not before.
-    await send({"type": "http.response.body", "body": b"", "more_body": True})
-
-
 def _part(jpeg: bytes) -> bytes:
     head = b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % len(jpeg)
     return head + jpeg + b"\r\n--" + _BOUNDARY + b"\r\n"
-
-
-async def _until_gone(receive: Receive, on_text: Callable[[str], None] | None = None) -> None:
-    while (message := await receive())["type"] not in ("http.disconnect", "websocket.disconnect"):
-        if on_text is not None and isinstance(text := message.get("text"), str):
-            on_text(text)
 
 
 def add_streams(app: FastAPI, hub: Hub) -> None:
@@ -110,7 +98,7 @@ def add_streams(app: FastAPI, hub: Hub) -> None:
             with hub.watch() as viewer:
                 await socket.accept()
                 on_text = functools.partial(hub.on_message, viewer)
-                gone = asyncio.ensure_future(_until_gone(socket.receive, on_text))
+                gone = asyncio.ensure_future(until_gone(socket.receive, on_text))
                 try:
                     await _feed(hub, socket, viewer, gone)
                 finally:
