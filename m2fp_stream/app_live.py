@@ -55,6 +55,8 @@ from .sources.pipe import PipeSource
 from .sources.snapshot import HttpCameras
 from .sources.stream import StreamSource
 from .sources.synthetic import SyntheticSource
+from .web.app import need_extra
+from .web.player_server import PlayerServer
 
 __all__ = ["page_hello", "run_live", "write_facts"]
 
@@ -420,13 +422,14 @@ def _outlets(
             _KEEP_WRITTEN,
         )
     if config.serve.enabled:
+        need_extra("serve")
         token: list[str] = []  # of the first server; one made anew keeps it
 
         def serve(size_wh: tuple[int, int]) -> Sink[SafeFrame]:
             options = config.serve
             if token:
                 options = options.model_copy(update={"token": token[0]})
-            sink = ServeSink(options, size_wh=size_wh, time_base=LIVE_TIME_BASE)
+            sink = ServeSink(options, size_wh=size_wh, time_base=LIVE_TIME_BASE, serve=PlayerServer)
             if not token:
                 token.append(sink.token)
                 place = f"http://{sink.address[0]}:{sink.address[1]}"

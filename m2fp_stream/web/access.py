@@ -32,17 +32,37 @@ from urllib.parse import urlsplit
 from .limits import Blocks, Buckets, Rate
 from .options import PageOptions, address_of
 
-__all__ = ["BAD_UPLOADS", "COOKIE", "RATES", "AccessControl", "Caller", "Refused", "Use"]
+__all__ = [
+    "BAD_UPLOADS",
+    "COOKIE",
+    "LOOPBACK_NAMES",
+    "RATES",
+    "AccessControl",
+    "Caller",
+    "Refused",
+    "Use",
+]
 
 COOKIE: Final = "m2fp_session"
 
 _CODE_S: Final = 60.0
+"""How long a one-time code holds: as long as a browser may take to arrive (`kiosk.browser`)."""
+
 _MOST_CODES: Final = 16
+"""At a time; the supervisor makes one for each start of the browser."""
+
 _WRONG_KEYS: Final = 10
+"""In a minute from one address block it for a minute: ten slips of the hand, or 14 400 guesses a
+day at a token that is one of 62^16 at least."""
+
 BAD_UPLOADS: Final = 5
+"""In a minute block a session's uploads for a minute; chosen."""
+
 _ID_BYTES: Final = 32
+"""Of a session's name: 256 random bits, as many as its signature has."""
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 _HERE_S: Final = 15.0
 """A page without its stream asks for the status, every ten seconds at least."""
@@ -60,6 +80,7 @@ class Use(enum.Enum):
     STREAM = "stream"
     UPLOAD = "upload"
     ENTER = "enter"
+    PLAYER = "player"
 
 
 RATES: Final[Mapping[Use, Rate]] = {
@@ -69,9 +90,11 @@ RATES: Final[Mapping[Use, Rate]] = {
     Use.STREAM: Rate(2, 30),
     Use.UPLOAD: Rate(2, 10),
     Use.ENTER: Rate(2, 30),
+    Use.PLAYER: Rate(64, 640),
 }
-"""A session's (for `Use.ENTER`, all who have a right key): a page loads about eight files, and a
-wall asks for the status once a second."""
+"""A session's; for `Use.ENTER`, all who have a right key; for `Use.PLAYER`, all who have the token.
+A page loads about eight files, and a wall asks for the status once a second. 16 players ask each
+second for the playlist twice and for two segments, at the shortest (RFC 8216, 6.3.4)."""
 
 
 class Refused(enum.Enum):
@@ -159,7 +182,7 @@ class AccessControl:
         clock_s: Callable[[], float] = time.monotonic,
     ) -> AccessControl:
         """Returns what the options describe, but for `token`, which stands for theirs."""
-        hosts = {options.host, str(address_of(options.host)), *_LOOPBACK_NAMES, *options.names}
+        hosts = {options.host, str(address_of(options.host)), *LOOPBACK_NAMES, *options.names}
         secure = options.certificate is not None
         return cls(
             token,

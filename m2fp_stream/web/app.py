@@ -20,8 +20,11 @@ __all__ = ["make_app", "need_extra"]
 _NEEDED: Final = ("fastapi", "uvicorn", "websockets")
 
 
-def need_extra() -> None:
-    """Sees to it that the libraries of the page are installed.
+def need_extra(what: str = "the page") -> None:
+    """Sees to it that the libraries of the page, and of other servers, are installed.
+
+    Args:
+        what: needs them, for what the error says.
 
     Raises:
         UsageError: one is not.
@@ -31,7 +34,7 @@ def need_extra() -> None:
             importlib.import_module(name)
     except ImportError:
         raise UsageError(
-            'the page needs the web extra; run: pip install "m2fp-stream[web]"'
+            f'{what} needs the web extra; run: pip install "m2fp-stream[web]"'
         ) from None
 
 

@@ -13,20 +13,22 @@ import ipaddress
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, final
+from urllib.parse import parse_qs
 
 from .access import COOKIE, AccessControl, Caller, Refused, Use
 from .audit import Audit
-from .options import PageOptions
 
 __all__ = [
-    "ROUTES",
+    "PAGE_ROUTES",
+    "PLAYER_ROUTES",
     "SECURITY_HEADERS",
     "BodyRefused",
     "Gate",
     "Route",
+    "Routes",
     "caller_of",
     "problem",
     "set_audit_reason",
@@ -55,7 +57,14 @@ SECURITY_HEADERS: Final = (
 )
 
 _BODY_S: Final = 15.0
+"""How long a body may take to come: 200 MB (`page.max_upload_mb`) at 110 Mbit/s, 20 MB at 11."""
+
 _SMALL_BODY_BYTES: Final = 4096
+"""Of a body that is no upload; the largest that is understood, a request for privacy, has 50."""
+
+_MOST_FIELDS: Final = 8
+"""In a player's query; it has to name one."""
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ONCE: Final = (
     b"host",
@@ -78,14 +87,42 @@ class Route:
         template: as the audit log names it.
         use: which rate holds.
         is_open: whether anybody may ask.
+        token_in_query: whether the token may stand in the address (``?token=``): players take
+            nothing but an address.
     """
 
     template: str
     use: Use
     is_open: bool = False
+    token_in_query: bool = False
 
 
-ROUTES: Final = {
+@final
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """All that the gate knows of the paths behind it.
+
+    Attributes:
+        exact: by path.
+        begins: by how a path begins, for those that are not among `exact`.
+        unknown: what holds for all others.
+    """
+
+    exact: Mapping[str, Route]
+    begins: Mapping[str, Route]
+    unknown: Route
+
+    def of(self, path: str) -> Route:
+        """Returns what holds for a path."""
+        found = self.exact.get(path)
+        if found is None:
+            found = next(
+                (one for begin, one in self.begins.items() if path.startswith(begin)), self.unknown
+            )
+        return found
+
+
+_PAGE: Final = {
     "/": Route("/", Use.PAGE),
     "/enter": Route("/enter", Use.ENTER, is_open=True),
     "/healthz": Route("/healthz", Use.PAGE, is_open=True),
@@ -97,8 +134,19 @@ ROUTES: Final = {
     "/stream": Route("/stream", Use.STREAM),
     "/stream.mjpg": Route("/stream.mjpg", Use.STREAM),
 }
-_PAGE_FILE: Final = Route("/page/{name}", Use.PAGE)
-_UNKNOWN: Final = Route("(unknown)", Use.PAGE)
+PAGE_ROUTES: Final = Routes(
+    exact=_PAGE,
+    begins={"/page/": Route("/page/{name}", Use.PAGE)},
+    unknown=Route("(unknown)", Use.PAGE),
+)
+
+PLAYER_ROUTES: Final = Routes(
+    exact={
+        path: Route(path, Use.PLAYER, token_in_query=True) for path in ("/live.ts", "/live.m3u8")
+    },
+    begins={"/segment-": Route("/segment-{number}.ts", Use.PLAYER, token_in_query=True)},
+    unknown=Route("(unknown)", Use.PLAYER, token_in_query=True),
+)
 
 
 class BodyRefused(Exception):  # noqa: N818  # not an error of ours
@@ -146,17 +194,25 @@ class Gate:
     Args:
         app: what lies behind.
         access: who may come in.
-        options: of the page.
+        routes: what is behind.
+        upload_bytes: how large a body of `Use.UPLOAD` may be.
         audit: where requests are noted; None: nowhere.
     """
 
     def __init__(
-        self, app: App, *, access: AccessControl, options: PageOptions, audit: Audit | None
+        self,
+        app: App,
+        *,
+        access: AccessControl,
+        routes: Routes,
+        upload_bytes: int = 0,
+        audit: Audit | None = None,
     ) -> None:
         self._app = app
         self._access = access
+        self._routes = routes
         self._audit = audit
-        self._upload_bytes = options.max_upload_mb * 1_000_000
+        self._upload_bytes = upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or hands it on."""
@@ -171,6 +227,11 @@ class Gate:
     def access(self) -> AccessControl:
         """Who may come in."""
         return self._access
+
+    @property
+    def routes(self) -> Routes:
+        """What the paths behind it are."""
+        return self._routes
 
     @property
     def inside(self) -> App:
@@ -214,7 +275,7 @@ class _Exchange:
         self._send = send
         self._began_s = time.monotonic()
         self._is_websocket = scope["type"] == "websocket"
-        self._route = _route(scope["path"])
+        self._route = gate.routes.of(scope["path"])
         client, server = scope.get("client"), scope.get("server")
         self._address = client[0] if client else ""
         self._reached = server[0] if server else ""
@@ -286,6 +347,8 @@ class _Exchange:
         access = self._gate.access
         kind, _, bearer = headers.get(b"authorization", "").partition(" ")
         given = bearer.strip() if kind.lower() == "bearer" else None
+        if given is None and self._route.token_in_query:
+            given = _query_token(self._scope["query_string"])
         caller = access.caller(_cookie(headers.get(b"cookie", "")), given, self._address)
         if caller is Refused.BLOCKED:
             return _No(429, "too many wrong keys came from there; wait a minute", "blocked")
@@ -391,13 +454,6 @@ class _Exchange:
         await self._armed_send({"type": f"{prefix}http.response.body", "body": body})
 
 
-def _route(path: str) -> Route:
-    found = ROUTES.get(path)
-    if found is None:
-        found = _PAGE_FILE if path.startswith("/page/") else _UNKNOWN
-    return found
-
-
 def _cookie(header: str) -> str | None:
     """Returns the session's cookie; None where there is none, or two."""
     found = [
@@ -405,6 +461,16 @@ def _cookie(header: str) -> str | None:
         for name, _, value in (part.strip().partition("=") for part in header.split(";"))
         if name == COOKIE
     ]
+    return found[0] if len(found) == 1 else None
+
+
+def _query_token(query: bytes) -> str | None:
+    """Returns the token in an address; None where there is none, or two."""
+    try:
+        fields = parse_qs(query.decode("latin-1"), max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return None
+    found = fields.get("token", [])
     return found[0] if len(found) == 1 else None
 
 

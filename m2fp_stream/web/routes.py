@@ -14,7 +14,8 @@ from starlette.exceptions import HTTPException
 from ..core.errors import UsageError
 from .access import COOKIE, AccessControl, Refused, Use
 from .audit import Audit
-from .gate import Gate, problem, set_audit_reason
+from .errors import answer_problem, problem_response
+from .gate import PAGE_ROUTES, Gate, set_audit_reason
 from .hub import Hub
 from .limits import resident_bytes
 from .options import PageOptions
@@ -70,7 +71,10 @@ def build(
     app.state.audit = audit
     uploads = Uploads(options, access)
     hub.more_alarms = lambda: [*uploads.alarms(), *_memory_alarm(), *_audit_alarm(audit)]
-    app.add_middleware(Gate, access=access, options=options, audit=audit)
+    upload_bytes = options.max_upload_mb * 1_000_000
+    app.add_middleware(
+        Gate, access=access, routes=PAGE_ROUTES, upload_bytes=upload_bytes, audit=audit
+    )
     _add_errors(app)
     _add_entrance(app, access)
     _add_page(app)
@@ -95,18 +99,9 @@ def _audit_alarm(audit: Audit | None) -> list[str]:
 def _add_errors(app: FastAPI) -> None:
     @app.exception_handler(RequestValidationError)
     async def _form(_: Request, __: RequestValidationError) -> Response:
-        return _problem(422, "the request has another form than /openapi.json describes")
+        return problem_response(422, "the request has another form than /openapi.json describes")
 
-    @app.exception_handler(HTTPException)
-    async def _http(_: Request, error: HTTPException) -> Response:
-        sentences = {404: "there is nothing there", 405: "that method does nothing there"}
-        # Texts of our own pass; those of libraries may quote the request.
-        sentence = sentences.get(error.status_code, error.detail)
-        return _problem(error.status_code, sentence, error.headers)
-
-
-def _problem(status: int, sentence: str, headers: Any = None) -> Response:
-    return Response(problem(sentence), status, media_type="application/json", headers=headers)
+    app.add_exception_handler(HTTPException, answer_problem)
 
 
 def _page_files() -> dict[str, tuple[bytes, str]]:
@@ -146,12 +141,12 @@ def _add_entrance(app: FastAPI, access: AccessControl) -> None:
         session = access.enter(key, address)
         if session is Refused.BLOCKED:
             set_audit_reason(request.scope, "blocked")
-            return _problem(429, "too many wrong keys came from there; wait a minute")
+            return problem_response(429, "too many wrong keys came from there; wait a minute")
         if isinstance(session, Refused):
             set_audit_reason(request.scope, "token")
-            return _problem(403, "that key is wrong, or was used before")
+            return problem_response(403, "that key is wrong, or was used before")
         if not access.may(Use.ENTER, "all"):
-            return _problem(429, "that is too often; wait some seconds")
+            return problem_response(429, "that is too often; wait some seconds")
         answer = RedirectResponse("/", 303)
         answer.set_cookie(
             COOKIE, session, path="/", httponly=True, samesite="strict", secure=access.secure

@@ -971,18 +971,24 @@ class Gone(MetaPathFinder):
         if name.split(".")[0] in ("fastapi", "uvicorn", "websockets", "starlette"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Gone())
-import m2fp_stream.web.options, m2fp_stream.web.access, m2fp_stream.web.hub
+import m2fp_stream.web.options, m2fp_stream.web.access, m2fp_stream.web.hub, m2fp_stream.app_live
+from m2fp_stream.sinks.serve import ServeOptions
 from m2fp_stream.web.app import make_app
+from m2fp_stream.web.player_server import PlayerServer
 from m2fp_stream.core.errors import UsageError
-try:
-    make_app(None, None, None, None, None)
-except UsageError as error:
-    print(error)
+for make in (
+    lambda: make_app(None, None, None, None, None),
+    lambda: PlayerServer(ServeOptions(port=0), None, "token"),
+):
+    try:
+        make()
+    except UsageError as error:
+        print(error)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert 'pip install "m2fp-stream[web]"' in done.stdout
+    assert done.stdout.count('pip install "m2fp-stream[web]"') == 2
 
 
 def test_the_audit_log_tells_what_happened_but_nothing_of_it(tmp_path: Path) -> None:
