@@ -57,6 +57,8 @@ from .sources.pipe import PipeSource
 from .sources.snapshot import HttpCameras
 from .sources.stream import StreamSource
 from .sources.synthetic import SyntheticSource
+from .web.app import need_extra
+from .web.player_server import PlayerServer
 
 __all__ = ["page_hello", "run_live", "write_facts"]
 
@@ -117,8 +119,8 @@ def run_live(
         on_address: gets the server's address with the token made for this run; nothing may write
             it down. By default nobody learns it.
         out: where `pipe` writes to; standard output by default.
-        page: the way to the page's server; what viewers wish there holds at once, but never below
-            what is configured.
+        page: the way to the page's server; what viewers ask for there holds at once, but never
+            below what is configured.
 
     Returns:
         What was measured in the end.
@@ -415,13 +417,14 @@ def _outlets(
             _KEEP_WRITTEN,
         )
     if config.serve.enabled:
+        need_extra("serve")
         token: list[str] = []  # of the first server; one made anew keeps it
 
         def serve(size_wh: tuple[int, int]) -> Sink[SafeFrame]:
             options = config.serve
             if token:
                 options = options.model_copy(update={"token": token[0]})
-            sink = ServeSink(options, size_wh=size_wh, time_base=LIVE_TIME_BASE)
+            sink = ServeSink(options, size_wh=size_wh, time_base=LIVE_TIME_BASE, serve=PlayerServer)
             if not token:
                 token.append(sink.token)
                 place = f"http://{sink.address[0]}:{sink.address[1]}"
@@ -488,16 +491,16 @@ def _page_outlet(
     say: Callable[[str], None],
 ) -> Outlet:
     """Returns the outlet to the page, whose viewers turn the dial."""
-    if page.wish is not None:
-        dial.turn(page.wish.level, silhouette=page.wish.silhouette)
+    if page.request is not None:
+        dial.turn(page.request.level, silhouette=page.request.silhouette)
     hello = page_hello(config)
 
     def state() -> PageState:
-        wish = dial.wish
-        return PageState(wish.level, wish.silhouette)
+        request = dial.request
+        return PageState(request.level, request.silhouette)
 
-    def turn(wish: PageState) -> None:
-        dial.turn(wish.level, silhouette=wish.silhouette)
+    def turn(request: PageState) -> None:
+        dial.turn(request.level, silhouette=request.silhouette)
         on_turn()
 
     return Outlet(

@@ -287,7 +287,7 @@ Module.register("MMM-M2FPStream", {
     this.state = payload;
     this.heardMs = performance.now();
     const { status } = this.state;
-    // A weaker state that was said before our own wish arrived does not lift it; an answer does.
+    // A weaker state that was said before our own request arrived does not lift it; an answer does.
     if (status?.level === "frame") this.heardFrame = true;
     else if (this.heardFrame && status !== null) this.allHidden = false;
     this.tellPresence(status);

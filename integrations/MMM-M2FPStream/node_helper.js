@@ -2,7 +2,7 @@
  *
  * It holds the token, keeps one connection to m2fp-stream however many browsers show the mirror,
  * and gives the picture on at /MMM-M2FPStream/stream. No browser gets the token or the address,
- * and nothing that a browser sends is more than "show", "pause" or a wish for privacy.
+ * and nothing that a browser sends is more than "show", "pause" or a request for privacy.
  */
 "use strict";
 
@@ -11,17 +11,17 @@ const NodeHelper = require("node_helper");
 
 const { isOwnPage } = require("./lib/guard");
 const { SettingsError, readSettings } = require("./lib/settings");
-const { ASK_MS, Upstream, checkedWish } = require("./lib/upstream");
+const { ASK_MS, Upstream, checkedRequest } = require("./lib/upstream");
 const { Viewers } = require("./lib/viewers");
 
-/** Wishes in a second, from all browsers together; more are not sent on. */
-const MOST_WISHES = 5;
+/** Requests in a second, from all browsers together; more are not sent on. */
+const MOST_REQUESTS = 5;
 
 module.exports = NodeHelper.create({
   start() {
     this.upstream = null;
     this.settings = null;
-    this.wishes = [];
+    this.requests = [];
     this.state = { connection: "off", problem: null, status: null };
     const own = this.ownConfig();
     try {
@@ -80,13 +80,13 @@ module.exports = NodeHelper.create({
 
   socketNotificationReceived(notification, payload) {
     if (notification !== "PRIVACY" || this.upstream === null) return;
-    const wish = checkedWish(payload);
+    const wanted = checkedRequest(payload);
     const now = Date.now();
-    this.wishes = this.wishes.filter((at) => now - at < 1000);
-    // To hide everything is never one wish too many.
-    if (wish === null || (this.wishes.length >= MOST_WISHES && wish.level !== "frame")) return;
-    this.wishes.push(now);
-    this.upstream.privacy(wish);
+    this.requests = this.requests.filter((at) => now - at < 1000);
+    // To hide everything is never one request too many.
+    if (wanted === null || (this.requests.length >= MOST_REQUESTS && wanted.level !== "frame")) return;
+    this.requests.push(now);
+    this.upstream.privacy(wanted);
   },
 
   stop() {

@@ -363,9 +363,9 @@ class Screen:
         self._began_s = 0.0
 
     def turn(self, *, asleep: bool) -> None:
-        """Switches the display off or on, if that was not the last wish.
+        """Switches the display off or on, if that was not the last request.
 
-        The first wish counts in any case: who was here before may have left the display off.
+        The first request counts in any case: who was here before may have left the display off.
         """
         if asleep == self._asleep:
             return
@@ -373,7 +373,7 @@ class Screen:
         self._run()
 
     def _run(self) -> None:
-        self._stop()  # the newer wish counts
+        self._stop()  # the newer request counts
         command = self._off if self._asleep else self._on
         self._done = not command
         if not command:

@@ -6,8 +6,9 @@ and gets its job as JSON by standard input, which no list of processes shows. CO
 
     from a child    beat (every second, that it works), notice (a sentence for the user), error
                     (text, exit_code), ended (nothing is left to do)
-    from media      wish (what viewers chose: level, silhouette); its beats have facts, and camera
-                    (the one that it opened; null where there is none or it cannot be told apart)
+    from media      privacy (what viewers chose: level, silhouette); its beats have facts, and
+                    camera (the one that it opened; null where there is none or it cannot be told
+                    apart)
     from the server ready, coded (a one-time code is known); its beats have asleep, wall (the
                     session that the last code opened, or null) and here (whether that one asks
                     for something)

@@ -1,8 +1,8 @@
 """The kiosk's media process: camera to composed pictures for the page.
 
 Started by `kiosk.supervisor` as ``python -P -m m2fp_stream.kiosk.media CONTROL LINK MEMORY``; see
-`kiosk.child` and `sinks.page_link`. Its job: ``settings`` (JSON of `config.Settings`) and ``wish``
-(what viewers chose before: level and silhouette, or null).
+`kiosk.child` and `sinks.page_link`. Its job: ``settings`` (JSON of `config.Settings`) and
+``privacy`` (what viewers chose before: level and silhouette, or null).
 
 That the source has ended is said by ``ended``, and ends the kiosk. An end by SIGTERM is none of
 that: the kiosk knows whether it asked for it, and otherwise starts this process again.
@@ -64,12 +64,14 @@ def _run(post: Post, link: socket.socket, memory: int) -> bool:
     from ..sinks.page_link import PageMemory
 
     settings = Settings.model_validate_json(json.dumps(job["settings"]))
-    wish = job.get("wish")
+    request = job.get("privacy")
     page = PageEnd(
         link,
         PageMemory(memory, writable=True),
-        wish=None if wish is None else PageState(CoverLevel(wish["level"]), wish["silhouette"]),
-        on_wish=lambda wish: _say_wish(post, wish),
+        request=None
+        if request is None
+        else PageState(CoverLevel(request["level"]), request["silhouette"]),
+        on_request=lambda request: _say_request(post, request),
     )
     told = False
 
@@ -126,8 +128,8 @@ def pinned(
     return settings, None
 
 
-def _say_wish(post: Post, wish: PageState) -> None:
-    post.say("wish", level=wish.level.value, silhouette=wish.silhouette)
+def _say_request(post: Post, request: PageState) -> None:
+    post.say("privacy", level=request.level.value, silhouette=request.silhouette)
 
 
 def _works(page: PageEnd) -> bool:

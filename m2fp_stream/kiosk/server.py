@@ -2,9 +2,9 @@
 
 Started by `kiosk.supervisor` as ``python -P -m m2fp_stream.kiosk.server CONTROL LINK MEMORY
 LISTENER``; see `kiosk.child` and `sinks.page_link`. LISTENER is the page's socket, which outlives
-this process. Its job: ``page`` and ``kiosk`` (JSON of `web.options`), ``wall`` (see `Doors.wall`),
-``token``, ``hello`` (what the media process will say of itself) and ``stills`` (settings for the
-process that opens uploads, or null for none).
+this process. Its job: ``page`` and ``kiosk`` (JSON of `web.options`), ``wall`` (see
+`AccessControl.display`), ``token``, ``hello`` (what the media process will say of itself) and
+``stills`` (settings for the process that opens uploads, or null for none).
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ async def _serve(
 ) -> None:
     # After hardening; and a missing library is an error that can be told.
     from ..sinks.page_link import PageMemory
+    from ..web.access import AccessControl
     from ..web.app import make_app, need_extra
-    from ..web.doors import Doors
     from ..web.hub import Hub
     from ..web.options import KioskOptions, PageOptions
     from ..web.server import serve
@@ -61,7 +61,7 @@ async def _serve(
     loop = asyncio.get_running_loop()
     loop.add_signal_handler(signal.SIGTERM, stop.set)
     hub = Hub(link, PageMemory(memory, writable=False), options, kiosk, hello=job["hello"])
-    doors = Doors.of(options, job["token"], wall=job["wall"])
+    access = AccessControl.of(options, job["token"], display=job["wall"])
     stills = None
     if options.uploads:
         stills = StillService(job["stills"], max_pixels=options.max_upload_pixels)
@@ -70,7 +70,7 @@ async def _serve(
         for message in post.hear():
             match message:
                 case {"kind": "code", "code": str(code)}:
-                    doors.allow_code(code)
+                    access.allow_code(code)
                     post.say("coded", code=code)
                 case _:
                     pass
@@ -80,7 +80,7 @@ async def _serve(
 
     async def beat() -> None:
         while True:
-            post.say("beat", asleep=hub.asleep, wall=doors.wall, here=doors.wall_is_here)
+            post.say("beat", asleep=hub.asleep, wall=access.display, here=access.display_is_active)
             await asyncio.sleep(_BEAT_S)
 
     beating: list[asyncio.Task[None]] = []
@@ -91,7 +91,7 @@ async def _serve(
 
     loop.add_reader(post.fileno(), on_control)
     try:
-        app = make_app(options, kiosk, hub, doors, stills)
+        app = make_app(options, kiosk, hub, access, stills)
         await serve(app, hub, options, on_ready, stop, listener=listener)
     finally:
         for task in beating:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any, Final, final
 
 from ..core.environment import child_environment
-from ..web.app import BadUpload, Busy, CoveredStill, ParsedStill
+from ..web.stills import BadUpload, Busy, CoveredStill, ParsedStill
 
 __all__ = ["StillPatience", "StillService"]
 
@@ -69,7 +69,7 @@ class StillService:
 
     The bytes pass through an anonymous memory that is made for one upload and gone after it. The
     worker is started on first use, killed when it hangs, dies or answers nonsense, and started
-    again for the next upload. It satisfies `web.app.Still`.
+    again for the next upload. It satisfies `web.stills.Still`.
 
     Args:
         settings: JSON of the sections of `config.Settings` that the worker needs.
@@ -112,7 +112,7 @@ class StillService:
         """Returns the label map of one picture.
 
         Raises:
-            BadUpload, Busy: see `web.app.Still`.
+            BadUpload, Busy: see `web.stills.Still`.
         """
         style = "palette" if palette else "index"
         answer, data = await self._ask({"what": "parse", "style": style}, upload)
@@ -132,7 +132,7 @@ class StillService:
         """Returns one picture, covered as configured: a PNG for a PNG, else a JPEG.
 
         Raises:
-            BadUpload, Busy: see `web.app.Still`.
+            BadUpload, Busy: see `web.stills.Still`.
         """
         _, data = await self._ask({"what": "anonymize"}, upload)
         for media_type, head in _MEDIA_TYPES.items():

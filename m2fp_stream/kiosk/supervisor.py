@@ -32,7 +32,7 @@ from ..web.options import PageOptions, address_of
 from ..web.server import listen
 from .browser import Browser, Screen, find_browser, pin_of
 from .keeper import Keeper, Patience
-from .wish import WishFile
+from .privacy_request import PrivacyRequestFile
 
 __all__ = ["Supervisor", "address", "run_kiosk"]
 
@@ -124,13 +124,13 @@ class Supervisor:
         self._on_address = on_address or (lambda _: None)
         self.facts: dict[str, Any] = {}
         """What the media process measured last."""
-        self._wishes = WishFile(
+        self._requests = PrivacyRequestFile(
             # By the port that is configured, as two kiosks of one user have two of them.
-            cache_folder() / f"kiosk-wish-{settings.page.port}.json",
+            cache_folder() / f"kiosk-privacy-{settings.page.port}.json",
             page_hello(settings).floor,
             on_notice=self._notice,
         )
-        self._wish = self._wishes.load()
+        self._request = self._requests.load()
         self._camera: str | None = None
         self._token = settings.page.token or secrets.token_urlsafe(32)
         self._announced = False
@@ -254,7 +254,7 @@ class Supervisor:
         if self._camera is not None:
             # From the first one on it is this camera and no other, whatever number it gets.
             job["capture"]["input"] = f"camera:{self._camera}"
-        return {"settings": job, "wish": self._wish}
+        return {"settings": job, "privacy": self._request}
 
     def _from_server(self, message: dict[str, Any]) -> None:
         match message:
@@ -283,11 +283,11 @@ class Supervisor:
                 self._camera = camera if isinstance(camera, str) else self._camera
                 self.facts = facts
                 self._on_facts(facts)
-            case {"kind": "wish", "level": str(level), "silhouette": bool(silhouette)} if level in {
-                one.value for one in CoverLevel
-            }:
-                self._wish = {"level": level, "silhouette": silhouette}
-                self._wishes.keep(self._wish)
+            case {"kind": "privacy", "level": str(level), "silhouette": bool(silhouette)} if (
+                level in {one.value for one in CoverLevel}
+            ):
+                self._request = {"level": level, "silhouette": silhouette}
+                self._requests.keep(self._request)
             case _:
                 pass
 

@@ -41,7 +41,7 @@ _QUALITY_STEP: Final = 20
 
 _KEEP: Final = 2
 _UNDER_WAY: Final = _KEEP + 1
-"""Frames that may come, after the one in hand, from before a wish: those that wait, and the one
+"""Frames that may come, after the one in hand, from before a request: those that wait, and the one
 that is being composed."""
 
 _REASONS: Final = {why.value: why.name.lower() for why in Why}
@@ -84,7 +84,7 @@ class PageHello:
 
     Attributes:
         hide: a preset, or names of labels.
-        floor: no wish hides less than this.
+        floor: no request hides less than this.
         stored: whether a recording is made or the picture passed on elsewhere.
         delay_s: how old, in seconds, a scene may be when its frame is composed.
         fill: the `Effect` that whole people are covered with.
@@ -118,8 +118,8 @@ class PageEnd:
     Args:
         channel: see `page_link`; it stays the caller's.
         memory: writable.
-        wish: what people chose before this process was started; None: nothing.
-        on_wish: is told what holds whenever people chose anew, from the sink's thread.
+        request: what people chose before this process was started; None: nothing.
+        on_request: is told what holds whenever people chose anew, from the sink's thread.
     """
 
     def __init__(
@@ -127,11 +127,11 @@ class PageEnd:
         channel: socket.socket,
         memory: PageMemory,
         *,
-        wish: PageState | None = None,
-        on_wish: Callable[[PageState], None] | None = None,
+        request: PageState | None = None,
+        on_request: Callable[[PageState], None] | None = None,
     ) -> None:
         self.channel, self.memory = channel, memory
-        self.wish, self.on_wish = wish, on_wish or _nobody
+        self.request, self.on_request = request, on_request or _nobody
         self.shown_s: float | None = None
         """When a sink last took a frame (`time.monotonic`); None before the first."""
         # Numbers must never repeat, whoever wrote before: milliseconds since the machine's start
@@ -232,13 +232,13 @@ def _smaller(pixels: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.
 
 @final
 class PageSink(Sink[SafeFrame]):
-    """Hands composed frames to the page's server, and what viewers wish to the pipeline.
+    """Hands composed frames to the page's server, and what viewers request to the pipeline.
 
     `write` never waits. One JPEG is made of a frame, for all viewers: at the size of the largest
     that is shown, `max_side` at most, without what none of them shows, and with left and right
     swapped if all of them want it so (0.1 ms at 1280x720; a browser without a GPU took 4 ms a
     picture to do it). While nobody watches, one a second is encoded and the others are left out.
-    After a wish for more, frames that were composed before it are left out, too: the outlet in
+    After a request for more, frames that were composed before it are left out, too: the outlet in
     front must not keep more than `KEEP`.
 
     Args:
@@ -247,7 +247,7 @@ class PageSink(Sink[SafeFrame]):
         card: what is shown where nothing comes, of the same size.
         hello: see `PageHello`.
         state: says how much is hidden now; any thread.
-        turn: is called with what viewers wish, from the thread of `write`.
+        turn: is called with what viewers request, from the thread of `write`.
         max_side: longer side of what viewers get, in pixels.
         quality: of the JPEG, 1 to 100.
 
@@ -336,7 +336,7 @@ class PageSink(Sink[SafeFrame]):
                 "captured_ns": item.captured_ns,
                 "level": item.cover.level.value,
                 "why": _REASONS.get(item.cover.reason),
-                "wish": state.level.value,
+                "requested": state.level.value,
                 "effect": state.effect,
                 "mirrored": mirror,
             }
@@ -355,7 +355,7 @@ class PageSink(Sink[SafeFrame]):
                     level in _LEVELS and effect in _EFFECTS
                 ):
                     self._turn(PageState(_LEVELS[level], _EFFECTS[effect]))
-                    self._end.on_wish(self._state())
+                    self._end.on_request(self._state())
                 case {"kind": "watching", "count": int(count), **rest}:
                     until_s = time.monotonic() + _WATCHED_S
                     self._watched_until_s = until_s if count > 0 else 0.0
@@ -363,7 +363,7 @@ class PageSink(Sink[SafeFrame]):
                     self._boxes = _boxes(rest.get("boxes"))
                 case _:
                     pass
-        if greeted:  # once, after the wishes, however many greetings waited
+        if greeted:  # once, after the requests, however many greetings waited
             self._greet()
 
     def _layout(

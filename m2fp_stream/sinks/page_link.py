@@ -8,8 +8,8 @@ three slots for JPEG data: two for frames, used in turn, and one for the cover c
       hello     size_wh, hide (preset, or names of labels), floor, level, effect, stored, delay_s,
                 fill (the effect of whole people)
       card      number: the card lies in its slot
-      frame     slot, number, sent_ns, captured_ns, level, why, wish and effect: what was wished
-                before it was composed; mirrored: whether left and right are swapped in it
+      frame     slot, number, sent_ns, captured_ns, level, why, requested and effect: what was asked
+                for before it was composed; mirrored: whether left and right are swapped in it
       facts     facts: what `LiveRun.facts` returns
     server to media
       greet     asks for `hello` and `card`

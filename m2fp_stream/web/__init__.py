@@ -1,1 +1,1 @@
-"""The page's server: shows composed pictures in a browser, and takes wishes for more privacy."""
+"""The page's server: shows composed pictures in a browser, and takes requests for more privacy."""

@@ -3,86 +3,28 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, final
+from typing import TYPE_CHECKING, Final
 
 from ..core.errors import UsageError
+from .access import AccessControl
 from .audit import Audit
-from .doors import Doors
 from .hub import Hub
 from .options import KioskOptions, PageOptions
+from .stills import Still
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-__all__ = ["BadUpload", "Busy", "CoveredStill", "ParsedStill", "Still", "make_app", "need_extra"]
+__all__ = ["make_app", "need_extra"]
 
 _NEEDED: Final = ("fastapi", "uvicorn", "websockets")
 
 
-class BadUpload(Exception):  # noqa: N818  # the client's fault, not an error of ours
-    """An upload is no picture that can be read; the text is a sentence for whoever sent it."""
+def need_extra(what: str = "the page") -> None:
+    """Sees to it that the libraries of the page, and of other servers, are installed.
 
-
-class Busy(Exception):  # noqa: N818  # a state, not an error
-    """No more pictures can be taken now, or this one took too long."""
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class ParsedStill:
-    """The parts of people in one picture.
-
-    Attributes:
-        png: indexed or with a palette, at the picture's size.
-        areas: pixels by name of part.
-        size_wh: (width, height) of the picture.
-    """
-
-    png: bytes
-    areas: Mapping[str, int]
-    size_wh: tuple[int, int]
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class CoveredStill:
-    """One composed picture.
-
-    Attributes:
-        data: the encoded picture.
-        media_type: ``image/jpeg`` or ``image/png``.
-    """
-
-    data: bytes
-    media_type: str
-
-
-class Still(Protocol):
-    """Whoever opens uploads: never this process."""
-
-    async def parse(self, upload: bytes, *, palette: bool) -> ParsedStill:
-        """Parses one picture.
-
-        Raises:
-            BadUpload: it cannot be read.
-            Busy: not now.
-        """
-        ...
-
-    async def anonymize(self, upload: bytes) -> CoveredStill:
-        """Covers the people in one picture.
-
-        Raises:
-            BadUpload: it cannot be read.
-            Busy: not now.
-        """
-        ...
-
-
-def need_extra() -> None:
-    """Sees to it that the libraries of the page are installed.
+    Args:
+        what: needs them, for what the error says.
 
     Raises:
         UsageError: one is not.
@@ -92,7 +34,7 @@ def need_extra() -> None:
             importlib.import_module(name)
     except ImportError:
         raise UsageError(
-            'the page needs the web extra; run: pip install "m2fp-stream[web]"'
+            f'{what} needs the web extra; run: pip install "m2fp-stream[web]"'
         ) from None
 
 
@@ -100,7 +42,7 @@ def make_app(
     options: PageOptions,
     kiosk: KioskOptions,  # noqa: ARG001  # the hub has it; callers need not know
     hub: Hub,
-    doors: Doors,
+    access: AccessControl,
     still: Still | None,
 ) -> FastAPI:
     """Returns the application; `server.serve` runs it.
@@ -109,7 +51,7 @@ def make_app(
         options: of the page.
         kiosk: what the page shows.
         hub: the media process's pictures.
-        doors: who may come in.
+        access: who may come in.
         still: opens uploads; None where there are none.
 
     Raises:
@@ -123,4 +65,4 @@ def make_app(
     from .routes import build
 
     audit = None if options.audit is None else Audit(options.audit)
-    return build(options, hub, doors, still, audit)
+    return build(options, hub, access, still, audit)

@@ -13,23 +13,25 @@ import ipaddress
 import json
 import logging
 import time
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any, Final, final
+from urllib.parse import parse_qs
 
+from .access import COOKIE, AccessControl, Caller, Refused, Use
 from .audit import Audit
-from .doors import COOKIE, Caller, Doors, Refused, Use
-from .options import PageOptions
 
 __all__ = [
-    "ROUTES",
+    "PAGE_ROUTES",
+    "PLAYER_ROUTES",
     "SECURITY_HEADERS",
     "BodyRefused",
     "Gate",
     "Route",
+    "Routes",
     "caller_of",
-    "note",
     "problem",
+    "set_audit_reason",
 ]
 
 _log = logging.getLogger(__name__)
@@ -55,7 +57,14 @@ SECURITY_HEADERS: Final = (
 )
 
 _BODY_S: Final = 15.0
+"""How long a body may take to come: 200 MB (`page.max_upload_mb`) at 110 Mbit/s, 20 MB at 11."""
+
 _SMALL_BODY_BYTES: Final = 4096
+"""Of a body that is no upload; the largest that is understood, a request for privacy, has 50."""
+
+_MOST_FIELDS: Final = 8
+"""In a player's query; it has to name one."""
+
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ONCE: Final = (
     b"host",
@@ -78,14 +87,42 @@ class Route:
         template: as the audit log names it.
         use: which rate holds.
         is_open: whether anybody may ask.
+        token_in_query: whether the token may stand in the address (``?token=``): players take
+            nothing but an address.
     """
 
     template: str
     use: Use
     is_open: bool = False
+    token_in_query: bool = False
 
 
-ROUTES: Final = {
+@final
+@dataclass(frozen=True, slots=True)
+class Routes:
+    """All that the gate knows of the paths behind it.
+
+    Attributes:
+        exact: by path.
+        begins: by how a path begins, for those that are not among `exact`.
+        unknown: what holds for all others.
+    """
+
+    exact: Mapping[str, Route]
+    begins: Mapping[str, Route]
+    unknown: Route
+
+    def of(self, path: str) -> Route:
+        """Returns what holds for a path."""
+        found = self.exact.get(path)
+        if found is None:
+            found = next(
+                (one for begin, one in self.begins.items() if path.startswith(begin)), self.unknown
+            )
+        return found
+
+
+_PAGE: Final = {
     "/": Route("/", Use.PAGE),
     "/enter": Route("/enter", Use.ENTER, is_open=True),
     "/healthz": Route("/healthz", Use.PAGE, is_open=True),
@@ -97,8 +134,19 @@ ROUTES: Final = {
     "/stream": Route("/stream", Use.STREAM),
     "/stream.mjpg": Route("/stream.mjpg", Use.STREAM),
 }
-_PAGE_FILE: Final = Route("/page/{name}", Use.PAGE)
-_UNKNOWN: Final = Route("(unknown)", Use.PAGE)
+PAGE_ROUTES: Final = Routes(
+    exact=_PAGE,
+    begins={"/page/": Route("/page/{name}", Use.PAGE)},
+    unknown=Route("(unknown)", Use.PAGE),
+)
+
+PLAYER_ROUTES: Final = Routes(
+    exact={
+        path: Route(path, Use.PLAYER, token_in_query=True) for path in ("/live.ts", "/live.m3u8")
+    },
+    begins={"/segment-": Route("/segment-{number}.ts", Use.PLAYER, token_in_query=True)},
+    unknown=Route("(unknown)", Use.PLAYER, token_in_query=True),
+)
 
 
 class BodyRefused(Exception):  # noqa: N818  # not an error of ours
@@ -134,7 +182,7 @@ def caller_of(scope: Scope) -> Caller:
     return caller
 
 
-def note(scope: Scope, reason: str) -> None:
+def set_audit_reason(scope: Scope, reason: str) -> None:
     """Gives the audit log a word for why a request was refused."""
     scope["state"]["m2fp_reason"] = reason
 
@@ -145,32 +193,45 @@ class Gate:
 
     Args:
         app: what lies behind.
-        doors: who may come in.
-        options: of the page.
+        access: who may come in.
+        routes: what is behind.
+        upload_bytes: how large a body of `Use.UPLOAD` may be.
         audit: where requests are noted; None: nowhere.
     """
 
     def __init__(
-        self, app: App, *, doors: Doors, options: PageOptions, audit: Audit | None
+        self,
+        app: App,
+        *,
+        access: AccessControl,
+        routes: Routes,
+        upload_bytes: int = 0,
+        audit: Audit | None = None,
     ) -> None:
         self._app = app
-        self._doors = doors
+        self._access = access
+        self._routes = routes
         self._audit = audit
-        self._upload_bytes = options.max_upload_mb * 1_000_000
+        self._upload_bytes = upload_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answers a request, or hands it on."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
-        await _Passage(self, scope, receive, send).run()
+        await _Exchange(self, scope, receive, send).run()
 
-    # What a passage needs.
+    # What a exchange needs.
 
     @property
-    def doors(self) -> Doors:
+    def access(self) -> AccessControl:
         """Who may come in."""
-        return self._doors
+        return self._access
+
+    @property
+    def routes(self) -> Routes:
+        """What the paths behind it are."""
+        return self._routes
 
     @property
     def inside(self) -> App:
@@ -181,7 +242,7 @@ class Gate:
         """Returns how large a body may be."""
         return self._upload_bytes if route.use is Use.UPLOAD else _SMALL_BODY_BYTES
 
-    def noted(
+    def write_audit(
         self, scope: Scope, route: Route, status: int, sent_bytes: int, began_s: float, address: str
     ) -> None:
         """Writes the audit line."""
@@ -204,7 +265,7 @@ class Gate:
 
 
 @final
-class _Passage:
+class _Exchange:
     """One request on its way through the gate."""
 
     def __init__(self, gate: Gate, scope: Scope, receive: Receive, send: Send) -> None:
@@ -214,7 +275,7 @@ class _Passage:
         self._send = send
         self._began_s = time.monotonic()
         self._is_websocket = scope["type"] == "websocket"
-        self._route = _route(scope["path"])
+        self._route = gate.routes.of(scope["path"])
         client, server = scope.get("client"), scope.get("server")
         self._address = client[0] if client else ""
         self._reached = server[0] if server else ""
@@ -239,12 +300,14 @@ class _Passage:
             await self._answer(refused.status, refused.sentence, refused.reason)
         except Exception as error:
             if self._gone or (self._status and isinstance(error, OSError)):
-                note(self._scope, "gone")  # the client; each library says it in its own way
+                set_audit_reason(
+                    self._scope, "gone"
+                )  # the client; each library says it in its own way
                 return
             _log.error("a request to %s failed (%s)", self._route.template, type(error).__name__)
             await self._answer(500, "the server failed; its log says more", "failed")
         finally:
-            self._gate.noted(
+            self._gate.write_audit(
                 *(self._scope, self._route, self._status, self._sent_bytes),
                 *(self._began_s, self._address),
             )
@@ -257,13 +320,13 @@ class _Passage:
             return _No(400, "a header came twice that may come once", "headers")
         if b"content-length" in headers and b"transfer-encoding" in headers:
             return _No(400, "a body has one length", "headers")
-        doors = self._gate.doors
+        access = self._gate.access
         host, origin = headers.get(b"host"), headers.get(b"origin")
-        if host is None or not doors.host_is_ours(host, self._reached):
+        if host is None or not access.host_is_ours(host, self._reached):
             return _No(421, "this address is not one of the page's names", "host")
         if self._route.template == "/healthz":
             return None
-        if origin is not None and not doors.origin_is_ours(origin, self._reached):
+        if origin is not None and not access.origin_is_ours(origin, self._reached):
             return _No(403, "another site may not ask this", "origin")
         site = headers.get(b"sec-fetch-site")
         if site is not None and site not in _NAVIGATION and not self._is_entrance(headers):
@@ -281,10 +344,12 @@ class _Passage:
         """Says why the caller may not come in."""
         if self._route.is_open:
             return None
-        doors = self._gate.doors
+        access = self._gate.access
         kind, _, bearer = headers.get(b"authorization", "").partition(" ")
         given = bearer.strip() if kind.lower() == "bearer" else None
-        caller = doors.caller(_cookie(headers.get(b"cookie", "")), given, self._address)
+        if given is None and self._route.token_in_query:
+            given = _query_token(self._scope["query_string"])
+        caller = access.caller(_cookie(headers.get(b"cookie", "")), given, self._address)
         if caller is Refused.BLOCKED:
             return _No(429, "too many wrong keys came from there; wait a minute", "blocked")
         if not isinstance(caller, Caller):
@@ -294,9 +359,9 @@ class _Passage:
         if caller.by == "cookie" and not is_read_only and b"origin" not in headers:
             return _No(403, "a browser has to say which page asks", "origin")
         self._scope["state"][_STATE] = caller
-        if not doors.may(self._route.use, caller.session):
+        if not access.may(self._route.use, caller.session):
             return _No(429, "that is too often; wait some seconds", "rate")
-        if self._route.use is Use.UPLOAD and doors.uploads_blocked(caller.session):
+        if self._route.use is Use.UPLOAD and access.uploads_blocked(caller.session):
             return _No(429, "too many uploads were no pictures; wait a minute", "uploads")
         return None
 
@@ -311,7 +376,7 @@ class _Passage:
         ):
             caller = self._scope["state"].get(_STATE)
             if self._route.use is Use.UPLOAD and caller is not None:
-                self._gate.doors.bad_upload(caller.session)
+                self._gate.access.bad_upload(caller.session)
             return _No(413, "that is larger than may be sent", "size")
         return None
 
@@ -366,7 +431,7 @@ class _Passage:
         await self._send(message)
 
     async def _answer(self, status: int, sentence: str, reason: str) -> None:
-        note(self._scope, reason)
+        set_audit_reason(self._scope, reason)
         if self._status:
             return  # an answer has begun; the connection ends with it
         prefix = ""
@@ -389,13 +454,6 @@ class _Passage:
         await self._armed_send({"type": f"{prefix}http.response.body", "body": body})
 
 
-def _route(path: str) -> Route:
-    found = ROUTES.get(path)
-    if found is None:
-        found = _PAGE_FILE if path.startswith("/page/") else _UNKNOWN
-    return found
-
-
 def _cookie(header: str) -> str | None:
     """Returns the session's cookie; None where there is none, or two."""
     found = [
@@ -403,6 +461,16 @@ def _cookie(header: str) -> str | None:
         for name, _, value in (part.strip().partition("=") for part in header.split(";"))
         if name == COOKIE
     ]
+    return found[0] if len(found) == 1 else None
+
+
+def _query_token(query: bytes) -> str | None:
+    """Returns the token in an address; None where there is none, or two."""
+    try:
+        fields = parse_qs(query.decode("latin-1"), max_num_fields=_MOST_FIELDS)
+    except ValueError:
+        return None
+    found = fields.get("token", [])
     return found[0] if len(found) == 1 else None
 
 

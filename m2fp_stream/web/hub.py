@@ -8,77 +8,42 @@ any more, whatever the media process does.
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import json
 import logging
-import re
 import socket
-import struct
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, Final, Literal, TypeGuard, final
+from dataclasses import replace
+from typing import Any, Final, Protocol, final
 
-from ..core.plan import Effect, Why
-from ..sinks.page_link import CARD, FRAMES, PageMemory, receive, send
+from ..core.plan import Why
+from ..sinks.page_link import CARD, PageMemory, receive, send
+from .frames import STILL_CARD, Frame, Level
+from .messages import (
+    DELAY_S,
+    JPEG,
+    Facts,
+    Hello,
+    card_number_of,
+    facts_of,
+    handover_of,
+    hello_of,
+)
 from .options import KioskOptions, PageOptions, address_of
+from .privacy import PrivacyRequests
+from .viewers import CLIENT_MESSAGE, Full, Viewer
 
-__all__ = [
-    "HEADER",
-    "SAID",
-    "STILL_CARD",
-    "Frame",
-    "Full",
-    "Hub",
-    "Level",
-    "Viewer",
-    "status_text",
-]
+__all__ = ["Hub", "Timer", "status_text"]
 
 _log = logging.getLogger(__name__)
 
-Level = Literal["parts", "person", "frame"]
-
-HEADER: Final = struct.Struct("<BBHIdd")
-"""Before each JPEG: version, flags, 0, sequence, seconds from capture to the sink's handing it
-over, Unix milliseconds of that."""
-
-SAID: Final = re.compile(
-    rb"awake|size [1-9][0-9]{0,3}x[1-9][0-9]{0,3}|time [0-9]{1,15}|got [0-9]{1,10}"
-)
-"""All that is listened to of what a page says: that somebody touched it; the box that it fills with
-the picture, in pixels, which says too that it knows mirrored pictures; a question for the time; the
-sequence of the last picture that it took."""
-
-_VERSION: Final = 1
-_WHOLLY_COVERED: Final = 1
-_MIRRORED: Final = 2
-
-_UNDER_WAY: Final = 12
-"""Pictures that may be on their way to a page that says which it took: 0.4 s at 30 a second. Fewer
-(4) made each later on a busy computer, for a page that has all of them draws the newest."""
-
-_LEVELS: Final[tuple[Level, ...]] = ("parts", "person", "frame")
-_FILLS: Final = frozenset(effect.value for effect in Effect)
-_REASONS: Final = frozenset(why.name.lower() for why in Why)
 _AWAY: Final = frozenset(why.name.lower() for why in (Why.SOURCE_AWAY, Why.OTHER_CAMERA))
 _ON_REQUEST: Final = Why.ON_REQUEST.name.lower()
-_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9 _-]{0,39}")
-_MOST_LABELS: Final = 32
-_JPEG: Final = b"\xff\xd8\xff"
 
 _TICK_S: Final = 1.0
 _SILENT_S: Final = 5.0
 """Facts older than this are unknown; a media process that says nothing for so long is silent."""
-
-_AHEAD_NS: Final = 50_000_000
-"""How far a time of the other process may lie ahead: both read one clock."""
-
-_LONGEST_DELAY_NS: Final = 60_000_000_000
-_DELAY_S: Final = 3.0
-"""What `live.max_delay_s` may be at most; for a media process that does not say its own."""
 
 _SPARE_S: Final = 1.0
 """What composing, waiting and encoding may add to that delay. An older scene is one that something
@@ -91,139 +56,17 @@ there. Nobody is shown a picture of that age."""
 _STARTS_S: Final = 30.0
 """How long a media process may take to start before it counts as silent."""
 
-STILL_CARD: Final = base64.b64decode(
-    b"/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZG"
-    b"NywtQFdBRkxOUlNSMj5aYVpQYEpRUk//2wBDAQ4ODhMREyYVFSZPNS01T09PT09PT09PT09PT09PT09PT09PT09P"
-    b"T09PT09PT09PT09PT09PT09PT09PT0//wAARCAAJABADASIAAhEBAxEB/8QAFQABAQAAAAAAAAAAAAAAAAAAAAf/"
-    b"xAAUEAEAAAAAAAAAAAAAAAAAAAAA/8QAFAEBAAAAAAAAAAAAAAAAAAAAAP/EABQRAQAAAAAAAAAAAAAAAAAAAAD/"
-    b"2gAMAwEAAhEDEQA/AJ+AD//Z"
-)
-"""Dark grey, 16x9 pixels: what is shown where no card has come."""
+
+class Timer(Protocol):
+    """A call that is to come."""
+
+    def cancel(self) -> None:
+        """Sees to it that it does not."""
+        ...
 
 
-class Full(Exception):  # noqa: N818  # it is a state, not an error
-    """As many watch as may."""
-
-
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
-    """One composed picture.
-
-    Attributes:
-        jpeg: as the sink made it.
-        sequence: 1, 2, 3...
-        sent_ns, captured_ns: when, by CLOCK_MONOTONIC.
-        covered: whether nothing but the card is in it.
-        why: the reason, a name of `core.plan.Why` in lower case; None where there is none.
-        wish: the level that was wished before it was composed.
-        silhouette: whether silhouettes were wished then.
-        mirrored: whether left and right are swapped in it.
-    """
-
-    jpeg: bytes
-    sequence: int
-    sent_ns: int
-    captured_ns: int
-    covered: bool
-    why: str | None
-    wish: Level
-    silhouette: bool
-    mirrored: bool
-
-    def message(self, now_ns: int) -> bytes:
-        """Returns what a browser gets by WebSocket."""
-        handed_ms = time.time() * 1e3 - (now_ns - self.sent_ns) / 1e6
-        flags = (_WHOLLY_COVERED if self.covered else 0) | (_MIRRORED if self.mirrored else 0)
-        age_s = (self.sent_ns - self.captured_ns) / 1e9
-        head = HEADER.pack(_VERSION, flags, 0, self.sequence & 0xFFFFFFFF, age_s, handed_ms)
-        return head + self.jpeg
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Hello:
-    hide: str | list[str]
-    floor: Level
-    level: Level
-    silhouette: bool
-    stored: bool
-    delay_s: float
-    fill: str
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Facts:
-    at_s: float
-    fps: float | None
-    latency_ms: float | None
-    level: Level | None
-    away: bool
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class _Asked:
-    """A wish on its way; it is said again until the media process says that it holds."""
-
-    level: Level
-    silhouette: bool
-    at_s: float
-    times: int = 0
-
-
-@final
-class Viewer:
-    """One client: knows whether there is something new, never holds a picture itself."""
-
-    def __init__(self) -> None:
-        self._news = asyncio.Event()
-        self.box_wh: tuple[int, int] | None = None
-        """The (width, height) that it fills with the picture, in pixels; None: it did not say, and
-        is no page of ours. Such a one gets no mirrored picture."""
-        self._asked: int | None = None
-        self._acknowledges = False
-        self._under_way: deque[int] = deque()
-
-    def may_get(self, frame: Frame) -> bool:
-        """Whether it knows what to do with a picture, and those before have come, if it says so."""
-        if frame.mirrored and self.box_wh is None:
-            return False
-        return not self._acknowledges or len(self._under_way) < _UNDER_WAY
-
-    def sent(self, sequence: int) -> None:
-        """Notes that a picture was sent to it."""
-        if self._acknowledges:
-            self._under_way.append(sequence)
-
-    def got(self, sequence: int) -> None:
-        """Notes that it took a picture, and so had all that were sent before."""
-        self._acknowledges = True
-        while self._under_way and self._under_way[0] <= sequence:
-            self._under_way.popleft()
-        self.wake()
-
-    def ask(self, number: int) -> None:
-        """Notes that it asked for the time, under a number of its own."""
-        self._asked = number
-        self.wake()
-
-    def asked(self) -> int | None:
-        """Returns the number of a question for the time that is to be answered; only once."""
-        number, self._asked = self._asked, None
-        return number
-
-    def wake(self) -> None:
-        """Says that a picture came, or that the status changed."""
-        self._news.set()
-
-    async def news(self, timeout_s: float) -> None:
-        """Waits for something new, at most so long."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout_s):
-                await self._news.wait()
-        self._news.clear()
+def _in_loop(delay_s: float, callback: Callable[[], None]) -> Timer:
+    return asyncio.get_running_loop().call_later(delay_s, callback)
 
 
 @final
@@ -238,6 +81,7 @@ class Hub:
         hello: what the media process will say of itself (`sinks.page.PageHello.message`), known
             before it does; None, or nonsense: nothing is known till then.
         clock_ns: CLOCK_MONOTONIC.
+        call_later: calls a function after so many seconds, in the loop's thread.
     """
 
     def __init__(
@@ -249,31 +93,33 @@ class Hub:
         *,
         hello: Mapping[str, Any] | None = None,
         clock_ns: Callable[[], int] = time.monotonic_ns,
+        call_later: Callable[[float, Callable[[], None]], Timer] = _in_loop,
     ) -> None:
         self._channel = channel
         self._memory = memory
         self._options = options
         self._kiosk = kiosk
         self._clock_ns = clock_ns
+        self._call_later = call_later
         self._stale_ns = round(options.stale_s * 1e9)
         self._remote = not address_of(options.host).is_loopback
         self._viewers: set[Viewer] = set()
-        self._hello: _Hello | None = None
+        self._hello: Hello | None = None
         self._greeted = False
-        self._facts: _Facts | None = None
+        self._facts: Facts | None = None
+        self._facts_s = 0.0  # when they came
         self._frame: Frame | None = None
         self._last: Frame | None = None  # without its picture
         self._watched_ns: int | None = None
         self._sequence = 0
         self._card: bytes | None = None
-        self._wish: _Asked | None = None
-        self._asked: _Asked | None = None
-        self._outdated = False  # what came last hid less than is wished, and was dropped
+        self._privacy = PrivacyRequests()
+        self._outdated = False  # what came last hid less than is requested, and was dropped
         self._began_s = self._seen_s = self._ticked_s = clock_ns() / 1e9
-        self._heard_s: float | None = None
+        self._message_s: float | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._tick: asyncio.TimerHandle | None = None
-        self._expiry: asyncio.TimerHandle | None = None
+        self._tick: Timer | None = None
+        self._expiry: Timer | None = None
         self._nonsense = 0
         self.ended = asyncio.Event()
         """The link is gone, or `close` was called: no picture will come any more."""
@@ -346,9 +192,9 @@ class Hub:
         """Whether nobody was seen for `kiosk.sleep_after_s`, by a camera that looks."""
         return self._deserted and self._looks()
 
-    def hear(self, viewer: Viewer, said: str) -> None:
-        """Takes in what a client said, as in `SAID`; anything else is nothing."""
-        if SAID.fullmatch(said.encode(errors="replace")) is None:
+    def on_message(self, viewer: Viewer, said: str) -> None:
+        """Takes in what a client said, as in `CLIENT_MESSAGE`; anything else is nothing."""
+        if CLIENT_MESSAGE.fullmatch(said.encode(errors="replace")) is None:
             return
         word, _, rest = said.partition(" ")
         match word:
@@ -391,9 +237,9 @@ class Hub:
     def silent(self) -> bool:
         """Whether the media process has said nothing of late."""
         now_s = self._clock_ns() / 1e9
-        if self._heard_s is None:
+        if self._message_s is None:
             return now_s - self._began_s > _STARTS_S
-        return now_s - self._heard_s > _SILENT_S
+        return now_s - self._message_s > _SILENT_S
 
     def status(self) -> dict[str, Any]:
         """Returns what GET /api/status says."""
@@ -432,42 +278,27 @@ class Hub:
             },
         }
 
-    def wish(self, level: Level, *, silhouette: bool) -> None:
+    def request_privacy(self, level: Level, *, silhouette: bool) -> None:
         """Asks for a level; the floor holds where it hides more.
 
         More takes effect here and now: until pictures come that were composed after the media
         process heard of it, none does.
         """
-        now_s = self._clock_ns() / 1e9
-        self._wish = self._asked = _Asked(self._at_least_floor(level), silhouette, now_s)
+        self._privacy.ask(level, silhouette=silhouette)
         self._drop_outdated()
-        self._ask()
+        self._send_request()
         self.touch()
 
     def _drop_outdated(self) -> None:
-        if self._last is not None and self._hides_less(self._last):
+        if self._last is not None and self._privacy.hides_less(self._last):
             self._frame = self._last = None
             self._outdated = True
 
-    def _hides_less(self, frame: Frame) -> bool:
-        """Whether a picture may hide less than is wished now."""
-        wish = self._wish
-        if wish is None or frame.covered:
-            return False
-        return (
-            wish.level == "frame"
-            or _LEVELS.index(frame.wish) < _LEVELS.index(wish.level)
-            or (wish.silhouette and not frame.silhouette)
-        )
-
-    def _at_least_floor(self, level: Level) -> Level:
-        floor = "parts" if self._hello is None else self._hello.floor
-        return max(level, floor, key=_LEVELS.index)
-
     def _holds(self) -> tuple[Level, bool]:
         """Returns the level and whether it is silhouettes, as far as is known."""
-        if self._wish is not None:
-            return self._wish.level, self._wish.silhouette
+        request = self._privacy.request
+        if request is not None:
+            return request.level, request.silhouette
         facts, hello = self._known_facts(), self._hello
         level = None if facts is None else facts.level
         if level is None:
@@ -483,15 +314,14 @@ class Hub:
         limit_ns = max(self._stale_ns, _IDLE_NS) if is_idle else self._stale_ns
         return last if now_ns - last.sent_ns <= limit_ns else None
 
-    def _known_facts(self) -> _Facts | None:
-        facts = self._facts
-        if facts is None or self._clock_ns() / 1e9 - facts.at_s > _SILENT_S:
-            return None
-        return facts
+    def _known_facts(self) -> Facts | None:
+        late = self._clock_ns() / 1e9 - self._facts_s > _SILENT_S
+        return None if late else self._facts
 
-    def _state(self, frame: Frame | None, facts: _Facts | None) -> tuple[str, str | None]:
+    def _state(self, frame: Frame | None, facts: Facts | None) -> tuple[str, str | None]:
         if frame is None:
-            hidden = self._outdated or (self._wish is not None and self._wish.level == "frame")
+            request = self._privacy.request
+            hidden = self._outdated or (request is not None and request.level == "frame")
             waits = hidden and facts is not None and not self.silent
             return ("card", _ON_REQUEST) if waits else ("starting", None)
         if not frame.covered:
@@ -508,7 +338,7 @@ class Hub:
         messages, gone = receive(self._channel)
         for message in messages:
             if self._take(message):
-                self._heard_s = self._clock_ns() / 1e9
+                self._message_s = self._clock_ns() / 1e9
             else:
                 self._nonsense += 1
                 if self._nonsense & (self._nonsense - 1) == 0:  # 1, 2, 4, 8...
@@ -536,86 +366,40 @@ class Hub:
                 return False
 
     def _take_hello(self, message: Mapping[str, Any]) -> bool:
-        floor, level = message.get("floor"), message.get("level")
-        effect, stored = message.get("effect", "configured"), message.get("stored")
-        hide, delay_s = message.get("hide"), message.get("delay_s", _DELAY_S)
-        names, fill = hide if isinstance(hide, list) else [hide], message.get("fill", "frost")
-        if (
-            floor not in _LEVELS
-            or level not in _LEVELS
-            or effect not in ("configured", "silhouette")
-            or fill not in _FILLS
-            or not isinstance(stored, bool)
-            or not _is_number(delay_s)
-            or not 0 < len(names) <= _MOST_LABELS
-            or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names)
-        ):
+        hello = hello_of(message)
+        if hello is None:
             return False
-        self._hello = _Hello(
-            hide=[str(name) for name in names] if isinstance(hide, list) else str(hide),
-            floor=floor,
-            level=max(level, floor, key=_LEVELS.index),
-            silhouette=effect == "silhouette",
-            stored=stored,
-            delay_s=delay_s,
-            fill=fill,
-        )
-        if self._wish is not None:
-            now_s = self._clock_ns() / 1e9
-            level = self._at_least_floor(self._wish.level)
-            self._wish = self._asked = replace(self._wish, level=level, at_s=now_s, times=0)
-            self._ask()
+        self._hello = hello
+        if self._privacy.raise_to(hello.floor):
+            self._send_request()
         self._say_watching()
         return True
 
     def _take_card(self, message: dict[str, Any]) -> bool:
-        number = message.get("number")
-        if not _is_count(number):
+        number = card_number_of(message)
+        if number is None:
             return False
         data = self._memory.take(CARD, number)
-        if data is not None and not data.startswith(_JPEG):
+        if data is not None and not data.startswith(JPEG):
             return False
         self._card = data or self._card
         return True
 
     def _take_frame(self, message: dict[str, Any]) -> bool:
-        slot, number = message.get("slot"), message.get("number")
-        sent_ns, captured_ns = message.get("sent_ns"), message.get("captured_ns")
-        level, why = message.get("level"), message.get("why")
-        wish, effect = message.get("wish", "parts"), message.get("effect", "configured")
-        mirrored = message.get("mirrored", False)
-        if not (_is_count(number) and _is_count(sent_ns) and _is_count(captured_ns)):
+        handover = handover_of(message, self._clock_ns())
+        if handover is None:
             return False
-        now_ns = self._clock_ns()
-        if (
-            type(slot) is not int
-            or slot not in FRAMES
-            or level not in _LEVELS
-            or wish not in _LEVELS
-            or effect not in ("configured", "silhouette")
-            or not isinstance(mirrored, bool)
-            or not (why is None or (isinstance(why, str) and why in _REASONS))
-            or sent_ns > now_ns + _AHEAD_NS
-            or not 0 <= sent_ns - captured_ns <= _LONGEST_DELAY_NS
-        ):
-            return False
-        if now_ns - sent_ns > self._stale_ns:
-            return True  # left from before this process, or from before it was held up
-        covered = level == "frame"
-        delay_s = _DELAY_S if self._hello is None else self._hello.delay_s
-        if not covered and now_ns - captured_ns > (delay_s + _SPARE_S) * 1e9:
-            return True  # something held it up
-        silhouette = effect == "silhouette"
-        frame = Frame(b"", 0, sent_ns, captured_ns, covered, why, wish, silhouette, mirrored)
-        if self._hides_less(frame):
-            self._outdated = True
-            if self._asked is None and self._wish is not None:
-                self._asked = replace(self._wish, times=0)  # it was not heard, or taken back there
+        frame = handover.frame
+        if self._is_late(frame):
             return True
-        data = self._memory.take(slot, number)
+        if self._privacy.hides_less(frame):
+            self._outdated = True
+            self._privacy.say_again()
+            return True
+        data = self._memory.take(handover.slot, handover.number)
         if data is None:
             return True  # overwritten: a newer one is on its way
-        if not data.startswith(_JPEG):
+        if not data.startswith(JPEG):
             return False
         self._sequence += 1
         self._outdated = False
@@ -625,33 +409,24 @@ class Hub:
             self._expire()
         return True
 
+    def _is_late(self, frame: Frame) -> bool:
+        """Whether a frame is left from before this process, or something held it up."""
+        now_ns = self._clock_ns()
+        if now_ns - frame.sent_ns > self._stale_ns:
+            return True
+        delay_s = DELAY_S if self._hello is None else self._hello.delay_s
+        return not frame.covered and now_ns - frame.captured_ns > (delay_s + _SPARE_S) * 1e9
+
     def _take_facts(self, message: dict[str, Any]) -> bool:
-        facts = message.get("facts")
-        if not isinstance(facts, dict):
-            return False
-        latency = facts.get("latency_ms")
-        middle = latency.get("p50") if isinstance(latency, dict) else latency
-        level, source = facts.get("level"), facts.get("source")
-        person_s_ago = facts.get("person_s_ago")
-        fps = facts.get("fps")
-        if (
-            not all(value is None or _is_number(value) for value in (middle, fps, person_s_ago))
-            or level not in (None, *_LEVELS)
-            or source not in (None, "up", "away")
-        ):
+        facts = facts_of(message)
+        if facts is None:
             return False
         now_s = self._clock_ns() / 1e9
-        self._facts = _Facts(now_s, fps, middle, level, source == "away")
-        if person_s_ago is not None:
-            self._seen_s = max(self._seen_s, now_s - person_s_ago)
-        asked = self._asked
-        if asked is not None and asked.times >= 2 and level in (None, asked.level):
-            self._asked = None
-        elif asked is None and self._wish is not None and level is not None:
-            # Somebody hid more at the computer itself; that is never taken back from here.
-            stronger = max(self._wish.level, level, key=_LEVELS.index)
-            self._wish = replace(self._wish, level=stronger)
-            self._drop_outdated()
+        self._facts, self._facts_s = facts, now_s
+        if facts.person_s_ago is not None:
+            self._seen_s = max(self._seen_s, now_s - facts.person_s_ago)
+        self._privacy.take_level(facts.level)
+        self._drop_outdated()
         return True
 
     # --- what is said ---
@@ -660,22 +435,21 @@ class Hub:
         """Says everything again that the media process may have missed."""
         if self._loop is None:
             return
-        self._tick = self._loop.call_later(_TICK_S, self._on_tick)
+        self._tick = self._call_later(_TICK_S, self._on_tick)
         now_s = self._clock_ns() / 1e9
         if not self._looks():  # that time does not count as one without anybody
             self._seen_s = min(now_s, self._seen_s + now_s - self._ticked_s)
         self._ticked_s = now_s
         if not self._greeted or self.frame() is None:
             self._send({"kind": "greet"})
-        self._ask()
+        self._send_request()
         self._say_watching()
         self._wake()
 
-    def _ask(self) -> None:
-        if self._asked is not None:
-            self._asked = replace(self._asked, times=self._asked.times + 1)
-            effect = "silhouette" if self._asked.silhouette else "configured"
-            self._send({"kind": "privacy", "level": self._asked.level, "effect": effect})
+    def _send_request(self) -> None:
+        message = self._privacy.message()
+        if message is not None:
+            self._send(message)
 
     def _say_watching(self) -> None:
         boxes = [viewer.box_wh for viewer in self._viewers]
@@ -709,7 +483,7 @@ class Hub:
             self._frame = None
             self._wake()
         else:
-            self._expiry = self._loop.call_later(left_s + 0.001, self._expire)
+            self._expiry = self._call_later(left_s + 0.001, self._expire)
 
     def _wake(self) -> None:
         for viewer in self._viewers:
@@ -719,11 +493,3 @@ class Hub:
 def status_text(status: dict[str, Any]) -> str:
     """Returns a status as the WebSocket sends it."""
     return json.dumps(status, ensure_ascii=False, separators=(",", ":"))
-
-
-def _is_count(value: object) -> TypeGuard[int]:
-    return type(value) is int and 0 < value < 1 << 63
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and type(value) is not bool and 0 <= value < 1e9

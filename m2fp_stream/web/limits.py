@@ -11,9 +11,31 @@ from collections.abc import Hashable
 from dataclasses import dataclass
 from typing import Final, final
 
-__all__ = ["Blocks", "Buckets", "Rate", "resident_bytes"]
+__all__ = ["Blocks", "Buckets", "ConnectionLimits", "Rate", "resident_bytes"]
 
 _MOST_KEYS: Final = 1024
+"""What is known of more addresses or sessions than these is forgotten: 100 kB at most, and far more
+than one household has."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class ConnectionLimits:
+    """What the connections of a server may take; the defaults are the page's.
+
+    Attributes:
+        connections: at a time, those that wait and the most viewers among them; who comes then is
+            turned away. 200 may watch (`page.clients`), and a page holds two while it loads.
+        waiting: connections that have not sent a whole request; the oldest makes room for the
+            newest, so that nobody can keep a browser out by connecting and saying nothing.
+        head_s: how long a request's head may take.
+        send_s: how long a client may take nothing of what was sent.
+    """
+
+    connections: int = 512
+    waiting: int = 256
+    head_s: float = 10.0
+    send_s: float = 10.0
 
 
 @final

@@ -9,55 +9,63 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections import OrderedDict
+from collections.abc import Iterator
 from http import HTTPStatus
 from typing import Any, Final, final
 
 import h11
+import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request, Response
 from websockets.server import ServerProtocol
 
-from .gate import SECURITY_HEADERS, problem
-from .hub import SAID
+from .gate import SECURITY_HEADERS, App, problem
+from .limits import ConnectionLimits
+from .viewers import CLIENT_MESSAGE
 
-__all__ = ["MOST_CONNECTIONS", "MOST_WAITING", "TimedHttp", "TimedWebSocket"]
+__all__ = ["LimitedServer", "TimedHttp", "TimedWebSocket"]
 
-MOST_CONNECTIONS: Final = 512
-"""At a time, those that wait and the most viewers among them; who comes then is turned away."""
-
-MOST_WAITING: Final = 256
-"""Connections that have not sent a whole request; the oldest makes room for the newest, so that
-nobody can keep a browser out by connecting and saying nothing."""
-
-_HEAD_S: Final = 10.0
-_SEND_S: Final = 10.0
 _LAST_S: Final = 5.0
 """How long what is left may take to go out when all is said."""
+
+_KEEP_ALIVE_S: Final = 5
+"""Uvicorn's default."""
+
+_HANDSHAKE_S: Final = 10.0
+"""Of TLS; as long as a request's head may take."""
+
+_INCOMING_BYTES: Final = 64
+"""Of a WebSocket's message: the longest of `CLIENT_MESSAGE` has 20."""
+
+_HEAD_BYTES: Final = 16 << 10
+"""Of a request's head; browsers and players send less than 2 kB."""
 
 _SEND_BUFFER_BYTES: Final = 256 << 10
 _UNSENT_BYTES: Final = 32 << 10
 """The kernel's share of what waits for a client. Its own defaults hold seconds of pictures."""
 
-_HEARD_EACH_S: Final = 60
+_MESSAGES_PER_S: Final = 60
 """A page says of every third picture that it took it, and little else."""
 
-_HEARD_BURST: Final = 100
+_MESSAGES_AT_ONCE: Final = 100
 
 
 class _Writing:
-    """Ends a connection whose client takes nothing for `_SEND_S`."""
+    """Ends a connection whose client takes nothing for `send_s`."""
 
-    def __init__(self) -> None:
+    def __init__(self, send_s: float) -> None:
+        self._send_s = send_s
         self._timer: asyncio.TimerHandle | None = None
 
     def paused(self, transport: asyncio.Transport) -> None:
         if self._timer is None:
             loop = asyncio.get_running_loop()
-            self._timer = loop.call_later(_SEND_S, _cut, transport)
+            self._timer = loop.call_later(self._send_s, _cut, transport)
 
     def resumed(self) -> None:
         if self._timer is not None:
@@ -91,10 +99,17 @@ def _cut(transport: asyncio.Transport) -> None:
 class TimedHttp(H11Protocol):
     """HTTP; see the module."""
 
-    def __init__(self, *, waiting: OrderedDict[TimedHttp, None], **arguments: Any) -> None:
+    def __init__(
+        self,
+        *,
+        limits: ConnectionLimits,
+        waiting: OrderedDict[TimedHttp, None],
+        **arguments: Any,
+    ) -> None:
         super().__init__(**arguments)
+        self._limits = limits
         self._waiting = waiting
-        self._writing = _Writing()
+        self._writing = _Writing(limits.send_s)
         self._head_timer: asyncio.TimerHandle | None = None
 
     def connection_made(  # type: ignore[override]  # as inherited
@@ -103,11 +118,11 @@ class TimedHttp(H11Protocol):
         """Takes a connection, if there is room."""
         super().connection_made(transport)
         _prepare(transport)
-        if len(self.connections) > MOST_CONNECTIONS:
+        if len(self.connections) > self._limits.connections:
             _cut(transport)
             return
         self._expect_head()
-        if len(self._waiting) > MOST_WAITING:
+        if len(self._waiting) > self._limits.waiting:
             oldest, _ = self._waiting.popitem(last=False)
             oldest.transport.abort()  # an answer on its way still arrives
 
@@ -192,7 +207,7 @@ class TimedHttp(H11Protocol):
     def _expect_head(self) -> None:
         self._head_came()
         self._waiting[self] = None
-        self._head_timer = self.loop.call_later(_HEAD_S, _cut, self.transport)
+        self._head_timer = self.loop.call_later(self._limits.head_s, _cut, self.transport)
 
     def _head_came(self) -> None:
         self._waiting.pop(self, None)
@@ -218,14 +233,14 @@ class _Handshake(ServerProtocol):
 
 @final
 class TimedWebSocket(WebSocketsSansIOProtocol):
-    """WebSocket; what a client says is dropped here but for `SAID`; too much of it ends it."""
+    """WebSocket; what a client says is dropped but for `CLIENT_MESSAGE`; too much of it ends it."""
 
     def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self._writing = _Writing()
+        self._writing = _Writing(ConnectionLimits().send_s)
         self.conn = _Handshake(max_size=self.config.ws_max_size, logger=self.logger)
-        self._may_say = float(_HEARD_BURST)
-        self._heard_s = self.loop.time()
+        self._may_say = float(_MESSAGES_AT_ONCE)
+        self._counted_s = self.loop.time()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Takes a connection, if there is room."""
@@ -249,21 +264,21 @@ class TimedWebSocket(WebSocketsSansIOProtocol):
 
     def handle_text(self, event: Frame) -> None:
         """Drops what came, if it is no word that is listened to."""
-        self._heard()
-        if event.fin and SAID.fullmatch(bytes(event.data)):
+        self._count_message()
+        if event.fin and CLIENT_MESSAGE.fullmatch(bytes(event.data)):
             super().handle_text(event)
 
     def handle_bytes(self, event: Frame) -> None:  # noqa: ARG002  # the inherited signature
         """Drops what came."""
-        self._heard()
+        self._count_message()
 
     def handle_cont(self, event: Frame) -> None:  # noqa: ARG002  # the inherited signature
         """Drops what came."""
-        self._heard()
+        self._count_message()
 
     def handle_ping(self) -> None:
         """Answers."""
-        self._heard()
+        self._count_message()
         if not self.close_sent:
             super().handle_ping()
 
@@ -280,11 +295,80 @@ class TimedWebSocket(WebSocketsSansIOProtocol):
         super().on_task_complete(task)
         self.loop.call_later(_LAST_S, _cut, self.transport)
 
-    def _heard(self) -> None:
+    def _count_message(self) -> None:
         now_s = self.loop.time()
-        filled = self._may_say + (now_s - self._heard_s) * _HEARD_EACH_S
-        self._may_say = min(float(_HEARD_BURST), filled) - 1
-        self._heard_s = now_s
+        filled = self._may_say + (now_s - self._counted_s) * _MESSAGES_PER_S
+        self._may_say = min(float(_MESSAGES_AT_ONCE), filled) - 1
+        self._counted_s = now_s
         if self._may_say < 0 and not self.close_sent:
             self.conn.fail(1008)
             self.handle_parser_exception()
+
+
+@final
+class LimitedServer(uvicorn.Server):
+    """Serves an application at a socket; takes no signals, and its connections have limits.
+
+    Args:
+        app: the application.
+        listener: a socket that listens.
+        context: of TLS; None: without.
+        limits: of the connections.
+        websocket: whether it speaks WebSocket; else a request for it is one like any other.
+    """
+
+    def __init__(
+        self,
+        app: App,
+        listener: socket.socket,
+        context: ssl.SSLContext | None,
+        limits: ConnectionLimits,
+        *,
+        websocket: bool,
+    ) -> None:
+        config = uvicorn.Config(
+            app,
+            lifespan="off",
+            loop="none",
+            http=TimedHttp,
+            ws=TimedWebSocket if websocket else "none",
+            log_config=None,
+            log_level="error",  # warnings would be one a request that makes no sense
+            access_log=False,
+            server_header=False,
+            date_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=_KEEP_ALIVE_S,
+            h11_max_incomplete_event_size=_HEAD_BYTES,
+            ws_max_size=_INCOMING_BYTES,
+            ws_per_message_deflate=False,
+        )
+        super().__init__(config)
+        self._listener, self._context, self._limits = listener, context, limits
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  # as inherited
+        """Begins to take connections."""
+        await self.lifespan.startup()
+        loop = asyncio.get_running_loop()
+        waiting: OrderedDict[TimedHttp, None] = OrderedDict()
+
+        def protocol() -> asyncio.Protocol:
+            return TimedHttp(
+                config=self.config,
+                server_state=self.server_state,
+                app_state=self.lifespan.state,
+                limits=self._limits,
+                waiting=waiting,
+            )
+
+        handshake_s = None if self._context is None else _HANDSHAKE_S
+        made = await loop.create_server(
+            protocol, sock=self._listener, ssl=self._context, ssl_handshake_timeout=handshake_s
+        )
+        self.servers: list[asyncio.base_events.Server] = [made]
+        self.started = True
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Takes none."""
+        yield

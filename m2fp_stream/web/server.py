@@ -1,4 +1,4 @@
-"""Runs the page's application: one process, one event loop, one address."""
+"""Runs an application: one event loop, one address."""
 
 from __future__ import annotations
 
@@ -8,30 +8,125 @@ import os
 import socket
 import ssl
 import stat
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
 from ..core.errors import ConfigError, SinkError
+from .access import AccessControl
 from .app import need_extra
-from .doors import Doors
 from .gate import App, Receive, Scope, Send
 from .hub import Hub
+from .limits import ConnectionLimits
 from .options import PageOptions, address_of
 
 if TYPE_CHECKING:
     import uvicorn
     from fastapi import FastAPI
 
-__all__ = ["listen", "serve", "tls_context"]
+__all__ = ["Address", "Running", "listen", "running", "serve", "tls_context"]
 
-_KEEP_ALIVE_S: Final = 5
-_HANDSHAKE_S: Final = 10.0
+_PAGE_LIMITS: Final = ConnectionLimits()
+
 _GOODBYE_S: Final = 2.0
-_INCOMING_BYTES: Final = 64
-_HEAD_BYTES: Final = 16 << 10
+"""How long clients may take what is on its way at the end: some seconds of pictures on a slow
+network, and less than the supervisor waits before it kills (`kiosk`)."""
+
 _BACKLOG: Final = 128
+"""Connections that the kernel keeps until they are taken; Linux's own limit for long
+(`net.core.somaxconn` before 5.4)."""
+
+
+@final
+class Running:
+    """A server that serves; lives in one event loop.
+
+    Attributes:
+        host, port: where.
+        ended: is done when it ended by itself.
+        goodbye_s: how long clients may take what is on its way when it is told to end.
+    """
+
+    def __init__(self, server: uvicorn.Server, listener: socket.socket) -> None:
+        self._server = server
+        self.host, self.port = listener.getsockname()[:2]
+        self.ended: asyncio.Future[None] = asyncio.ensure_future(server.serve())
+        self.goodbye_s = _GOODBYE_S
+
+    @property
+    def connections(self) -> int:
+        """How many there are."""
+        return len(self._server.server_state.connections)
+
+    async def until(self, *events: asyncio.Event) -> None:
+        """Returns when one of the events is set, or the server has ended."""
+        waits: list[asyncio.Future[Any]] = [asyncio.ensure_future(one.wait()) for one in events]
+        try:
+            await asyncio.wait([*waits, self.ended], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waits:
+                one.cancel()
+        if self.ended.done():
+            await self.ended
+
+    async def _start(self) -> None:
+        while not self._server.started and not self.ended.done():
+            await asyncio.sleep(0.01)
+        if self.ended.done():
+            await self.ended
+
+    async def _end(self) -> None:
+        """Lets clients take what is on its way, then ends their connections."""
+        self._server.should_exit = True
+        for listening in getattr(self._server, "servers", ()):
+            listening.close()
+        await asyncio.wait([self.ended], timeout=self.goodbye_s)
+        if not self.ended.done():
+            for connection in list(self._server.server_state.connections):
+                connection.transport.abort()
+            await asyncio.wait([self.ended], timeout=_GOODBYE_S)
+        self._server.force_exit = True
+        for task in list(self._server.server_state.tasks):
+            task.cancel()
+        await asyncio.wait([self.ended])
+        self.ended.result()
+
+
+@contextlib.asynccontextmanager
+async def running(
+    app: App,
+    access: AccessControl,
+    listener: socket.socket,
+    *,
+    context: ssl.SSLContext | None = None,
+    limits: ConnectionLimits = _PAGE_LIMITS,
+    websocket: bool = False,
+) -> AsyncIterator[Running]:
+    """Serves an application for as long as the context lasts; nothing is left open then.
+
+    Args:
+        app: the application, behind a gate that asks `access`.
+        access: who may come in; it learns where the server listens.
+        listener: one of `listen`; it is closed at the end.
+        context: of TLS; None: without.
+        limits: of the connections.
+        websocket: whether it speaks WebSocket.
+    """
+    from .protocol import LimitedServer
+
+    try:
+        access.port = listener.getsockname()[1]
+        named = _named(app, access)
+        served = Running(
+            LimitedServer(named, listener, context, limits, websocket=websocket), listener
+        )
+        try:
+            await served._start()
+            yield served
+        finally:
+            await served._end()
+    finally:
+        listener.close()
 
 
 async def serve(
@@ -43,7 +138,7 @@ async def serve(
     *,
     listener: socket.socket | None = None,
 ) -> None:
-    """Serves until `stop` is set or the link ends; nothing is left open then.
+    """Serves the page until `stop` is set or the link ends; nothing is left open then.
 
     Who connected to `listener` before that is turned away, and may come again.
 
@@ -63,21 +158,16 @@ async def serve(
     need_extra()
     context = tls_context(options)
     listener = listen(options) if listener is None else listener
+    access: AccessControl = app.state.access
     try:
         _turn_away(listener)
-        host, port = listener.getsockname()[:2]
-        app.state.doors.port = port
-        server = _server(app, listener, context)
-        hub.start()
-        running = asyncio.ensure_future(server.serve())
-        try:
-            await _started(server, running)
-            on_ready(host, port)
-            await _first(stop, hub.ended, running)
-        finally:
-            hub.close()
-            server.should_exit = True
-            await _goodbye(server, running)
+        async with running(app, access, listener, context=context, websocket=True) as served:
+            try:
+                hub.start()
+                on_ready(served.host, served.port)
+                await served.until(stop, hub.ended)
+            finally:
+                hub.close()
     finally:
         listener.close()
         if app.state.audit is not None:
@@ -117,8 +207,26 @@ def tls_context(options: PageOptions) -> ssl.SSLContext | None:
     return context
 
 
-def listen(options: PageOptions) -> socket.socket:
+class Address(Protocol):
+    """Options of something that listens."""
+
+    @property
+    def host(self) -> str:
+        """An IP address or ``localhost``."""
+        ...
+
+    @property
+    def port(self) -> int:
+        """0 for any free one."""
+        ...
+
+
+def listen(options: Address, section: str = "page") -> socket.socket:
     """Returns a socket that listens where the options say; it waits for nothing.
+
+    Args:
+        options: where.
+        section: of the configuration, for what an error says.
 
     Raises:
         SinkError: it cannot listen there.
@@ -138,7 +246,7 @@ def listen(options: PageOptions) -> socket.socket:
         reason = os.strerror(error.errno) if error.errno else "unknown"
         raise SinkError(
             f"{options.host}:{options.port}: cannot listen there ({reason}); choose another "
-            "address or port (page.host, page.port)"
+            f"address or port ({section}.host, {section}.port)"
         ) from None
     return listener
 
@@ -146,7 +254,7 @@ def listen(options: PageOptions) -> socket.socket:
 def _turn_away(listener: socket.socket) -> None:
     """Ends the connections that came while nobody served.
 
-    What they ask may be long past: whoever asked was told that it failed, and a wish for less
+    What they ask may be long past: whoever asked was told that it failed, and a request for less
     cover must not come true minutes later.
     """
     listener.setblocking(False)
@@ -160,97 +268,11 @@ def _turn_away(listener: socket.socket) -> None:
         link.close()
 
 
-def _named(app: App, doors: Doors) -> App:
-    """Returns `app`, whose doors know where each request comes from."""
+def _named(app: App, access: AccessControl) -> App:
+    """Returns `app`, whose access control knows where each request comes from."""
 
     async def run(scope: Scope, receive: Receive, send: Send) -> None:
-        with doors.answering(scope.get("client")):
+        with access.answering(scope.get("client")):
             await app(scope, receive, send)
 
     return run
-
-
-def _server(
-    app: FastAPI, listener: socket.socket, context: ssl.SSLContext | None
-) -> uvicorn.Server:
-    import uvicorn
-
-    from .protocol import TimedHttp, TimedWebSocket
-
-    class Server(uvicorn.Server):
-        """Takes no signals, and its connections have limits."""
-
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:  # noqa: ARG002  # as inherited
-            await self.lifespan.startup()
-            loop = asyncio.get_running_loop()
-            waiting: OrderedDict[TimedHttp, None] = OrderedDict()
-
-            def protocol() -> asyncio.Protocol:
-                return TimedHttp(
-                    config=self.config,
-                    server_state=self.server_state,
-                    app_state=self.lifespan.state,
-                    waiting=waiting,
-                )
-
-            handshake_s = None if context is None else _HANDSHAKE_S
-            made = await loop.create_server(
-                protocol, sock=listener, ssl=context, ssl_handshake_timeout=handshake_s
-            )
-            self.servers: list[asyncio.base_events.Server] = [made]
-            self.started = True
-
-        @contextlib.contextmanager
-        def capture_signals(self) -> Iterator[None]:
-            yield
-
-    config = uvicorn.Config(
-        _named(app, app.state.doors),
-        lifespan="off",
-        loop="none",
-        http=TimedHttp,
-        ws=TimedWebSocket,
-        log_config=None,
-        log_level="error",  # warnings would be one a request that makes no sense
-        access_log=False,
-        server_header=False,
-        date_header=False,
-        proxy_headers=False,
-        timeout_keep_alive=_KEEP_ALIVE_S,
-        h11_max_incomplete_event_size=_HEAD_BYTES,
-        ws_max_size=_INCOMING_BYTES,
-        ws_per_message_deflate=False,
-    )
-    return Server(config)
-
-
-async def _started(server: uvicorn.Server, running: asyncio.Future[Any]) -> None:
-    while not server.started and not running.done():
-        await asyncio.sleep(0.01)
-    if running.done():
-        await running
-
-
-async def _first(stop: asyncio.Event, ended: asyncio.Event, running: asyncio.Future[Any]) -> None:
-    waits = [asyncio.ensure_future(one.wait()) for one in (stop, ended)]
-    try:
-        await asyncio.wait([*waits, running], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for one in waits:
-            one.cancel()
-    if running.done():
-        await running
-
-
-async def _goodbye(server: uvicorn.Server, running: asyncio.Future[Any]) -> None:
-    """Lets clients take what is on its way, then ends their connections."""
-    await asyncio.wait([running], timeout=_GOODBYE_S)
-    if not running.done():
-        for connection in list(server.server_state.connections):
-            connection.transport.abort()
-        await asyncio.wait([running], timeout=_GOODBYE_S)
-    server.force_exit = True
-    for task in list(server.server_state.tasks):
-        task.cancel()
-    await asyncio.wait([running])
-    running.result()

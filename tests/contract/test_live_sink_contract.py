@@ -29,6 +29,7 @@ from m2fp_stream.sinks.segments import RecordOptions, SegmentSink
 from m2fp_stream.sinks.serve import ServeOptions, ServeSink
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
 from m2fp_stream.sinks.window import WindowSink
+from m2fp_stream.web.player_server import PlayerServer
 from tests.kit import media
 from tests.kit.virtual_camera_recorder import BACKEND, VARIABLE
 
@@ -66,7 +67,9 @@ def _push(folder: Path) -> Iterator[Sink[Any]]:
 
 @contextmanager
 def _serve(folder: Path) -> Iterator[Sink[Any]]:
-    with ServeSink(ServeOptions(port=0), size_wh=SIZE_WH, time_base=TIME_BASE) as sink:
+    with ServeSink(
+        ServeOptions(port=0), size_wh=SIZE_WH, time_base=TIME_BASE, serve=PlayerServer
+    ) as sink:
         yield sink
 
 

@@ -56,7 +56,7 @@ def config(film: Path, tmp_path: Path) -> Config:
     return write
 
 
-def test_pictures_wishes_and_stills_and_its_media_process_killed(
+def test_pictures_requests_and_stills_and_its_media_process_killed(
     config: Config, portrait: Bgr, tmp_path: Path
 ) -> None:
     folder = tmp_path / "recordings"
@@ -92,21 +92,21 @@ def test_pictures_wishes_and_stills_and_its_media_process_killed(
         assert covered is not None
         assert likeness(np.asarray(covered, np.uint8), portrait) < LOOKS_LIKE_HER
 
-        # A wish holds, also over the death of the process that has to keep it.
-        kiosk.wish("frame", silhouette=True)
-        wished_s = viewer.wait_for(lambda one: one.covered, time.monotonic()).at_s
+        # A request holds, also over the death of the process that has to keep it.
+        kiosk.request_privacy("frame", silhouette=True)
+        requested_s = viewer.wait_for(lambda one: one.covered, time.monotonic()).at_s
         first = kiosk.pid_of("media")
         kill(first)
         wait_until(lambda: kiosk.status().get("state") in ("starting", "card"))
         wait_until(lambda: first not in kiosk.pids_of("media") and kiosk.pids_of("media"))
         killed_s = time.monotonic()
         wait_until(lambda: len(viewer.since(killed_s)) >= 40)
-        assert all(one.covered for one in viewer.since(wished_s))
+        assert all(one.covered for one in viewer.since(requested_s))
         status = kiosk.status()
         assert (status["level"], status["silhouette"]) == ("frame", True)
 
         # It is taken back, and the picture is there again.
-        kiosk.wish("parts")
+        kiosk.request_privacy("parts")
         viewer.wait_for(lambda one: not one.covered and shows_room(one.picture, portrait), killed_s)
         assert max(likeness(one.picture, portrait) for one in viewer.seen) < LOOKS_LIKE_HER
         processes = kiosk.processes()
@@ -144,10 +144,10 @@ def test_its_server_killed_comes_back_where_it_was_and_knows_its_browsers(
         assert again.status_code == 200
         assert httpx.get(url + "/enter?key=a-wrong-key").status_code == 403
 
-        # Both at once: what people wished is known to the kiosk itself.
-        kiosk.wish("person", silhouette=True)
+        # Both at once: what people requested is known to the kiosk itself.
+        kiosk.request_privacy("person", silhouette=True)
         wait_until(lambda: kiosk.status()["level"] == "person")
-        kept = tmp_path / "cache" / "m2fp-stream" / "kiosk-wish-0.json"
+        kept = tmp_path / "cache" / "m2fp-stream" / "kiosk-privacy-0.json"
         wait_until(lambda: kept.exists() and json.loads(kept.read_text())["level"] == "person")
         both = [kiosk.pid_of("media"), kiosk.pid_of("server")]
         for pid in both:
@@ -161,7 +161,7 @@ def test_its_server_killed_comes_back_where_it_was_and_knows_its_browsers(
         assert all(has_ended(one) for one in processes)
     assert "Traceback" not in kiosk.errors
 
-    # What they wished outlives the kiosk itself.
+    # What they requested outlives the kiosk itself.
     with RealKiosk(config()) as kiosk:
         wait_until(lambda: kiosk.status().get("state") in ("live", "card"))
         wait_until(lambda: kiosk.status().get("level") == "person")
@@ -241,12 +241,12 @@ def test_a_film_that_ends_ends_the_kiosk(config: Config, film: Path) -> None:
     assert "frames in" in kiosk.lines[-1]
 
 
-def test_a_wish_cannot_go_below_what_is_configured(config: Config) -> None:
+def test_a_request_cannot_go_below_what_is_configured(config: Config) -> None:
     with RealKiosk(config(), "--hide", "person", "--seconds", "60") as kiosk:
         wait_until(lambda: kiosk.status().get("floor") == "person")
-        assert kiosk.wish("parts")["level"] == "person"
-        assert kiosk.wish("frame")["level"] == "frame"
-        assert kiosk.wish("person")["level"] == "person"
+        assert kiosk.request_privacy("parts")["level"] == "person"
+        assert kiosk.request_privacy("frame")["level"] == "frame"
+        assert kiosk.request_privacy("person")["level"] == "person"
 
 
 def test_an_address_that_is_taken_is_one_line_and_its_code(config: Config, tmp_path: Path) -> None:

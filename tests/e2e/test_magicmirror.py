@@ -540,31 +540,31 @@ def test_presence_is_told_to_other_modules_even_while_hidden(
 
 
 @slow
-def test_a_wish_for_privacy_holds_at_once_and_reaches_the_camera(
+def test_a_request_for_privacy_holds_at_once_and_reaches_the_camera(
     browser: Browser, mirror: Mirror, server: PageServer, covered: list[bytes]
 ) -> None:
-    wish = "MM.sendNotification('M2FP_PRIVACY', {}, " + OTHER + ")"
+    request = "MM.sendNotification('M2FP_PRIVACY', {}, " + OTHER + ")"
     with shown(browser, mirror, "M2FP_PRIVACY wants") as page:
         with feeding(server, covered):
             page.wait_for_selector(LIVE)
             # The server's answer cannot have come before this line of script ends.
             hidden = page.evaluate(
-                f"(() => {{ {wish.format('{level: `frame`}')};"
+                f"(() => {{ {request.format('{level: `frame`}')};"
                 " return document.querySelector('.m2fp-picture').hidden; })()"
             )
             assert hidden
             time.sleep(0.5)  # frames that are still as before keep coming, and are not shown
             assert page.locator(LIVE).count() == 0
-        wait_until(lambda: server.media.wishes()[-1:] == [("frame", "configured")])
+        wait_until(lambda: server.media.requests()[-1:] == [("frame", "configured")])
         with feeding(server, covered):
-            page.evaluate(wish.format("{level: `person`, silhouette: true}"))
+            page.evaluate(request.format("{level: `person`, silhouette: true}"))
             page.wait_for_selector(LIVE)
-        wait_until(lambda: server.media.wishes()[-1:] == [("person", "silhouette")])
-        page.evaluate(wish.format("{level: `nothing`}"))
+        wait_until(lambda: server.media.requests()[-1:] == [("person", "silhouette")])
+        page.evaluate(request.format("{level: `nothing`}"))
         page.evaluate(f"{OURS}.sendSocketNotification('PRIVACY', {{level: 'none'}})")
         time.sleep(0.5)
-        # The server repeats a wish until it is heard; no other one came.
-        assert set(server.media.wishes()) == {("frame", "configured"), ("person", "silhouette")}
+        # The server repeats a request until it is heard; no other one came.
+        assert set(server.media.requests()) == {("frame", "configured"), ("person", "silhouette")}
 
 
 @slow

@@ -509,7 +509,7 @@ def test_a_stronger_choice_that_was_answered_shows_nothing_before_it_holds(look:
     mirror.camera.obeys = False
     mirror.choose("person")
     mirror.why("looking")
-    wait_until(lambda: "person" in [level for level, _ in mirror.server.media.wishes()])
+    wait_until(lambda: "person" in [level for level, _ in mirror.server.media.requests()])
     mirror.page.wait_for_timeout(300)
     begun = mirror.drawn()
     mirror.page.wait_for_timeout(1200)
@@ -931,15 +931,15 @@ def test_a_live_run_is_seen_covered_breaks_and_obeys(browser: Browser) -> None:
         def sink(size_wh: tuple[int, int]) -> PageSink:
             dial = stage.dial
 
-            def turn(wish: PageState) -> None:
-                dial.turn(wish.level, silhouette=wish.silhouette)
+            def turn(request: PageState) -> None:
+                dial.turn(request.level, silhouette=request.silhouette)
 
             return PageSink(
                 end,
                 size_wh=size_wh,
                 card=card(size_wh),
                 hello=PageHello("head"),
-                state=lambda: PageState(dial.wish.level, dial.wish.silhouette),
+                state=lambda: PageState(dial.request.level, dial.request.silhouette),
                 turn=turn,
             )
 

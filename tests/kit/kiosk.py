@@ -170,7 +170,7 @@ class RealKiosk:
         arguments: further ones.
         browser: whether it may open one.
         variables: of the environment; beside a configuration lies a cache folder of its own, so
-            that no kiosk knows what people wished of another.
+            that no kiosk knows what people requested of another.
     """
 
     def __init__(
@@ -236,7 +236,7 @@ class RealKiosk:
             status = {}
         return status
 
-    def wish(self, level: str, *, silhouette: bool = False) -> dict[str, Any]:
+    def request_privacy(self, level: str, *, silhouette: bool = False) -> dict[str, Any]:
         """Asks for a level; returns the status."""
         answer = httpx.post(
             self.url + "/api/privacy",

@@ -92,7 +92,7 @@ def uncovered(number: int) -> bytes:
 class Camera:
     """What the camera process says: a frame every 40 ms, facts four times a second.
 
-    It does as it is told: the wishes that the server passes on hold from the next frame on.
+    It does as it is told: the requests that the server passes on hold from the next frame on.
 
     Attributes:
         obeys: whether it does.
@@ -120,8 +120,8 @@ class Camera:
         self._media.hello(**self._hello)
         number = 0
         while not self._ended.wait(0.04):
-            if self.obeys and self._media.wishes():
-                level, effect = self._media.wishes()[-1]
+            if self.obeys and self._media.requests():
+                level, effect = self._media.requests()[-1]
                 flat = effect == "silhouette" and level == "person"
                 self.mode = "silhouette" if flat else level
             if number % 6 == 0:

@@ -38,12 +38,13 @@ from numpy.typing import NDArray
 
 from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page_link import PageMemory
-from m2fp_stream.web.app import CoveredStill, ParsedStill, Still, make_app
-from m2fp_stream.web.doors import BAD_UPLOADS, RATES, Doors, Use
+from m2fp_stream.web.access import BAD_UPLOADS, RATES, AccessControl, Use
+from m2fp_stream.web.app import make_app
 from m2fp_stream.web.hub import Hub
 from m2fp_stream.web.limits import Rate
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from m2fp_stream.web.server import serve
+from m2fp_stream.web.stills import CoveredStill, ParsedStill, Still
 from tests.kit.wait import PATIENCE_S
 
 TOKEN = "t0ken-for_tests.~0123456789"
@@ -63,12 +64,22 @@ def jpeg(picture: NDArray[np.uint8] | int, size_wh: tuple[int, int] = (160, 90))
 class Media:
     """The media process's end of a link.
 
+    Args:
+        channel: see `page_link`.
+        memory: writable.
+        clock_ns: CLOCK_MONOTONIC, which both ends read.
+
     Attributes:
         heard: what the server said, oldest first; grows when `listen` is called.
     """
 
-    def __init__(self, channel: socket.socket, memory: PageMemory) -> None:
-        self.channel, self.memory = channel, memory
+    def __init__(
+        self,
+        channel: socket.socket,
+        memory: PageMemory,
+        clock_ns: Callable[[], int] = time.monotonic_ns,
+    ) -> None:
+        self.channel, self.memory, self._clock_ns = channel, memory, clock_ns
         self.heard: list[dict[str, Any]] = []
         self._number = 0
 
@@ -95,8 +106,7 @@ class Media:
         level: str = "parts",
         why: str | None = None,
         age_s: float = 0.05,
-        ahead_s: float = 0.0,
-        wish: str | None = None,
+        requested: str | None = None,
         effect: str = "configured",
         mirrored: bool = False,
     ) -> None:
@@ -107,19 +117,22 @@ class Media:
             level: what is covered in it.
             why: the card's reason.
             age_s: from capture to now.
-            ahead_s: how far the other end's clock was set forward.
-            wish: what was wished before it was composed; None: its level.
-            effect: as the wish.
+            requested: what was requested before it was composed; None: its level.
+            effect: as the request.
             mirrored: whether left and right are said to be swapped in it.
         """
         self._number += 1
         slot = page_link.FRAMES[self._number % 2]
         self.memory.put(slot, self._number, data)
-        now_ns = time.monotonic_ns() + round(ahead_s * 1e9)
+        now_ns = self._clock_ns()
         message = {"kind": "frame", "slot": slot, "number": self._number, "sent_ns": now_ns}
-        wished = {"wish": level if wish is None else wish, "effect": effect, "mirrored": mirrored}
+        privacy = {
+            "requested": level if requested is None else requested,
+            "effect": effect,
+            "mirrored": mirrored,
+        }
         captured_ns = now_ns - round(age_s * 1e9)
-        self.send({**message, **wished, "captured_ns": captured_ns, "level": level, "why": why})
+        self.send({**message, **privacy, "captured_ns": captured_ns, "level": level, "why": why})
 
     def facts(self, **more: Any) -> None:
         """Sends what a live run measures."""
@@ -139,8 +152,8 @@ class Media:
         self.heard += messages
         return self.heard
 
-    def wishes(self) -> list[tuple[str, str]]:
-        """Returns the (level, effect) of every wish the server has passed on."""
+    def requests(self) -> list[tuple[str, str]]:
+        """Returns the (level, effect) of every request the server has passed on."""
         said = self.listen()
         return [(one["level"], one["effect"]) for one in said if one["kind"] == "privacy"]
 
@@ -153,7 +166,7 @@ class Feeder:
     Args:
         media: whose end it uses; nobody else may meanwhile.
         picture: returns the JPEG of frame number n (0, 1, 2...).
-        more: further arguments of `Media.frame`; with a level wishes are not followed.
+        more: further arguments of `Media.frame`; with a level requests are not followed.
     """
 
     def __init__(self, media: Media, picture: Callable[[int], bytes], **more: Any) -> None:
@@ -164,13 +177,13 @@ class Feeder:
 
     def _run(self) -> None:
         while not self._ended.wait(0.04):
-            wishes = self._media.wishes()
-            level, effect = wishes[-1] if wishes else ("parts", "configured")
+            requests = self._media.requests()
+            level, effect = requests[-1] if requests else ("parts", "configured")
             if self.count % 12 == 0:
                 self._media.facts(level=level)
             why = "on_request" if level == "frame" else None
-            asked = {"level": level, "effect": effect, "why": why}
-            self._media.frame(self._picture(self.count), **{**asked, **self._more})
+            followed = {"level": level, "effect": effect, "why": why}
+            self._media.frame(self._picture(self.count), **{**followed, **self._more})
             self.count += 1
 
     def __enter__(self) -> Self:
@@ -213,7 +226,7 @@ class PageServer:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stop: asyncio.Event | None = None
         self.host, self.port = "", 0
-        self.doors: Doors
+        self.access: AccessControl
         self.hub: Hub
         self.media: Media
 
@@ -300,8 +313,8 @@ class PageServer:
         self._stop = asyncio.Event()
         self.hub = Hub(self._theirs, self._memory, self.options, self.kiosk, hello=self._hello)
         strikes = 1_000_000 if self._rates is NO_LIMITS else BAD_UPLOADS
-        self.doors = Doors.of(self.options, TOKEN, rates=self._rates, bad_uploads=strikes)
-        app = make_app(self.options, self.kiosk, self.hub, self.doors, self._still)
+        self.access = AccessControl.of(self.options, TOKEN, rates=self._rates, bad_uploads=strikes)
+        app = make_app(self.options, self.kiosk, self.hub, self.access, self._still)
         await serve(app, self.hub, self.options, self._on_ready, self._stop)
 
     def _on_ready(self, host: str, port: int) -> None:

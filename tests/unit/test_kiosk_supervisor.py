@@ -29,8 +29,8 @@ from m2fp_stream.core.safe import CoverLevel
 from m2fp_stream.kiosk import browser, media
 from m2fp_stream.kiosk.child import explain
 from m2fp_stream.kiosk.keeper import Keeper, Patience
+from m2fp_stream.kiosk.privacy_request import PrivacyRequestFile
 from m2fp_stream.kiosk.supervisor import _LASTING, Supervisor
-from m2fp_stream.kiosk.wish import WishFile
 from m2fp_stream.sinks.page import PageEnd
 from m2fp_stream.sinks.page_link import PageMemory, make_memory
 from m2fp_stream.sources.devices import CameraDevice, CameraId, find_camera
@@ -149,18 +149,18 @@ def test_the_server_gets_the_token_and_nothing_of_the_source(make: Make) -> None
         assert "camera-secret" in media
 
 
-def test_what_people_wished_is_handed_to_the_next_media_process_and_nonsense_is_not() -> None:
+def test_what_people_requested_is_handed_to_the_next_media_process_and_nonsense_is_not() -> None:
     supervisor = Supervisor(settings(), environ={})
     try:
-        assert supervisor.media._job()["wish"] is None
-        supervisor._from_media({"kind": "wish", "level": "frame", "silhouette": True})
-        for wish in (
+        assert supervisor.media._job()["privacy"] is None
+        supervisor._from_media({"kind": "privacy", "level": "frame", "silhouette": True})
+        for request in (
             {"level": "nothing", "silhouette": False},
             {"level": "parts", "silhouette": "no"},
             {"level": ["parts"], "silhouette": False},
         ):
-            supervisor._from_media({"kind": "wish", **wish})
-        assert supervisor.media._job()["wish"] == {"level": "frame", "silhouette": True}
+            supervisor._from_media({"kind": "privacy", **request})
+        assert supervisor.media._job()["privacy"] == {"level": "frame", "silhouette": True}
     finally:
         supervisor.close()
 
@@ -258,18 +258,20 @@ def test_nobody_takes_the_port_while_no_server_runs() -> None:
     socket.create_server(("127.0.0.1", port)).close()
 
 
-def test_a_wish_for_more_outlives_the_kiosk_until_it_is_taken_back(cache: Path) -> None:
-    file = cache / "kiosk-wish-0.json"
+def test_a_request_for_more_outlives_the_kiosk_until_it_is_taken_back(cache: Path) -> None:
+    file = cache / "kiosk-privacy-0.json"
 
-    def kiosk(*wishes: tuple[str, bool], **sections: Any) -> dict[str, Any] | None:
+    def kiosk(*requests: tuple[str, bool], **sections: Any) -> dict[str, Any] | None:
         supervisor = Supervisor(settings(**sections), environ={})
         try:
-            wish: dict[str, Any] | None = supervisor.media._job()["wish"]
-            for level, silhouette in wishes:
-                supervisor._from_media({"kind": "wish", "level": level, "silhouette": silhouette})
+            request: dict[str, Any] | None = supervisor.media._job()["privacy"]
+            for level, silhouette in requests:
+                supervisor._from_media(
+                    {"kind": "privacy", "level": level, "silhouette": silhouette}
+                )
         finally:
             supervisor.close()
-        return wish
+        return request
 
     assert kiosk() is None
     assert kiosk(("person", True), ("frame", False)) is None
@@ -299,35 +301,35 @@ def test_a_wish_for_more_outlives_the_kiosk_until_it_is_taken_back(cache: Path) 
         None,
     ],
 )
-def test_what_is_no_wish_is_left_out_and_told(tmp_path: Path, text: str | None) -> None:
-    path, notices = tmp_path / "wish.json", list[str]()
+def test_what_is_no_request_is_left_out_and_told(tmp_path: Path, text: str | None) -> None:
+    path, notices = tmp_path / "request.json", list[str]()
     if text is None:
         path.symlink_to(tmp_path / "other.json")
         good = '{"version": 1, "level": "frame", "silhouette": false}'
         (tmp_path / "other.json").write_text(good)
     else:
         path.write_text(text)
-    file = WishFile(path, CoverLevel.PARTS, on_notice=notices.append)
+    file = PrivacyRequestFile(path, CoverLevel.PARTS, on_notice=notices.append)
     assert file.load() is None
     assert len(notices) == 1
     file.keep({"level": "person", "silhouette": False})
-    again = WishFile(path, CoverLevel.PARTS, on_notice=notices.append)
+    again = PrivacyRequestFile(path, CoverLevel.PARTS, on_notice=notices.append)
     assert again.load() == {"level": "person", "silhouette": False}
     assert len(notices) == 1
 
 
-def test_a_wish_that_cannot_be_kept_is_told_once(tmp_path: Path) -> None:
+def test_a_request_that_cannot_be_kept_is_told_once(tmp_path: Path) -> None:
     notices: list[str] = []
     folder = tmp_path / "folder"
     folder.write_text("a file")
-    file = WishFile(folder / "wish.json", CoverLevel.PARTS, on_notice=notices.append)
+    file = PrivacyRequestFile(folder / "request.json", CoverLevel.PARTS, on_notice=notices.append)
     for level in ("person", "frame", "parts"):
         file.keep({"level": level, "silhouette": False})
     assert len(notices) == 1
     assert "forgotten" in notices[0]
     folder.unlink()
     file.keep({"level": "frame", "silhouette": False})
-    assert (folder / "wish.json").exists()
+    assert (folder / "request.json").exists()
 
 
 def camera(number: int, name: str, serial: str = "", path: str = "") -> CameraDevice:

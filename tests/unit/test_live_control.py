@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2fp_stream.core.safe import CoverLevel
-from m2fp_stream.pipeline.live.control import PrivacyDial, Wish
+from m2fp_stream.pipeline.live.control import PrivacyDial, PrivacyRequest
 
 RANK = {CoverLevel.PARTS: 0, CoverLevel.PERSON: 1, CoverLevel.FRAME: 2}
 LEVELS = st.sampled_from(list(CoverLevel))
@@ -48,11 +48,11 @@ def test_a_turn_sets_the_level_at_once(level: CoverLevel) -> None:
 def test_a_silhouette_is_chosen_with_a_level_and_left_with_it() -> None:
     dial = PrivacyDial(CoverLevel.PERSON)
     dial.turn(CoverLevel.PARTS, silhouette=True)
-    assert dial.wish == Wish(CoverLevel.PERSON, silhouette=True)
+    assert dial.request == PrivacyRequest(CoverLevel.PERSON, silhouette=True)
     dial.stronger()
-    assert dial.wish == Wish(CoverLevel.FRAME, silhouette=True)
+    assert dial.request == PrivacyRequest(CoverLevel.FRAME, silhouette=True)
     dial.configured()
-    assert dial.wish == Wish(CoverLevel.PERSON)
+    assert dial.request == PrivacyRequest(CoverLevel.PERSON)
 
 
 @given(floor=LEVELS, turns=TURNS)

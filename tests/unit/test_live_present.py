@@ -20,7 +20,7 @@ from m2fp_stream.core.plan import CoverState, Effect, Parsed, Propagated, Unknow
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverLevel, SafeFrame
 from m2fp_stream.pipeline.live import present as module
-from m2fp_stream.pipeline.live.control import PrivacyDial, Wish
+from m2fp_stream.pipeline.live.control import PrivacyDial, PrivacyRequest
 from m2fp_stream.pipeline.live.follow import Verdict
 from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.pipeline.live.present import Ages, FrameStates, Presenter
@@ -119,7 +119,9 @@ def test_where_looks_at_parts_fail_the_whole_person_is_covered_and_never_the_fra
 @pytest.mark.parametrize("age_s", [1.0, 1.001, 60.0, float("inf")])
 def test_the_whole_frame_is_covered_from_a_second_on(age_s: float) -> None:
     assert state_of(verdict(0, age_s)) == Unknown(Why.STALE)
-    assert state_of(verdict(0, age_s), wish=Wish(CoverLevel.PERSON)) == Unknown(Why.STALE)
+    assert state_of(verdict(0, age_s), request=PrivacyRequest(CoverLevel.PERSON)) == Unknown(
+        Why.STALE
+    )
 
 
 @pytest.mark.parametrize(
@@ -134,13 +136,13 @@ def test_a_frame_is_fresh_with_its_own_look_where_none_is_overdue(
 
 
 def test_on_request_people_are_covered_whole_at_any_age() -> None:
-    state = state_of(verdict(0), wish=Wish(CoverLevel.PERSON))
+    state = state_of(verdict(0), request=PrivacyRequest(CoverLevel.PERSON))
     assert np.array_equal(hidden(state), BODY | HEAD)
     assert parts_of(state) == {Label.HUMAN}
 
 
 def test_on_request_what_is_hidden_is_a_silhouette() -> None:
-    state = state_of(verdict(0), wish=Wish(CoverLevel.PERSON, silhouette=True))
+    state = state_of(verdict(0), request=PrivacyRequest(CoverLevel.PERSON, silhouette=True))
     assert np.array_equal(hidden(state), BODY | HEAD)
     assert isinstance(state, Parsed | Propagated)
     assert {fill.effect for fill in state.plan.fills} == {Effect.SILHOUETTE}
@@ -199,25 +201,25 @@ def test_older_or_on_request_never_less_is_hidden(
     age_s: float, level: CoverLevel, boxes: list[Rect]
 ) -> None:
     young = hidden(state_of(verdict(0, bodies=boxes)))
-    more = hidden(state_of(verdict(0, age_s, bodies=boxes), wish=Wish(level)))
+    more = hidden(state_of(verdict(0, age_s, bodies=boxes), request=PrivacyRequest(level)))
     assert not (young & (1 - more)).any()
 
 
 def test_on_request_everything_is_covered_whatever_is_known() -> None:
     for one in (verdict(0), None, Verdict(0, None, why=Why.CUT)):
-        assert state_of(one, wish=Wish(CoverLevel.FRAME)) == Unknown(Why.ON_REQUEST)
+        assert state_of(one, request=PrivacyRequest(CoverLevel.FRAME)) == Unknown(Why.ON_REQUEST)
 
 
 def test_what_was_not_judged_is_unknown() -> None:
     assert state_of(None) == Unknown(Why.PARSER_SILENT)
     assert state_of(None, why=Why.OTHER_CAMERA) == Unknown(Why.OTHER_CAMERA)
-    assert state_of(None, wish=Wish(CoverLevel.PERSON)) == Unknown(Why.PARSER_SILENT)
+    assert state_of(None, request=PrivacyRequest(CoverLevel.PERSON)) == Unknown(Why.PARSER_SILENT)
 
 
 @pytest.mark.parametrize("level", [CoverLevel.PARTS, CoverLevel.PERSON])
 @pytest.mark.parametrize("why", [Why.CUT, Why.UNIFORM, Why.NO_PARSE, Why.RECONNECTED])
 def test_what_is_judged_unknown_is_unknown_for_its_reason(why: Why, level: CoverLevel) -> None:
-    assert state_of(Verdict(0, None, why=why), wish=Wish(level)) == Unknown(why)
+    assert state_of(Verdict(0, None, why=why), request=PrivacyRequest(level)) == Unknown(why)
 
 
 def test_nobody_is_a_positive_statement() -> None:

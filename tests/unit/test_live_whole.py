@@ -14,7 +14,7 @@ from m2fp_stream.core.plan import Unknown
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverLevel
 from m2fp_stream.pipeline.copies import hidden_by
-from m2fp_stream.pipeline.live.control import Wish
+from m2fp_stream.pipeline.live.control import PrivacyRequest
 from m2fp_stream.pipeline.live.present import Ages, FrameStates
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.tracking.sightings import Face
@@ -23,7 +23,7 @@ from .test_live_follow import Stand
 from .test_solver import HEIGHT, WIDTH, body_of, box_mask, face_at
 
 HIDES = ("face", "head", "skin", ("hair", "left-shoe"))
-PERSON = Wish(CoverLevel.PERSON)
+PERSON = PrivacyRequest(CoverLevel.PERSON)
 AGES = Ages(person_s=0.4, frame_s=100.0)
 
 people = st.lists(
@@ -43,7 +43,7 @@ def hidden(
     faces: list[Face],
     hide: object,
     *,
-    wish: Wish = Wish(),  # noqa: B008 - frozen
+    request: PrivacyRequest = PrivacyRequest(),  # noqa: B008 - frozen
     late_s: float = 0.0,
 ) -> list[NDArray[np.bool_]]:
     """What is hidden in frames in which these people stand, by the live pipeline's parts.
@@ -51,12 +51,12 @@ def hidden(
     Args:
         faces: the people; every other shows a body besides.
         hide: what is configured.
-        wish: what is chosen.
+        request: what is chosen.
         late_s: looks for people are answered no more, so long before the last frame.
     """
     policy = Policy(PolicyOptions.model_validate({"hide": hide}))
     stand = Stand()
-    stand.follower.hide(hidden_by(policy, whole=wish.level is CoverLevel.PERSON))
+    stand.follower.hide(hidden_by(policy, whole=request.level is CoverLevel.PERSON))
     bodies = [body_of(face) for face in faces[::2]]
     stand.add(*faces)
     stand.first(*bodies)
@@ -73,7 +73,7 @@ def hidden(
             time_base=Fraction(1, 25),
             captured_ns=number,
         )
-        state = states.of(raw, stand.verdict(number), wish)
+        state = states.of(raw, stand.verdict(number), request)
         raw.release()
         assert not isinstance(state, Unknown)
         masks.append(np.asarray(state.plan.cover > 0))
@@ -85,7 +85,7 @@ def hidden(
 def test_on_request_no_less_is_hidden_than_where_people_are_configured(
     faces: list[Face], hide: object
 ) -> None:
-    chosen, configured = hidden(faces, hide, wish=PERSON), hidden(faces, "person")
+    chosen, configured = hidden(faces, hide, request=PERSON), hidden(faces, "person")
     for one, least in zip(chosen, configured, strict=True):
         assert not (least & ~one).any()
 
@@ -93,7 +93,7 @@ def test_on_request_no_less_is_hidden_than_where_people_are_configured(
 @given(faces=people, hide=st.sampled_from(HIDES))
 @settings(max_examples=25, deadline=None)
 def test_on_request_no_less_is_hidden_than_without_it(faces: list[Face], hide: object) -> None:
-    for one, least in zip(hidden(faces, hide, wish=PERSON), hidden(faces, hide), strict=True):
+    for one, least in zip(hidden(faces, hide, request=PERSON), hidden(faces, hide), strict=True):
         assert not (least & ~one).any()
 
 

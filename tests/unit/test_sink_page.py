@@ -65,11 +65,11 @@ class Link:
         self.memory = PageMemory(self.descriptor, writable=False)
         self.state = PageState()
         self.turned: list[PageState] = []
-        self.wishes: list[PageState] = []
+        self.requests: list[PageState] = []
         self.end = PageEnd(
             self.media_end,
             PageMemory(self.descriptor, writable=True),
-            on_wish=self.wishes.append,
+            on_request=self.requests.append,
         )
 
     def sink(self, size_wh: tuple[int, int] = SIZE_WH, **options: Any) -> PageSink:
@@ -301,12 +301,12 @@ def test_a_picture_is_as_large_as_the_largest_box_that_it_fills(
         assert picture[:, middle + 8 :].mean() < 10
 
 
-def test_a_wish_turns_the_dial_and_is_reported_once_it_holds(link: Link) -> None:
+def test_a_request_turns_the_dial_and_is_reported_once_it_holds(link: Link) -> None:
     sink = link.sink()
     link.say(kind="privacy", level="person", effect="silhouette")
     sink.write(frame())
     assert link.turned == [PageState(CoverLevel.PERSON, silhouette=True)]
-    assert link.wishes == link.turned
+    assert link.requests == link.turned
 
 
 @pytest.mark.parametrize(
@@ -347,38 +347,38 @@ MORE = [
 ]
 
 
-@pytest.mark.parametrize(("before", "wish"), MORE)
+@pytest.mark.parametrize(("before", "requested"), MORE)
 @pytest.mark.parametrize("by", ["a viewer", "the keyboard"])
-def test_frames_composed_before_a_wish_for_more_are_left_out(
-    link: Link, before: PageState, wish: PageState, by: str
+def test_frames_composed_before_a_request_for_more_are_left_out(
+    link: Link, before: PageState, requested: PageState, by: str
 ) -> None:
-    """As many as may wait and be composed; the wish is read with the first of them in hand."""
+    """As many as may wait and be composed; the request is read with the first of them in hand."""
     link.state = before
     sink = link.sink()
     link.say(kind="watching", count=1)
     sink.write(frame())
     if by == "a viewer":
-        link.say(kind="privacy", level=wish.level.value, effect=wish.effect)
+        link.say(kind="privacy", level=requested.level.value, effect=requested.effect)
     else:
-        link.state = wish
+        link.state = requested
     older = [frame(number=number) for number in range(PageSink.KEEP + 2)]
     for one in older[:2]:
         sink.write(one)
     covered = frame(level=CoverLevel.FRAME, reason=Why.PARSER_SILENT.value)  # shows nothing
     sink.write(covered)
     sink.write(older[3])
-    assert link.state == wish
+    assert link.state == requested
     messages = link.heard("frame")
-    assert [(one["wish"], one["why"]) for one in messages] == [
+    assert [(one["requested"], one["why"]) for one in messages] == [
         (before.level.value, None),
-        (wish.level.value, "parser_silent"),
+        (requested.level.value, "parser_silent"),
     ]
     sink.write(frame())
     (message,) = link.heard("frame")
-    assert (message["wish"], message["effect"]) == (wish.level.value, wish.effect)
+    assert (message["requested"], message["effect"]) == (requested.level.value, requested.effect)
 
 
-def test_a_frame_captured_after_a_wish_for_more_ends_the_wait(link: Link) -> None:
+def test_a_frame_captured_after_a_request_for_more_ends_the_wait(link: Link) -> None:
     sink = link.sink()
     link.say(kind="watching", count=1)
     captured_ns = time.monotonic_ns()
@@ -387,10 +387,10 @@ def test_a_frame_captured_after_a_wish_for_more_ends_the_wait(link: Link) -> Non
     assert link.heard("frame") == []
     sink.write(frame(captured_ns=time.monotonic_ns()))
     sink.write(frame(captured_ns=captured_ns))  # in the order in which they were composed
-    assert [one["wish"] for one in link.heard("frame")] == ["person", "person"]
+    assert [one["requested"] for one in link.heard("frame")] == ["person", "person"]
 
 
-def test_a_wish_for_less_or_said_again_leaves_nothing_out(link: Link) -> None:
+def test_a_request_for_less_or_said_again_leaves_nothing_out(link: Link) -> None:
     link.state = PageState(CoverLevel.PERSON, silhouette=True)
     sink = link.sink()
     link.say(kind="watching", count=1)
@@ -403,7 +403,7 @@ def test_a_wish_for_less_or_said_again_leaves_nothing_out(link: Link) -> None:
         link.say(kind="privacy", level=level, effect=effect)
         sink.write(frame())
         (message,) = link.heard("frame")
-        assert (message["wish"], message["effect"]) == (level, effect)
+        assert (message["requested"], message["effect"]) == (level, effect)
 
 
 def test_less_right_after_everything_does_not_let_older_frames_through(link: Link) -> None:
@@ -420,7 +420,7 @@ def test_less_right_after_everything_does_not_let_older_frames_through(link: Lin
     assert len(link.heard("frame")) == 1
 
 
-def test_a_sink_made_anew_knows_what_was_wished(link: Link) -> None:
+def test_a_sink_made_anew_knows_what_was_requested(link: Link) -> None:
     link.sink().abort()
     link.state = PageState(CoverLevel.PERSON)
     older = frame()
@@ -430,7 +430,7 @@ def test_a_sink_made_anew_knows_what_was_wished(link: Link) -> None:
     assert link.heard("frame") == []
 
 
-def test_a_greeting_is_answered_once_and_after_the_wishes(link: Link) -> None:
+def test_a_greeting_is_answered_once_and_after_the_requests(link: Link) -> None:
     sink = link.sink()
     link.heard()
     for _ in range(20):

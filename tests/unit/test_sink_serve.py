@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import itertools
 import json
 import logging
 import re
@@ -12,6 +13,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -20,14 +22,11 @@ import pytest
 from pydantic import ValidationError
 
 from m2fp_stream.core.errors import SinkError
-from m2fp_stream.sinks.serve import (
-    _CLIENT_BYTES,
-    _MAX_ASKING,
-    _MAX_CLIENTS,
-    ServeOptions,
-    ServeSink,
-    _Queue,
-)
+from m2fp_stream.sinks.live_stream import LiveStream, StreamLimits, StreamQueue
+from m2fp_stream.sinks.serve import ServeOptions, ServeSink
+from m2fp_stream.web.gate import SECURITY_HEADERS
+from m2fp_stream.web.limits import ConnectionLimits
+from m2fp_stream.web.player_server import MOST_PLAYERS, PLAYER_LIMITS, PlayerServer
 from tests.kit import media
 from tests.kit.wait import PATIENCE_S, wait_until
 
@@ -37,9 +36,31 @@ BOOT = 1_234_567_890_123
 TOKEN = "t0ken-for_tests.~0123456789"
 
 
-def sink(size_wh: tuple[int, int] = SIZE, **options: Any) -> ServeSink:
+def sink(
+    size_wh: tuple[int, int] = SIZE,
+    *,
+    held: StreamLimits | None = None,
+    connections: ConnectionLimits = PLAYER_LIMITS,
+    first_playlist_s: float = 10.0,
+    goodbye_s: float = 2.0,
+    **options: Any,
+) -> ServeSink:
+    """Returns a sink with its server; see `ServeSink` and `PlayerServer`."""
+
+    def serve(options: ServeOptions, stream: LiveStream, token: str) -> PlayerServer:
+        return PlayerServer(
+            *(options, stream, token), limits=connections, first_playlist_s=first_playlist_s
+        )
+
     settings = {"enabled": True, "port": 0, "token": TOKEN, **options}
-    return ServeSink(ServeOptions(**settings), size_wh=size_wh, time_base=MICROSECOND)
+    return ServeSink(
+        ServeOptions(**settings),
+        size_wh=size_wh,
+        time_base=MICROSECOND,
+        serve=serve,
+        limits=held or StreamLimits(),
+        goodbye_s=goodbye_s,
+    )
 
 
 @pytest.fixture
@@ -69,10 +90,12 @@ def url(out: ServeSink, path: str) -> str:
 
 
 def get(
-    out: ServeSink, path: str, method: str = "GET", **headers: str
+    out: ServeSink, path: str, method: str = "GET", *, source: str = "", **headers: str
 ) -> tuple[int, bytes, http.client.HTTPMessage]:
-    """Returns status, body and headers of one request."""
-    connection = http.client.HTTPConnection(*out.address, timeout=PATIENCE_S)
+    """Returns status, body and headers of one request, from an address of this computer."""
+    connection = http.client.HTTPConnection(
+        *out.address, timeout=PATIENCE_S, source_address=(source, 0) if source else None
+    )
     try:
         connection.request(method, path, headers=headers)
         answer = connection.getresponse()
@@ -81,8 +104,14 @@ def get(
         connection.close()
 
 
+def request_of(out: ServeSink, version: str = "1.1") -> bytes:
+    """Returns a request for the stream without end."""
+    host = f"localhost:{out.address[1]}"
+    return f"GET /live.ts?token={TOKEN} HTTP/{version}\r\nHost: {host}\r\n\r\n".encode()
+
+
 def watchers(out: ServeSink) -> int:
-    return len(out._channel._queues)
+    return len(out.stream.queues)
 
 
 _RAW = (
@@ -218,15 +247,17 @@ def test_no_segment_is_longer_than_the_playlist_said_even_after_a_gap(served: Se
     assert numbers == [0, 1]
 
 
-def test_memory_is_bounded_however_large_the_frames(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("m2fp_stream.sinks.serve._SEGMENT_BYTES", 200_000)
+def test_memory_is_bounded_however_large_the_frames() -> None:
     rng = np.random.default_rng(1)
-    with sink((320, 240), keyframe_s=0.5, segment_s=0.5) as out:
+    held = StreamLimits(segment_bytes=200_000)
+    with sink((320, 240), held=held, keyframe_s=0.5, segment_s=0.5) as out:
         for number in range(60):
             pixels = rng.integers(0, 256, (240, 320, 3), np.uint8)
             out.write(media.composed(pixels, number, number * 100_000, MICROSECOND))
-        held = [len(one.data) for one in out._channel._segments]
-        assert len(held) == 1 or sum(held) <= 200_000
+        segments = [out.stream.segment(number) for number in range(60)]
+        sizes = [len(one) for one in segments if one is not None]
+        assert len(sizes) == 1 or sum(sizes) <= 200_000
+        assert sum(sizes) == out.stream.held_bytes > 0
 
 
 def test_a_playlist_waits_for_its_first_segment(served: ServeSink) -> None:
@@ -240,17 +271,17 @@ def test_a_playlist_waits_for_its_first_segment(served: ServeSink) -> None:
     assert got == [200]
 
 
-def test_a_playlist_without_any_segment_is_not_there(
-    served: ServeSink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("m2fp_stream.sinks.serve._FIRST_PLAYLIST_S", 0.01)
-    assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 503
+def test_a_playlist_without_any_segment_is_not_there() -> None:
+    with sink(first_playlist_s=0.01) as out:
+        assert get(out, f"/live.m3u8?token={TOKEN}")[0] == 503
 
 
 # ----------------------------------------------------------------- who may
 
 
 PATHS = ("/live.ts", "/live.m3u8", "/segment-0.ts")
+STRANGERS = (f"127.1.{number // 250}.{number % 250 + 1}" for number in itertools.count())
+"""An address each: one from which many wrong tokens come is blocked."""
 
 
 @pytest.mark.parametrize("path", [*PATHS, "/", "/elsewhere"])
@@ -273,9 +304,40 @@ def test_nothing_is_served_without_the_token(
     standing: ServeSink, path: str, method: str, query: str, authorization: str | None
 ) -> None:
     headers = {} if authorization is None else {"Authorization": authorization}
-    status, body, _ = get(standing, path + query, method, **headers)
+    source = next(STRANGERS)
+    status, body, answer = get(standing, path + query, method, source=source, **headers)
     assert status == 401
-    assert body in (b"", b"Unauthorized\n")
+    assert answer["WWW-Authenticate"] == "Bearer"
+    assert body == b"" if method == "HEAD" else set(json.loads(body)) == {"error"}
+
+
+def test_who_tries_tokens_is_blocked_and_the_right_one_is_not(standing: ServeSink) -> None:
+    source = next(STRANGERS)
+    tried = [get(standing, f"/live.m3u8?token={n:016}", source=source)[0] for n in range(12)]
+    assert tried == [401] * 10 + [429] * 2
+    assert get(standing, f"/live.m3u8?token={TOKEN}", source=source)[0] == 200
+    assert get(standing, f"/live.m3u8?token={0:016}", source=next(STRANGERS))[0] == 401
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Origin": "http://evil.example"},
+        {"Origin": "null"},
+        {"Sec-Fetch-Site": "cross-site"},
+        {"Sec-Fetch-Site": "same-site"},
+    ],
+)
+def test_another_sites_page_gets_nothing(standing: ServeSink, headers: dict[str, str]) -> None:
+    path = f"/segment-0.ts?token={TOKEN}"
+    assert get(standing, path, **headers)[0] == 403
+    assert get(standing, path)[0] == 200
+
+
+def test_two_tokens_are_none(standing: ServeSink) -> None:
+    source = next(STRANGERS)
+    path = f"/segment-0.ts?token={TOKEN}&token={TOKEN}"
+    assert get(standing, path, source=source)[0] == 401
 
 
 @pytest.mark.parametrize("path", PATHS)
@@ -283,8 +345,9 @@ def test_a_head_request_gets_headers_alone(served: ServeSink, path: str) -> None
     write(served, 0, 30)
     status, body, headers = get(served, path, "HEAD", Authorization=f"bearer {TOKEN}")
     assert (status, body) == (200, b"")
-    assert headers["Cache-Control"] == "no-store"
-    assert headers["Server"] == "m2fp-stream"
+    for name, value in SECURITY_HEADERS:
+        assert headers[name.decode()] == value.decode()
+    assert headers["Server"] is None  # nothing tells what it runs on
 
 
 @pytest.mark.parametrize(
@@ -293,18 +356,18 @@ def test_a_head_request_gets_headers_alone(served: ServeSink, path: str) -> None
         ("127.0.0.1:{port}", 200),
         ("localhost:{port}", 200),
         ("LOCALHOST:{port}", 200),
-        ("127.0.0.1", 200),
+        ("127.0.0.1", 421),
         ("[::1]:{port}", 200),
-        ("evil.example:{port}", 403),
-        ("evil.example", 403),
-        ("localhost.evil.example:{port}", 403),
-        ("127.0.0.1.evil.example", 403),
-        ("127.0.0.1:1", 403),
-        ("localhost@evil.example:{port}", 403),
-        ("evil.example@127.0.0.1:{port}", 403),
-        ("127.0.0.1:{port}, evil.example", 403),
-        ("[::1", 403),
-        ("", 403),
+        ("evil.example:{port}", 421),
+        ("evil.example", 421),
+        ("localhost.evil.example:{port}", 421),
+        ("127.0.0.1.evil.example", 421),
+        ("127.0.0.1:1", 421),
+        ("localhost@evil.example:{port}", 421),
+        ("evil.example@127.0.0.1:{port}", 421),
+        ("127.0.0.1:{port}, evil.example", 421),
+        ("[::1", 421),
+        ("", 421),
     ],
 )
 def test_a_name_that_somebody_gave_this_server_is_refused(
@@ -317,29 +380,31 @@ def test_a_name_that_somebody_gave_this_server_is_refused(
 @pytest.mark.parametrize(
     ("request_text", "status"),
     [
-        (f"GET /segment-0.ts?token={TOKEN} HTTP/1.1\r\n\r\n", 403),
-        (f"GET /segment-0.ts?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\nHost: x\r\n\r\n", 403),
-        (f"POST /live.ts?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
-        (f"OPTIONS /live.ts?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\n\r\n", 501),
-        (f"GET http://[x/?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
-        (f"GET /?{'a=1&' * 50} HTTP/1.1\r\nHost: localhost\r\n\r\n", 400),
-        (f"GET /../live.ts?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
-        (f"GET /segment-1e3.ts?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
-        (f"GET /segment-{'9' * 5000}.ts?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\n\r\n", 404),
+        (f"GET /segment-0.ts?token={TOKEN} HTTP/1.1\r\n\r\n", 400),
+        (f"GET /segment-0.ts?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\nHost: x\r\n\r\n", 400),
+        (f"POST /live.ts?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 405),
+        (f"OPTIONS /live.ts?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 405),
+        (f"GET http://[x/?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+        (f"GET /?token={TOKEN}&{'a=1&' * 50} HTTP/1.1\r\nHost: HOST\r\n\r\n", 401),
+        (f"GET /../live.ts?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+        (f"GET /segment-1e3.ts?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+        (f"GET /segment-{'9' * 5000}.ts?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
         ("nonsense\r\n\r\n", 400),
-        (f"GET {'/x' * 40_000} HTTP/1.1\r\n\r\n", 414),
+        (f"GET {'/x' * 40_000} HTTP/1.1\r\n\r\n", 400),
     ],
 )
 def test_odd_requests_get_a_plain_refusal(
     standing: ServeSink, request_text: str, status: int
 ) -> None:
     with socket.create_connection(standing.address, PATIENCE_S) as client:
-        client.sendall(request_text.encode())
+        host = f"localhost:{standing.address[1]}\r\nConnection: close"
+        with contextlib.suppress(ConnectionError):  # it hangs up on what is far too long
+            client.sendall(request_text.replace("HOST", host, 1).encode())
         answer = client.makefile("rb").read()
-    if answer.startswith(b"HTTP"):
-        assert answer.split()[1] == str(status).encode()
-    else:
-        assert answer == b"Bad Request\n"  # HTTP/0.9 has no headers
+    assert answer.split()[1] == str(status).encode()
+    head, _, body = answer.partition(b"\r\n\r\n")
+    assert set(json.loads(body)) == {"error"}
+    assert b"x-content-type-options: nosniff" in head.lower()
     assert TOKEN.encode() not in answer
     assert b"Python" not in answer
 
@@ -351,7 +416,7 @@ def test_no_log_has_the_token(served: ServeSink, caplog: pytest.LogCaptureFixtur
         get(served, f"{path}?token={TOKEN}")
         get(served, path, Authorization=f"Bearer {TOKEN}")
     with socket.create_connection(served.address) as client:
-        client.sendall(f"GET /live.ts?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        client.sendall(request_of(served))
         wait_until(lambda: watchers(served))
     write(served, 30, 60)
     wait_until(lambda: not watchers(served))
@@ -391,7 +456,7 @@ def test_other_computers_may_be_let_in_by_address() -> None:
     with sink(host="0.0.0.0", allow_remote=True) as out:
         port = out.address[1]
         write(out, 0, 30)
-        for host, expected in ((f"127.0.0.2:{port}", 200), (f"mirror.example:{port}", 403)):
+        for host, expected in ((f"127.0.0.2:{port}", 200), (f"mirror.example:{port}", 421)):
             connection = http.client.HTTPConnection("127.0.0.2", port, timeout=PATIENCE_S)
             connection.request("GET", f"/segment-0.ts?token={TOKEN}", headers={"Host": host})
             assert connection.getresponse().status == expected
@@ -409,21 +474,18 @@ def test_a_port_that_is_taken_is_one_line(served: ServeSink) -> None:
 def watch(out: ServeSink) -> socket.socket:
     """Begins to watch /live.ts, and reads nothing."""
     client = socket.create_connection(out.address, PATIENCE_S)
-    client.sendall(f"GET /live.ts?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+    client.sendall(request_of(out))
     return client
 
 
 @pytest.mark.parametrize("end", ["finish", "abort"])
-def test_a_client_that_does_not_read_holds_up_nothing(
-    monkeypatch: pytest.MonkeyPatch, end: str
-) -> None:
-    monkeypatch.setattr("m2fp_stream.sinks.serve._CLIENT_BYTES", 500_000)
-    monkeypatch.setattr("m2fp_stream.sinks.serve._GOODBYE_S", 0.1)
+def test_a_client_that_does_not_read_holds_up_nothing(end: str) -> None:
+    held = StreamLimits(client_bytes=500_000)
     rng = np.random.default_rng(1)
     noise = [rng.integers(0, 256, (240, 320, 3), np.uint8) for _ in range(4)]
-    with sink((320, 240)) as out, watch(out):
+    with sink((320, 240), held=held, goodbye_s=0.1) as out, watch(out):
         wait_until(lambda: watchers(out))
-        (queue,) = out._channel._queues
+        (queue,) = out.stream.queues
         dropped, before = 0, 0
         for number in range(200):
             out.write(media.composed(noise[number % 4], number, number * 40_000, MICROSECOND))
@@ -440,12 +502,10 @@ def test_a_client_that_does_not_read_holds_up_nothing(
         assert watchers(out) == 0
 
 
-def test_a_client_that_takes_nothing_for_long_is_disconnected(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr("m2fp_stream.sinks.serve._Handler.timeout", 0.2)
+def test_a_client_that_takes_nothing_for_long_is_disconnected() -> None:
     rng = np.random.default_rng(1)
-    with sink((320, 240)) as out, watch(out):
+    connections = replace(PLAYER_LIMITS, send_s=0.2)
+    with sink((320, 240), connections=connections) as out, watch(out):
         wait_until(lambda: watchers(out))
         number = 0
 
@@ -460,33 +520,37 @@ def test_a_client_that_takes_nothing_for_long_is_disconnected(
 
 
 def test_a_client_that_is_behind_goes_on_at_a_key_frame() -> None:
-    queue = _Queue()
+    most = StreamLimits().client_bytes
+    queue = StreamQueue(most)
     queue.put(b"tail of an interval", key=False)
-    assert not queue.chunks
-    half = b"\0" * (_CLIENT_BYTES // 2)
+    assert queue.take() is None
+    half = b"\0" * (most // 2)
     queue.put(half, key=True)
     queue.put(half, key=False)
-    assert queue.size == _CLIENT_BYTES
+    assert queue.size == most
     queue.put(b"one too many", key=False)
     queue.put(b"of the same interval", key=False)
-    assert not queue.chunks
     assert queue.size == 0
+    assert queue.take() is None
     queue.put(b"key", key=True)
     queue.put(b"next", key=False)
-    assert list(queue.chunks) == [b"key", b"next"]
-    huge = b"\0" * (2 * _CLIENT_BYTES)
+    assert [queue.take() for _ in range(3)] == [b"key", b"next", None]
+    queue.put(b"key", key=True)
+    queue.put(b"next", key=False)
+    huge = b"\0" * (2 * most)
     queue.put(huge, key=True)
-    assert list(queue.chunks) == [huge]
+    assert queue.size == len(huge)
+    assert [queue.take() for _ in range(2)] == [huge, None]
 
 
 def test_one_client_too_many_is_turned_away(served: ServeSink) -> None:
-    clients = [watch(served) for _ in range(_MAX_CLIENTS)]
+    clients = [watch(served) for _ in range(MOST_PLAYERS)]
     try:
-        wait_until(lambda: watchers(served) == _MAX_CLIENTS)
+        wait_until(lambda: watchers(served) == MOST_PLAYERS)
         assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 503
         clients.pop().close()
         write(served, 0, 60)
-        wait_until(lambda: served.clients < _MAX_CLIENTS)
+        wait_until(lambda: served.clients < MOST_PLAYERS)
         assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 200
     finally:
         for client in clients:
@@ -496,11 +560,12 @@ def test_one_client_too_many_is_turned_away(served: ServeSink) -> None:
 @pytest.mark.parametrize(
     "beginning", [b"", f"GET /live.ts?token={TOKEN} HTTP/1.1\r\nHost: localhost\r\nX: ".encode()]
 )
-def test_a_request_that_trickles_is_cut_off(
-    monkeypatch: pytest.MonkeyPatch, beginning: bytes
-) -> None:
-    monkeypatch.setattr("m2fp_stream.sinks.serve._Handler.timeout", 0.5)
-    with sink() as out, socket.create_connection(out.address, PATIENCE_S) as slow:
+def test_a_request_that_trickles_is_cut_off(beginning: bytes) -> None:
+    connections = replace(PLAYER_LIMITS, head_s=0.5)
+    with (
+        sink(connections=connections) as out,
+        socket.create_connection(out.address, PATIENCE_S) as slow,
+    ):
         slow.sendall(beginning)
         wait_until(lambda: out.clients == 1)
         slow.setblocking(False)
@@ -514,10 +579,9 @@ def test_a_request_that_trickles_is_cut_off(
         wait_until(gone)
 
 
-def test_who_watches_may_take_longer_than_a_request_may(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_who_watches_may_take_longer_than_a_request_may() -> None:
     """The control of the test above: what has to come in time is the request."""
-    monkeypatch.setattr("m2fp_stream.sinks.serve._Handler.timeout", 0.5)
-    with sink() as out, watch(out) as client:
+    with sink(connections=replace(PLAYER_LIMITS, head_s=0.5)) as out, watch(out) as client:
         wait_until(lambda: watchers(out))
         end = time.monotonic() + 1.5
         number = 0
@@ -535,38 +599,37 @@ def test_strangers_who_say_nothing_keep_out_nobody_who_has_the_token(served: Ser
         wait_until(lambda: watchers(served))
         strangers = [
             opened.enter_context(socket.create_connection(served.address, PATIENCE_S))
-            for _ in range(_MAX_CLIENTS + _MAX_ASKING + 3)
+            for _ in range(MOST_PLAYERS + PLAYER_LIMITS.waiting + 3)
         ]
         for _ in range(3):
             assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 200
         assert watchers(served) == 1
         assert strangers[0].recv(1) == b"", "the oldest made room"
-        wait_until(lambda: served.clients <= 1 + _MAX_ASKING)
+        wait_until(lambda: served.clients <= 1 + PLAYER_LIMITS.waiting)
 
 
-def test_there_is_an_end_to_connections_and_their_threads(
-    served: ServeSink, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("m2fp_stream.sinks.serve._MAX_CONNECTIONS", 2)
-    with watch(served), watch(served) as last:
-        wait_until(lambda: watchers(served) == 2)
-        assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 503
-        assert served.clients == 2
+def test_there_is_an_end_to_connections() -> None:
+    connections = replace(PLAYER_LIMITS, connections=2)
+    with sink(connections=connections) as out, watch(out), watch(out) as last:
+        wait_until(lambda: watchers(out) == 2)
+        with pytest.raises((ConnectionError, http.client.BadStatusLine)):
+            get(out, f"/live.m3u8?token={TOKEN}")
+        wait_until(lambda: out.clients == 2)
         last.close()
-        write(served, 0, 60)
-        wait_until(lambda: served.clients == 1)
-        assert get(served, f"/live.m3u8?token={TOKEN}")[0] == 200
+        write(out, 0, 60)
+        wait_until(lambda: out.clients == 1)
+        assert get(out, f"/live.m3u8?token={TOKEN}")[0] == 200
 
 
 @pytest.mark.parametrize("end", ["finish", "abort", "leave"])
-def test_connections_that_ask_nothing_end_with_the_sink(
-    monkeypatch: pytest.MonkeyPatch, end: str
-) -> None:
+def test_connections_that_ask_nothing_end_with_the_sink(end: str) -> None:
     # Far beyond what ending them takes, so that it is the sink that ends them.
-    monkeypatch.setattr("m2fp_stream.sinks.serve._Handler.timeout", PATIENCE_S)
-    monkeypatch.setattr("m2fp_stream.sinks.serve._GOODBYE_S", 0.1)
+    connections = replace(PLAYER_LIMITS, head_s=PATIENCE_S)
     began = time.monotonic()
-    with sink() as out, socket.create_connection(out.address, PATIENCE_S) as idle:
+    with (
+        sink(connections=connections, goodbye_s=0.1) as out,
+        socket.create_connection(out.address, PATIENCE_S) as idle,
+    ):
         wait_until(lambda: out.clients == 1)
         if end == "finish":
             out.finish()
@@ -583,13 +646,12 @@ def test_connections_that_ask_nothing_end_with_the_sink(
 @pytest.mark.parametrize(("version", "ends"), [("1.0", False), ("1.1", True)])
 def test_a_client_can_tell_the_end_from_a_lost_connection(version: str, ends: bool) -> None:
     with sink() as out, socket.create_connection(out.address, PATIENCE_S) as client:
-        text = f"GET /live.ts?token={TOKEN} HTTP/{version}\r\nHost: localhost\r\n\r\n"
-        client.sendall(text.encode())
+        client.sendall(request_of(out, version))
         wait_until(lambda: watchers(out))
         write(out, 0, 30)
         out.finish()
         head, _, body = client.makefile("rb").read().partition(b"\r\n\r\n")
-    assert (b"Transfer-Encoding: chunked" in head) == ends
+    assert (b"transfer-encoding: chunked" in head.lower()) == ends
     assert body.endswith(b"\r\n0\r\n\r\n") == ends
     if not ends:
         assert decode(body) == [number % 28 for number in range(30)]
@@ -600,3 +662,25 @@ def test_nothing_is_written_while_nobody_watches_and_it_can_be_finished() -> Non
         out.finish()
         with pytest.raises(SinkError, match="is closed"):
             write(out, 0, 1)
+
+
+class Ended:
+    """A server that has ended by itself."""
+
+    address = ("127.0.0.1", 0)
+    clients = 0
+    is_running = False
+
+    def __init__(self, options: ServeOptions, stream: LiveStream, token: str) -> None:
+        self.stream = stream
+
+    def close(self, grace_s: float) -> None:
+        assert self.stream.ended
+
+
+def test_a_server_that_has_ended_is_an_error_of_the_sink() -> None:
+    """Whoever writes begins with a new one; nothing is encoded for nobody."""
+    with ServeSink(ServeOptions(), size_wh=SIZE, time_base=MICROSECOND, serve=Ended) as out:
+        with pytest.raises(SinkError, match="has ended"):
+            write(out, 0, 1)
+        assert out.stream.held_bytes == 0

@@ -20,7 +20,7 @@ import pytest
 from m2fp_stream.app import anonymize, parse_image
 from m2fp_stream.config import Settings
 from m2fp_stream.kiosk.stills import StillPatience, StillService
-from m2fp_stream.web.app import BadUpload, Busy, CoveredStill, ParsedStill
+from m2fp_stream.web.stills import BadUpload, Busy, CoveredStill, ParsedStill
 from tests.kit.film import LOOKS_LIKE_HER, Bgr, likeness, load_portrait, shows_room
 from tests.kit.wait import wait_until_async
 

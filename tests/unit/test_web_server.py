@@ -33,13 +33,15 @@ from m2fp_stream.core.errors import ConfigError, SinkError, UsageError
 from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page_link import PageMemory
 from m2fp_stream.web import routes
-from m2fp_stream.web.app import BadUpload, Busy, CoveredStill, ParsedStill, make_app
-from m2fp_stream.web.doors import COOKIE, RATES, Doors, Use
+from m2fp_stream.web.access import COOKIE, RATES, AccessControl, Use
+from m2fp_stream.web.app import make_app
+from m2fp_stream.web.frames import HEADER, STILL_CARD
 from m2fp_stream.web.gate import SECURITY_HEADERS
-from m2fp_stream.web.hub import HEADER, STILL_CARD, Hub
+from m2fp_stream.web.hub import Hub
 from m2fp_stream.web.limits import Rate
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from m2fp_stream.web.server import _turn_away, listen, tls_context
+from m2fp_stream.web.stills import BadUpload, Busy, CoveredStill, ParsedStill
 from tests.kit.wait import PATIENCE_S, wait_until
 from tests.kit.web import NO_LIMITS, TOKEN, Feeder, PageServer, certificate, jpeg
 
@@ -134,7 +136,7 @@ def test_the_token_opens_the_page_by_a_cookie(shared: PageServer) -> None:
 
 
 def test_a_code_opens_the_page_once(shared: PageServer) -> None:
-    shared.in_loop(lambda: shared.doors.allow_code("one-time-code"))
+    shared.in_loop(lambda: shared.access.allow_code("one-time-code"))
     path = shared.url + "/enter?key=one-time-code"
     assert ask("GET", path).status_code == 303
     refused = ask("GET", path)
@@ -199,13 +201,13 @@ def test_one_may_come_in_from_a_link_elsewhere_but_not_by_a_picture(shared: Page
 
 def test_a_browser_has_to_name_the_page_to_change_something(shared: PageServer) -> None:
     client = browser(shared)
-    wish = {"level": "parts"}
-    assert client.post("/api/privacy", json=wish).status_code == 403
+    request = {"level": "parts"}
+    assert client.post("/api/privacy", json=request).status_code == 403
     evil = {"Origin": "http://evil.example"}
-    assert client.post("/api/privacy", json=wish, headers=evil).status_code == 403
+    assert client.post("/api/privacy", json=request, headers=evil).status_code == 403
     ours = {"Origin": shared.url}
-    assert client.post("/api/privacy", json=wish, headers=ours).status_code == 200
-    token = ask("POST", shared.url + "/api/privacy", json=wish, headers=shared.bearer)
+    assert client.post("/api/privacy", json=request, headers=ours).status_code == 200
+    token = ask("POST", shared.url + "/api/privacy", json=request, headers=shared.bearer)
     assert token.status_code == 200
 
 
@@ -349,16 +351,16 @@ def test_the_status_is_as_agreed(server: PageServer) -> None:
         }
 
 
-def test_a_wish_reaches_the_camera_process_and_the_floor_holds(server: PageServer) -> None:
+def test_a_request_reaches_the_camera_process_and_the_floor_holds(server: PageServer) -> None:
     server.media.hello(floor="person", level="person")
     wait_until(lambda: get(server, "/api/status").json()["floor"] == "person")
-    for wish, holds in (("frame", "frame"), ("parts", "person")):
-        body = {"level": wish, "silhouette": True}
+    for request, holds in (("frame", "frame"), ("parts", "person")):
+        body = {"level": request, "silhouette": True}
         answer = ask("POST", server.url + "/api/privacy", json=body, headers=server.bearer)
         assert answer.status_code == 200
         assert (answer.json()["level"], answer.json()["silhouette"]) == (holds, True)
-        wait_until(lambda holds=holds: (holds, "silhouette") in server.media.wishes())  # type: ignore[misc]
-    assert ("parts", "silhouette") not in server.media.wishes()
+        wait_until(lambda holds=holds: (holds, "silhouette") in server.media.requests())  # type: ignore[misc]
+    assert ("parts", "silhouette") not in server.media.requests()
 
 
 def test_a_browser_gets_status_and_pictures(server: PageServer) -> None:
@@ -576,21 +578,21 @@ def test_a_multipart_stream_gets_no_mirrored_picture(server: PageServer) -> None
             assert picture == card
 
 
-def test_no_weaker_picture_is_sent_after_the_answer_to_a_wish(server: PageServer) -> None:
-    """To those that know nothing of wishes: MagicMirror and other viewers of the stream."""
+def test_no_weaker_picture_is_sent_after_the_answer_to_a_request(server: PageServer) -> None:
+    """To those that know nothing of requests: MagicMirror and other viewers of the stream."""
     card, older, newer = jpeg(5), jpeg(120), jpeg(160)
     with httpx.stream(
         "GET", server.url + "/stream.mjpg", headers=server.bearer, timeout=20
     ) as answer:
         pictures = parts_of(answer)
         until_grey(server, pictures, card)
-        wish = {"level": "person"}
-        told = ask("POST", server.url + "/api/privacy", json=wish, headers=server.bearer)
+        request = {"level": "person"}
+        told = ask("POST", server.url + "/api/privacy", json=request, headers=server.bearer)
         assert told.json()["level"] == "person"
         server.media.frame(older)
-        server.media.frame(older, level="person", wish="parts")
+        server.media.frame(older, level="person", requested="parts")
         assert [next(pictures) for _ in range(2)] == [card, card]
-        server.media.frame(newer, wish="person")
+        server.media.frame(newer, requested="person")
         while (picture := next(pictures)) != newer:
             assert picture == card
 
@@ -846,15 +848,16 @@ def test_by_tls_the_cookie_is_for_tls_only(tmp_path: Path) -> None:
             assert entered.status_code == 303
             assert "secure" in entered.headers["set-cookie"].lower()
             assert client.get("/api/status").status_code == 200
-            wish = {"level": "person"}
+            request = {"level": "person"}
             plain = {"Origin": url.replace("https", "http")}
-            assert client.post("/api/privacy", json=wish, headers=plain).status_code == 403
+            assert client.post("/api/privacy", json=request, headers=plain).status_code == 403
             assert (
-                client.post("/api/privacy", json=wish, headers={"Origin": url}).status_code == 200
+                client.post("/api/privacy", json=request, headers={"Origin": url}).status_code
+                == 200
             )
         address = server.websocket_url.replace("127.0.0.1", "localhost")
         with connect(address, additional_headers=server.bearer, ssl=context) as stream:
-            server.media.frame(GREY, wish="person")
+            server.media.frame(GREY, requested="person")
             assert next_of(stream, bytes).endswith(GREY)
         old = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         old.load_verify_locations(cert)
@@ -916,17 +919,17 @@ def test_who_came_while_nobody_served_is_turned_away() -> None:
 
 
 def test_the_browser_on_the_wall_is_known_by_its_stream(server: PageServer) -> None:
-    server.in_loop(lambda: server.doors.allow_code("code"))
-    assert not server.in_loop(lambda: server.doors.wall_is_here)
+    server.in_loop(lambda: server.access.allow_code("code"))
+    assert not server.in_loop(lambda: server.access.display_is_active)
     entered = ask("GET", server.url + "/enter?key=code")
     cookie = {"Cookie": f"{COOKIE}={entered.cookies[COOKIE]}", "Origin": server.url}
-    wall = server.in_loop(lambda: server.doors.wall)
-    assert wall is not None
+    display = server.in_loop(lambda: server.access.display)
+    assert display is not None
     with watch(server, additional_headers=cookie) as stream:
         next_of(stream, str)
-        assert server.in_loop(lambda: dict(server.doors._under_way)) == {wall: 1}
-        assert server.in_loop(lambda: server.doors.wall_is_here)
-    wait_until(lambda: not server.in_loop(lambda: dict(server.doors._under_way)))
+        assert server.in_loop(lambda: dict(server.access._under_way)) == {display: 1}
+        assert server.in_loop(lambda: server.access.display_is_active)
+    wait_until(lambda: not server.in_loop(lambda: dict(server.access._under_way)))
 
 
 def test_requests_are_told_to_no_telemetry(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -940,7 +943,7 @@ def test_requests_are_told_to_no_telemetry(monkeypatch: pytest.MonkeyPatch) -> N
     memory = page_link.make_memory()
     with ours, theirs:
         hub = Hub(ours, PageMemory(memory, writable=False), options, KioskOptions())
-        app = make_app(options, KioskOptions(), hub, Doors.of(options, TOKEN), None)
+        app = make_app(options, KioskOptions(), hub, AccessControl.of(options, TOKEN), None)
     os.close(memory)
     kinds = ("tracing", "metrics", "logs", "operation_spans", "auto_configure")
     assert [app._telemetry[kind] for kind in kinds] == [False] * 5  # type: ignore[literal-required]
@@ -961,18 +964,24 @@ class Gone(MetaPathFinder):
         if name.split(".")[0] in ("fastapi", "uvicorn", "websockets", "starlette"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Gone())
-import m2fp_stream.web.options, m2fp_stream.web.doors, m2fp_stream.web.hub
+import m2fp_stream.web.options, m2fp_stream.web.access, m2fp_stream.web.hub, m2fp_stream.app_live
+from m2fp_stream.sinks.serve import ServeOptions
 from m2fp_stream.web.app import make_app
+from m2fp_stream.web.player_server import PlayerServer
 from m2fp_stream.core.errors import UsageError
-try:
-    make_app(None, None, None, None, None)
-except UsageError as error:
-    print(error)
+for make in (
+    lambda: make_app(None, None, None, None, None),
+    lambda: PlayerServer(ServeOptions(port=0), None, "token"),
+):
+    try:
+        make()
+    except UsageError as error:
+        print(error)
 """
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     )
-    assert 'pip install "m2fp-stream[web]"' in done.stdout
+    assert done.stdout.count('pip install "m2fp-stream[web]"') == 2
 
 
 def test_the_audit_log_tells_what_happened_but_nothing_of_it(tmp_path: Path) -> None:

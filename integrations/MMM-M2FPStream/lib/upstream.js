@@ -1,4 +1,4 @@
-/* The one connection to m2fp-stream's page: frames and status in, wishes out. */
+/* The one connection to m2fp-stream's page: frames and status in, requests out. */
 "use strict";
 
 const http = require("node:http");
@@ -46,7 +46,7 @@ function checkedStatus(value) {
 }
 
 /** Returns {level, silhouette} as the server takes it, or null where `value` is none. */
-function checkedWish(value) {
+function checkedRequest(value) {
   if (value === null || typeof value !== "object" || !LEVELS.includes(value.level)) return null;
   if (value.silhouette !== undefined && typeof value.silhouette !== "boolean") return null;
   return { level: value.level, silhouette: value.silhouette === true };
@@ -62,7 +62,7 @@ class Upstream {
     this.wanted = false;
     this.asking = null;
     this.refusedUntil = 0;
-    this.wish = null;
+    this.wanted = null;
     this.sending = null;
   }
 
@@ -129,7 +129,7 @@ class Upstream {
     }
     if (status === null) return;
     this.onStatus(status);
-    if (this.wish !== null && this.wish !== this.sending) this.sendWish();
+    if (this.wanted !== null && this.wanted !== this.sending) this.sendPrivacy();
   }
 
   frame(data) {
@@ -152,18 +152,18 @@ class Upstream {
     });
   }
 
-  /** Sends a wish; one to hide everything is said again until it is heard. */
-  privacy(wish) {
-    this.wish = wish;
-    this.sendWish();
+  /** Sends a request; one to hide everything is said again until it is heard. */
+  privacy(wanted) {
+    this.wanted = wanted;
+    this.sendPrivacy();
   }
 
-  sendWish() {
-    const { wish } = this;
-    this.sending = wish;
-    this.request("POST", "/api/privacy", JSON.stringify(wish), (status, text) => {
-      if (this.sending === wish) this.sending = null;
-      if (this.wish === wish && (status === 200 || wish.level !== "frame")) this.wish = null;
+  sendPrivacy() {
+    const { wanted } = this;
+    this.sending = wanted;
+    this.request("POST", "/api/privacy", JSON.stringify(wanted), (status, text) => {
+      if (this.sending === wanted) this.sending = null;
+      if (this.wanted === wanted && (status === 200 || wanted.level !== "frame")) this.wanted = null;
       if (status === 200) this.status(text);
     });
   }
@@ -214,4 +214,4 @@ class Upstream {
   }
 }
 
-module.exports = { ASK_MS, Upstream, checkedStatus, checkedWish };
+module.exports = { ASK_MS, Upstream, checkedStatus, checkedRequest };

@@ -8,14 +8,14 @@ from typing import Final, final
 
 from ...core.safe import CoverLevel
 
-__all__ = ["PrivacyDial", "Wish"]
+__all__ = ["PrivacyDial", "PrivacyRequest"]
 
 _ORDER: Final = (CoverLevel.PARTS, CoverLevel.PERSON, CoverLevel.FRAME)
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Wish:
+class PrivacyRequest:
     """What people chose while the picture runs.
 
     Attributes:
@@ -37,7 +37,7 @@ class PrivacyDial:
     def __init__(self, floor: CoverLevel = CoverLevel.PARTS) -> None:
         self._lock = threading.Lock()
         self._floor = floor
-        self._wish = Wish(floor)
+        self._request = PrivacyRequest(floor)
 
     @property
     def floor(self) -> CoverLevel:
@@ -45,27 +45,27 @@ class PrivacyDial:
         return self._floor
 
     @property
-    def wish(self) -> Wish:
+    def request(self) -> PrivacyRequest:
         """What holds now."""
-        return self._wish
+        return self._request
 
     @property
     def level(self) -> CoverLevel:
         """What is hidden: the configured parts, whole people, or the whole picture."""
-        return self._wish.level
+        return self._request.level
 
     def turn(self, level: CoverLevel, *, silhouette: bool = False) -> CoverLevel:
         """Sets `level`, or the floor where that hides more; returns what holds now."""
         with self._lock:
-            self._wish = Wish(max(level, self._floor, key=_ORDER.index), silhouette)
-            return self._wish.level
+            self._request = PrivacyRequest(max(level, self._floor, key=_ORDER.index), silhouette)
+            return self._request.level
 
     def stronger(self) -> CoverLevel:
         """Hides one step more; returns what holds now."""
         with self._lock:
-            step = min(len(_ORDER) - 1, _ORDER.index(self._wish.level) + 1)
-            self._wish = Wish(_ORDER[step], self._wish.silhouette)
-            return self._wish.level
+            step = min(len(_ORDER) - 1, _ORDER.index(self._request.level) + 1)
+            self._request = PrivacyRequest(_ORDER[step], self._request.silhouette)
+            return self._request.level
 
     def configured(self) -> CoverLevel:
         """Goes back to what was configured; returns it."""

@@ -25,7 +25,7 @@ from ...core.safe import CoverLevel, SafeFrame
 from ...policy import Policy
 from ...tracking.shape import lay_box
 from ..solver.records import Cover
-from .control import PrivacyDial, Wish
+from .control import PrivacyDial, PrivacyRequest
 from .follow import Verdict
 from .outlets import Outlet
 from .stats import LiveStats
@@ -43,7 +43,7 @@ _HELD_AT_LEAST: Final = 64
 
 _AGED_S: Final = 1.0
 """From this age on a picture that still stands says so, and again so often: whole seconds."""
-_AS_CONFIGURED: Final = Wish()
+_AS_CONFIGURED: Final = PrivacyRequest()
 
 
 class Composer(Protocol):
@@ -78,7 +78,7 @@ class FrameStates:
         self,
         raw: RawFrame,
         verdict: Verdict | None,
-        wish: Wish = _AS_CONFIGURED,
+        request: PrivacyRequest = _AS_CONFIGURED,
         why: Why = Why.PARSER_SILENT,
     ) -> CoverState:
         """Returns the state of a frame.
@@ -86,10 +86,10 @@ class FrameStates:
         Args:
             raw: the frame.
             verdict: None where it was not judged in time.
-            wish: what people chose to hide, beyond what is configured.
+            request: what people chose to hide, beyond what is configured.
             why: the reason, where there is no verdict.
         """
-        if wish.level is CoverLevel.FRAME:
+        if request.level is CoverLevel.FRAME:
             return Unknown(Why.ON_REQUEST)
         if verdict is None:
             return Unknown(why)
@@ -98,17 +98,19 @@ class FrameStates:
         if verdict.age_s >= self._ages.frame_s:
             return Unknown(Why.STALE)
         try:
-            plan = self._plan(raw, verdict, verdict.cover, wish)
+            plan = self._plan(raw, verdict, verdict.cover, request)
         except Exception as error:  # total, as composing is: the frame is covered
             _log.warning("frame %d: no plan (%s)", raw.frame_id, type(error).__name__)
             return Unknown(Why.TRACKING_FAILED)
         fresh = verdict.own_look and verdict.age_s == 0
         return Parsed(plan) if fresh else Propagated(plan, verdict.age_s)
 
-    def _plan(self, raw: RawFrame, verdict: Verdict, cover: Cover, wish: Wish) -> CoverPlan:
+    def _plan(
+        self, raw: RawFrame, verdict: Verdict, cover: Cover, request: PrivacyRequest
+    ) -> CoverPlan:
         parts = cover.parts
         old = max(verdict.age_s, verdict.parts_age_s) >= self._ages.person_s
-        if wish.level is CoverLevel.PERSON or old:
+        if request.level is CoverLevel.PERSON or old:
             parts = np.where(parts > 0, np.uint8(Label.HUMAN), np.uint8(0))
             tracks = cover.tracks.copy()
             scale = parts.shape[1] / raw.size_wh[0]
@@ -121,7 +123,7 @@ class FrameStates:
             size_wh=raw.size_wh,
             parts=cover.parts,
             tracks=cover.tracks,
-            silhouette=wish.silhouette,
+            silhouette=request.silhouette,
         )
 
 
@@ -179,7 +181,7 @@ class Presenter:
         self._last_safe: SafeFrame | None = None
         self._last_pts: int | None = None
         self._last_captured_s = self._last_shown_s = self._last_new_s = time.monotonic()
-        self._shown_wish = dial.wish
+        self._shown_request = dial.request
         self._thread = threading.Thread(target=self._work, name="presenter", daemon=True)
         self.error: BaseException | None = None
         self.late = 0
@@ -285,8 +287,8 @@ class Presenter:
 
     def _hides_too_little(self) -> bool:
         """Says whether the last picture was covered before people chose to hide more."""
-        level = self._dial.wish.level
-        return level is not self._shown_wish.level and level is not CoverLevel.PARTS
+        level = self._dial.request.level
+        return level is not self._shown_request.level and level is not CoverLevel.PARTS
 
     def _due_s(self, held: _Held) -> float:
         if held.verdict is None:
@@ -305,8 +307,8 @@ class Presenter:
         why = self._why_away() or self._why_unjudged()
         if held.verdict is None and why is Why.PARSER_SILENT:
             self.late += 1
-        self._shown_wish = self._dial.wish
-        state = self._states.of(raw, held.verdict, self._shown_wish, why)
+        self._shown_request = self._dial.request
+        state = self._states.of(raw, held.verdict, self._shown_request, why)
         raw.pts = self._rising(raw.pts)
         safe = self._composer.compose(raw, state)
         now_s = time.monotonic()

@@ -49,8 +49,8 @@ let everOpen = false;
  * `ordered` once it was answered, and `streamed` once the stream says so, too: what comes behind
  * that was composed as chosen.
  */
-let wish = null;
-let wishNumber = 0;
+let request = null;
+let requestNumber = 0;
 let failing = false;
 let failedUntilMs = 0; // so long it is said that a change failed
 
@@ -84,7 +84,7 @@ const known = (level) => (ORDER.includes(level) ? level : "frame");
 
 /** What is hidden now, as far as this page knows: what was chosen, or what the server says. */
 function holds() {
-  if (wish !== null) return wish;
+  if (request !== null) return request;
   if (status === null) return { level: "frame", silhouette: false };
   return { level: known(status.level), silhouette: status.silhouette === true };
 }
@@ -112,9 +112,9 @@ function whyNot() {
   if (line === "locked") return "locked";
   if (line !== "open") return everOpen ? "offline" : "starting";
   if (status === null || performance.now() - statusMs > STATUS_MS) return "starting";
-  if (wish !== null && wish.level === "frame" && failing) return "unconfirmed";
+  if (request !== null && request.level === "frame" && failing) return "unconfirmed";
   if (holds().level === "frame") return floor() === "frame" ? "on_request_floor" : "on_request";
-  if (status.state === "live") return wish?.stronger || justCovered() ? "looking" : null;
+  if (status.state === "live") return request?.stronger || justCovered() ? "looking" : null;
   if (status.state === "starting") return "starting";
   if (typeof status.why === "string") {
     // A change of what is hidden: the card's reason is about to go.
@@ -281,19 +281,19 @@ function choose(mode) {
     rank(level) > rank(now) ||
     rank(level) > rank(holds().level) ||
     (rank(level) === rank(now) && silhouette && !flat);
-  wish = { level, silhouette, stronger };
-  wishNumber += 1;
+  request = { level, silhouette, stronger };
+  requestNumber += 1;
   failing = false;
   failedUntilMs = 0;
   render(); // what hides more hides at once
-  order(wishNumber);
+  order(requestNumber);
 }
 
-/** Sends the wish. One for more is sent until it holds; one for less is given up when it fails. */
+/** Sends the request. One for more is sent until it holds; one for less is given up when it fails. */
 async function order(number) {
   let answer = null;
   try {
-    const { level, silhouette } = wish;
+    const { level, silhouette } = request;
     const response = await fetch("/api/privacy", {
       method: "POST",
       headers: { "Content-Type": "application/json" },
@@ -305,27 +305,27 @@ async function order(number) {
   } catch {
     // Not reached; the same as a refusal.
   }
-  if (number !== wishNumber || wish === null) return;
-  if (answer !== null) wish.ordered = true;
+  if (number !== requestNumber || request === null) return;
+  if (answer !== null) request.ordered = true;
   failing = answer === null;
   if (answer !== null && typeof answer.state === "string") take(answer, false);
-  if (number !== wishNumber || wish === null) return;
-  if (wish.stronger) {
-    setTimeout(() => number === wishNumber && wish !== null && order(number), RETRY_MS);
+  if (number !== requestNumber || request === null) return;
+  if (request.stronger) {
+    setTimeout(() => number === requestNumber && request !== null && order(number), RETRY_MS);
   } else if (answer === null) {
-    wish = null;
+    request = null;
     failedUntilMs = performance.now() + FAILED_MS;
     setTimeout(render, FAILED_MS + 1);
   } else {
-    // What the server answered holds, whatever was wished, as soon as it had time to tell.
-    setTimeout(() => number === wishNumber && settle(), RETRY_MS);
+    // What the server answered holds, whatever was requested, as soon as it had time to tell.
+    setTimeout(() => number === requestNumber && settle(), RETRY_MS);
   }
   render();
 }
 
 function settle() {
-  wish = null;
-  wishNumber += 1;
+  request = null;
+  requestNumber += 1;
   failing = false;
   render();
 }
@@ -334,11 +334,11 @@ function settle() {
 function take(next, streamed) {
   status = next;
   statusMs = performance.now();
-  if (wish !== null) {
+  if (request !== null) {
     const level = known(status.level);
-    const flat = status.silhouette === true || !wish.silhouette;
-    if (streamed) wish.streamed = flat && rank(level) >= rank(wish.level);
-    if (wish.ordered && (wish.stronger ? wish.streamed : level === wish.level)) settle();
+    const flat = status.silhouette === true || !request.silhouette;
+    if (streamed) request.streamed = flat && rank(level) >= rank(request.level);
+    if (request.ordered && (request.stronger ? request.streamed : level === request.level)) settle();
   }
   const { rotation, mirror: mirrored, clock, stale_s: stillS } = options();
   mirror.dataset.rotation = [90, 180, 270].includes(rotation) ? rotation : 0;

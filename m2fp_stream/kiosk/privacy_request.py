@@ -1,4 +1,4 @@
-"""What viewers of the page wished, kept over the end of the kiosk itself: a level, nothing else."""
+"""What viewers of the page asked for, kept over the kiosk's own end: a level, nothing else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, Final, final
 from ..core.part_file import replace_file
 from ..core.safe import CoverLevel
 
-__all__ = ["WishFile"]
+__all__ = ["PrivacyRequestFile"]
 
 _VERSION: Final = 1
 _MOST_BYTES: Final = 1000
@@ -19,10 +19,10 @@ _LEVELS: Final = tuple(level.value for level in CoverLevel)  # from what hides l
 
 
 @final
-class WishFile:
-    """Keeps a wish to hide more than is configured, for as long as it holds.
+class PrivacyRequestFile:
+    """Keeps a request to hide more than is configured, for as long as it holds.
 
-    Nothing here raises: without the file a wish is forgotten with the kiosk, and that is told.
+    Nothing here raises: without the file a request is forgotten with the kiosk, and that is told.
 
     Args:
         path: of the file; its folder is made where it is missing.
@@ -39,20 +39,20 @@ class WishFile:
         self._failed = False
 
     def load(self) -> dict[str, Any] | None:
-        """Returns the wish that was kept; None where there is none."""
+        """Returns the request that was kept; None where there is none."""
         try:
-            wish = self._read()
+            request = self._read()
         except FileNotFoundError:
             return None
         except (OSError, ValueError, RecursionError):
-            self._notice(f"{self._path}: is no wish that can be read; it is left out")
+            self._notice(f"{self._path}: is no request that can be read; it is left out")
             return None
-        self._kept = wish if self._is_stronger(wish) else None
+        self._kept = request if self._is_stronger(request) else None
         return self._kept
 
-    def keep(self, wish: dict[str, Any]) -> None:
-        """Keeps a wish (``level``, ``silhouette``), or forgets it where it hides no more."""
-        wanted = wish if self._is_stronger(wish) else None
+    def keep(self, request: dict[str, Any]) -> None:
+        """Keeps a request (``level``, ``silhouette``), or forgets it where it hides no more."""
+        wanted = request if self._is_stronger(request) else None
         if wanted == self._kept and not self._failed:
             return
         try:
@@ -63,21 +63,21 @@ class WishFile:
         except OSError as error:
             if not self._failed:
                 self._notice(
-                    f"{self._path}: cannot be written ({error.strerror}); what people wished is "
+                    f"{self._path}: cannot be written ({error.strerror}); what people requested is "
                     "forgotten when the kiosk is started again"
                 )
             self._failed = True
         else:
-            self._kept, self._failed = dict(wish) if wanted else None, False
+            self._kept, self._failed = dict(request) if wanted else None, False
 
-    def _is_stronger(self, wish: dict[str, Any]) -> bool:
-        return _LEVELS.index(wish["level"]) > _LEVELS.index(self._floor.value)
+    def _is_stronger(self, request: dict[str, Any]) -> bool:
+        return _LEVELS.index(request["level"]) > _LEVELS.index(self._floor.value)
 
     def _read(self) -> dict[str, Any]:
         """Returns what the file says.
 
         Raises:
-            OSError, ValueError, RecursionError: there is none, or it is no wish.
+            OSError, ValueError, RecursionError: there is none, or it is no request.
         """
         flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         with os.fdopen(os.open(self._path, flags), "rb") as file:
@@ -91,7 +91,7 @@ class WishFile:
             } if level in _LEVELS and not rest:
                 return {"level": level, "silhouette": silhouette}
             case _:
-                raise ValueError("no wish")
+                raise ValueError("no request")
 
     def _write(self, said: dict[str, Any]) -> None:
         """Replaces the file; after a crash of the machine there is the old one or the new one.

@@ -32,17 +32,37 @@ from urllib.parse import urlsplit
 from .limits import Blocks, Buckets, Rate
 from .options import PageOptions, address_of
 
-__all__ = ["BAD_UPLOADS", "COOKIE", "RATES", "Caller", "Doors", "Refused", "Use"]
+__all__ = [
+    "BAD_UPLOADS",
+    "COOKIE",
+    "LOOPBACK_NAMES",
+    "RATES",
+    "AccessControl",
+    "Caller",
+    "Refused",
+    "Use",
+]
 
 COOKIE: Final = "m2fp_session"
 
 _CODE_S: Final = 60.0
+"""How long a one-time code holds: as long as a browser may take to arrive (`kiosk.browser`)."""
+
 _MOST_CODES: Final = 16
+"""At a time; the supervisor makes one for each start of the browser."""
+
 _WRONG_KEYS: Final = 10
+"""In a minute from one address block it for a minute: ten slips of the hand, or 14 400 guesses a
+day at a token that is one of 62^16 at least."""
+
 BAD_UPLOADS: Final = 5
+"""In a minute block a session's uploads for a minute; chosen."""
+
 _ID_BYTES: Final = 32
+"""Of a session's name: 256 random bits, as many as its signature has."""
+
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
-_LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
+LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 _HERE_S: Final = 15.0
 """A page without its stream asks for the status, every ten seconds at least."""
@@ -60,6 +80,7 @@ class Use(enum.Enum):
     STREAM = "stream"
     UPLOAD = "upload"
     ENTER = "enter"
+    PLAYER = "player"
 
 
 RATES: Final[Mapping[Use, Rate]] = {
@@ -69,9 +90,11 @@ RATES: Final[Mapping[Use, Rate]] = {
     Use.STREAM: Rate(2, 30),
     Use.UPLOAD: Rate(2, 10),
     Use.ENTER: Rate(2, 30),
+    Use.PLAYER: Rate(64, 640),
 }
-"""A session's (for `Use.ENTER`, all who have a right key): a page loads about eight files, and a
-wall asks for the status once a second."""
+"""A session's; for `Use.ENTER`, all who have a right key; for `Use.PLAYER`, all who have the token.
+A page loads about eight files, and a wall asks for the status once a second. 16 players ask each
+second for the playlist twice and for two segments, at the shortest (RFC 8216, 6.3.4)."""
 
 
 class Refused(enum.Enum):
@@ -108,7 +131,7 @@ _REQUEST: Final[ContextVar[_Request | None]] = ContextVar("m2fp_stream request",
 
 
 @final
-class Doors:
+class AccessControl:
     """Decides who may come in; used by one thread.
 
     Args:
@@ -117,7 +140,7 @@ class Doors:
         secure: whether the page is served by https.
         rates: how often a session may do what.
         bad_uploads: as many in a minute block a session's uploads for a minute.
-        wall: the session of the browser on the wall, if it has one already; see `wall`.
+        display: the session of the kiosk's own browser, if it has one already; see `display`.
         clock_s: seconds that only grow.
     """
 
@@ -129,7 +152,7 @@ class Doors:
         secure: bool = False,
         rates: Mapping[Use, Rate] = RATES,
         bad_uploads: int = BAD_UPLOADS,
-        wall: str | None = None,
+        display: str | None = None,
         clock_s: Callable[[], float] = time.monotonic,
     ) -> None:
         self._token = hashlib.sha256(token.encode()).digest()
@@ -142,8 +165,8 @@ class Doors:
         self._bad_uploads = Blocks(bad_uploads)
         self._buckets = {use: Buckets(rate) for use, rate in rates.items()}
         self._under_way: Counter[str] = Counter()
-        self._wall = wall
-        self._wall_seen_s = clock_s()
+        self._display = display
+        self._display_seen_s = clock_s()
         self.port: int | None = None
         """Where the server listens; until it is known, every Host is refused."""
 
@@ -155,11 +178,11 @@ class Doors:
         *,
         rates: Mapping[Use, Rate] = RATES,
         bad_uploads: int = BAD_UPLOADS,
-        wall: str | None = None,
+        display: str | None = None,
         clock_s: Callable[[], float] = time.monotonic,
-    ) -> Doors:
-        """Returns the doors that the options describe, but for `token`, which stands for theirs."""
-        hosts = {options.host, str(address_of(options.host)), *_LOOPBACK_NAMES, *options.names}
+    ) -> AccessControl:
+        """Returns what the options describe, but for `token`, which stands for theirs."""
+        hosts = {options.host, str(address_of(options.host)), *LOOPBACK_NAMES, *options.names}
         secure = options.certificate is not None
         return cls(
             token,
@@ -167,7 +190,7 @@ class Doors:
             secure=secure,
             rates=rates,
             bad_uploads=bad_uploads,
-            wall=wall,
+            display=display,
             clock_s=clock_s,
         )
 
@@ -198,20 +221,22 @@ class Doors:
                 self._under_way[session] -= 1
                 if not self._under_way[session]:
                     del self._under_way[session]
-                if session == self._wall:
-                    self._wall_seen_s = self._clock_s()
+                if session == self._display:
+                    self._display_seen_s = self._clock_s()
 
     @property
-    def wall(self) -> str | None:
+    def display(self) -> str | None:
         """What the session that the last code opened is counted under; None: it did not yet."""
-        return self._wall
+        return self._display
 
     @property
-    def wall_is_here(self) -> bool:
+    def display_is_active(self) -> bool:
         """Whether that session has a request or a stream under way, or had one of late."""
-        if self._wall is None:
+        if self._display is None:
             return False
-        return self._under_way[self._wall] > 0 or self._clock_s() - self._wall_seen_s < _HERE_S
+        return (
+            self._under_way[self._display] > 0 or self._clock_s() - self._display_seen_s < _HERE_S
+        )
 
     def _note(self, caller: Caller) -> None:
         request = _REQUEST.get()
@@ -226,7 +251,7 @@ class Doors:
         self._codes[_digest(code)] = self._clock_s() + _CODE_S
         while len(self._codes) > _MOST_CODES:
             self._codes.popitem(last=False)
-        self._wall = None
+        self._display = None
 
     def enter(self, key: str, address: str) -> str | Refused:
         """Returns a new session's id for the token or a code, or why there is none.
@@ -237,7 +262,7 @@ class Doors:
             return self._new_session()
         if self._take_code(key):
             session = self._new_session()
-            self._wall, self._wall_seen_s = _counted_as(session), self._clock_s()
+            self._display, self._display_seen_s = _counted_as(session), self._clock_s()
             return session
         return self._count_wrong(address)
 
