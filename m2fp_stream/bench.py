@@ -13,7 +13,7 @@ from typing import Any, Final, Literal
 
 import numpy as np
 
-from .app_live import run_live, write_facts
+from .app.live import run_live, write_facts
 from .config import load_settings
 from .core.errors import SourceError
 

@@ -45,8 +45,8 @@ from .privacy.hardening import harden, hide_arguments
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
 
-    from .app import Progress, RunReport
     from .config import Settings
+    from .core.records import Progress, RunReport
 
 __all__ = ["main"]
 
@@ -213,7 +213,7 @@ def _anonymize(args: argparse.Namespace) -> None:
         args.parser = _Given("embedded", value=False)  # child processes need not say it again
 
     def run(job: _Job) -> None:
-        from .app import anonymize
+        from .app.files import anonymize
 
         def warn(text: str) -> None:
             if args.strict:
@@ -257,7 +257,7 @@ def _parse(args: argparse.Namespace) -> None:
         _say(vain)
 
     def run(job: _Job) -> None:
-        from .app import parse_image
+        from .app.stills import parse_image
 
         done = parse_image(
             job.path_in,
@@ -372,7 +372,7 @@ def _live_settings(
 
 
 def _live(settings: Settings, args: argparse.Namespace) -> None:
-    from .app_live import run_live, write_facts
+    from .app.live import run_live, write_facts
     from .pipeline.live.health import judged
 
     line = _StatusLine()
@@ -536,7 +536,7 @@ def _pull_model(args: argparse.Namespace) -> None:
 
 
 def _export_model(args: argparse.Namespace) -> None:
-    from .app_models import HUB_NAMES, export_network
+    from .app.m2fp import HUB_NAMES, export_network
     from .config import load_settings
 
     width, _, height = args.size.partition("x")

@@ -81,7 +81,7 @@ def test_the_package_keeps_every_contract(checkout: Path) -> None:
     [
         ("sinks/base.py", "from ..core._mint import COMPOSED", MINT),
         ("compositor/effects.py", "from m2fp_stream.core import _mint", MINT),
-        ("app.py", "import m2fp_stream.core._mint", MINT),
+        ("app/files.py", "import m2fp_stream.core._mint", MINT),
         ("core/ring.py", "import cv2", CORE),
         ("core/records.py", "def later() -> None:\n    import pydantic", CORE),
         ("core/timing.py", "from ..sinks import base", ROOMS),

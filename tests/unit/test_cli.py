@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from m2fp_stream import cli, doctor
-from m2fp_stream.app import ParseSummary
+from m2fp_stream.app.stills import ParseSummary
 from m2fp_stream.config import Settings
 from m2fp_stream.core import errors
 from m2fp_stream.core.labels import Label
@@ -84,7 +84,7 @@ class FakeApp:
 @pytest.fixture
 def app(monkeypatch: Patch) -> FakeApp:
     fake = FakeApp()
-    monkeypatch.setattr("m2fp_stream.app.anonymize", fake.anonymize)
+    monkeypatch.setattr("m2fp_stream.app.files.anonymize", fake.anonymize)
     return fake
 
 
@@ -329,7 +329,7 @@ def live(monkeypatch: Patch) -> list[Settings]:
         started.append(settings)
         return {**dict.fromkeys(names, 0), "looks": {"faces": 3}}
 
-    monkeypatch.setattr("m2fp_stream.app_live.run_live", run_live)
+    monkeypatch.setattr("m2fp_stream.app.live.run_live", run_live)
     return started
 
 
@@ -790,7 +790,7 @@ def test_parse_writes_png_and_prints_the_labels(
         calls.append((path_in, path_out, options["format"], options["overwrite"]))
         return ParseSummary(str(path_out), {"hair": 20, "background": 60, "face": 20}, (10, 10))
 
-    monkeypatch.setattr("m2fp_stream.app.parse_image", parse_image)
+    monkeypatch.setattr("m2fp_stream.app.stills.parse_image", parse_image)
     assert run("parse", "d.jpg", "-o", "x.png", "--format", "palette", "--overwrite") == 0
     assert calls == [(Path("d.jpg"), Path("x.png"), "palette", True)]
     assert capsys.readouterr().out == (
@@ -947,7 +947,7 @@ def test_doctor_is_4_where_the_parser_does_not_run(capsys: Capture, monkeypatch:
     def load_parser(name: str, *_: object) -> object:
         raise errors.ParserError("no runtime")
 
-    monkeypatch.setattr("m2fp_stream.app.load_parser", load_parser)
+    monkeypatch.setattr("m2fp_stream.app.stills.load_parser", load_parser)
     assert run("doctor") == 4
     assert "parser: no runtime" in capsys.readouterr().err
 
