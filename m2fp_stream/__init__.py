@@ -9,19 +9,29 @@
 from __future__ import annotations
 
 from importlib import import_module
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from .app import RunReport, Settings, anonymize, load_parser
+    from .app.files import anonymize
+    from .app.stills import load_parser
+    from .config import Settings
+    from .core.records import RunReport
 
 __all__ = ["RunReport", "Settings", "__version__", "anonymize", "load_parser"]
 
 __version__ = "0.1.0"
 
+_PLACES: Final = {
+    "RunReport": ".core.records",
+    "Settings": ".config",
+    "anonymize": ".app.files",
+    "load_parser": ".app.stills",
+}
+
 
 def __getattr__(name: str) -> object:
-    if name in __all__:
-        return getattr(import_module(".app", __name__), name)
+    if name in _PLACES:
+        return getattr(import_module(_PLACES[name], __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

@@ -9,11 +9,11 @@ import time
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
 
-from .app_live import run_live, write_facts
+from .app.live import run_live, write_facts
 from .config import load_settings
 from .core.errors import SourceError
 
@@ -74,6 +74,14 @@ def bench_live(
         write_facts(json_path, {"machine": machine, "source": source, "rows": rows})
 
 
+class _Sample(NamedTuple):
+    """What was measured at one moment of a run."""
+
+    at_s: float
+    facts: dict[str, Any]
+    memory_mb: float
+
+
 def _measure(
     source: str, mode: str, seconds: float, stats_path: Path | None, say: Callable[[str], None]
 ) -> dict[str, Any]:
@@ -85,12 +93,12 @@ def _measure(
             "pipe.enabled": True,
         }
     )
-    samples: list[tuple[float, dict[str, Any], float]] = []
+    samples: list[_Sample] = []
     began_s = time.monotonic()
     cpu_before = _cpu_s()
 
     def on_facts(facts: dict[str, Any]) -> None:
-        samples.append((time.monotonic() - began_s, facts, _memory_mb()))
+        samples.append(_Sample(time.monotonic() - began_s, facts, _memory_mb()))
         if stats_path is not None:
             write_facts(stats_path, facts)
 
@@ -98,52 +106,65 @@ def _measure(
         run_live(
             settings, seconds=seconds + _WARM_UP_S, on_facts=on_facts, on_notice=say, out=nowhere
         )
-    elapsed_s = time.monotonic() - began_s
-    measured = [sample for sample in samples if sample[0] >= _WARM_UP_S]
+    cpu_cores = (_cpu_s() - cpu_before) / (time.monotonic() - began_s)
+    measured = [sample for sample in samples if sample.at_s >= _WARM_UP_S]
     if len(measured) < 2:
         raise SourceError(f"{source}: ended before it was measured; take a longer one")
-    first, last = measured[0], measured[-1]
-    span_s = last[0] - first[0]
-    memory = [(at_s, mb) for at_s, _, mb in measured]
-    slope, bound = _slope(memory)
-
-    def middle(name: str, which: str) -> float | None:
-        values = [facts[name][which] for _, facts, _ in measured if facts[name] is not None]
-        return round(float(np.median(values)), 1) if values else None
-
-    def looks(which: str) -> dict[str, float]:
-        by_name: dict[str, list[float]] = {}
-        for _, facts, _ in measured:
-            for name, spread in facts["look_ms"].items():
-                if spread is not None:
-                    by_name.setdefault(name, []).append(spread[which])
-        return {name: round(float(np.median(values)), 1) for name, values in by_name.items()}
-
     return {
         "mode": mode,
-        "seconds": round(span_s, 1),
-        "fps": round((last[1]["frames"] - first[1]["frames"]) / span_s, 2),
-        "latency_ms_p50": middle("latency_ms", "p50"),
-        "latency_ms_p95": middle("latency_ms", "p95"),
-        "cover_age_ms_p50": middle("cover_age_ms", "p50"),
-        "cover_age_ms_p95": middle("cover_age_ms", "p95"),
-        "look_ms": looks("p50"),
-        "look_ms_p95": looks("p95"),
-        "given_way": max(facts["given_way"] for _, facts, _ in measured),
-        "dropped": last[1]["dropped"] - first[1]["dropped"],
-        "cards": last[1]["frames_wholly_covered"] - first[1]["frames_wholly_covered"],
+        **_pace(measured),
         "cards_after_a_second": _cards(samples),
-        "covered_fraction": last[1]["covered_fraction"],
-        "cpu_cores": round((_cpu_s() - cpu_before) / elapsed_s, 2),
-        "memory_mb": round(float(np.median([mb for _, mb in memory])), 1),
-        "memory_mb_per_min": slope,
-        "memory_mb_per_min_bound": bound,
-        "reasons": last[1]["reasons"],
-        "fine": _fine(first[1]["fine"], last[1]["fine"], span_s),
+        "cpu_cores": round(cpu_cores, 2),
+        **_memory(measured),
     }
 
 
-def _cards(samples: Sequence[tuple[float, dict[str, Any], float]]) -> int | None:
+def _pace(measured: Sequence[_Sample]) -> dict[str, Any]:
+    """Returns how fast and how late it was."""
+    first, last = measured[0].facts, measured[-1].facts
+    span_s = measured[-1].at_s - measured[0].at_s
+    return {
+        "seconds": round(span_s, 1),
+        "fps": round((last["frames"] - first["frames"]) / span_s, 2),
+        "latency_ms_p50": _middle(measured, "latency_ms", "p50"),
+        "latency_ms_p95": _middle(measured, "latency_ms", "p95"),
+        "cover_age_ms_p50": _middle(measured, "cover_age_ms", "p50"),
+        "cover_age_ms_p95": _middle(measured, "cover_age_ms", "p95"),
+        "look_ms": _looks(measured, "p50"),
+        "look_ms_p95": _looks(measured, "p95"),
+        "given_way": max(sample.facts["given_way"] for sample in measured),
+        "dropped": last["dropped"] - first["dropped"],
+        "cards": last["frames_wholly_covered"] - first["frames_wholly_covered"],
+        "covered_fraction": last["covered_fraction"],
+        "reasons": last["reasons"],
+        "fine": _fine(first["fine"], last["fine"], span_s),
+    }
+
+
+def _middle(measured: Sequence[_Sample], name: str, which: str) -> float | None:
+    values = [one.facts[name][which] for one in measured if one.facts[name] is not None]
+    return round(float(np.median(values)), 1) if values else None
+
+
+def _looks(measured: Sequence[_Sample], which: str) -> dict[str, float]:
+    by_name: dict[str, list[float]] = {}
+    for sample in measured:
+        for name, spread in sample.facts["look_ms"].items():
+            if spread is not None:
+                by_name.setdefault(name, []).append(spread[which])
+    return {name: round(float(np.median(values)), 1) for name, values in by_name.items()}
+
+
+def _memory(measured: Sequence[_Sample]) -> dict[str, float | None]:
+    slope, bound = _slope([(sample.at_s, sample.memory_mb) for sample in measured])
+    return {
+        "memory_mb": round(float(np.median([sample.memory_mb for sample in measured])), 1),
+        "memory_mb_per_min": slope,
+        "memory_mb_per_min_bound": bound,
+    }
+
+
+def _cards(samples: Sequence[_Sample]) -> int | None:
     """Returns the cards from a second after the first picture on; None: there was no picture."""
     shown = [
         (at_s, facts["frames_wholly_covered"])

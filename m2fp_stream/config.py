@@ -1,4 +1,6 @@
-"""Assembles every component's options into `Settings`; sole reader of files and environment.
+"""Assembles every component's options into `Settings`, from files, environment and overrides.
+
+No other module reads configuration files or the values of `M2FP_STREAM_*` variables.
 
 A value given on the command line beats one of the environment, that one beats the file's, and
 that one the default. A value replaces the whole value below it: lists and per-label effects are

@@ -174,7 +174,7 @@ def _live() -> Iterator[Fact]:
 def _parser() -> Fact:
     import numpy as np
 
-    from .app import load_parser
+    from .app.stills import load_parser
 
     try:
         with load_parser("embedded") as parser:

@@ -1,4 +1,4 @@
-"""Which files of a folder are inputs, and what their outputs are called. Opens nothing."""
+"""Which files of a folder are inputs, what their outputs are called and may be. Opens nothing."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import Final
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "find_media", "output_path"]
+from .core.errors import UsageError
+
+__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "check_target", "find_media", "output_path"]
 
 MARK: Final = ".anonymized"
 
@@ -32,6 +34,19 @@ def output_path(path_in: Path, taken: Collection[Path] = ()) -> Path:
     ending = MARK + (suffix if kept else ".mp4")
     plain = path_in.with_name(path_in.stem + ending)
     return path_in.with_name(path_in.name + ending) if plain in taken else plain
+
+
+def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
+    """Refuses an output that would replace the input or, without `overwrite`, anything.
+
+    Raises:
+        UsageError: see above.
+    """
+    if target.exists():
+        if source.exists() and target.samefile(source):
+            raise UsageError(f"output and input are the same file: {target}; name another output")
+        if not overwrite:
+            raise UsageError(f"output exists: {target}; use --overwrite or name another output")
 
 
 def find_media(folder: Path, suffixes: Collection[str]) -> list[Path]:

@@ -1,14 +1,14 @@
-"""The keys without which the sealed types cannot be made.
+"""The key without which a composed frame cannot be made.
 
-`COMPOSED` may be imported by `compositor.compose` alone, `AUDIBLE` by `privacy.audio` alone; the
-import contracts in `pyproject.toml` and `tests/gates` hold this. `core.safe` checks them.
+`COMPOSED` may be imported by `compositor.compose` alone; the import contracts in `pyproject.toml`
+and `tests/gates` hold this. `core.safe` checks it.
 """
 
 from __future__ import annotations
 
 from typing import Final, final
 
-__all__ = ["AUDIBLE", "COMPOSED", "Key"]
+__all__ = ["COMPOSED", "Key"]
 
 
 @final
@@ -31,4 +31,3 @@ class Key:
 
 
 COMPOSED: Final = Key("composed")
-AUDIBLE: Final = Key("audible")

@@ -11,7 +11,6 @@
     ├── PromiseError                6   a promise could not be kept; output stops
     │   ├── SealError (TypeError)   6   something that is not composed reached a sink
     │   └── LeaseError              6   pixels asked for outside a lease
-    ├── ExposureError               7   `verify` found an uncovered region
     └── BatchError                  8   some inputs of a batch failed
 
 130 (interrupted) is `KeyboardInterrupt`, handled at the command line. A message is one line:
@@ -25,7 +24,6 @@ from typing import ClassVar
 __all__ = [
     "BatchError",
     "ConfigError",
-    "ExposureError",
     "LeaseError",
     "M2FPStreamError",
     "ModelError",
@@ -108,12 +106,6 @@ class SealError(PromiseError, TypeError):
 
 class LeaseError(PromiseError):
     """Pixels of a raw frame were asked for outside a lease, or after its release."""
-
-
-class ExposureError(M2FPStreamError):
-    """`verify` found a region that should be covered and is not."""
-
-    exit_code = 7
 
 
 class BatchError(M2FPStreamError):

@@ -1,4 +1,4 @@
-"""The only things that may leave the process: composed frames, cleaned audio, label images."""
+"""What sinks take, and nothing else: composed frames, and label images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from typing import Never, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ._mint import AUDIBLE, COMPOSED, Key
+from ._mint import COMPOSED, Key
 from .errors import SealError
 from .records import ParseResult
 
-__all__ = ["CoverInfo", "CoverLevel", "LabelImage", "SafeAudio", "SafeFrame"]
+__all__ = ["CoverInfo", "CoverLevel", "LabelImage", "SafeFrame"]
 
 
 class CoverLevel(Enum):
@@ -100,44 +100,6 @@ class SafeFrame(_Sealed):
 
     def __repr__(self) -> str:
         return f"SafeFrame(frame_id={self.frame_id}, size_wh={self.size_wh}, cover={self.cover})"
-
-
-@final
-class SafeAudio(_Sealed):
-    """Audio that `privacy.audio` let through; `samples` is read-only (channels, n) float32.
-
-    Raises:
-        SealError: the key is not that of `privacy.audio`; no object exists then.
-    """
-
-    __slots__ = ("_samples", "pts", "rate_hz", "time_base")
-
-    def __init__(
-        self,
-        samples: NDArray[np.float32],
-        *,
-        rate_hz: int,
-        pts: int,
-        time_base: Fraction,
-        key: Key,
-    ) -> None:
-        if key is not AUDIBLE:
-            raise SealError("SafeAudio is made by privacy.audio only")
-        if samples.dtype != np.float32 or samples.ndim != 2:
-            raise SealError(f"expected (channels, n) float32, got {samples.dtype} {samples.shape}")
-        samples.setflags(write=False)
-        self._samples = samples
-        self.rate_hz = rate_hz
-        self.pts = pts
-        self.time_base = time_base
-
-    def __init_subclass__(cls) -> None:
-        raise TypeError("SafeAudio is final")
-
-    @property
-    def samples(self) -> NDArray[np.float32]:
-        """(channels, n) float32, a read-only view."""
-        return self._samples.view()
 
 
 @final

@@ -58,7 +58,7 @@ def _run(post: Post, link: socket.socket, memory: int) -> bool:
     """Runs; returns whether the source has ended, not this process alone."""
     job = read_job()
     # Heavy imports come after hardening: no window in which a crash could dump pixels.
-    from ..app_live import run_live
+    from ..app.live import run_live
     from ..config import Settings
     from ..sinks.page import PageEnd, PageState
     from ..sinks.page_link import PageMemory

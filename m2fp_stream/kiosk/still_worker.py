@@ -15,20 +15,11 @@ import signal
 import socket
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, final
+from typing import Any, Final, final
 
 from ..core.errors import M2FPStreamError, SourceError
 from ..privacy.hardening import harden
 from .child import explain, read_job
-
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-    from ..config import Settings
-    from ..core.records import LookKind
-    from ..parsers.base import Looker, Parser
-    from ..pipeline.looks import Seen
 
 __all__ = ["main"]
 
@@ -84,17 +75,15 @@ class _Worker:
 
     def __init__(self, job: dict[str, Any]) -> None:
         # Heavy imports come after hardening: no window in which a crash could dump pixels.
-        import cv2
-
+        from ..app.stills import UploadedPictures
         from ..config import Settings
 
-        cv2.setNumThreads(1)
         settings = Settings.model_validate_json(json.dumps(job["settings"]))
         source = settings.source.model_copy(update={"max_pixels": job["max_pixels"]})
-        self._settings = settings.model_copy(update={"source": source})
         self._max_pixels = job["max_pixels"]
-        self._lookers = _Lookers(self._settings)
-        self._plain: Parser | None = None
+        self._pictures = UploadedPictures(
+            settings.model_copy(update={"source": source}), name=_THE_PICTURE
+        )
 
     def answer(self, question: dict[str, Any], memory: int) -> dict[str, Any]:
         """Returns the answer to one question; its bytes are in `memory` afterwards."""
@@ -102,9 +91,12 @@ class _Worker:
             upload = _read(memory)
             os.ftruncate(memory, 0)
             if question["what"] == "parse":
-                data, more = self._parse(upload, question["style"])
+                data, areas, size_wh = self._pictures.parse(
+                    upload, "palette" if question["style"] == "palette" else "index"
+                )
+                more: dict[str, Any] = {"areas": areas, "size_wh": list(size_wh)}
             else:
-                data, more = self._anonymize(upload), {}
+                data, more = self._pictures.anonymize(upload), {}
             _write(memory, data)
         except SourceError as error:
             os.ftruncate(memory, 0)
@@ -124,91 +116,6 @@ class _Worker:
         if "exceeds the limit" in text:
             return f"the picture has more than {self._max_pixels} pixels; make it smaller"
         return f"the picture {text}"
-
-    def _parse(self, upload: bytes, style: str) -> tuple[bytes, dict[str, Any]]:
-        """Does what `app.parse_image` does with a file."""
-        from ..app import load_parser
-        from ..core.labels import Label
-        from ..core.safe import LabelImage
-        from ..sinks.label_png import MemoryLabelSink
-        from ..sources.image import ImageSource
-
-        with ImageSource(_THE_PICTURE, self._settings.source, data=upload) as source:
-            size_wh = source.info.size_wh
-            if self._plain is None:
-                self._plain = load_parser("embedded", self._settings)
-            for captured in source.frames():
-                try:
-                    with captured.frame.analysis() as bgr:
-                        result = self._plain.parse(bgr)
-                finally:
-                    captured.frame.release()
-        image = LabelImage(result, size_wh=size_wh)
-        with MemoryLabelSink("palette" if style == "palette" else "index") as sink:
-            sink.write(image)
-            sink.finish()
-        areas = {}
-        for label in Label:
-            if pixels := int((image.labels == label).sum()):
-                areas[label.title] = pixels
-        return sink.data, {"areas": areas, "size_wh": list(size_wh)}
-
-    def _anonymize(self, upload: bytes) -> bytes:
-        """Does what `app.anonymize` does with a picture file."""
-        from ..compositor.compose import Compositor
-        from ..pipeline.files.run import FileRun
-        from ..pipeline.looks import LookPool
-        from ..policy import Policy
-        from ..sinks.image import MemoryImageSink
-        from ..sources.image import ImageSource
-
-        settings = self._settings
-        suffix = ".png" if upload.startswith(b"\x89PNG") else ".jpg"
-        with (
-            ImageSource(_THE_PICTURE, settings.source, data=upload) as source,
-            MemoryImageSink(suffix) as sink,
-        ):
-            looks = LookPool([self._lookers])
-            try:
-                FileRun(
-                    source=source,
-                    sink=sink,
-                    composer=Compositor(settings.compose),
-                    looks=looks,
-                    policy=Policy(settings.policy),
-                    options=settings.file,
-                ).run()
-            finally:
-                looks.close()
-        return sink.data
-
-
-@final
-class _Lookers:
-    """The looker in this process, made when it is first asked; see `looks.SyncLooker`."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._options = settings.parser
-        self._looker: Looker | None = None
-
-    def look(self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int) -> Seen:
-        """Returns what one look found.
-
-        Raises:
-            ModelError: the weights cannot be loaded.
-        """
-        from ..parsers.embedded.looker import EmbeddedLooker
-
-        if self._looker is None:
-            options = self._options
-            self._looker = EmbeddedLooker(threads=options.threads, runtime=options.runtime)
-        return self._looker.asked(kind, bgr, frame_id=frame_id)
-
-    def interrupt(self) -> None:
-        """Nothing to do: whoever waits kills this process."""
-
-    def close(self) -> None:
-        """The looker is kept for the next picture."""
 
 
 def _read(memory: int) -> bytes:

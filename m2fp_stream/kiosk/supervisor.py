@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final, final
 
-from ..app_live import page_hello
+from ..app.live_sinks import page_hello
 from ..config import Settings, cache_folder
 from ..core.errors import (
     ConfigError,

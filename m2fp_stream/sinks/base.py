@@ -8,13 +8,13 @@ from types import TracebackType
 from typing import ClassVar, Final, Generic, Self, TypeVar, final
 
 from ..core.errors import SealError, SinkError
-from ..core.safe import LabelImage, SafeAudio, SafeFrame
+from ..core.safe import LabelImage, SafeFrame
 
 __all__ = ["Sink"]
 
-Item = TypeVar("Item", SafeFrame, SafeAudio, LabelImage)
+Item = TypeVar("Item", SafeFrame, LabelImage)
 
-_ALLOWED: Final = (SafeFrame, SafeAudio, LabelImage)
+_ALLOWED: Final = (SafeFrame, LabelImage)
 _SEALED: Final = ("write", "finish", "abort", "__enter__", "__exit__", "__init_subclass__")
 
 

@@ -1,4 +1,4 @@
-"""Composed frames to a still picture or an animated GIF; the only file that encodes pictures."""
+"""Composed frames to a still picture or an animated GIF, in a file or in memory."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Composed frames in a window on the screen; the only file that shows anything."""
+"""Composed frames in a window on the screen."""
 
 from __future__ import annotations
 

@@ -76,7 +76,7 @@ WITH_A_SIGNAL = "test_a_signal_is_130_and_a_second_one_does_not_disturb_the_clea
 def test_what_tests_start_hears_the_signals_that_their_parent_was_told_to_ignore(
     number: signal.Signals, tmp_path: Path
 ) -> None:
-    name = f"tests/unit/test_cli.py::{WITH_A_SIGNAL}[{number.value}]"
+    name = f"tests/unit/cli/test_program.py::{WITH_A_SIGNAL}[{number.value}]"
     program = (
         "import os, signal, sys\n"
         f"signal.signal({number.value}, signal.SIG_IGN)\n"

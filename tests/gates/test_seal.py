@@ -7,13 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 
-from m2fp_stream.core._mint import AUDIBLE, COMPOSED
+from m2fp_stream.core._mint import COMPOSED
 from m2fp_stream.core.errors import SealError
+from m2fp_stream.core.labels import CIHP
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.safe import SafeAudio, SafeFrame
+from m2fp_stream.core.records import ParseResult
+from m2fp_stream.core.safe import LabelImage, SafeFrame
 from m2fp_stream.sinks.base import Sink
 
-from .test_construction import TIME, audio, frame
+from .test_construction import TIME, frame
 
 
 class Kept(Sink[SafeFrame]):
@@ -51,18 +53,33 @@ def unmade_frame() -> object:
     return Disguised()
 
 
+def label_image() -> LabelImage:
+    """Returns something sealed, of another kind."""
+    result = ParseResult(
+        frame_id=0,
+        label_map=np.zeros((4, 6), np.uint8),
+        labels=CIHP,
+        groups=(),
+        evidence=np.zeros((0, 4, 6), np.uint8),
+        must_cover=np.zeros((4, 6), np.bool_),
+        instances=None,
+        parser_id="test",
+    )
+    return LabelImage(result, size_wh=(6, 4))
+
+
 @pytest.mark.parametrize(
     "make",
     [
         raw_frame,
         unmade_frame,
-        lambda: audio(AUDIBLE),
+        label_image,
         lambda: np.zeros((4, 6, 3), np.uint8),
         lambda: frame(COMPOSED).pixels,
         lambda: b"\0" * 72,
         lambda: None,
     ],
-    ids=["raw", "disguised", "audio", "array", "its pixels", "bytes", "nothing"],
+    ids=["raw", "disguised", "labels", "array", "its pixels", "bytes", "nothing"],
 )
 def test_a_sink_refuses_everything_but_its_type_and_stops(make: Any) -> None:
     sink = Kept()
@@ -107,7 +124,7 @@ def test_a_sink_bent_after_its_definition_still_refuses(monkeypatch: pytest.Monk
     assert sink.got == []
 
 
-@pytest.mark.parametrize("sealed", [SafeFrame, SafeAudio])
+@pytest.mark.parametrize("sealed", [SafeFrame, LabelImage])
 def test_a_sealed_type_has_no_subclass_to_pass(sealed: type) -> None:
     with pytest.raises(TypeError, match="is final"):
         type("Mine", (sealed,), {})

@@ -18,7 +18,6 @@ TREE = {
     "PromiseError": (6, errors.M2FPStreamError),
     "SealError": (6, TypeError),
     "LeaseError": (6, errors.PromiseError),
-    "ExposureError": (7, errors.M2FPStreamError),
     "BatchError": (8, errors.M2FPStreamError),
 }
 

@@ -18,13 +18,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2fp_stream.core import redact
-from m2fp_stream.core._mint import AUDIBLE, COMPOSED
+from m2fp_stream.core._mint import COMPOSED, Key
 from m2fp_stream.core.errors import LeaseError, SealError
 from m2fp_stream.core.labels import CIHP
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.core.ring import BufferPool
-from m2fp_stream.core.safe import CoverInfo, CoverLevel, LabelImage, SafeAudio, SafeFrame
+from m2fp_stream.core.safe import CoverInfo, CoverLevel, LabelImage, SafeFrame
 from m2fp_stream.core.timing import rescale, seconds
 
 BASE = Fraction(1, 25)
@@ -235,7 +235,7 @@ def test_buffers_are_left_out_of_core_dumps_where_the_system_can(
     assert len(asked) == 1
 
 
-# ----------------------------------------------------------------- SafeFrame, SafeAudio, LabelImage
+# ----------------------------------------------------------------- SafeFrame, LabelImage
 
 COVER = CoverInfo(0.5, CoverLevel.PARTS, "parsed")
 
@@ -243,11 +243,6 @@ COVER = CoverInfo(0.5, CoverLevel.PARTS, "parsed")
 def safe(pixels: Any, key: Any = COMPOSED) -> SafeFrame:
     """Makes a safe frame, if the key lets it."""
     return SafeFrame(pixels, frame_id=1, pts=2, time_base=BASE, captured_ns=3, cover=COVER, key=key)
-
-
-def audio(samples: Any, key: Any = AUDIBLE) -> SafeAudio:
-    """Makes safe audio, if the key lets it."""
-    return SafeAudio(samples, rate_hz=48000, pts=2, time_base=BASE, key=key)
 
 
 def test_a_safe_frame_shows_its_pixels_read_only() -> None:
@@ -262,13 +257,12 @@ def test_a_safe_frame_shows_its_pixels_read_only() -> None:
     assert "9" not in repr(frame).replace("0.5", "")
 
 
-@pytest.mark.parametrize("make", [safe, audio])
-def test_without_its_key_nothing_safe_is_made(make: Callable[..., object]) -> None:
-    data = np.zeros((4, 6, 3), np.uint8) if make is safe else np.zeros((2, 8), np.float32)
-    make(data)
-    for key in (None, object(), AUDIBLE if make is safe else COMPOSED):
+def test_without_its_key_nothing_safe_is_made() -> None:
+    pixels = np.zeros((4, 6, 3), np.uint8)
+    safe(pixels)
+    for key in (None, object(), Key("composed")):
         with pytest.raises(SealError, match="is made by"):
-            make(data, key)
+            safe(pixels, key)
 
 
 @pytest.mark.parametrize(
@@ -278,19 +272,6 @@ def test_without_its_key_nothing_safe_is_made(make: Callable[..., object]) -> No
 def test_a_safe_frame_of_other_pixels_is_refused(pixels: Any) -> None:
     with pytest.raises(SealError, match=r"expected \(H, W, 3\) uint8"):
         safe(pixels)
-
-
-def test_safe_audio_shows_its_samples_read_only() -> None:
-    sound = audio(np.zeros((2, 8), np.float32))
-    assert sound.samples.shape == (2, 8)
-    with pytest.raises(ValueError, match="read-only"):
-        sound.samples[0, 0] = 1
-
-
-@pytest.mark.parametrize("samples", [np.zeros(8, np.float32), np.zeros((2, 8), np.int16)])
-def test_safe_audio_of_other_samples_is_refused(samples: Any) -> None:
-    with pytest.raises(SealError, match=r"expected \(channels, n\) float32"):
-        audio(samples)
 
 
 def parse(labels: Any) -> ParseResult:
@@ -332,7 +313,6 @@ def test_a_label_image_is_made_from_a_parse_result_alone() -> None:
     "sealed",
     [
         safe(np.zeros((4, 6, 3), np.uint8)),
-        audio(np.zeros((2, 8), np.float32)),
         LabelImage(parse(np.zeros((2, 2), np.uint8)), size_wh=(2, 2)),
     ],
     ids=type,
@@ -352,14 +332,13 @@ def test_raw_types_are_final(final: type) -> None:
         type("Mine", (final,), {})
 
 
-@pytest.mark.parametrize("key", [COMPOSED, AUDIBLE])
-def test_a_key_cannot_be_copied_or_pickled(key: Any) -> None:
+def test_a_key_cannot_be_copied_or_pickled() -> None:
     for attempt in (copy.copy, copy.deepcopy, pickle.dumps):
         with pytest.raises(TypeError, match="cannot be copied"):
-            attempt(key)
+            attempt(COMPOSED)
     with pytest.raises(TypeError, match="Key is final"):
-        type("Mine", (type(key),), {})
-    assert repr(key) in {"Key(composed)", "Key(audible)"}
+        type("Mine", (Key,), {})
+    assert repr(COMPOSED) == "Key(composed)"
 
 
 # ----------------------------------------------------------------- timing

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from m2fp_stream import cli
+from m2fp_stream.cli.arguments import parsers
 from m2fp_stream.core.errors import EXIT_INTERRUPTED
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -33,7 +33,7 @@ def test_there_are_units() -> None:
 def test_a_unit_starts_what_there_is(path: Path) -> None:
     program, command, *words = shlex.split(read(path)["Service"]["ExecStart"])
     assert Path(program).name == "m2fp-stream"
-    parser, commands = cli._parsers()
+    parser, commands = parsers()
     args = commands[command].parse_args(words)
     assert str(args.config) == "%E/m2fp-stream/kiosk.yaml"
     assert read(path)["Service"]["SuccessExitStatus"] == str(EXIT_INTERRUPTED)

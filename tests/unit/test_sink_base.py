@@ -69,7 +69,7 @@ def test_accepts_bent_after_the_fact_lets_no_raw_frame_through(
 
 
 def test_a_sink_without_accepts_is_no_class() -> None:
-    with pytest.raises(SealError, match="accepts must be one of SafeFrame, SafeAudio, LabelImage"):
+    with pytest.raises(SealError, match="accepts must be one of SafeFrame, LabelImage"):
 
         class Vague(Sink[SafeFrame]):
             """Names nothing."""

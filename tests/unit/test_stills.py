@@ -17,7 +17,8 @@ import numpy as np
 import psutil
 import pytest
 
-from m2fp_stream.app import anonymize, parse_image
+from m2fp_stream.app.files import anonymize
+from m2fp_stream.app.stills import parse_image
 from m2fp_stream.config import Settings
 from m2fp_stream.kiosk.stills import StillPatience, StillService
 from m2fp_stream.web.stills import BadUpload, Busy, CoveredStill, ParsedStill

@@ -17,7 +17,7 @@ _ALL_COVERED: Final = 0.98
 """Share of the picture, over ten seconds, from which nothing of it is to be seen any more."""
 
 _KEEPS: Final = "recording"
-"""The sink whose output is to be kept; see `app_live`."""
+"""The sink whose output is to be kept; see `app.live_sinks`."""
 
 
 @final

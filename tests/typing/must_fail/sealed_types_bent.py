@@ -6,14 +6,11 @@ import numpy as np
 
 from m2fp_stream.core.plan import CoverPlan
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.safe import LabelImage, SafeAudio, SafeFrame
+from m2fp_stream.core.safe import LabelImage, SafeFrame
 from m2fp_stream.sinks.base import Sink
 
 
 class MyFrame(SafeFrame): ...  # E: misc reportGeneralTypeIssues
-
-
-class MyAudio(SafeAudio): ...  # E: misc reportGeneralTypeIssues
 
 
 class MyLabels(LabelImage): ...  # E: misc reportGeneralTypeIssues

@@ -9,7 +9,7 @@ from types import FrameType
 
 import pytest
 
-from m2fp_stream.app_live import _rearmed
+from m2fp_stream.app.live_sinks import _rearmed
 
 
 @pytest.fixture

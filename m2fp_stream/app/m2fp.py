@@ -16,16 +16,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from .config import cache_folder
-from .core.environment import child_environment
-from .core.errors import ModelError
-from .core.part_file import replace_file
-from .models.pins import WEIGHTS, pulled_folder, store_folder
-from .models.vault import is_sealed, open_key, seal, unseal
-from .parsers.m2fp.labels import Kind
-from .parsers.m2fp.options import M2FPOptions
-from .parsers.m2fp.picture import inner_size, network_shape, tile_share
-from .privacy.hardening import harden
+from ..config import cache_folder
+from ..core.environment import child_environment
+from ..core.errors import ModelError
+from ..core.part_file import replace_file
+from ..models.pins import WEIGHTS, pulled_folder, store_folder
+from ..models.vault import is_sealed, open_key, seal, unseal
+from ..parsers.m2fp.labels import Kind
+from ..parsers.m2fp.options import M2FPOptions
+from ..parsers.m2fp.picture import inner_size, network_shape, tile_share
+from ..privacy.hardening import harden
 
 __all__ = ["HUB_NAMES", "export_network", "fine_deadline_s", "fine_parser", "fine_side"]
 
@@ -162,7 +162,7 @@ def _export_apart(
         "key": key,
     }
     with subprocess.Popen(
-        [sys.executable, "-P", "-m", f"{__package__}.app_models", json.dumps(task)],
+        [sys.executable, "-P", "-m", f"{__package__}.m2fp", json.dumps(task)],
         env=child_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -182,8 +182,8 @@ def _export_apart(
 
 
 def _export(task: Mapping[str, Any]) -> None:
-    from .parsers.m2fp.checkpoint import read_checkpoint
-    from .parsers.m2fp.export import to_onnx
+    from ..parsers.m2fp.checkpoint import read_checkpoint
+    from ..parsers.m2fp.export import to_onnx
 
     path = Path(task["path"])
     secret = None if task["key"] is None else open_key(task["key"])

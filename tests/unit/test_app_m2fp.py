@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from m2fp_stream import app_models
+from m2fp_stream.app import m2fp
 from m2fp_stream.core.errors import ModelError
 from m2fp_stream.models.vault import new_key_file, seal
 from m2fp_stream.parsers.m2fp.options import M2FPOptions
@@ -43,21 +43,21 @@ def exported(weights: bytes, content: bytes, tmp_path: Path) -> Path:
 
 def test_without_a_folder_and_without_a_pull_the_error_says_how_to_get_them() -> None:
     with pytest.raises(ModelError, match=r"models pull m2fp.*--model-dir"):
-        app_models.fine_parser(M2FPOptions(enabled=True), WIDE)
+        m2fp.fine_parser(M2FPOptions(enabled=True), WIDE)
 
 
 def test_a_folder_without_weights_is_named(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     wrong = M2FPOptions(enabled=True, model_dir=str(tmp_path / "empty"))
     with pytest.raises(ModelError, match=r"no weights in .*empty: pytorch_model.pt: No such file"):
-        app_models.fine_parser(wrong, WIDE)
+        m2fp.fine_parser(wrong, WIDE)
 
 
 def test_what_was_exported_before_is_taken_as_it_is(tmp_path: Path) -> None:
     chosen = options(tmp_path / "model")
     path = exported(b"not weights", b"a network", tmp_path)
     notices: list[str] = []
-    arguments = app_models.fine_parser(chosen, WIDE, on_notice=notices.append)
+    arguments = m2fp.fine_parser(chosen, WIDE, on_notice=notices.append)
     assert arguments["onnx"] == str(path)
     assert arguments["sha256"] == hashlib.sha256(b"a network").hexdigest()
     assert arguments["short_side"] == 320
@@ -79,24 +79,24 @@ def test_an_export_that_is_not_whole_is_made_again(tmp_path: Path, damage: str) 
         chosen = options(tmp_path / "model", b"other weights")
     notices: list[str] = []
     with pytest.raises(ModelError, match="M2FP cannot be exported: "):  # they are no weights
-        app_models.fine_parser(chosen, WIDE, on_notice=notices.append)
+        m2fp.fine_parser(chosen, WIDE, on_notice=notices.append)
     assert notices == ["exporting M2FP for 576x320, once; this takes up to a minute"]
 
 
 def test_a_child_that_dies_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "executable", "/bin/false")
     with pytest.raises(ModelError, match="its process died"):
-        app_models.fine_parser(options(tmp_path / "model"), WIDE)
+        m2fp.fine_parser(options(tmp_path / "model"), WIDE)
 
 
 def test_sealed_weights_need_their_key(tmp_path: Path) -> None:
     key = new_key_file(tmp_path / "key")
     sealed = seal(b"not weights", key, "pytorch_model.pt")
     with pytest.raises(ModelError, match=r"sealed; name its key: m2fp\.key"):
-        app_models.fine_parser(options(tmp_path / "model", sealed), WIDE)
+        m2fp.fine_parser(options(tmp_path / "model", sealed), WIDE)
     path = exported(b"not weights", b"a network", tmp_path)
     chosen = options(tmp_path / "model", sealed, key=str(tmp_path / "key"))
-    assert app_models.fine_parser(chosen, WIDE)["onnx"] == str(path)
+    assert m2fp.fine_parser(chosen, WIDE)["onnx"] == str(path)
 
 
 @pytest.mark.parametrize(
@@ -106,10 +106,10 @@ def test_the_copy_is_as_large_as_the_network_makes_use_of(
     tiles: int, short_side: int, side: int
 ) -> None:
     chosen = M2FPOptions(tiles=tiles, short_side=short_side)
-    assert app_models.fine_side(chosen, WIDE) == side
+    assert m2fp.fine_side(chosen, WIDE) == side
 
 
 def test_the_deadline_grows_with_the_work() -> None:
-    usual = app_models.fine_deadline_s(M2FPOptions())
+    usual = m2fp.fine_deadline_s(M2FPOptions())
     for harder in ({"tiles": 2}, {"agreement": True}, {"short_side": 640}):
-        assert app_models.fine_deadline_s(M2FPOptions.model_validate(harder)) >= usual + 20
+        assert m2fp.fine_deadline_s(M2FPOptions.model_validate(harder)) >= usual + 20

@@ -1,0 +1,233 @@
+"""Recorded files: from an input, an output and a configuration to objects, and what came of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final, final
+
+import cv2
+
+from ..compositor.compose import Compositor
+from ..config import Settings
+from ..core.errors import UsageError
+from ..core.records import Progress, RunReport
+from ..core.safe import SafeFrame
+from ..naming import IMAGE_SUFFIXES, check_target, output_path
+from ..pipeline.files.run import FileRun, Outcome
+from ..pipeline.looks import LookPool, LookWorker
+from ..pipeline.solver.fine import FineLooks
+from ..pipeline.wire import MAX_INPUT_SIDE
+from ..pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
+from ..policy import Policy
+from ..privacy.hardening import few_heaps, harden
+from ..sinks.base import Sink
+from ..sinks.image import GifSink, ImageSink
+from ..sinks.video_file import VideoFileSink
+from ..sources.base import Source, SourceInfo
+from ..sources.file import FileSource
+from ..sources.image import ImageSource
+from .m2fp import fine_deadline_s, fine_parser, fine_side
+
+__all__ = ["anonymize"]
+
+_CORES_FOR_TWO: Final = 4
+"""Decoding, encoding and one process of looks keep two cores busy."""
+
+
+def anonymize(
+    path_in: str | os.PathLike[str],
+    path_out: str | os.PathLike[str] | None = None,
+    config: Settings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Callable[[Progress], None] | None = None,
+    on_warning: Callable[[str], None] | None = None,
+    on_notice: Callable[[str], None] | None = None,
+) -> RunReport:
+    """Writes a copy of a video, GIF or picture in which what the policy hides is covered.
+
+    The output appears under its final name only when it is complete; the input is never modified.
+    The calling process is hardened for good (no core dumps, not traceable; see
+    `privacy.hardening`), its threads share two heaps, and OpenCV's own are switched off in it.
+
+    Args:
+        path_in: the input file.
+        path_out: the output; by default ``NAME.anonymized.mp4`` (or ``.gif``, ``.jpg``...) beside
+            the input.
+        config: all options; defaults where None.
+        overwrite: whether an existing output may be replaced.
+        progress: called now and then from the calling thread.
+        on_warning: called with each warning before the output is completed; what it raises ends
+            the run without one.
+        on_notice: gets a sentence for the user before something that takes long.
+
+    Raises:
+        UsageError: output equals input, exists already, or has no known format.
+        SourceError, ParserError, ModelError, SinkError, PromiseError: see `core.errors`. There is
+            no output then.
+    """
+    source = Path(path_in)
+    target = Path(path_out) if path_out is not None else output_path(source, ())
+    check_target(source, target, overwrite=overwrite)
+    listeners = _Listeners(progress, on_warning, on_notice)
+    return _Anonymization(source, target, config or Settings(), listeners).run(overwrite=overwrite)
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class _Listeners:
+    """Who is told of a run; see `anonymize`."""
+
+    progress: Callable[[Progress], None] | None
+    on_warning: Callable[[str], None] | None
+    on_notice: Callable[[str], None] | None
+
+
+@final
+@dataclass(slots=True)
+class _Anonymization:
+    """One run over one file, once."""
+
+    path: Path
+    target: Path
+    settings: Settings
+    listeners: _Listeners
+    began_s: float = field(default_factory=time.monotonic)
+    warnings: list[str] = field(default_factory=list)
+
+    def run(self, *, overwrite: bool) -> RunReport:
+        """Runs; see `anonymize`."""
+        harden()
+        few_heaps()
+        cv2.setNumThreads(1)  # reader, solver, writer and parser already keep two cores busy
+        settings = self.settings
+        with ExitStack() as opened:
+            lookers = _look_workers(settings)
+            for looker in lookers:
+                looker.begin()  # it imports while the source is opened
+                opened.callback(looker.close)
+            source = opened.enter_context(_open_source(self.path, settings))
+            again = None
+            if settings.file.quality == "high":
+                again = opened.enter_context(_open_source(self.path, settings))
+            sink = opened.enter_context(
+                _open_sink(self.target, source.info, settings, overwrite=overwrite)
+            )
+            info = source.info
+            fine = _fine_looks(settings, info.size_wh, self.listeners.on_notice)
+            if fine is not None:
+                opened.callback(fine.queue.close)
+            looks = LookPool(lookers)
+            opened.callback(looks.close)
+            outcome = FileRun(
+                source=source,
+                sink=sink,
+                composer=Compositor(settings.compose),
+                looks=looks,
+                policy=Policy(settings.policy),
+                options=settings.file,
+                fine=fine,
+                again=again,
+                on_frames=lambda done: self._tell_progress(done, info.frame_count),
+                before_finish=lambda outcome: self._warn(outcome, source),
+            ).run()
+        return self._report(outcome, info)
+
+    def _tell_progress(self, done: int, total: int | None) -> None:
+        if self.listeners.progress is not None:
+            self.listeners.progress(Progress(done, total, time.monotonic() - self.began_s))
+
+    def _warn(self, outcome: Outcome, source: Source) -> None:
+        """Tells what is known by now; whoever listens may end the run."""
+        self.warnings += source.info.warnings
+        if outcome.unknown_frames:
+            self.warnings.append(
+                f"{outcome.unknown_frames} of {outcome.frames} frames are covered whole: "
+                "nothing could be known about them"
+            )
+        if self.listeners.on_warning is not None:
+            for warning in self.warnings:
+                self.listeners.on_warning(warning)
+
+    def _report(self, outcome: Outcome, info: SourceInfo) -> RunReport:
+        return RunReport(
+            path_out=os.fspath(self.target),
+            frames=outcome.frames,
+            covered_fraction=outcome.covered_fraction,
+            unknown_frames=outcome.unknown_frames,
+            elapsed_s=time.monotonic() - self.began_s,
+            looks=dict(outcome.looks),
+            shortened_frames=outcome.shortened_frames,
+            whole_frames=outcome.whole_frames,
+            dropped=info.dropped_streams,
+            warnings=tuple(self.warnings),
+        )
+
+
+def _look_workers(settings: Settings) -> list[LookWorker]:
+    """Returns what looks at a file's frames: one process, two where there are cores to spare."""
+    count = settings.file.workers or (2 if (os.cpu_count() or 1) >= _CORES_FOR_TWO else 1)
+    options = {"threads": settings.parser.threads, "runtime": settings.parser.runtime}
+    spec = WorkerSpec(
+        "m2fp_stream.parsers.embedded.looker:from_options",
+        options,
+        deadline_s=settings.file.deadline_s,
+    )
+    return [LookWorker(spec) for _ in range(count)]
+
+
+def _fine_looks(
+    settings: Settings, size_wh: tuple[int, int], on_notice: Callable[[str], None] | None
+) -> FineLooks | None:
+    """Returns the second parser of a file run, where one is wanted."""
+    if not settings.m2fp.enabled:
+        return None
+    spec = WorkerSpec(
+        "m2fp_stream.parsers.guarded:fine_from_options",
+        fine_parser(settings.m2fp, size_wh, on_notice=on_notice),
+        deadline_s=settings.file.deadline_s + fine_deadline_s(settings.m2fp),
+    )
+    side = min(fine_side(settings.m2fp, size_wh), MAX_INPUT_SIDE)
+    return FineLooks(ParserQueue(ParserWorker(spec)), side)
+
+
+def _open_source(path: Path, settings: Settings) -> Source:
+    if path.suffix.lower() in IMAGE_SUFFIXES:
+        return ImageSource(path, settings.source)
+    return FileSource(path, settings.source)
+
+
+def _open_sink(
+    path: Path, info: SourceInfo, settings: Settings, *, overwrite: bool
+) -> Sink[SafeFrame]:
+    suffix = path.suffix.lower()
+    if suffix in IMAGE_SUFFIXES:
+        return ImageSink(path, overwrite=overwrite)
+    if suffix == ".gif":
+        return GifSink(path, time_base=info.time_base, rate=info.average_rate, overwrite=overwrite)
+    if suffix == ".mp4":
+        return _open_video(path, info, settings, overwrite=overwrite)
+    raise UsageError(f"unknown output format {suffix!r} of {path}; use .mp4, .gif or a picture's")
+
+
+def _open_video(
+    path: Path, info: SourceInfo, settings: Settings, *, overwrite: bool
+) -> VideoFileSink:
+    return VideoFileSink(
+        path,
+        size_wh=info.size_wh,
+        time_base=info.time_base,
+        rate=info.average_rate,
+        sample_aspect_ratio=info.sample_aspect_ratio,
+        color_primaries=info.color_primaries,
+        color_trc=info.color_trc,
+        colorspace=info.colorspace,
+        color_range=info.color_range,
+        options=settings.output,
+        overwrite=overwrite,
+    )

@@ -1,0 +1,448 @@
+"""What the commands take, and what ``--help`` says about it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NoReturn, final
+
+from .. import __version__
+from ..core.errors import UsageError
+from ..core.labels import PRESETS, Label
+from . import checks, files, live, models
+from .options import add_effect, add_options
+from .show import PROGRAM
+
+__all__ = ["Command", "parsers"]
+
+_EXIT_CODES: Final = """\
+exit codes:
+  0 done; 1 internal error; 2 usage or configuration; 3 input; 4 parser or model; 5 output;
+  6 a privacy promise could not be kept (nothing uncovered was written); 8 a batch failed in
+  part; 130 interrupted
+"""
+_ANONYMIZE_EXAMPLES: Final = f"""\
+presets of --hide: {", ".join(PRESETS)}
+labels: {", ".join(label.title for label in Label if label)}
+
+examples:
+  {PROGRAM} anonymize clip.mov                        writes clip.anonymized.mp4 beside it
+  {PROGRAM} anonymize holiday/ -o shared/ --jobs 2    a folder of videos and pictures
+  {PROGRAM} anonymize clip.mp4 --hide person --effect solid
+  {PROGRAM} anonymize clip.mp4 --effect hair=mosaic --start 0:30 --end 1:10 -o cut.mp4
+"""
+_PREVIEW_EXAMPLES: Final = f"""\
+keys in the window: q or Esc quits, f full screen, m mirror, p covers more, o covers as configured
+
+examples:
+  {PROGRAM} preview                                   the first camera, heads covered
+  {PROGRAM} preview --camera 0 --hide person --mode low_latency
+  {PROGRAM} preview --virtual-camera --no-window      for calls (needs the virtual-camera extra)
+  {PROGRAM} preview --source rtsp://192.0.2.7/stream --record recordings/
+  rpicam-vid -t 0 -o - | {PROGRAM} preview --camera -
+"""
+_KIOSK_EXAMPLES: Final = f"""\
+It prints the page's address once; whoever has it may look. Where Chromium and a display are found,
+the page opens by itself. docs/kiosk.md says how to start it at login, turn the display and switch
+it off.
+
+examples:
+  {PROGRAM} kiosk                                     the first camera, heads covered, full screen
+  {PROGRAM} kiosk --hide person --rotate 90 --language zh
+  {PROGRAM} kiosk --source rtsp://192.0.2.7/stream --no-browser
+  {PROGRAM} kiosk --host 192.0.2.5 --certificate mirror.pem --key mirror.key
+"""
+_RUN_EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} run configs/rtsp_relay.yaml --stats relay.json
+  {PROGRAM} run door.yaml & {PROGRAM} run yard.yaml   two cameras are two processes
+"""
+_DOCTOR_EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} doctor
+  {PROGRAM} doctor --stats relay.json                 a health check, for a container or a timer
+"""
+_BENCH_EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} bench live
+  {PROGRAM} bench live --source clip.mp4 --mode aligned --seconds 60 --json bench.json
+"""
+_MODELS_EXAMPLES: Final = f"""\
+M2FP's weights are under CC BY-NC 4.0: not for commercial use. They come from ModelScope (needs the
+m2fp extra), are trusted the first time, and compared with that ever after.
+
+examples:
+  {PROGRAM} models pull m2fp
+  {PROGRAM} models pull m2fp --key ~/.m2fp.key      stored encrypted
+  {PROGRAM} models export m2fp --model-dir weights/ --size 1280x720
+  {PROGRAM} anonymize clip.mp4 --parser m2fp
+"""
+_PARSE_EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} parse photo.jpg -o labels.png
+  {PROGRAM} parse photos/ -o labels/ --format palette
+"""
+_ANONYMIZE_OPTIONS: Final = (
+    *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--salvage"),
+    *("--parser", "--model-dir", "--tiles"),
+)
+_PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
+_PREVIEW_OPTIONS: Final = ("--hide", "--parser", "--model-dir")
+_KIOSK_OPTIONS: Final = (
+    *("--hide", "--host", "--port", "--certificate", "--key", "--rotate", "--language"),
+)
+
+
+@final
+class Command(argparse.ArgumentParser):
+    """A parser whose errors are `UsageError`; knows what to run."""
+
+    run: Callable[[argparse.Namespace], None]
+    wants_paths: str = ""
+    """What it wants at least one of, in words; nothing where it takes none."""
+
+    @property
+    def flags(self) -> list[str]:
+        """Every flag that it knows."""
+        return [text for action in self._actions for text in action.option_strings]
+
+    def error(self, message: str) -> NoReturn:
+        """Raises argparse's complaint as `UsageError`."""
+        raise UsageError(message.replace("argument ", "", 1))
+
+
+def parsers() -> tuple[Command, dict[str, Command]]:
+    """Returns the parser of the program, and those of its commands by name."""
+    parser = Command(
+        prog=PROGRAM,
+        description="Covers the heads (or more) of people in videos, pictures and live cameras.",
+        epilog=f"`{PROGRAM} COMMAND --help` has a command's options and examples.\n\n{_EXIT_CODES}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
+    commands = _Commands(parser)
+    for declare in (
+        *(_anonymize, _parse, _preview, _kiosk, _run, _devices, _bench, _models, _doctor),
+        _check_config,
+    ):
+        declare(commands)
+    return parser, commands.by_name
+
+
+@final
+class _Commands:
+    """The commands of a parser."""
+
+    def __init__(self, parser: Command) -> None:
+        self._subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
+        self.by_name: dict[str, Command] = {}
+
+    def add(
+        self, name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str = ""
+    ) -> Command:
+        """Adds a command that `text` describes."""
+        command: Command = self._subparsers.add_parser(
+            name,
+            help=text,
+            description=f"{text[0].upper()}{text[1:]}.",
+            epilog=epilog,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        command.run = run
+        command.add_argument(
+            "--debug", action="store_true", help="on an error, show where it was raised"
+        )
+        self.by_name[name] = command
+        return command
+
+
+def _anonymize(commands: _Commands) -> None:
+    command = commands.add(
+        "anonymize",
+        files.anonymize,
+        "write covered copies of videos, GIFs and pictures",
+        f"{_ANONYMIZE_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    _add_inputs(command, "video, GIF or picture, or a folder of them", "file or folder")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        help="output file; an existing folder for several inputs (default: NAME.anonymized.mp4 "
+        "beside each input; pictures and GIFs keep their format)",
+    )
+    add_effect(command)
+    add_options(command, _ANONYMIZE_OPTIONS)
+    _add_common(command)
+    command.add_argument(
+        "--jobs",
+        type=_count,
+        default=1,
+        metavar="N",
+        help="work on N inputs at a time, each in a process of its own (default: 1)",
+    )
+    command.add_argument("--strict", action="store_true", help="treat warnings as errors")
+    command.add_argument(
+        "--progress",
+        choices=["auto", "bar", "lines", "off"],
+        default="auto",
+        help="how progress is shown on stderr (default: auto, a bar on a terminal, else lines)",
+    )
+
+
+def _parse(commands: _Commands) -> None:
+    command = commands.add(
+        "parse",
+        files.parse,
+        "write label maps of pictures as PNG: which pixel is face, hair, person",
+        f"{_PARSE_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    _add_inputs(command, "picture, or a folder of pictures", "picture or folder")
+    command.add_argument(
+        "-o",
+        "--output",
+        type=Path,
+        metavar="OUT",
+        required=True,
+        help="output PNG; an existing folder for several inputs (NAME.png in it)",
+    )
+    command.add_argument(
+        "--format",
+        choices=["index", "palette"],
+        default="index",
+        help="index: each pixel's value is its label's id; palette: the same in colours, with "
+        "the legend in the file (default: index)",
+    )
+    add_options(command, _PARSE_OPTIONS)
+    _add_common(command)
+
+
+def _preview(commands: _Commands) -> None:
+    command = commands.add(
+        "preview",
+        live.preview,
+        "show a camera with people covered, in a window or as a virtual camera",
+        f"{_PREVIEW_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    _add_source(command)
+    command.add_argument(
+        "--virtual-camera", action="store_true", help="also feed a virtual camera, for calls"
+    )
+    command.add_argument("--no-window", action="store_true", help="show no window")
+    command.add_argument(
+        "--record", metavar="FOLDER", help="also record the covered picture into this folder"
+    )
+    command.add_argument(
+        "--mirror",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="show the picture as in a mirror (default: for cameras)",
+    )
+    command.add_argument("--full-screen", action="store_true", help="fill the screen")
+    _add_live(command)
+    add_options(command, _PREVIEW_OPTIONS)
+    add_effect(command)
+    command.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration")
+
+
+def _kiosk(commands: _Commands) -> None:
+    command = commands.add(
+        "kiosk",
+        live.kiosk,
+        "show a camera on a wall, people covered: a full-screen mirror in a browser",
+        f"{_KIOSK_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    _add_source(command)
+    _add_live(command)
+    add_options(command, _KIOSK_OPTIONS)
+    add_effect(command)
+    command.add_argument(
+        "--uploads",
+        action="store_true",
+        help="also take single pictures, to parse or cover them (default: refuse)",
+    )
+    command.add_argument(
+        "--no-browser", action="store_true", help="open no browser; only print the address"
+    )
+    command.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration")
+
+
+def _run(commands: _Commands) -> None:
+    command = commands.add(
+        "run",
+        live.run,
+        "run what a configuration file says: one live source, any sinks",
+        f"{_RUN_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    _add_inputs(command, "YAML file, such as configs/rtsp_relay.yaml", "configuration file")
+    _add_live(command)
+
+
+def _devices(commands: _Commands) -> None:
+    commands.add(
+        "devices", live.devices, "list the cameras of this machine, by the names that stay"
+    )
+
+
+def _bench(commands: _Commands) -> None:
+    command = commands.add(
+        "bench",
+        live.bench,
+        "measure this machine: frames, latency, cover age, CPU",
+        _BENCH_EXAMPLES,
+    )
+    command.add_argument("what", choices=["live"], help="live: the live pipeline")
+    command.add_argument(
+        "--source", metavar="INPUT", help="what is shown (default: synthetic, 720p at 30 a second)"
+    )
+    command.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    _add_live(command)
+
+
+def _models(commands: _Commands) -> None:
+    command = commands.add(
+        "models",
+        models.models,
+        "list the weights, verify them, fetch M2FP's",
+        f"{_MODELS_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    command.add_argument(
+        "action",
+        choices=["list", "verify", "pull", "export"],
+        help="list: name, licence, origin, size, runtime; verify: compare with their SHA-256; "
+        "pull: fetch from ModelScope; export: write the network for a shape now, not on first use",
+    )
+    command.add_argument(
+        "name", nargs="?", help=f"what to pull or export: {' or '.join(models.HUB_NAMES)}"
+    )
+    command.add_argument(
+        "--accept-licence", action="store_true", help="pull: accept the licence without asking"
+    )
+    command.add_argument("--revision", metavar="NAME", help="pull: another branch or tag")
+    command.add_argument(
+        "--key",
+        metavar="FILE",
+        help="pull: store the weights encrypted with the key in this file (made where there is "
+        "none), or `keyring`; export: what they are encrypted with",
+    )
+    _add_export(command)
+
+
+def _add_export(command: Command) -> None:
+    command.add_argument(
+        "--model-dir", metavar="FOLDER", help="export: an offline copy (default: what was pulled)"
+    )
+    command.add_argument(
+        "--short-side",
+        type=int,
+        metavar="PIXELS",
+        help="export: the network's shorter side, a multiple of 32 (default: 320)",
+    )
+    command.add_argument(
+        "--size",
+        default="1920x1080",
+        metavar="WxH",
+        help="export: a picture size of the aspect to come (default: 1920x1080)",
+    )
+
+
+def _doctor(commands: _Commands) -> None:
+    command = commands.add(
+        "doctor",
+        checks.doctor,
+        "say what this machine has, and what is missing; or how a live run is",
+        f"{_DOCTOR_EXAMPLES}\n{_EXIT_CODES}",
+    )
+    command.add_argument(
+        "--stats",
+        type=Path,
+        metavar="FILE",
+        help="instead, judge the live run that keeps its --stats in this file: exit code 0 where "
+        "it works, 3 where its source is away, 5 where an output is, 1 where it ended or hangs",
+    )
+    command.add_argument(
+        "--max-age",
+        type=_duration,
+        default=30.0,
+        metavar="N",
+        help="seconds after which the file is too old, so that the run must hang (default: 30)",
+    )
+
+
+def _check_config(commands: _Commands) -> None:
+    command = commands.add(
+        "check-config", checks.check_config, "check a configuration file, run nothing"
+    )
+    _add_inputs(command, "YAML file; configs/anonymize.yaml documents every option", "file")
+
+
+def _add_source(command: Command) -> None:
+    source = command.add_mutually_exclusive_group()
+    source.add_argument(
+        "--camera",
+        metavar="ID",
+        help=f"which camera: a number, a device file or a name from `{PROGRAM} devices` (default: "
+        "0). It is found again when it is plugged in again",
+    )
+    source.add_argument(
+        "--source",
+        metavar="INPUT",
+        help="instead of a camera: an rtsp://, rtmp:// or http(s):// address (of video, or of a "
+        "picture that is asked for again and again), - for video piped in, a named pipe, a video "
+        "file, or synthetic",
+    )
+
+
+def _add_inputs(command: Command, text: str, kind: str) -> None:
+    command.wants_paths = kind
+    # "*": that there is one at least is checked where the message can say of what.
+    command.add_argument("paths", nargs="*", type=Path, metavar="IN", help=text)
+
+
+def _add_live(command: Command) -> None:
+    command.add_argument(
+        "--mode",
+        choices=["aligned", "low_latency"],
+        help="aligned: a little late, covered from both sides; low_latency: now, and covers more "
+        "(default: aligned)",
+    )
+    command.add_argument(
+        "--stats",
+        type=Path,
+        metavar="FILE",
+        help="keep what is measured (frames, drops, latency, cover age...) in this JSON file, "
+        "renewed every second",
+    )
+    command.add_argument("--seconds", type=_duration, metavar="N", help="end after so many seconds")
+
+
+def _duration(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}")
+    return value
+
+
+def _add_common(command: Command) -> None:
+    command.add_argument(
+        "--overwrite", action="store_true", help="replace existing outputs (default: refuse)"
+    )
+    command.add_argument(
+        "--config",
+        type=Path,
+        metavar="FILE",
+        help="YAML configuration; environment (M2FP_STREAM_SECTION__FIELD) and options beat it",
+    )
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 upwards, got {text!r}")
+    return int(text)

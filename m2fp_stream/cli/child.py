@@ -1,0 +1,28 @@
+"""One file of a batch, in a process of its own.
+
+Started by `cli.batch` as ``python -P -m m2fp_stream.cli.child``. Its job by standard input, as
+JSON: see `FileTask.as_json`, and ``debug``. It says on stdout and stderr what the program says of
+one file, and ends with that file's exit code.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from ..privacy.hardening import harden
+from .files import FileTask
+from .program import carry_out
+
+__all__ = ["main"]
+
+
+def main() -> int:
+    """Does what standard input says; returns the exit code."""
+    harden()
+    told = json.loads(sys.stdin.buffer.read())
+    return carry_out(lambda: FileTask.from_json(told).run(), debug=told["debug"])
+
+
+if __name__ == "__main__":
+    sys.exit(main())

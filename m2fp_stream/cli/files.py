@@ -1,0 +1,173 @@
+"""The commands for recorded files: anonymize, parse."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self, final
+
+from ..core.errors import SourceError
+from ..core.labels import Label
+from ..naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, output_path
+from .batch import one_after_another, side_by_side
+from .jobs import Job, check, plan
+from .options import refuse_useless, say_vain, settings_of
+from .progress import FileDisplay
+from .show import file_summary, print_line, say
+
+if TYPE_CHECKING:
+    from ..config import Settings
+
+__all__ = ["FileTask", "anonymize", "parse"]
+
+_SECTIONS: Final = frozenset({"policy", "parser", "compose", "source", "m2fp", "output", "file"})
+"""What a run over a file reads; sections that may hold passwords are not among them."""
+
+
+def anonymize(args: argparse.Namespace) -> None:
+    """Writes covered copies of what was named."""
+    jobs = plan(args.paths, args.output, IMAGE_SUFFIXES | VIDEO_SUFFIXES, output_path)
+    refuse_useless(args, jobs)
+    single = len(jobs) == 1 and not args.paths[0].is_dir()
+    if single:
+        check(jobs[0], overwrite=args.overwrite)
+    settings = settings_of(args, args.config)
+    say_vain(args, settings)
+
+    def task(job: Job, progress: str) -> FileTask:
+        return FileTask(
+            job=job,
+            settings=settings,
+            overwrite=args.overwrite,
+            strict=args.strict,
+            progress=progress,
+        )
+
+    def told(job: Job) -> dict[str, Any]:
+        quiet = "off" if args.progress == "off" else "lines"  # bars would paint over each other
+        return {**task(job, quiet).as_json(), "debug": args.debug}
+
+    batch = {"overwrite": args.overwrite, "debug": args.debug}
+    if single:
+        task(jobs[0], args.progress).run()
+    elif args.jobs > 1:
+        side_by_side(jobs, args.jobs, told, **batch)
+    else:
+        one_after_another(jobs, lambda job: task(job, args.progress).run(), **batch)
+
+
+@final
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FileTask:
+    """One file to anonymize: all that this process, or a child, has to know.
+
+    Attributes:
+        job: input and output.
+        settings: all options.
+        overwrite: whether an existing output may be replaced.
+        strict: whether a warning is an error.
+        progress: as `--progress`.
+    """
+
+    job: Job
+    settings: Settings
+    overwrite: bool
+    strict: bool
+    progress: str
+
+    def as_json(self) -> dict[str, Any]:
+        """Returns it as JSON values, without settings that no file needs and that may be secret."""
+        return {
+            "path_in": str(self.job.path_in),
+            "path_out": str(self.job.path_out),
+            "settings": self.settings.model_dump(mode="json", include=set(_SECTIONS)),
+            "overwrite": self.overwrite,
+            "strict": self.strict,
+            "progress": self.progress,
+        }
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Self:
+        """Returns what `as_json` was made from."""
+        from ..config import Settings
+
+        return cls(
+            job=Job(Path(told["path_in"]), Path(told["path_out"])),
+            settings=Settings.model_validate_json(json.dumps(told["settings"])),
+            overwrite=told["overwrite"],
+            strict=told["strict"],
+            progress=told["progress"],
+        )
+
+    def run(self) -> None:
+        """Anonymizes the file and prints what came of it."""
+        from ..app.files import anonymize
+
+        path_in, path_out = self.job
+        with FileDisplay(path_in.name, self.progress) as display:
+
+            def warn(text: str) -> None:
+                if self.strict:
+                    raise SourceError(f"{path_in}: {text} (an error because of --strict)")
+                display.say(f"warning: {path_in}: {text}")
+
+            report = anonymize(
+                path_in,
+                path_out,
+                self.settings,
+                overwrite=self.overwrite,
+                progress=display.update,
+                on_warning=warn,
+                on_notice=display.say,
+            )
+        # Metadata never passes and nearly every file has some: that is no news.
+        if dropped := [item for item in report.dropped if not item.startswith("metadata")]:
+            say(f"warning: {path_in}: left out: {', '.join(dropped)}")
+        print_line(file_summary(path_in, report))
+
+
+def parse(args: argparse.Namespace) -> None:
+    """Writes label maps of the pictures that were named."""
+    jobs = plan(args.paths, args.output, IMAGE_SUFFIXES, _label_path)
+    single = len(jobs) == 1 and not args.paths[0].is_dir()
+    if single:
+        check(jobs[0], overwrite=args.overwrite)
+    settings = settings_of(args, args.config)
+    say_vain(args, settings)
+    if single:
+        _parse_one(jobs[0], settings, args)
+    else:
+        one_after_another(
+            jobs,
+            lambda job: _parse_one(job, settings, args),
+            overwrite=args.overwrite,
+            debug=args.debug,
+        )
+
+
+def _label_path(path_in: Path, taken: set[Path]) -> Path:
+    plain = path_in.with_suffix(".png")
+    return path_in.with_name(path_in.name + ".png") if plain in taken else plain
+
+
+def _parse_one(job: Job, settings: Settings, args: argparse.Namespace) -> None:
+    from ..app.stills import parse_image
+
+    done = parse_image(
+        job.path_in,
+        job.path_out,
+        settings,
+        format=args.format,
+        overwrite=args.overwrite,
+        on_notice=say,
+    )
+    ids = {label.title: int(label) for label in Label}
+    width, height = done.size_wh
+    shares = ", ".join(
+        f"{ids[name]} {name} {pixels / (width * height):.1%}"
+        for name, pixels in sorted(done.labels.items(), key=lambda item: ids[item[0]])
+    )
+    print_line(f"{job.path_in} -> {done.path_out}: {width}x{height}; {shares}")

@@ -1,0 +1,338 @@
+"""The options that set keys of `Settings`: one table of them, and how they become settings."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, final
+
+from ..core.errors import UsageError
+from ..core.labels import nearest, parse_label_name
+from ..naming import IMAGE_SUFFIXES
+from .jobs import Job
+from .show import PROGRAM, say
+
+if TYPE_CHECKING:
+    from ..config import Settings
+
+__all__ = [
+    "OPTIONS",
+    "Option",
+    "add_effect",
+    "add_options",
+    "refuse_useless",
+    "say_vain",
+    "settings_of",
+]
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One line of the table below: a flag that sets one or more dotted keys of `Settings`.
+
+    Attributes:
+        flag: with its dashes.
+        keys: what it sets.
+        read: returns what a text means; the text of its ValueError is what the user reads.
+        metavar: what its value is called, None where it has none.
+        help: for ``--help``.
+    """
+
+    flag: str
+    keys: tuple[str, ...]
+    read: Callable[[str], object]
+    metavar: str | None
+    help: str
+
+    @property
+    def name(self) -> str:
+        """The attribute of parsed arguments that has its value."""
+        return self.flag[2:].replace("-", "_")
+
+
+def _read_hide(text: str) -> object:
+    from ..policy import PolicyOptions
+
+    return PolicyOptions.hide_from_text(text)
+
+
+def _read_effect(text: str) -> object:
+    from ..core.plan import Effect
+
+    label, equals, effect = text.rpartition("=")
+    names = [item.value for item in Effect]
+    if effect not in names:
+        raise ValueError(f"unknown effect {effect!r}; {nearest(effect, names)}")
+    return parse_label_name(label).title if equals else None, effect
+
+
+def _read_time(text: str) -> float:
+    hours, minutes, seconds = (["0", "0", *text.split(":")])[-3:]
+    if text.count(":") > 2 or not (hours.isdecimal() and minutes.isdecimal()):
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
+    try:
+        value = float(seconds)
+    except ValueError:
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}") from None
+    if not 0 <= value < float("inf") or (":" in text and value >= 60):
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
+    return int(hours) * 3600 + int(minutes) * 60 + value
+
+
+def _read_parser(text: str) -> bool:
+    if text not in ("embedded", "m2fp"):
+        raise ValueError(f"expected embedded or m2fp, got {text!r}")
+    return text == "m2fp"
+
+
+def _read_whole(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"expected a whole number, got {text!r}") from None
+
+
+OPTIONS: Final = (
+    Option(
+        "--hide",
+        ("policy.hide",),
+        _read_hide,
+        "WHAT",
+        "what to hide: a preset, or labels joined by commas (default: head)",
+    ),
+    Option(
+        "--quality",
+        ("file.quality",),
+        str,
+        "NAME",
+        "standard reads the input once; high reads it twice, knows each shot whole before it "
+        "covers it, and looks for people in every frame (default: standard)",
+    ),
+    Option(
+        "--crf",
+        ("output.crf",),
+        _read_whole,
+        "N",
+        "H.264 quality, 0 (lossless) to 51; lower is better and larger (default: 20)",
+    ),
+    Option(
+        "--preset",
+        ("output.preset",),
+        str,
+        "NAME",
+        "x264 preset, ultrafast to veryslow; slower is smaller (default: medium)",
+    ),
+    Option(
+        "--threads",
+        ("source.threads", "output.threads"),
+        _read_whole,
+        "N",
+        "threads of the decoder and of the encoder (default: 2)",
+    ),
+    Option(
+        "--start",
+        ("source.start_s",),
+        _read_time,
+        "TIME",
+        "leave out what is before, in seconds or H:MM:SS (default: from the beginning)",
+    ),
+    Option(
+        "--end",
+        ("source.end_s",),
+        _read_time,
+        "TIME",
+        "leave out what is after, in seconds or H:MM:SS (default: to the end)",
+    ),
+    Option(
+        "--salvage",
+        ("source.salvage",),
+        lambda _: True,
+        None,
+        "of a truncated or damaged input, write what can be decoded (default: refuse)",
+    ),
+    Option(
+        "--parser",
+        ("m2fp.enabled",),
+        _read_parser,
+        "NAME",
+        "embedded: the shipped weights; m2fp: the reference parser beside them, slower and finer "
+        f"(`{PROGRAM} models pull m2fp`, or --model-dir) (default: embedded)",
+    ),
+    Option(
+        "--model-dir",
+        ("m2fp.model_dir",),
+        str,
+        "FOLDER",
+        "M2FP's configuration.json and pytorch_model.pt (default: what was pulled)",
+    ),
+    Option(
+        "--tiles",
+        ("m2fp.tiles",),
+        _read_whole,
+        "N",
+        "M2FP also looks at N x N overlapping tiles, for small people in large pictures "
+        "(default: 1)",
+    ),
+    Option(
+        "--host",
+        ("page.host",),
+        str,
+        "ADDRESS",
+        "the IP address to listen at; any but this computer's own needs --certificate and --key "
+        "(default: 127.0.0.1)",
+    ),
+    Option("--port", ("page.port",), _read_whole, "N", "0 takes any free one (default: 8765)"),
+    Option(
+        "--certificate",
+        ("page.certificate",),
+        str,
+        "FILE",
+        "TLS certificate, a PEM file (default: none)",
+    ),
+    Option(
+        "--key",
+        ("page.key",),
+        str,
+        "FILE",
+        "its key, a PEM file readable by you alone (default: none)",
+    ),
+    Option(
+        "--rotate",
+        ("kiosk.rotation",),
+        _read_whole,
+        "DEGREES",
+        "turn the page clockwise: 0, 90, 180 or 270 (default: 0)",
+    ),
+    Option(
+        "--language",
+        ("kiosk.language",),
+        str,
+        "NAME",
+        "auto (the browser's), en or zh (default: auto)",
+    ),
+)
+
+_OF_M2FP: Final = ("--model-dir", "--tiles")
+_OF_ENCODER: Final = ("--crf", "--preset")
+_OF_TIMES: Final = ("--start", "--end")
+
+
+def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> None:
+    """Adds the options of the table that `flags` names, in the table's order."""
+    for option in OPTIONS:
+        if option.flag not in flags:
+            continue
+        if option.metavar is None:
+            command.add_argument(option.flag, action="store_const", const=True, help=option.help)
+        else:
+            command.add_argument(
+                option.flag,
+                type=_for_argparse(option.read),
+                metavar=option.metavar,
+                help=option.help,
+            )
+
+
+def add_effect(command: argparse.ArgumentParser) -> None:
+    """Adds ``--effect``, which may come several times."""
+    command.add_argument(
+        "--effect",
+        action="append",
+        type=_for_argparse(_read_effect),
+        metavar="[LABEL=]EFFECT",
+        help="how hidden parts are filled: frost, solid, silhouette or mosaic; for one label, or "
+        "for all; may be repeated (default: frost)",
+    )
+
+
+def _for_argparse(read: Callable[[str], object]) -> Callable[[str], object]:
+    """Returns `read` for argparse: its ValueError's text is what the user reads."""
+
+    def told(text: str) -> object:
+        try:
+            return read(text)
+        except ValueError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+
+    return told
+
+
+def settings_of(
+    args: argparse.Namespace, config: Path | None, more: Mapping[str, object] | None = None
+) -> Settings:
+    """Returns the settings that options, environment and file make.
+
+    Args:
+        args: what was parsed; options of the table that were not given are None, or not there.
+        config: the configuration file.
+        more: dotted keys that other options set.
+
+    Raises:
+        ConfigError: see `config.load_settings`.
+        UsageError: an option is for a parser that is off.
+    """
+    from ..config import load_settings
+
+    given = _given(args)
+    overrides = dict(more or {})
+    flags: dict[str, str] = {}
+    for option, value in given.items():
+        overrides |= dict.fromkeys(option.keys, value)
+        flags |= dict.fromkeys(option.keys, option.flag)
+    if effects := getattr(args, "effect", None):
+        by_label = {label: effect for label, effect in effects if label is not None}
+        for label, effect in effects:
+            if label is None:
+                overrides["policy.effect"] = effect
+        # A bare effect is for all: it also ends what a file says about single labels.
+        overrides["policy.effects"] = by_label
+    settings = load_settings(config, overrides=overrides, flags=flags)
+    for option in given:
+        if option.flag in _OF_M2FP and not settings.m2fp.enabled:
+            raise UsageError(f"{option.flag}: is for M2FP; add --parser m2fp or leave it out")
+    return settings
+
+
+def _given(args: argparse.Namespace) -> dict[Option, object]:
+    """Returns the options of the table that were given, with their values."""
+    values = {option: getattr(args, option.name, None) for option in OPTIONS}
+    return {option: value for option, value in values.items() if value is not None}
+
+
+def refuse_useless(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
+    """Refuses options that no job has a use for.
+
+    Raises:
+        UsageError: see above.
+    """
+    for option in _given(args):
+        if any(_has_use(option.flag, job) for job in jobs):
+            continue
+        what, path = "MP4 files", jobs[0].path_out
+        if option.flag in _OF_TIMES:
+            what, path = "videos and GIFs", jobs[0].path_in
+        raise UsageError(f"{option.flag}: is for {what}; {path} is none, leave it out")
+
+
+def _has_use(flag: str, job: Job) -> bool:
+    if flag in _OF_TIMES:
+        return job.path_in.suffix.lower() not in IMAGE_SUFFIXES
+    if flag in _OF_ENCODER:
+        return job.path_out.suffix.lower() not in IMAGE_SUFFIXES | {".gif"}
+    return True
+
+
+def say_vain(args: argparse.Namespace, settings: Settings) -> None:
+    """Says what file and environment set for M2FP although it is off."""
+    if settings.m2fp.enabled or getattr(args, "parser", None) is not None:
+        return
+    given, default = settings.m2fp, type(settings.m2fp)()
+    vain = [f"m2fp.{name}" for name, value in given if value != getattr(default, name)]
+    if vain:
+        say(
+            f"{', '.join(vain)}: set in vain, for M2FP is off; m2fp.enabled or --parser m2fp "
+            "switches it on"
+        )

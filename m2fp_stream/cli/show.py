@@ -1,0 +1,118 @@
+"""What people read: sentences, errors and summaries, each one line that a terminal can take."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from ..core.errors import EXIT_INTERNAL, M2FPStreamError, UsageError
+from ..core.redact import redact
+
+if TYPE_CHECKING:
+    from ..core.records import RunReport
+
+__all__ = [
+    "PROGRAM",
+    "file_summary",
+    "live_numbers",
+    "live_summary",
+    "one_line",
+    "print_line",
+    "report",
+    "say",
+]
+
+PROGRAM: Final = "m2fp-stream"
+
+
+def one_line(text: object) -> str:
+    """Returns `text` as one line a terminal can take: no line ends, escapes or lone surrogates."""
+    line = " ".join(redact(str(text)).splitlines())
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in line
+    )
+
+
+def print_line(text: str) -> None:
+    """Prints what was asked for, on stdout."""
+    print(one_line(text), flush=True)
+
+
+def say(text: object) -> None:
+    """Prints a sentence about what goes on, on stderr."""
+    print(f"{PROGRAM}: {one_line(text)}", file=sys.stderr, flush=True)
+
+
+def report(error: Exception, *, debug: bool, about: Path | None = None) -> int:
+    """Prints `error` as one line and returns its exit code."""
+    if debug:
+        # Frames and classes only: the message of an unforeseen exception may quote an array.
+        _print_stack(error)
+    if isinstance(error, M2FPStreamError):
+        text, code = str(error), error.exit_code
+    elif isinstance(error, ImportError) and not str(error.name).startswith("m2fp_stream"):
+        text = f"cannot import {error.name}: {error.msg}; `{PROGRAM} doctor` says what to do"
+        code = UsageError.exit_code
+    else:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}:{last.lineno}"
+        hint = "" if debug else "; run again with --debug and report what it prints"
+        text, code = f"internal error: {type(error).__name__} at {place}{hint}", EXIT_INTERNAL
+    if about is not None and str(about) not in text:
+        text = f"{about}: {text}"
+    say(f"error: {text}")
+    return code
+
+
+def _print_stack(error: BaseException) -> None:
+    cause = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    if cause is not None:
+        _print_stack(cause)
+    for line in traceback.format_tb(error.__traceback__):
+        print(redact(line), end="", file=sys.stderr)
+    print(type(error).__name__, file=sys.stderr)
+
+
+def file_summary(path_in: Path, report: RunReport) -> str:
+    """Returns what a run over a file did."""
+    rate = report.frames / report.elapsed_s if report.elapsed_s > 0 else 0.0
+    unknown = f", {report.unknown_frames} wholly covered" if report.unknown_frames else ""
+    looks = ", ".join(f"{count} {name}" for name, count in report.looks.items())
+    shortened = (
+        f", {report.shortened_frames} with a shorter look-behind" if report.shortened_frames else ""
+    )
+    whole = f", {report.whole_frames} with a whole body covered" if report.whole_frames else ""
+    return (
+        f"{path_in} -> {report.path_out}: "
+        f"{report.frames} frames{unknown}{shortened}{whole}, looks: "
+        f"{looks}; {report.covered_fraction:.1%} covered on average, "
+        f"{report.elapsed_s:.1f} s "
+        f"({rate:.1f} fps)"
+    )
+
+
+def live_numbers(facts: Mapping[str, Any]) -> str:
+    """Returns how a live run goes."""
+
+    def of(spread: Mapping[str, float] | None) -> str:
+        return "-" if spread is None else f"{spread['p50']:.0f} ms"
+
+    waits = "" if facts["waiting_for"] is None else f", waits for {facts['waiting_for']}"
+    return (
+        f"{facts['fps']:.1f} fps, delay {of(facts['latency_ms'])}, cover age "
+        f"{of(facts['cover_age_ms'])}, looks for faces {of(facts['look_ms'].get('faces'))}, "
+        f"{facts['dropped']} dropped, source {facts['source']}{waits}"
+    )
+
+
+def live_summary(facts: Mapping[str, Any]) -> str:
+    """Returns what a live run did."""
+    return (
+        f"{facts['frames']} frames in {facts['uptime_s']:.0f} s, "
+        f"{facts['frames_wholly_covered']} wholly covered, "
+        f"{sum(facts['looks'].values())} looks, "
+        f"{facts['dropped']} dropped, {facts['reconnects']} reconnects"
+    )

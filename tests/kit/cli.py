@@ -1,0 +1,75 @@
+"""The command line in this process, and something that stands in for `app` behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from m2fp_stream import cli
+from m2fp_stream.config import Settings
+from m2fp_stream.core.records import Progress, RunReport
+
+
+class FakeApp:
+    """Stands in for `app`: remembers its calls, writes the output, may fail for some inputs."""
+
+    def __init__(self) -> None:
+        self.calls: list[tuple[Path, Path, Settings, bool]] = []
+        self.failing: dict[str, BaseException] = {}
+        self.warnings: list[str] = []
+        self.dropped: tuple[str, ...] = ()
+        self.progress: list[Progress] = []
+        self.during: Callable[[], None] = lambda: None
+
+    def anonymize(
+        self,
+        path_in: Path,
+        path_out: Path,
+        config: Settings,
+        *,
+        overwrite: bool,
+        progress: Callable[[Progress], None],
+        on_warning: Callable[[str], None],
+        on_notice: Callable[[str], None],
+    ) -> RunReport:
+        self.calls.append((path_in, path_out, config, overwrite))
+        if path_in.name in self.failing:
+            raise self.failing[path_in.name]
+        for step in self.progress:
+            progress(step)
+        self.during()
+        for text in self.warnings:
+            on_warning(text)
+        path_out.write_bytes(b"covered")
+        return RunReport(
+            path_out=str(path_out),
+            frames=120,
+            looks={"faces": 120, "people": 17, "parts": 9},
+            covered_fraction=0.0312,
+            unknown_frames=2,
+            elapsed_s=4.0,
+            dropped=self.dropped,
+            warnings=tuple(self.warnings),
+        )
+
+    @property
+    def outputs(self) -> list[Path]:
+        return [call[1] for call in self.calls]
+
+    @property
+    def settings(self) -> Settings:
+        return self.calls[-1][2]
+
+
+def run(*words: str | Path) -> int:
+    return cli.main([str(word) for word in words])
+
+
+def one_error(capsys: pytest.CaptureFixture[str]) -> str:
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.count("\n") == 1
+    assert err.startswith("m2fp-stream: error: ")
+    return err.removeprefix("m2fp-stream: error: ").strip()

@@ -1,0 +1,283 @@
+"""Several inputs: one after the other, or in processes of their own."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from m2fp_stream.cli import child
+from m2fp_stream.cli.batch import side_by_side, start_child
+from m2fp_stream.cli.jobs import Job
+from m2fp_stream.config import Settings
+from m2fp_stream.core import errors
+from tests.kit.cli import FakeApp, one_error, run
+
+ROOT = Path(__file__).resolve().parents[3]
+
+Capture = pytest.CaptureFixture[str]
+Patch = pytest.MonkeyPatch
+
+
+def test_a_batch_goes_on_after_failures_and_ends_with_8(
+    here: Path, app: FakeApp, capsys: Capture
+) -> None:
+    app.failing = {"a.mp4": errors.SourceError("damaged"), "b.mkv": RuntimeError("[[17]]")}
+    (here / "c.anonymized.gif").write_bytes(b"old")
+    assert run("anonymize", "a.mp4", "b.mkv", "c.gif", "nope.mp4", "d.jpg") == 8
+    out, err = capsys.readouterr()
+    assert out.startswith("d.jpg -> d.anonymized.jpg")
+    lines = err.splitlines()
+    assert lines[0] == "m2fp-stream: error: a.mp4: damaged"
+    assert lines[1].startswith("m2fp-stream: error: b.mkv: internal error: RuntimeError")
+    assert lines[2].startswith("m2fp-stream: error: c.gif: c.anonymized.gif: exists;")
+    assert lines[3] == "m2fp-stream: error: nope.mp4: no such file"
+    assert lines[4].startswith("m2fp-stream: error: 4 of 5 files failed")
+    assert (here / "c.anonymized.gif").read_bytes() == b"old"
+
+
+def test_a_folder_is_a_batch_and_its_tree_is_kept_below_the_output_folder(
+    here: Path, app: FakeApp
+) -> None:
+    (here / "in/deep").mkdir(parents=True)
+    (here / "out").mkdir()
+    for name in ("in/a.mp4", "in/deep/a.mp4", "in/a.mkv", "in/x.txt"):
+        (here / name).write_bytes(b"")
+    assert run("anonymize", "in", "a.mp4", "in/a.mkv", "-o", "out") == 2
+    assert run("anonymize", "in", "in/a.mkv", "-o", "out") == 0
+    assert app.outputs == [
+        Path("out/a.anonymized.mp4"),
+        Path("out/a.mp4.anonymized.mp4"),
+        Path("out/deep/a.anonymized.mp4"),
+    ]
+    assert [call[0] for call in app.calls][:2] == [Path("in/a.mkv"), Path("in/a.mp4")]
+
+
+def test_a_folder_of_one_file_is_still_a_batch(here: Path, app: FakeApp, capsys: Capture) -> None:
+    (here / "in").mkdir()
+    assert run("anonymize", "in") == 3
+    assert one_error(capsys) == "in: no file to work on in this folder"
+    (here / "in/a.mp4").write_bytes(b"")
+    assert run("anonymize", "in", "-o", "nope") == 5
+    app.failing["a.mp4"] = errors.SourceError("damaged")
+    assert run("anonymize", "in") == 8
+
+
+def test_a_folder_that_cannot_be_listed_is_3(
+    here: Path, app: FakeApp, capsys: Capture, monkeypatch: Patch
+) -> None:
+    def refuse(path: object) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    (here / "in").mkdir()
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert run("anonymize", "in") == 3
+    assert one_error(capsys) == "in: Permission denied"
+
+
+def test_an_output_may_not_be_another_input(here: Path, app: FakeApp, capsys: Capture) -> None:
+    (here / "a.anonymized.mp4").write_bytes(b"an input of its own")
+    assert run("anonymize", "a.mp4", "a.anonymized.mp4", "--overwrite") == 2
+    assert "a.anonymized.mp4 is another input or its output" in one_error(capsys)
+    assert app.calls == []
+
+
+def test_a_folder_that_cannot_be_made_is_reported(
+    here: Path, app: FakeApp, capsys: Capture
+) -> None:
+    (here / "in/deep").mkdir(parents=True)
+    (here / "in/deep/a.mp4").write_bytes(b"")
+    (here / "out").mkdir()
+    (here / "out/deep").write_bytes(b"a file")
+    assert run("anonymize", "in", "-o", "out") == 8
+    assert "out/deep: File exists" in capsys.readouterr().err.splitlines()[0]
+
+
+@dataclass
+class Batch:
+    """What a batch of processes was given instead of being run."""
+
+    told: dict[str, dict[str, Any]] = field(default_factory=dict)
+    count: int = 0
+
+    def side_by_side(
+        self, jobs: list[Job], count: int, tell: Callable[[Job], Mapping[str, Any]], **_: bool
+    ) -> None:
+        self.count = count
+        self.told = {job.path_in.name: json.loads(json.dumps(tell(job))) for job in jobs}
+
+
+@pytest.fixture
+def batch(monkeypatch: Patch) -> Batch:
+    fake = Batch()
+    monkeypatch.setattr("m2fp_stream.cli.files.side_by_side", fake.side_by_side)
+    return fake
+
+
+def be_child(told: Mapping[str, Any], monkeypatch: Patch) -> int:
+    """Runs the child's program in this process."""
+    stdin = io.TextIOWrapper(io.BytesIO(json.dumps(told).encode()))
+    monkeypatch.setattr(sys, "stdin", stdin)
+    return child.main()
+
+
+def test_a_child_does_what_its_parent_would_have_done(
+    here: Path, app: FakeApp, batch: Batch, monkeypatch: Patch
+) -> None:
+    options = "--hide face,hair --effect solid --effect hair=mosaic --crf 3 --end 1:00 --salvage "
+    options += "--parser m2fp --model-dir weights --tiles 2 --overwrite --config c.yaml"
+    (here / "c.yaml").write_text("output: {preset: fast}", encoding="utf-8")
+    assert run("anonymize", "a.mp4", *options.split()) == 0
+    assert run("anonymize", "a.mp4", "b.mkv", *options.split(), "--jobs", "2") == 0
+    assert batch.count == 2
+    assert set(batch.told) == {"a.mp4", "b.mkv"}
+    assert be_child(batch.told["a.mp4"], monkeypatch) == 0
+    assert app.calls[0] == app.calls[1]
+    assert app.settings != Settings()
+    assert app.settings.output.preset == "fast"
+
+
+def test_names_that_are_no_text_reach_a_child(
+    here: Path, app: FakeApp, batch: Batch, monkeypatch: Patch
+) -> None:
+    name = os.fsdecode(b"\xff \n.mp4")
+    (here / name).write_bytes(b"")
+    assert run("anonymize", name, "b.mkv", "--jobs", "2") == 0
+    assert be_child(batch.told[name], monkeypatch) == 0
+    assert app.calls[0][0] == Path(name)
+
+
+@pytest.mark.parametrize(
+    ("words", "progress"),
+    [([], "lines"), (["--progress", "bar"], "lines"), (["--progress", "off"], "off")],
+)
+def test_children_never_paint_bars(
+    words: list[str], progress: str, here: Path, batch: Batch
+) -> None:
+    assert run("anonymize", "a.mp4", "b.mkv", "--jobs", "2", *words) == 0
+    assert {told["progress"] for told in batch.told.values()} == {progress}
+
+
+def test_a_childs_error_is_its_exit_code_and_one_line(
+    here: Path, app: FakeApp, batch: Batch, capsys: Capture, monkeypatch: Patch
+) -> None:
+    app.warnings = ["HDR became SDR"]
+    assert run("anonymize", "a.mp4", "b.mkv", "--jobs", "2", "--strict") == 0
+    assert be_child(batch.told["a.mp4"], monkeypatch) == 3
+    assert one_error(capsys) == "a.mp4: HDR became SDR (an error because of --strict)"
+    app.failing["b.mkv"] = ValueError("[[1723 42]]")
+    assert be_child(batch.told["b.mkv"], monkeypatch) == 1
+    assert "run again with --debug" in one_error(capsys)
+    assert be_child({**batch.told["b.mkv"], "debug": True}, monkeypatch) == 1
+    err = capsys.readouterr().err
+    assert "in anonymize" in err
+    assert "1723" not in err
+
+
+def test_a_child_is_told_no_password_and_nothing_of_cameras(
+    here: Path, batch: Batch, monkeypatch: Patch
+) -> None:
+    monkeypatch.setenv("M2FP_STREAM_CAPTURE__INPUT", "rtsp://me:s3cret@camera/")
+    monkeypatch.setenv("M2FP_STREAM_SERVE__TOKEN", "s3cret-token-of-somebody")
+    monkeypatch.setenv("M2FP_STREAM_OUTPUT__CRF", "3")
+    assert run("anonymize", "a.mp4", "b.mkv", "--jobs", "2") == 0
+    told = batch.told["a.mp4"]
+    assert "s3cret" not in str(told)
+    assert set(told["settings"]) == {
+        *("policy", "parser", "compose", "source", "m2fp", "output", "file")
+    }
+    assert told["settings"]["output"]["crf"] == 3
+
+
+def test_an_option_that_one_file_has_no_use_for_does_not_keep_its_child_from_working(
+    here: Path, app: FakeApp, batch: Batch, monkeypatch: Patch, capsys: Capture
+) -> None:
+    (here / "c.yaml").write_text("m2fp: {tiles: 2}", encoding="utf-8")
+    options = "--hide face --crf 3 --preset fast --start 1 --end 2 --config c.yaml --jobs 2"
+    assert run("anonymize", "a.mp4", "d.jpg", *options.split()) == 0
+    assert capsys.readouterr().err.count("m2fp.tiles: set in vain") == 1
+    for told in batch.told.values():
+        assert be_child(told, monkeypatch) == 0
+        assert app.settings.policy.hide == "face"
+    assert capsys.readouterr().err == ""  # the batch has said it
+    assert app.calls[0][2].output.crf == 3
+
+
+def python(code: str) -> subprocess.Popen[bytes]:
+    return subprocess.Popen([sys.executable, "-c", code])
+
+
+def jobs(*names: str) -> list[Job]:
+    return [Job(Path(name), Path(f"{name}.out")) for name in names]
+
+
+def told_of(job: Job) -> dict[str, str]:
+    return {"name": str(job.path_in)}
+
+
+def test_jobs_run_side_by_side_and_failures_are_told(here: Path, capsys: Capture) -> None:
+    started: list[str] = []
+    codes = {"a.mp4": "raise SystemExit(0)", "b.mkv": "raise SystemExit(3)"}
+
+    def start(told: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        started.append(told["name"])
+        return python(codes.get(told["name"], "import os; os.kill(os.getpid(), 9)"))
+
+    names = ("a.mp4", "b.mkv", "c.gif", "no.mp4")
+    with pytest.raises(errors.BatchError) as caught:
+        side_by_side(jobs(*names), 2, told_of, overwrite=False, debug=False, start=start)
+    assert started == ["a.mp4", "b.mkv", "c.gif"]
+    err = capsys.readouterr().err
+    assert "error: c.gif: its process was ended by SIGKILL" in err
+    assert "error: no.mp4: no such file" in err
+    assert str(caught.value) == "3 of 4 files failed, see above; the others are complete"
+
+
+def test_no_more_than_so_many_run_at_a_time(here: Path) -> None:
+    running: list[subprocess.Popen[bytes]] = []
+    most = 0
+
+    def start(_: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        nonlocal most
+        running.append(python(""))
+        most = max(most, sum(process.returncode is None for process in running))
+        return running[-1]
+
+    names = ("a.mp4", "b.mkv", "c.gif", "d.jpg")
+    side_by_side(jobs(*names), 2, told_of, overwrite=False, debug=False, start=start)
+    assert (len(running), most) == (4, 2)
+
+
+def test_an_interrupted_batch_ends_its_processes(here: Path, monkeypatch: Patch) -> None:
+    children: list[subprocess.Popen[bytes]] = []
+
+    def start(_: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+        children.append(python("import time; time.sleep(600)"))
+        return children[-1]
+
+    def sleep(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("time.sleep", sleep)
+    names = ("a.mp4", "b.mkv", "c.gif")
+    with pytest.raises(KeyboardInterrupt):
+        side_by_side(jobs(*names), 2, told_of, overwrite=False, debug=False, start=start)
+    assert [child.returncode for child in children] == [-signal.SIGTERM] * 2
+
+
+@pytest.mark.parametrize("size", [1, 1 << 20], ids=["small", "larger than a pipe"])
+def test_a_child_that_dies_before_it_is_told_is_a_failure_like_any_other(
+    size: int, here: Path, monkeypatch: Patch
+) -> None:
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    process = start_child({"settings": "x" * size})
+    assert process.wait() == 1
