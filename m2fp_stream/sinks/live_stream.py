@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
@@ -175,7 +175,7 @@ class LiveStream:
             one()
 
     @contextmanager
-    def listening(self, on_news: Callable[[], None]) -> Iterator[None]:
+    def listening(self, on_news: Callable[[], None]) -> Generator[None]:
         """Calls `on_news` for each frame and at the end, from the thread that writes."""
         with self._guard:
             self._listeners.add(on_news)
@@ -186,7 +186,7 @@ class LiveStream:
                 self._listeners.discard(on_news)
 
     @contextmanager
-    def watching(self, on_news: Callable[[], None]) -> Iterator[StreamQueue]:
+    def watching(self, on_news: Callable[[], None]) -> Generator[StreamQueue]:
         """Yields what a client of the stream without end gets; `on_news` as in `listening`."""
         queue = StreamQueue(self._limits.client_bytes)
         with self._guard:
