@@ -54,11 +54,11 @@ ENCODER_HIDDEN: Final = 1024
 DECODER_LAYERS: Final = 9
 DECODER_HIDDEN: Final = 2048
 POINTS: Final = 4
-"""Places that a head of deformable attention samples in each level."""
+"""Places that a head of deformable attention samples in each level. Source: as above."""
 LEVELS: Final = 3
-"""Levels that attention reads: strides 32, 16 and 8, in this order."""
+"""Levels that attention reads: strides 32, 16 and 8, in this order. Source: as above."""
 STRIDE: Final = 32
-"""Both sides of the input are multiples of it."""
+"""Both sides of the input are multiples of it. Source: `LEVELS`."""
 
 _BLOCKS: Final = (3, 4, 23, 3)
 """Blocks of a stage. Source: He et al., arXiv 1512.03385, table 1, 101 layers."""
@@ -67,15 +67,18 @@ _GROUPS: Final = 32
 _EPSILON: Final = 1e-5
 """Of batch normalisation; torch's other norms have the same by default."""
 _NEVER: Final = -1e9
-"""What masked attention adds where a query must not look: its weight there is exactly 0."""
+"""What masked attention adds where a query must not look: its weight there is exactly 0. Chosen:
+`exp` of it is 0 in single precision."""
 
 # Of ImageNet's pictures, RGB, on a scale of 0..255. Source: the configuration of the published
 # network (ModelScope 1.9.5, image_human_parsing).
 _PIXEL_MEAN: Final = (123.675, 116.28, 103.53)
 _PIXEL_STD: Final = (58.395, 57.12, 57.375)
+"""The picture's numbers are normalised with these."""
 
 _OLDEST_TORCH: Final = (2, 10)
-"""Earlier ones could run code of a checkpoint made to harm (CVE-2025-32434, CVE-2026-24747)."""
+"""Earlier ones could run code of a checkpoint made to harm (CVE-2025-32434, CVE-2026-24747).
+Source: both advisories."""
 
 
 def require_torch() -> Any:
