@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 from m2fp_stream.core.errors import ModelError
 
 from .labels import Kind
-from .model import HEADS, M2FP, STRIDE, require_torch
+from .layers import HEADS, STRIDE, require_torch
+from .model import M2FP
 
 if TYPE_CHECKING:
     import torch

@@ -15,7 +15,8 @@ from m2fp_stream.core.errors import ModelError
 
 from .checkpoint import Checkpoint
 from .labels import Kind
-from .model import M2FP, require_torch
+from .layers import require_torch
+from .model import M2FP
 
 __all__ = ["FORMAT", "cached_name", "to_onnx"]
 

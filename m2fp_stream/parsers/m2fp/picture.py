@@ -21,7 +21,7 @@ MEAN_RGB: Final = (123.675, 116.28, 103.53)
 """ImageNet's, times 255: padding with it is padding with 0 after normalising. Source: the
 configuration of the published network."""
 MULTIPLE: Final = 32
-"""The coarsest features have this stride. Source: `model.STRIDE`."""
+"""The coarsest features have this stride. Source: `layers.STRIDE`."""
 LONGEST: Final = 1333 / 640
 """Long side over short side, at most. Source: the published network's test sizes, 640 and 1333."""
 OVERLAP: Final = 0.25
