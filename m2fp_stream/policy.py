@@ -25,9 +25,11 @@ __all__ = ["Findings", "Policy", "PolicyOptions"]
 
 _GROUP_LABEL: Final[Mapping[str, Label]] = {"person": Label.HUMAN}
 _LAST_FILL: Final = 255
+"""The most that eight bits hold; 0 is clear."""
 _FRAGMENT_REACH: Final = 0.0125
 """Of the map's long side: fragments that near are one region. Each region is tracked for itself,
-and doubtful evidence comes in dozens of specks (17 tracks for two people crossing)."""
+and doubtful evidence comes in dozens of specks (17 tracks for two people crossing). Chosen: four
+cells of a map of 320."""
 
 
 class PolicyOptions(Options):

@@ -39,6 +39,7 @@ __all__ = [
 EXIT_DONE = 0
 EXIT_INTERNAL = 1
 EXIT_INTERRUPTED = 130
+"""Source: the shell's convention, 128 and the number of SIGINT; the others are the table above."""
 
 
 class M2FPStreamError(Exception):

@@ -31,6 +31,7 @@ __all__ = [
 ]
 
 KEY_BYTES: Final = 32
+"""AES-256. Source: NIST FIPS 197."""
 KEYRING_SERVICE: Final = "m2fp-stream"
 KEYRING_USER: Final = "weights"
 
@@ -39,6 +40,7 @@ _VERSION: Final = 1
 _HEADER: Final = _MAGIC + bytes([_VERSION])
 _NONCE_BYTES: Final = 12
 _TAG_BYTES: Final = 16
+"""Source: NIST SP 800-38D, 5.2.1.1 and 5.2.1.2."""
 _MOST_BYTES: Final = 2**31 - 1
 """What one call of `cryptography`'s AES-GCM takes; its documentation says so."""
 

@@ -40,6 +40,7 @@ __all__ = [
 _PR_SET_PDEATHSIG: Final = 1
 _PR_SET_DUMPABLE: Final = 4
 _PR_SET_NO_NEW_PRIVS: Final = 38
+"""Source: linux/prctl.h."""
 
 _MCL_CURRENT: Final = 1
 _MCL_FUTURE: Final = 2
@@ -47,19 +48,23 @@ _MCL_ONFAULT: Final = 4
 _MCL_ARCHITECTURES: Final = frozenset(
     {"x86_64", "i686", "aarch64", "armv7l", "riscv64", "loongarch64", "s390x"}
 )
-"""Machines with the numbers above; others (alpha, powerpc, sparc) have their own."""
+"""Machines with the numbers above; others (alpha, powerpc, sparc) have their own. Source:
+linux/mman.h of each."""
 
 _M_ARENA_MAX: Final = -8
 """Source: glibc's malloc.h."""
 _HEAPS: Final = 2
+"""For all threads of a process. Chosen: glibc's default, eight a core, keeps memory in each."""
 
 _ARG_START: Final = 48
 """Field of `/proc/self/stat` with the address of the arguments; the next one says where they end.
 Source: proc_pid_stat(5)."""
 
 _CAP_IPC_LOCK: Final = 14
+"""Source: linux/capability.h."""
 _WHOLE_SYSTEM: Final = ("0", "0", "4294967295")
-"""`/proc/self/uid_map` of the initial user namespace; in others CAP_IPC_LOCK does not count."""
+"""`/proc/self/uid_map` of the initial user namespace; in others CAP_IPC_LOCK does not count.
+Source: user_namespaces(7)."""
 
 
 @final

@@ -48,7 +48,7 @@ _IN_PIECES: Final = {
 makes the pieces' own invisible. Source: FFmpeg's documentation of its muxers, "mov, mp4, ismv"."""
 
 ROOM_BYTES: Final = 4 << 20
-"""What the disk must have left for a file in pieces to be begun: some seconds of 1080p."""
+"""What the disk must have left for a file in pieces to be begun: some seconds of 1080p. Chosen."""
 
 
 class VideoFileOptions(Options):

@@ -43,6 +43,8 @@ _HDR_TRANSFERS: Final = frozenset({16, 18})
 _BT709: Final = 1
 _NARROW_RANGE: Final = 1
 _UNSPECIFIED: Final = (0, 2, 3)
+"""Code points of ITU-T H.273 and, for the range, FFmpeg's AVColorRange (1 is narrow); 0 and 3 are
+reserved, 2 is "unspecified"."""
 
 _FLAGS: Final = int(Scaling.BILINEAR | Scaling.ACCURATE_RND)
 """Without ACCURATE_RND swscale's RGB is 1.2 levels too dark on average (measured at 720p against

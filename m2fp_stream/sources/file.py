@@ -45,13 +45,15 @@ _INTERLACED_ORDERS: Final = (2, 3, 4, 5)
 """FFmpeg's AVFieldOrder: TT, BB, TB, BT."""
 
 _LATE_START_S: Final = 10
-"""Streams that start later carry a running clock (broadcast, CCTV): their start becomes 0."""
+"""Streams that start later carry a running clock (broadcast, CCTV): their start becomes 0. Chosen:
+more than a muxer leaves in front, less than any clock shows."""
 
 _END_TOLERANCE_S: Final = Fraction(1, 5)
 """By how much the last packet may end before the declared end, at least: its own duration is not
-always stated. Also three frames, for reordering can hide that many."""
+always stated. Also three frames, for reordering can hide that many. Chosen."""
 
 _FALLBACK_RATE: Final = Fraction(25)
+"""Frames a second where nothing states one. Source: FFmpeg's default for raw video."""
 
 _JOINED_MIDWAY: Final = (
     "its first pictures are made from others that it does not hold; they are left out"

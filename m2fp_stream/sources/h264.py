@@ -12,7 +12,7 @@ from typing import Final, final
 __all__ = ["H264Reader", "Picture"]
 
 _SLICE, _IDR_SLICE, _SEI, _SPS, _PPS = 1, 5, 6, 7, 8
-"""NAL unit types (table 7-1)."""
+"""NAL unit types (table 7-1). Source: ITU-T H.264."""
 
 _P, _B, _I, _SP, _SI = range(5)
 """Slice types, modulo 5 (table 7-6)."""
@@ -21,10 +21,11 @@ _HIGH: Final = (100, 110, 122, 244, 44, 83, 86, 118, 128, 138, 139, 134, 135)
 """Profiles whose parameter sets speak of chroma and scaling (7.3.2.1.1)."""
 
 _RECOVERY_POINT: Final = 6
-"""SEI payload type (D.1.1)."""
+"""SEI payload type (D.1.1). Source: ITU-T H.264."""
 
 _HEADER_BYTES: Final = 512
-"""Of a slice, more than its header takes: 32 references with weights are below 400 bytes."""
+"""Of a slice, more than its header takes: 32 references with weights are below 400 bytes. Source:
+counted from ITU-T H.264, 7.3.3; rounded up."""
 
 
 @final

@@ -29,8 +29,10 @@ _PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8\xff"
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOS: Final = frozenset({0xDA})
+"""Start of frame (all but DHT, JPG and DAC) and start of scan. Source: ITU-T T.81, table B.1."""
 _ENDIAN: Final = {b"II": "<", b"MM": ">"}
 _TIFF_INTEGERS: Final = {3: "H", 4: "I"}
+"""SHORT and LONG. Source: TIFF 6.0, section 2."""
 _EXIF: Final = cv2.IMAGE_METADATA_EXIF
 
 

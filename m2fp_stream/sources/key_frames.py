@@ -9,7 +9,8 @@ __all__ = ["KeyFrames"]
 
 _DISTANCES: Final = 10
 """How many key frames in a row may be damaged before a stream counts as lost. Of a key frame in 100
-packets, 13 % come whole where 2 % of the packets are lost: three in four times one of 10 does."""
+packets, 13 % come whole where 2 % of the packets are lost: three in four times one of 10 does.
+Chosen."""
 
 
 @final

@@ -23,14 +23,16 @@ from .convert import fit_bgr
 __all__ = ["LIVE_TIME_BASE", "LiveSource", "Pace", "RealtimeSource"]
 
 LIVE_TIME_BASE: Final = Fraction(1, 1_000_000)
-"""Of every live frame: its `pts` are the microseconds of `time.monotonic_ns()` at its arrival."""
+"""Of every live frame: its `pts` are the microseconds of `time.monotonic_ns()` at its arrival.
+Chosen: fine enough for any frame rate."""
 
 _CATCH_UP_S: Final = 1.0
-"""Who is later than this does not catch up, but goes on from where it is. Less is jitter: a
-garbage collection, a slow frame."""
+"""Who is later than this does not catch up, but goes on from where it is. Less is jitter: a garbage
+collection, a slow frame. Chosen."""
 
 _LONGEST_WAIT_S: Final = 10.0
-"""Nobody waits longer for one frame; a timestamp that asks for it jumped."""
+"""Nobody waits longer for one frame; a timestamp that asks for it jumped. Chosen: as the longest
+that a stream may take to open by default."""
 
 _Result = TypeVar("_Result")
 

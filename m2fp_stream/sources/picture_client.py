@@ -22,7 +22,7 @@ from .options import StreamOptions
 __all__ = ["MOST_BYTES", "NoPictureError", "PictureClient"]
 
 MOST_BYTES: Final = 32 << 20
-"""Of one picture. A JPEG of 64 million pixels at quality 90 takes some 20 MB."""
+"""Of one picture. A JPEG of 64 million pixels at quality 90 takes some 20 MB. Chosen above that."""
 
 _CHALLENGE: Final = re.compile(
     r"(?P<scheme>\b(?:Basic|Digest)\b)(?=\s+[\w-]+=)"

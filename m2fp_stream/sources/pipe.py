@@ -23,6 +23,7 @@ __all__ = ["PipeSource"]
 
 
 _HEAD_BYTES: Final = 6
+"""As many as `_STARTS` look at."""
 _STARTS: Final = (
     (re.compile(rb"\xff\xd8\xff"), "mjpeg"),
     (re.compile(rb"\0?\0\0\x01[\x40\x42\x44\x46]\x01", re.DOTALL), "hevc"),

@@ -28,7 +28,7 @@ __all__ = ["HttpCameras", "SnapshotSource"]
 
 _PATIENCE: Final = 3
 """Intervals without a whole picture after which the camera counts as lost, if that is longer than
-`stream.read_timeout_s`: a poll or two may fail."""
+`stream.read_timeout_s`: a poll or two may fail. Chosen."""
 
 _CODECS: Final = (
     (re.compile(rb"\xff\xd8\xff"), "mjpeg"),

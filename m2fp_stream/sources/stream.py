@@ -43,7 +43,7 @@ _PACED: Final = "hls"
 
 _SAID_AFTER_S: Final = 1.0
 """Packets that bring no whole picture for longer are worth a word. The key frames of a camera that
-is set up for live viewing are closer together."""
+is set up for live viewing are closer together. Chosen: nobody wonders sooner."""
 
 
 @final

@@ -20,8 +20,9 @@ from .options import SyntheticOptions
 __all__ = ["SyntheticSource"]
 
 _SEED: Final = 7
+"""Of the background's texture. Any fixed number will do."""
 _DRIFT_PX: Final = 2
-"""The background's way from one frame to the next."""
+"""The background's way from one frame to the next. Chosen: slow enough to be followed."""
 
 
 @final
@@ -116,7 +117,7 @@ class SyntheticSource(LiveSource):
 
 
 _SHAPES: Final = (((60, 160, 230), 0.7), ((200, 120, 50), 0.5), ((90, 190, 90), 0.9))
-"""BGR, and how fast it goes, in radians a second."""
+"""BGR, and how fast it goes, in radians a second. Chosen to be told apart."""
 
 
 def _texture(width: int, height: int) -> NDArray[np.uint8]:

@@ -36,7 +36,8 @@ showing (ITU-T H.264, A.3.1), and one a thread, 64 at most; with room."""
 
 
 _MANY: Final = 8
-"""References since the last IDR picture. x264 offers 4 by default, each picture all there are."""
+"""References since the last IDR picture. x264 offers 4 by default, each picture all there are.
+Chosen: twice that."""
 
 
 class Wholeness(ABC):

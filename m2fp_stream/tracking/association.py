@@ -13,20 +13,29 @@ from .track import SHOWN_FACE, Track
 __all__ = ["cheapest_first", "join_cost", "merged", "same_person"]
 
 GATE: Final = 1.2
-"""Head sizes between prediction and sighting, at most."""
+"""Head sizes between prediction and sighting, at most. Source: research notes, "every frame"."""
 TURNED_GATE: Final = 0.5
-"""The same where the face is turned otherwise than the track."""
+"""The same where the face is turned otherwise than the track. Chosen: a face that is turned
+otherwise must lie on the head, not beside it."""
 FIRST_GATE: Final = 3.0
 FIRST_GATE_FRAMES: Final = 2
-"""The same after a track's first sighting, when its velocity is not known, so soon only."""
+"""The same after a track's first sighting, when its velocity is not known, so soon only. Source:
+research notes, "every frame"."""
 SIZE_RATIO: Final = 2.0
 FIRST_SIZE_RATIO: Final = 1.4
+"""Size of a head over the expected one, or the other way round, at most; the second after a track's
+first sighting, when its place says least. Source: research notes, "every frame"."""
 SAME_BODY: Final = 0.5
-"""Intersection over union from which two boxes of a body are one person's, wherever the head is."""
+"""Intersection over union from which two boxes of a body are one person's, wherever the head is.
+Chosen: the usual limit for one object in two boxes (Everingham et al., IJCV 2010)."""
 OTHER_KIND_COST: Final = 0.5
 FIRST_COST: Final = 2.0
+"""What a joining costs more, in head sizes, where a face follows a body or the other way round, and
+by a first step that is long: such pairs come after all others. Source: research notes, "every
+frame"."""
 SAME_HEAD: Final = 0.7
-"""Head sizes between what two looks at one frame take for one head."""
+"""Head sizes between what two looks at one frame take for one head. Chosen: two heads side by side
+are one head size apart."""
 
 
 def join_cost(

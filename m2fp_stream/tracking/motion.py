@@ -34,22 +34,25 @@ the experiment in `docs/architecture.md` and are not critical: a camera motion t
 looks, a wrong one too."""
 CAMERA_SHARE: Final = 0.03
 """Share of the picture that must have changed before the camera's motion is asked for: at rest, the
-people in it change less, and the answer would be rest."""
+people in it change less, and the answer would be rest. Chosen: more than a person moves from one
+frame to the next."""
 MOVED_LEVELS: Final = 14.0
 MOVED_LEVELS_DARK: Final = 6.0
 MOVED_SHARE_OF_LIGHT: Final = 0.15
 """A pixel moved when it changed by more than this share of the mean level (above 4), within the two
 limits: contrast shrinks with the light (`docs/architecture.md`: found on clips and dark scenes)."""
 LEAST_MOVED_PX: Final = 60
-"""Small pixels, outside everything known, from which motion orders a look: a head of 8 by 8."""
+"""Small pixels, outside everything known, from which motion orders a look: a head of 8 by 8.
+Source: research notes, "every frame"."""
 ASKED_PX: Final = 400
-"""Small pixels that moved, from which it is asked whether they are sharp: a body of 45 by 9."""
+"""Small pixels that moved, from which it is asked whether they are sharp: a body of 45 by 9.
+Chosen."""
 EDGE_REACH: Final = 6
 EDGE_LEVELS: Final = 8
 SHARP: Final = 0.4
 """An edge is sharp where it takes this share of the contrast that lies within so many pixels of it,
 over two pixels. A sharp one takes .7 (the copy is blurred with sigma 1), one that is smeared over 6
-pixels, 24 of a frame of 1280, a third."""
+pixels, 24 of a frame of 1280, a third. Chosen between the two."""
 THUMBNAIL_WH: Final = (64, 36)
 CUT_LIKENESS: Final = 0.5
 """Correlation of two thumbnails below which they may be of two shots: at most .22 was measured
@@ -57,7 +60,8 @@ across cuts, at least .79 under a flash of light."""
 CUT_LEAST_LEVELS: Final = 4.0
 CUT_OVER_USUAL: Final = 2.0
 """A change counts as a cut when it is so many times the usual one of the last frames: a camera that
-is swung changes much at each frame."""
+is swung changes much at each frame. Chosen: the first is above a camera's noise, the second below a
+cut into a scene as lively."""
 UNIFORM_LEVELS: Final = 2.0
 """Standard deviation below which a picture shows next to nothing (P2): a fade to black."""
 
@@ -168,9 +172,11 @@ class Motion:
 
 
 _CELL: Final = np.ones((3, 3), np.uint8)
+"""For an opening: single pixels are noise. Source: research notes, "every frame"."""
 _NEAR: Final = np.ones((9, 9), np.uint8)
 _AROUND: Final = 6
-"""Small pixels: more than either of them reaches."""
+"""Small pixels: more than either of them reaches. Chosen, like the square that closes what moved:
+parts of one body lie so near each other."""
 
 
 @final

@@ -22,10 +22,12 @@ AGREE: Final = 0.4
 """Two steps are one way if they differ by less than this share of the longer one: bodies swing."""
 ALIKE: Final = 1.8
 """Ratio of the widths, or heights, of two boxes of one thing, at most, where the picture does not
-cut them."""
+cut them. Chosen on the scenes of `scripts.bench.scenes_limits`: what is smeared changes its box."""
 BOTH: Final = 2
+"""Sides of a box on one axis, none of which the picture cuts: its size says something then."""
 MOST_BOXES: Final = 8
-"""The largest boxes of a frame that are compared: more of them are weather."""
+"""The largest boxes of a frame that are compared: more of them are weather. Chosen: pairs grow with
+the square."""
 
 Step = tuple[float, float]
 

@@ -72,7 +72,8 @@ TOP_WIDTHS: Final = 0.9
 SMALLEST_FACE, LARGEST_FACE = 0.05, 1.2
 """A face belongs to a body when its centre lies within the box, at most so far above and beside it
 (shares of its height and width), in the upper part (of the height, or so many widths), is so high
-at least (of the height), and at most (of both: of who leans in, a box holds the head alone)."""
+at least (of the height), and at most (of both: of who leans in, a box holds the head alone). Chosen
+on the tune half."""
 
 
 def belongs(face: Rect, body: Rect) -> bool:

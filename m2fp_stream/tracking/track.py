@@ -20,19 +20,26 @@ from .sightings import Sighting
 __all__ = ["SHOWN_FACE", "UPRIGHT_FACE", "Track"]
 
 SHOWN_FACE: Final = 0.45
-"""Score of a face from which it shows where the head is, whatever the parts say there."""
+"""Score of a face from which it shows where the head is, whatever the parts say there. As
+`judge.STRONG`: what is somebody by its face alone."""
 UPRIGHT_FACE: Final = 0.5
 """Score of an upright face from which somebody who was turned is upright: weaker ones are seen on
-people who lie, too."""
+people who lie, too. Chosen on the scenes `lying` and `hanging` (`scripts.bench.leak`)."""
 CUT_SHARE: Final = 0.06
-"""A body whose box begins so near the upper edge, in its own heights, is cut by it."""
+"""A body whose box begins so near the upper edge, in its own heights, is cut by it. Chosen: a
+detector's box ends about so exactly."""
 FACES_APART: Final = 10
-"""Frames between two faces, at most, for the head to be taken from them where a body was seen."""
+"""Frames between two faces, at most, for the head to be taken from them where a body was seen.
+Chosen: a little more than lie between two looks for people (`file.people_every`, 8)."""
 SPEED_SIGHTINGS: Final = 3
+"""Sightings from which the speed at an end is taken: two are too few, where boxes shake. Source:
+research notes, "every frame"."""
 STEADY: Final = 0.5
-"""Share of a new velocity in the kept one."""
+"""Share of a new velocity in the kept one. Chosen: two sightings count alike, so one box that is
+off moves nobody far."""
 
 _NOWHERE: Final = Head(0.0, 0.0, 1.0, 1.0)
+"""Stands for a place where there is none yet; the numbers mean nothing."""
 
 
 @final

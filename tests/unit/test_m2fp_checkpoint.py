@@ -24,7 +24,8 @@ from m2fp_stream.core.errors import ModelError
 from m2fp_stream.parsers.m2fp import checkpoint
 from m2fp_stream.parsers.m2fp.checkpoint import Checkpoint, read_checkpoint
 from m2fp_stream.parsers.m2fp.labels import Kind
-from m2fp_stream.parsers.m2fp.model import M2FP, require_torch
+from m2fp_stream.parsers.m2fp.layers import require_torch
+from m2fp_stream.parsers.m2fp.model import M2FP
 
 CIHP_NAMES = [
     *("Background", "Hat", "Hair", "Gloves", "Sunglasses", "UpperClothes", "Dress", "Coat"),

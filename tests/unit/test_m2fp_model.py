@@ -16,14 +16,13 @@ torch = pytest.importorskip("torch", reason="the extra m2fp is not installed")
 
 from m2fp_stream.core.errors import ModelError  # noqa: E402
 from m2fp_stream.parsers.m2fp.labels import Kind  # noqa: E402
-from m2fp_stream.parsers.m2fp.model import (  # noqa: E402
-    M2FP,
-    attention_bias,
+from m2fp_stream.parsers.m2fp.layers import require_torch, sine_table  # noqa: E402
+from m2fp_stream.parsers.m2fp.model import M2FP  # noqa: E402
+from m2fp_stream.parsers.m2fp.pixel_decoder import (  # noqa: E402
     deformable_attention,
     reference_points,
-    require_torch,
-    sine_table,
 )
+from m2fp_stream.parsers.m2fp.predictor import attention_bias  # noqa: E402
 
 SHAPE = (64, 96)
 LEVEL_SHAPES = ((2, 3), (4, 6), (8, 12))

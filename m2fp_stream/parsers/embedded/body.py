@@ -19,12 +19,15 @@ from .runtime import open_network
 __all__ = ["FACE_POINTS", "LEFT_SHOULDER", "RIGHT_SHOULDER", "Body", "BodyParser", "Region"]
 
 SIDE: Final = 256
+"""Pixels of the network's input. Source: the network."""
 POINTS: Final = 33
 """Real key points; the network's last six are auxiliary."""
 FACE_POINTS: Final = slice(0, 11)
-"""Nose, eyes, ears, mouth."""
+"""Nose, eyes, ears, mouth. Source: the list of BlazePose's key points (MediaPipe, Pose landmark
+model), 0 to 10."""
 LEFT_SHOULDER: Final = 11
 RIGHT_SHOULDER: Final = 12
+"""Source: as `FACE_POINTS`."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,10 @@ __all__ = ["HIDING_GROUPS", "LABEL_OF", "UNCALIBRATED", "PartClass", "hiding_thr
 
 @unique
 class PartClass(IntEnum):
-    """An output channel of the part network. Left and right are the person's own."""
+    """An output channel of the part network; the order is that of its training.
+
+    Left and right are the person's own.
+    """
 
     BACKGROUND = 0
     HAIR = 1
@@ -75,7 +78,8 @@ HIDING_GROUPS: Final[Mapping[str, tuple[PartClass, ...]]] = MappingProxyType(
 """Classes that share a hiding threshold; the manifest has one for each name, by measurement
 (``scripts/train/calibrate.py``)."""
 UNCALIBRATED: Final = 0.3
-"""The hiding threshold of every other class."""
+"""The hiding threshold of every other class. The default of `policy.threshold`: calibrated evidence
+is compared with that, so these pass as they are."""
 
 
 def hiding_thresholds(calibrated: Mapping[str, float]) -> dict[PartClass, float]:

@@ -21,7 +21,8 @@ from .runtime import open_network
 __all__ = ["CALIBRATION", "EfficientDetPerson", "log_odds"]
 
 LEVELS: Final = 5
-"""Maps of stride 8, 16, 32, 64, 128: first five of person logits, then five of boxes."""
+"""Maps of stride 8, 16, 32, 64, 128: first five of person logits, then five of boxes. Source:
+EfficientDet, arXiv 1911.09070, section 4 (P3 to P7)."""
 ANCHOR_SCALE: Final = 3.0
 """Side of the smallest anchor in strides. Source: efficientdet-lite0 in ``hparams_config.py``."""
 OCTAVES: Final = 3
@@ -29,11 +30,13 @@ OCTAVES: Final = 3
 ASPECTS: Final = (1.0, 2.0, 0.5)
 """Width over height, at equal area. Source: as `ANCHOR_SCALE` (aspect_ratios)."""
 OVERLAP_LIMIT: Final = 0.5
-"""As for NanoDet."""
+"""As for NanoDet. See there."""
 LARGEST_ENLARGEMENT: Final = 2.0
-"""Small pictures are enlarged at most so much, as for the other detectors."""
+"""Small pictures are enlarged at most so much, as for the other detectors. See
+`faces.LARGEST_ENLARGEMENT`."""
 LARGEST_LOG: Final = 6.0
-"""Sides beyond e^6 anchors are cut there: no overflow."""
+"""Sides beyond e^6 anchors are cut there: no overflow. Chosen: 400 of the smallest anchors are
+larger than any picture."""
 
 CALIBRATION: Final = {384: (1.609, 2.378), 512: (1.550, 2.190), 640: (1.485, 1.931)}
 """Size of the input -> a and b: the log-odds that a box is a person are a * logit(score) + b.

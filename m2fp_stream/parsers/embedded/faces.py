@@ -21,7 +21,8 @@ __all__ = ["FaceDetector"]
 STRIDE: Final = 4
 """Picture pixels a heat-map cell. Source: section 3 of the paper."""
 NETWORK_MULTIPLE: Final = 32
-"""The network halves five times, so both sides are multiples of 2^5."""
+"""The network halves five times, so both sides are multiples of 2^5. Source: CenterFace, section
+3."""
 OVERLAP_LIMIT: Final = 0.3
 """Source: the authors' demo (Star-Clouds/CenterFace)."""
 LARGEST_ENLARGEMENT: Final = 2.0

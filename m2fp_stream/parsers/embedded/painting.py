@@ -34,50 +34,66 @@ GROUPS: Final = (*(LABEL_OF[part].title for part in LAYERS), "person")
 HEAD: Final = (PartClass.HAIR, PartClass.FACE, PartClass.HAT, PartClass.GLASSES, PartClass.SCARF)
 BELOW_HEAD: Final = tuple(part for part in LAYERS if part not in HEAD)
 CERTAIN: Final = 255
+"""Probability one, as eight bits."""
 
 # Where a head and its hair may be, in face heights around a face.
 REACH_SIDES: Final = 1.0
 REACH_UP: Final = 1.0
 REACH_DOWN: Final = 1.8
+"""Chosen with the part network of that time: without this rule hands and prints on shirts were
+taken for faces (docs/parsers.md)."""
 
 # A face.
 FACE_GROWTH: Final = 1.15
-"""Face ellipse over face box, both ways: forehead, chin and ears are at the edge of the box."""
+"""Face ellipse over face box, both ways: forehead, chin and ears are at the edge of the box. Chosen
+by eye on photographs and the development clips; no one of these was measured alone."""
 HEAD_SIDES: Final = 0.9
 HEAD_UP: Final = 0.8
 HEAD_DOWN: Final = 0.5
-"""Face heights around a face that must be covered where the parts are not settled."""
+"""Face heights around a face that must be covered where the parts are not settled. Chosen: a face
+in profile is narrow, and the back of the head lay outside a smaller zone (overhead clip, frames 688
+to 691)."""
 HEAD_HALF_WIDTH: Final = 0.65
 HEAD_HALF_HEIGHT: Final = 0.8
-"""Half axes, in face heights, of the ellipse that counts as hair whatever the parts are."""
+"""Half axes, in face heights, of the ellipse that counts as hair whatever the parts are. Chosen: as
+`HEAD_SIDES`."""
 
 # A body without such a face.
 ZONE_OF_HEIGHT: Final = 0.25
 ZONE_OF_WIDTH: Final = 1.0
-"""The head zone is the top of the box, this share of its height or width, whichever is more."""
+"""The head zone is the top of the box, this share of its height or width, whichever is more.
+Source: research notes, "motion guard", rule 9."""
 ZONE_IS_ALL: Final = 0.8
-"""A zone of more than this share of the box becomes the box."""
+"""A zone of more than this share of the box becomes the box. Chosen: the rest would be a strip."""
 ZONE_SIDES: Final = 0.05
-"""Box widths by which a zone is wider than its box, on either side."""
+"""Box widths by which a zone is wider than its box, on either side. Chosen: boxes are no more
+exact."""
 ZONE_UP: Final = 0.03
 ZONE_UP_UNSURE: Final = 0.12
-"""Box heights by which a zone is higher than its box; more below a confidence of 0.5."""
+"""Box heights by which a zone is higher than its box; more below a confidence of 0.5. Chosen: boxes
+are no more exact."""
 SURE_BOX: Final = 0.5
+"""That confidence. Chosen: half."""
 
 # When a mask is believed.
 SURE_PRESENCE: Final = 0.5
 LOW_PRESENCE: Final = 0.3
-"""Below, a body's whole box is covered."""
+"""Below, a body's whole box is covered. BlazePose's own probability that somebody is in the square:
+from the first on its mask is believed. Chosen: half; and as `parser.mask_threshold`."""
 SURE_COVERAGE: Final = 0.25
-"""Share of a body box that its mask fills, at least; people fill about half."""
+"""Share of a body box that its mask fills, at least; people fill about half. Chosen: half of
+that."""
 EMPTY_COVERAGE: Final = 0.08
-"""Below, the mask counts as empty and the whole box is covered."""
+"""Below, the mask counts as empty and the whole box is covered. Chosen: a third of
+`SURE_COVERAGE`."""
 SURE_FACE_COVERAGE: Final = 0.6
-"""Share of a face box that the parts of a head fill, at least."""
+"""Share of a face box that the parts of a head fill, at least. Chosen: more than half."""
 MASK_GROWTH: Final = 0.03
-"""A mask is dilated by this share of the body's height where a head zone is cut from it."""
+"""A mask is dilated by this share of the body's height where a head zone is cut from it. Chosen:
+hair is wider than the mask says."""
 
 HIGHEST_INSTANCE: Final = 255
+"""The most that eight bits hold."""
 
 
 def evidence_tables(

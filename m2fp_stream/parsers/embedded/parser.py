@@ -50,7 +50,8 @@ __all__ = ["EMBEDDED_LABELS", "GROUPS", "EmbeddedParser", "from_options"]
 
 # A second opinion on a doubtful body box.
 SECOND_OPINIONS: Final = 2
-"""Regions a frame spent on doubtful boxes, at most, and only where `max_regions` allows."""
+"""Regions a frame spent on doubtful boxes, at most, and only where `max_regions` allows. Chosen by
+cost: BlazePose takes about 21 ms a region (research notes, "parsers")."""
 PART_OF_SOMEBODY: Final = 0.3
 """Share of a doubtful box that the mask of a person with a face fills, from which it is taken for
 that person's arm or hip (the signers of the development clips: raised arms at the lower edge)."""

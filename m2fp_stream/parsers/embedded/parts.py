@@ -28,13 +28,17 @@ CROP_PIXELS: Final = 65_000
 SMALLEST_CROP_PIXELS: Final = 24_000
 ENLARGEMENT: Final = 1.0
 """Crop pixels in a pixel of the picture, at most, unless that is below the smallest crop: more hold
-no more detail."""
+no more detail. Chosen."""
 MULTIPLE: Final = 32
+"""Sides of a crop are multiples of it: the network halves five times. Source:
+`scripts/train/network.py`."""
 SHORTEST: Final = 96
 LONGEST: Final = 512
+"""Sides of a crop, in pixels. Chosen: three and sixteen times `MULTIPLE`."""
 STRIDE: Final = 2
-"""Crop pixels in an output pixel."""
+"""Crop pixels in an output pixel. Source: `scripts/train/network.py`."""
 CENTRE: Final = 127.5
+"""Half of 255: the network sees -1 to 1. Source: `input` in models/manifest.yaml."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -32,38 +32,45 @@ __all__ = [
 VIEW_SIDES_OF_FACE: Final = 3.2
 VIEW_UP_OF_FACE: Final = 0.9
 VIEW_DOWN_OF_FACE: Final = 7.0
-"""Face heights beside, above and below a face without a body box."""
+"""Face heights beside, above and below a face without a body box. Chosen: about a standing person,
+less the feet, with the arms out."""
 VIEW_OF_BOX: Final = 0.1
-"""Longer box sides around a body box."""
+"""Longer box sides around a body box. Chosen: boxes are no more exact."""
 VIEW_BEYOND: Final = 0.04
-"""Of a picture side: how far a rectangle may leave the picture."""
+"""Of a picture side: how far a rectangle may leave the picture. Chosen: a little of nothing says
+that the edge cuts him."""
 
 # The square that BlazePose looks at.
 BODY_BELOW_FACE: Final = 3.4
-"""Face heights from the face's centre down to the region's."""
+"""Face heights from the face's centre down to the region's. Source: research notes, "parsers"."""
 BODY_SIDE_OF_FACE: Final = 10.5
-"""Face heights in the region's side."""
+"""Face heights in the region's side. Source: research notes, "parsers"."""
 BODY_SIDE_OF_BOX: Final = 1.2
-"""Longer box sides in the region's side."""
+"""Longer box sides in the region's side. Source: research notes, "parsers"."""
 
 # A face that explains a body, so that its head needs no zone of its own.
 EXPLAINING_CONFIDENCE: Final = 0.30
 EXPLAINING_CONFIDENCE_AT_BORDER: Final = 0.40
+"""Score of a face, at least; the second of one that the picture's edge may cut. Chosen: the default
+of `parser.person_threshold`, and more."""
 EXPLAINING_HEIGHT: Final = 0.07
 """Face height over body height, at least; smaller faces belong to somebody or something else."""
 EXPLAINING_HEIGHT_AT_BORDER: Final = 0.10
 EXPLAINING_WIDTH: Final = 0.12
-"""Face width over body width, at least."""
+"""Face width over body width, at least. Chosen; the heights are those of the research notes,
+"motion guard", rule 9."""
 
 # The edge of the picture.
 BORDER: Final = 0.01
-"""A box this near to the picture's edge (share of its width) is cut by it."""
+"""A box this near to the picture's edge (share of its width) is cut by it. Chosen: 13 pixels of
+1280."""
 BORDER_OF_DOUBT: Final = 0.03
-"""The same for a doubtful box, whose sides are less exact."""
+"""The same for a doubtful box, whose sides are less exact. Chosen: three times that."""
 
 # Two boxes of one person.
 SAME_PERSON: Final = 0.6
-"""Share of a doubtful box inside a sure one from which both are taken for one person."""
+"""Share of a doubtful box inside a sure one from which both are taken for one person. Chosen: more
+than half."""
 
 
 @dataclass(frozen=True, slots=True)

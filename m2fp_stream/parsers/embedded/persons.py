@@ -18,17 +18,18 @@ from .runtime import open_network
 __all__ = ["PersonDetector"]
 
 NETWORK_MULTIPLE: Final = 32
-"""The coarsest stride: network sides are multiples of it."""
+"""The coarsest stride: network sides are multiples of it. Source: `STRIDES`."""
 LARGEST_ENLARGEMENT: Final = 2.0
-"""Small pictures are enlarged at most so much, as for faces."""
+"""Small pictures are enlarged at most so much, as for faces. See there."""
 MEAN_BGR: Final = np.array([103.53, 116.28, 123.675], np.float32)
 """Source: `img_norm_cfg` of nanodet's configurations (ImageNet's mean, BGR)."""
 STD_BGR: Final = np.array([57.375, 57.12, 58.395], np.float32)
 """Source: as `MEAN_BGR`."""
 STRIDES: Final = (8, 16, 32)
-"""One output each, in this order."""
+"""One output each, in this order. Source: NanoDet's configuration."""
 BINS: Final = 11
-"""Distances of 0 to 10 strides from the cell's centre to each side (`reg_max` 10)."""
+"""Distances of 0 to 10 strides from the cell's centre to each side (`reg_max` 10). Source:
+NanoDet's configuration."""
 OVERLAP_LIMIT: Final = 0.5
 """Looser than nanodet's 0.6, which leaves two boxes on one person."""
 

@@ -22,11 +22,12 @@ from .runtime import open_network
 __all__ = ["CALIBRATION", "Face", "YuNet", "log_odds", "roll_of"]
 
 STRIDES: Final = (8, 16, 32)
-"""One output each, in this order."""
+"""One output each, in this order. Source: libfacedetection."""
 OVERLAP_LIMIT: Final = 0.3
-"""As for CenterFace; two faces side by side share less."""
+"""As for CenterFace; two faces side by side share less. See there."""
 LARGEST_ENLARGEMENT: Final = 2.0
-"""Small pictures are enlarged at most so much, as for the other detectors."""
+"""Small pictures are enlarged at most so much, as for the other detectors. See
+`faces.LARGEST_ENLARGEMENT`."""
 LARGEST_LOG: Final = 8.0
 """Sides beyond e^8 strides (23 848 pixels at the finest) are cut there: no overflow."""
 

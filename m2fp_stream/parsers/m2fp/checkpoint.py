@@ -24,7 +24,8 @@ from typing import TYPE_CHECKING, Any, Final
 from m2fp_stream.core.errors import ModelError
 
 from .labels import Kind
-from .model import HEADS, M2FP, STRIDE, require_torch
+from .layers import HEADS, STRIDE, require_torch
+from .model import M2FP
 
 if TYPE_CHECKING:
     import torch
@@ -36,9 +37,10 @@ WEIGHTS: Final = "pytorch_model.pt"
 
 _LARGEST_CONFIGURATION: Final = 1 << 20
 _LARGEST_WEIGHTS: Final = 2 << 30
-"""Bytes; the published ones have about 250 MB."""
+"""Bytes; the published ones have about 250 MB. Chosen: eight times that, and far more than any
+configuration has; a stranger's file must not fill the memory."""
 _NAMED: Final = 3
-"""How many of the wrong keys a message names."""
+"""How many of the wrong keys a message names. Chosen: they fit on one line."""
 
 _PRINTABLE: Final = re.compile(r"[A-Za-z0-9_.]{1,120}")
 """Names that a message may repeat; others come from a stranger's file."""
@@ -56,7 +58,7 @@ _ANCHORS: Final[Mapping[str, int]] = MappingProxyType(
     {"background": 0, "hat": 1, "hair": 2, "face": 13}
 )
 """Classes by which the order of the list in ``configuration.json`` is checked, where it has them
-(both published lists share them; spelling differs between releases)."""
+(both published lists share them; spelling differs between releases). Source: both lists."""
 
 _ARCHITECTURE: Final[Mapping[str, object]] = MappingProxyType(
     {

@@ -15,15 +15,16 @@ from m2fp_stream.core.errors import ModelError
 
 from .checkpoint import Checkpoint
 from .labels import Kind
-from .model import M2FP, require_torch
+from .layers import require_torch
+from .model import M2FP
 
 __all__ = ["FORMAT", "cached_name", "to_onnx"]
 
 FORMAT: Final = 1
-"""Version of what `to_onnx` writes; it changes whenever the graph or the metadata do."""
+"""Version of what `to_onnx` writes; it changes whenever the graph or the metadata do. Ours."""
 
 _OPSET: Final = 17
-"""The first with both `GridSample` and `LayerNormalization`."""
+"""The first with both `GridSample` and `LayerNormalization`. Source: ONNX's list of operators."""
 _SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 

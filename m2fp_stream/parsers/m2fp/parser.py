@@ -30,7 +30,8 @@ from .runtime import STRIDE, M2FPNetwork, Network
 __all__ = ["M2FPParser", "from_options"]
 
 FINEST_MAP: Final = 1280
-"""Long side of maps that tiles make finer; parser processes hand over no larger ones."""
+"""Long side of maps that tiles make finer; parser processes hand over no larger ones. Source:
+`pipeline.wire.MAX_SIDE`."""
 DISAGREEMENT: Final = 128
 """Evidence times 255 by which two looks must differ to disagree: one of them finds it likely, the
 other does not. Chosen, not measured: there were no trained weights to measure with."""

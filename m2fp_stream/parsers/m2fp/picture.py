@@ -18,15 +18,18 @@ from m2fp_stream.core.errors import ParserError
 __all__ = ["fitted", "inner_size", "network_shape", "prepared", "resized", "tile_share", "tiles"]
 
 MEAN_RGB: Final = (123.675, 116.28, 103.53)
-"""ImageNet's, times 255: padding with it is padding with 0 after normalising."""
+"""ImageNet's, times 255: padding with it is padding with 0 after normalising. Source: the
+configuration of the published network."""
 MULTIPLE: Final = 32
-"""The coarsest features have this stride."""
+"""The coarsest features have this stride. Source: `layers.STRIDE`."""
 LONGEST: Final = 1333 / 640
-"""Long side over short side, at most."""
+"""Long side over short side, at most. Source: the published network's test sizes, 640 and 1333."""
 OVERLAP: Final = 0.25
-"""Share of a tile that the next one repeats: what an edge cuts in one is inside in the other."""
+"""Share of a tile that the next one repeats: what an edge cuts in one is inside in the other.
+Chosen."""
 _WEIGHT_BITS: Final = 22
-"""Pillow's fixed-point weights: 32 bits, less 8 of the pixel and 2 that it keeps spare."""
+"""Pillow's fixed-point weights: 32 bits, less 8 of the pixel and 2 that it keeps spare. Source:
+Pillow's Resample.c, PRECISION_BITS."""
 
 Size = tuple[int, int]
 """(height, width) in pixels."""

@@ -21,7 +21,7 @@ FORMAT: Final = "1"
 """What exports of the form that is read here say in their metadata."""
 QUERIES: Final = 100
 STRIDE: Final = 4
-"""Input pixels in a pixel of the masks."""
+"""Input pixels in a pixel of the masks. Source, as of `QUERIES`: the network (`layers`)."""
 INPUT: Final = "image"
 OUTPUTS: Final = ["logits", "masks"]
 

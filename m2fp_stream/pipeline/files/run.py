@@ -62,21 +62,30 @@ __all__ = ["Composer", "FileRun", "Outcome"]
 _log = logging.getLogger(__name__)
 
 _READ_AHEAD: Final = 8
+"""Decoded frames that may wait for looks. Chosen: enough that no thread waits for the next; each is
+a whole picture."""
 _WRITE_AHEAD: Final = 3
-"""Solved frames that may wait for the writer where the frame buffer is full."""
+"""Solved frames that may wait for the writer where the frame buffer is full. Chosen: few, for the
+like reason."""
 _WRITE_MOST: Final = 24
-"""The same where it is not. A cut lets a whole shot go at once: looks go on while it is encoded."""
+"""The same where it is not. A cut lets a whole shot go at once: looks go on while it is encoded.
+Chosen: a second of film."""
 _PEOPLE_LAG: Final = 3
 """Frames by which following people lags behind the look for faces: looks for people go on
-meanwhile."""
+meanwhile. About as many looks for faces as a look for people takes (5 and 18 ms,
+docs/parsers.md)."""
 _PARTS_LAG: Final = 6
-"""The same for looks at parts."""
+"""The same for looks at parts. Chosen: as many frames as lie between two looks at parts
+(`file.parts_every`)."""
 _FAR_HIGH_S: Final = 0.3
-"""Seconds between far looks under `--quality high`."""
+"""Seconds between far looks under `--quality high`. Chosen: quality before time, but a far look
+costs a quarter of a second (docs/architecture.md)."""
 _LONGEST_S: Final = 60.0
-"""What is known of a shot before it is covered, under `--quality high`: no more than that."""
+"""What is known of a shot before it is covered, under `--quality high`: no more than that. Chosen:
+memory must not grow with the length of a shot."""
 _KEPT_FRAMES: Final = 16
-"""Frames that stay for looks out of turn, where the source is read twice."""
+"""Frames that stay for looks out of turn, where the source is read twice. Chosen: more than what is
+looked back at (`orders.BESIDE_FRAMES`) and both lags together."""
 
 
 class Composer(Protocol):
@@ -615,3 +624,5 @@ class FileRun:
 
 
 _FORGET_EVERY: Final = 32
+"""Frames between two times that the solver forgets what is past. Chosen: rarely enough to cost
+nothing."""

@@ -32,14 +32,18 @@ WEAK_HITS: Final = 4
 SURE_FACE: Final = 0.85
 DENIED_FACE: Final = 0.25
 SUPPORTED: Final = 0.25
-"""Share of the looks for people that must have seen a body for its score to count."""
+"""Share of the looks for people that must have seen a body for its score to count. Chosen: one look
+in four."""
 RECENT_LOOKS: Final = 12
-"""Looks at parts that are weighed, the last ones: who was hidden for long may come into sight."""
+"""Looks at parts that are weighed, the last ones: who was hidden for long may come into sight.
+Chosen: at one in six frames (`file.parts_every`) about three seconds."""
 HEAD_SEEN: Final = 0.30
 HEAD_ABSENT: Final = 0.10
 """A track is covered when what detectors and close looks saw of it agree. The share of the expected
-head that the part network takes for one (median of all looks) tells hands, prints and
-furniture, whose share is 0 as a rule, from people, even weakly detected ones."""
+head that the part network takes for one (median of all looks) tells hands, prints and furniture,
+whose share is 0 as a rule, from people, even weakly detected ones. The table was read off the tune
+half (docs/architecture.md, "What is next for files"); `STRONG` and `WEAK_HITS` are those of the
+research notes, "every frame"."""
 FACE_CONFIRMED: Final = 0.30
 FACE_DENIED: Final = 0.12
 """Score of a closer look from which a weakly seen face is one, and below which it is none
@@ -48,15 +52,19 @@ DENIALS: Final = 2
 """So many closer looks at a face (`orders.CLOSER_LOOKS`)."""
 BETTER_FACE: Final = 0.1
 """Detector's score of a face above the best that was judged from which it is another matter: it is
-judged at once, and until then a strong one counts (weak ones are as often those of things)."""
+judged at once, and until then a strong one counts (weak ones are as often those of things). Chosen:
+a tenth of the range of scores."""
 JUDGED_WITHIN: Final = 8
-"""Frames within which closer looks judge somebody new; later he is judged by what was seen."""
+"""Frames within which closer looks judge somebody new; later he is judged by what was seen. Chosen:
+two closer looks, `orders.CLOSER_EVERY` apart, and the time for their answers."""
 LARGE_HEAD: Final = 0.4
-"""Of the picture's width: weak faces that are so large were patterns of floors and walls."""
+"""Of the picture's width: weak faces that are so large were patterns of floors and walls. Chosen: a
+face of somebody so near is not weak."""
 SEEN_WITHIN: Final = 2
-"""Frames within which somebody new shows his face again, if it is one."""
+"""Frames within which somebody new shows his face again, if it is one. Chosen: faces are looked for
+in every frame, and a detector may miss one."""
 TELLING_HEAD_PX: Final = 28.0
-"""Width of a head from which not finding its parts says something."""
+"""Width of a head from which not finding its parts says something. Chosen on the tune half."""
 
 
 def may_be_somebody(track: Track) -> bool:

@@ -29,20 +29,25 @@ __all__ = ["Layer"]
 
 
 MOVING_REACH: Final = 0.6
-"""So many head sizes around a head beyond its track's end, what moves is covered with it."""
+"""So many head sizes around a head beyond its track's end, what moves is covered with it. Chosen:
+half a head around the head, and a little."""
 AROUND_PX: Final = 8
-"""Small pixels: more than what closes an outline adds."""
+"""Small pixels: more than what closes an outline adds. Chosen."""
 GROWTH_PER_GAP: Final = 0.03
-"""A head is covered so much larger for each frame that it is away from a sighting."""
+"""A head is covered so much larger for each frame that it is away from a sighting. Chosen: three
+quarters larger after 25 frames."""
 WIDER: Final = 1.12
-"""The ellipse of a head whose parts nobody looked at."""
+"""The ellipse of a head whose parts nobody looked at. Chosen: an eighth, for hair."""
 TRUSTED_HEAD: Final = 0.5
 TRUSTED_SCALE: Final = 0.85
-"""Where the parts fill so much of a head, the ellipse is drawn so much smaller: they say it."""
+"""Where the parts fill so much of a head, the ellipse is drawn so much smaller: they say it. Chosen
+on the tune half."""
 UNPLACED: Final = 1.8
-"""The same of a head that neither a face nor its parts placed: a body alone says it roughly."""
+"""The same of a head that neither a face nor its parts placed: a body alone says it roughly. Chosen
+on the tune half."""
 SHAPES_APART: Final = 24
-"""Frames from a look at parts beyond which its shape is no longer used."""
+"""Frames from a look at parts beyond which its shape is no longer used. Chosen: four looks at one
+in six frames (`file.parts_every`) were not made then."""
 
 
 @final
@@ -197,6 +202,7 @@ class Layer:
 
 
 _CLOSED: Final = np.ones((5, 5), np.uint8)
+"""Small pixels; closes gaps of two on either side. Chosen: more would join two people."""
 
 
 def _around(shapes: dict[int, Shape], number: int) -> list[int]:

@@ -31,43 +31,58 @@ __all__ = ["Orders"]
 
 CLOSER_LOOKS: Final = 2
 CLOSER_EVERY: Final = 3
-"""A face is judged by so many closer looks, so many frames apart at least."""
+"""A face is judged by so many closer looks, so many frames apart at least. Chosen: neighbouring
+frames say the same."""
 SEARCHED_BODY: Final = 0.50
-"""Score of a body without a head in its place from which the head is searched for in all of it."""
+"""Score of a body without a head in its place from which the head is searched for in all of it.
+From there on .91 of the boxes and more are people (docs/parsers.md, "What a score is worth")."""
 SEARCH_EVERY: Final = 12
+"""Frames between two such searches. Chosen: half a second at 24 a second."""
 BESIDE_FRAMES: Final = 2
-"""So far from a track's end it is asked whether it was there unseen."""
+"""So far from a track's end it is asked whether it was there unseen. Chosen: near enough to be
+about the same place, two frames for one in which it was missed."""
 ANSWERS: Final = 2
 ANSWERED_FRAMES: Final = 6
 ANSWERED_SHARE: Final = 0.7
 """What moves is looked at twice; then at every second frame, while it moves on at that place: until
-it has not been seen there for so many frames. The same place is one that holds so much of it."""
+it has not been seen there for so many frames. The same place is one that holds so much of it. Two
+looks: promise P5. Chosen: the rest."""
 ANSWERED_OFTEN: Final = 6
 OFTEN_EVERY: Final = 4
 """After so many looks at a place where something moves on, every fourth frame is enough: whoever
 comes out of it is covered backwards. In `person-bicycle-car` 22 such looks saw nobody new."""
 AGAIN_FRAMES: Final = 6
 """So soon after a far look saw somebody small for the first time, another one says whether he is
-there, and how fast he moves."""
+there, and how fast he moves. Chosen: a quarter of a second shows how fast somebody small moves."""
 BODIES_EVERY: Final = 3
-"""The same while somebody is followed by the body alone."""
+"""The same while somebody is followed by the body alone. Chosen: a body alone says where the head
+is less well than a face does, so it is looked for more often than people are (8)."""
 TURNED_EVERY: Final = 3
-"""Frames between looks at a turned copy while somebody turned so is followed."""
+"""Frames between looks at a turned copy while somebody turned so is followed. Chosen: as
+`BODIES_EVERY`."""
 HEADLESS_EVERY: Final = 12
 UNANSWERED_EVERY: Final = 24
 """Frames between looks at all turned copies while a question is open that upright looks do not
-answer: a body has no head where one is expected, or something moves on that they do not see."""
+answer: a body has no head where one is expected, or something moves on that they do not see.
+Chosen: two looks a second, and one; half as many as at first, for they cost most."""
 TURNED_ASKED: Final = 2
-"""So often all turned copies are looked at for one body without a head."""
+"""So often all turned copies are looked at for one body without a head. Chosen: the second is made
+where the first may have come too early."""
 TURNED_SIGHTINGS: Final = 3
-"""Sightings after which somebody turned must be somebody for these looks to go on."""
+"""Sightings after which somebody turned must be somebody for these looks to go on. Chosen: two may
+be false alarms."""
 SMALLEST_HEAD_PX: Final = 12.0
-"""Width of a head below which its parts cannot be told: it keeps its ellipse."""
+"""Width of a head below which its parts cannot be told: it keeps its ellipse. Chosen: an eye has
+two pixels there."""
 HEAD_CROP: Final = (1.6, 1.25, 3.1)
-"""Reach of the crop for a head's parts: head widths to each side, heights up and down."""
+"""Reach of the crop for a head's parts: head widths to each side, heights up and down. About those
+of the research notes, "every frame": hair to below the shoulders is in it."""
 BODY_HEAD_CROP: Final = (3.0, 1.5, 5.5)
-"""The same where the body alone was seen: hair from behind is told by what is around it."""
+"""The same where the body alone was seen: hair from behind is told by what is around it. Chosen on
+the tune half."""
 BODY_CROP: Final = 0.12
+"""Of a body's width and height, so much around its box is in the crop for its parts. Chosen: arms
+leave the box."""
 
 
 @final

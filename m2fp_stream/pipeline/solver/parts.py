@@ -31,19 +31,26 @@ __all__ = ["PartReader"]
 
 
 BLURRED: Final = 0.3
-"""Head sizes a frame from which somebody is too fast, and so too blurred, for parts to tell."""
+"""Head sizes a frame from which somebody is too fast, and so too blurred, for parts to tell.
+Chosen: about half the speed at which boxes cannot tell any more (`rush.FAST`), in heads."""
 LYING: Final = 0.7
-"""Width over height of a body from which it is not upright."""
+"""Width over height of a body from which it is not upright. Chosen: who stands or walks is
+narrower."""
 LEAST_HEAD: Final = 0.15
-"""Area of what the parts take for a head, over the expected box, from which it is one."""
+"""Area of what the parts take for a head, over the expected box, from which it is one. Chosen on
+the tune half."""
 LEAST_PERSON: Final = 0.30
 """Share of its box that must be a person, by the parts, for a body without any head to be covered
-whole: lying, bent, or seen from above."""
+whole: lying, bent, or seen from above. Chosen on the tune half."""
 SEARCH_SCALE: Final = 1.4
-"""So many head sizes around its expected place a body's head is looked for in its parts."""
+"""So many head sizes around its expected place a body's head is looked for in its parts. Chosen on
+the tune half."""
 ABSENT_LOOKS: Final = 3
-"""Looks at parts in a row without a head, from which the head of a body was placed wrongly."""
+"""Looks at parts in a row without a head, from which the head of a body was placed wrongly. Chosen:
+one or two may be blurred."""
 SEED_SHARE: Final = 0.85
+"""Size of the ellipse, in expected heads, that a piece must touch to be of this head. Chosen: less
+than all, for who is beside somebody touches that."""
 
 
 @final

@@ -29,13 +29,16 @@ HELD_S: Final = 10.0
 """Live, where no look was answered since, somebody is there so long: by then the picture is covered
 whole, whatever is configured (`live.frame_after_s`), and however many frames a second come."""
 ALWAYS: Final = 1_000_000_000
+"""Frames: more than any shot has."""
 SUPPORT: Final = 0.5
 """Share of the looks for people that saw the body of a track, from which one that does not see it
-says that it is gone."""
+says that it is gone. Chosen: half."""
 MOVING: Final = 0.25
-"""Share of a head in unexplained motion from which an empty look is not believed."""
+"""Share of a head in unexplained motion from which an empty look is not believed. Chosen: a
+quarter."""
 EDGE_HEADS: Final = 1.6
-"""A body whose head is so many head widths from the edge may be cut by it."""
+"""A body whose head is so many head widths from the edge may be cut by it. Chosen: as far to the
+side as `BODY_OF_HEAD` takes a body for."""
 FAR_SHARE: Final = 0.16
 """Of the picture's long side: smaller bodies are found reliably by far looks alone (100 pixels in a
 look of 640, at which the network's recall begins to fall)."""
@@ -46,11 +49,14 @@ NEAR_SHARE: Final = 0.16
 """Of the picture's long side: larger bodies are found by near looks (61 pixels of 384; recall is
 .94 from 50 upwards, docs/parsers.md)."""
 STILL_EVERY: Final = 12
-"""Frames between looks for people while nothing at all moves: they would see the same."""
+"""Frames between looks for people while nothing at all moves: they would see the same. Chosen: one
+and a half times the usual 8 (`file.people_every`)."""
 FACES_IN_BODY: Final = 6.0
-"""Faces that a standing body is high, at least: it tells how large a body to look for."""
+"""Faces that a standing body is high, at least: it tells how large a body to look for. Chosen: a
+little below the seven to eight heads of adults (`heads.BODY_TO_HEAD`)."""
 BODY_OF_HEAD: Final = (1.6, 5.5)
-"""A body that no look saw: so many head widths to each side, so many heights down."""
+"""A body that no look saw: so many head widths to each side, so many heights down. Chosen: elbows
+to the sides, knees down."""
 
 
 @final

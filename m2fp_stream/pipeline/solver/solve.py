@@ -52,22 +52,28 @@ from .unlooked import Unlooked
 __all__ = ["FAR_EVERY_S", "Solver"]
 
 MAX_GAP_S: Final = 0.6
-"""A person unseen for longer is a new track; both are extended towards each other."""
+"""A person unseen for longer is a new track; both are extended towards each other. Source: research
+notes, "every frame": 15 frames at 25 a second."""
 FAR_EVERY_S: Final = 2.0
-"""Seconds between looks for people who are small in the picture: they move slowly in it."""
+"""Seconds between looks for people who are small in the picture: they move slowly in it. Chosen by
+cost: a far look takes as long as eleven near ones (docs/architecture.md)."""
 TILTED_FACE: Final = 0.5
-"""Score of a closer look from which its tilt is believed."""
+"""Score of a closer look from which its tilt is believed. From there on .88 of CenterFace's boxes
+and more are faces (docs/parsers.md, "What a score is worth")."""
 SAME_HEAD: Final = 0.7
-"""Head sizes between what two parsers take for one head."""
+"""Head sizes between what two parsers take for one head. As `association.SAME_HEAD`."""
 KEPT_FRAMES: Final = 60
-"""What was known so many frames before those forgotten is kept: shapes and ways reach so far."""
+"""What was known so many frames before those forgotten is kept: shapes and ways reach so far.
+Chosen: more than twice `lay.SHAPES_APART`."""
 
 OVERLAPS: Final = 0.5
 AGREES: Final = 0.6
 """A box that shares so much of the smaller one with a known one is about the same place; with an
-intersection over union from the second value upwards it says the same."""
+intersection over union from the second value upwards it says the same. Chosen: half is the usual
+limit for one object; to say the same it must be nearer."""
 EXPLAINED: Final = 0.25
-"""Of a body's width and height, that much to each side and below it, motion is its own."""
+"""Of a body's width and height, that much to each side and below it, motion is its own. Source:
+research notes, "every frame"."""
 
 
 @final

@@ -31,20 +31,26 @@ from .records import U8
 __all__ = ["Unjudged"]
 
 LEAST_SHARE: Final = 0.35
-"""Of the picture's short side: what is smaller is far away, and nothing far away rushes."""
+"""Of the picture's short side: what is smaller is far away, and nothing far away rushes. Chosen on
+the scenes of `scripts.bench.scenes_limits`."""
 LEAST_FILLED: Final = 0.25
-"""Share of a box that moved: a body that rushes leaves no pixel as it was; where a camera's
-motion is measured badly, edges alone move."""
+"""Share of a box that moved: a body that rushes leaves no pixel as it was; where a camera's motion
+is measured badly, edges alone move. Chosen: a quarter."""
 LEAST_WIDE: Final = 0.2
-"""The shorter side of a box over its longer one: bars are edges, too."""
+"""The shorter side of a box over its longer one: bars are edges, too. Chosen: bodies that stand are
+wider."""
 GOES_ON: Final = 0.25
-"""Share of what moved that moves again in the next frame, from which it is where something is."""
+"""Share of what moved that moves again in the next frame, from which it is where something is.
+Chosen: a quarter."""
 SHARP_LINES: Final = 0.7
-"""Share of the lines along its way in which it has a sharp edge, from which it is not smeared."""
+"""Share of the lines along its way in which it has a sharp edge, from which it is not smeared.
+Chosen on `bottle-detection`, where hands are quick and sharp, and the scenes of
+`scripts.bench.scenes_limits`."""
 SMEAR: Final = 0.15
-"""Of its step, that much is added around: the ends of a smear are faint."""
+"""Of its step, that much is added around: the ends of a smear are faint. Chosen."""
 MARK: Final = 255
-"""What it is called on the map of tracks; 254 people have numbers of their own."""
+"""What it is called on the map of tracks; 254 people have numbers of their own. Source: the map has
+eight bits."""
 
 Explained = Callable[[int], Sequence[Rect]]
 
@@ -162,3 +168,4 @@ class Unjudged:
 
 
 _NEAR: Final = np.ones((5, 5), np.uint8)
+"""Small pixels: what moved so near is one thing. Chosen: as `lay._CLOSED`."""
