@@ -26,7 +26,7 @@ ROOT = Path(__file__).resolve().parent.parent
 DATA_VARIABLE = "M2FP_STREAM_TEST_DATA"
 
 GRACE_S = 5.0
-"""How long something that is ending may take to end before it counts as left behind."""
+"""Chosen: nothing that was told to end takes so long, on a busy machine neither."""
 
 _HELPERS = ("multiprocessing.forkserver", "multiprocessing.resource_tracker")
 """Processes of Python's own that live as long as the interpreter, by design."""
@@ -43,6 +43,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Adds what `scripts/test` asks for."""
     told = "leave out files without a test marked paced or alone; does not select tests"
     parser.addoption("--paced-files", action="store_true", help=told)
+    told = "seconds that something which is ending may take to end before it counts as left behind"
+    parser.addoption("--grace-s", type=float, default=GRACE_S, help=told)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -187,12 +189,13 @@ def _nothing_left_behind(request: pytest.FixtureRequest) -> Iterator[None]:
         yield
     finally:
         logging.getLogger().removeHandler(log)
+    grace_s: float = request.config.getoption("--grace-s")
     left_threads = set(threading.enumerate()) - threads
     for thread in left_threads:
-        thread.join(GRACE_S)
+        thread.join(grace_s)
     problems = [f"thread {thread.name}" for thread in left_threads if thread.is_alive()]
     left_children = list(_children() - children)
-    _, alive = psutil.wait_procs(left_children, timeout=GRACE_S)
+    _, alive = psutil.wait_procs(left_children, timeout=grace_s)
     for child in alive:
         problems.append(f"process {child.pid}")
         child.kill()  # the next test starts clean

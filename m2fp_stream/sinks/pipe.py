@@ -25,7 +25,7 @@ __all__ = ["PipeOptions", "PipeSink"]
 _log = logging.getLogger(__name__)
 
 _PATIENCE_S: Final = 1.0
-"""How long repeated frames may hold up the newest one; the rest of them are left out then."""
+"""Chosen: what whoever looks at a live picture may miss of it, to get a constant rate for it."""
 
 _AT_ONCE: Final = select.PIPE_BUF
 """Bytes that a pipe which is ready takes without waiting. Source: POSIX, write() on pipes."""
@@ -88,6 +88,8 @@ class PipeSink(Sink[SafeFrame]):
         size_wh: (width, height) of every frame; odd sides are continued by one copied row or
             column.
         time_base: seconds a tick of the frames' `pts`.
+        patience_s: how long repeated frames may hold up the newest one; the rest of them are left
+            out then.
 
     Raises:
         UsageError: the file is a terminal.
@@ -103,6 +105,7 @@ class PipeSink(Sink[SafeFrame]):
         *,
         size_wh: tuple[int, int],
         time_base: Fraction,
+        patience_s: float = _PATIENCE_S,
     ) -> None:
         super().__init__()
         if file.isatty():
@@ -116,6 +119,7 @@ class PipeSink(Sink[SafeFrame]):
         self._time_base = time_base
         self._slot = Fraction(1, options.fps)
         self._timeout_s = options.timeout_s
+        self._patience_s = patience_s
         code_point = BT709 if options.matrix == "bt709" else BT601
         self._matrix = ycbcr_matrix(*LUMA_WEIGHTS[code_point], full=False)
         width, height = (side + side % 2 for side in size_wh)
@@ -158,7 +162,7 @@ class PipeSink(Sink[SafeFrame]):
     def _repeat_until(self, slot: int) -> None:
         began = time.monotonic()
         while self._next_slot < slot:
-            if time.monotonic() - began > _PATIENCE_S:
+            if time.monotonic() - began > self._patience_s:
                 missing = slot - self._next_slot
                 _log.warning("the pipe's reader is too slow: %d frames were left out", missing)
                 self._left_out += missing

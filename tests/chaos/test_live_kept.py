@@ -13,7 +13,6 @@ from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core.errors import ModelError, PromiseError, SourceError
 from m2fp_stream.core.records import LookKind
 from m2fp_stream.core.safe import SafeFrame
-from m2fp_stream.pipeline.live import outlets as module
 from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.pipeline.live.schedule import Load
 from m2fp_stream.pipeline.looks import Seen as LookSeen
@@ -47,6 +46,7 @@ class Recording:
         self,
         folder: Path,
         *,
+        join_s: float = 5.0,
         patience_s: float = 0.0,
         on_notice: Callable[[str], None] = lambda _: None,
     ) -> None:
@@ -55,6 +55,7 @@ class Recording:
             "recording",
             self._make,
             keep=60,
+            join_s=join_s,
             patience_s=patience_s,
             on_notice=on_notice,
         )
@@ -227,7 +228,6 @@ def test_a_slow_encoder_loses_frames_and_not_its_recording(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience_s: float
 ) -> None:
     """Without patience it is left behind, and so is its part file: the control."""
-    monkeypatch.setattr(module, "_JOIN_S", 0.1)
     notices: list[str] = []
     slow, waits, quick = threading.Event(), threading.Event(), threading.Event()
 
@@ -236,7 +236,7 @@ def test_a_slow_encoder_loses_frames_and_not_its_recording(
         if "being completed" in notice:
             quick.set()  # what it was at is done at last
 
-    recording = Recording(tmp_path, patience_s=patience_s, on_notice=told)
+    recording = Recording(tmp_path, join_s=0.1, patience_s=patience_s, on_notice=told)
     emit = SegmentSink._emit
 
     def slowly(self: SegmentSink, item: SafeFrame) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +31,7 @@ from tests.kit.film import (
 )
 from tests.kit.kiosk import RealKiosk, environ_of, has_ended, kill
 from tests.kit.wait import wait_until
+from tests.kit.xvfb import screen, screenshot
 
 pytestmark = pytest.mark.paced
 
@@ -267,43 +266,13 @@ def test_weights_that_are_missing_end_it_with_that_error(config: Config, tmp_pat
     assert "nowhere" in done.stderr
 
 
-@contextmanager
-def display() -> Iterator[str]:
-    """A screen that nobody sees."""
-    if not (shutil.which("Xvfb") and shutil.which("import")):
-        pytest.skip("needs Xvfb and ImageMagick; apt-get install xvfb imagemagick")
-    reading, writing = os.pipe()
-    command = ["Xvfb", "-displayfd", str(writing), "-screen", "0", "1024x768x24"]
-    server = subprocess.Popen(
-        [*command, "-nolisten", "tcp", "-noreset"],
-        pass_fds=[writing],
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(writing)
-    try:
-        with os.fdopen(reading) as number:
-            yield f":{number.readline().strip()}"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def screenshot(name: str) -> Bgr:
-    done = subprocess.run(
-        ["import", "-display", name, "-window", "root", "png:-"], capture_output=True, check=True
-    )
-    picture = cv2.imdecode(np.frombuffer(done.stdout, np.uint8), cv2.IMREAD_COLOR)
-    assert picture is not None
-    return np.asarray(picture, np.uint8)
-
-
 @pytest.mark.slow
 def test_chromium_opens_full_screen_by_itself_and_again_when_it_ends(
     config: Config, tmp_path: Path
 ) -> None:
     executable()  # skips where there is none
     with (
-        display() as name,
+        screen() as name,
         RealKiosk(
             config(kiosk={"consent": False, "clock": False}),
             browser=True,
@@ -372,7 +341,7 @@ def test_chromium_takes_the_certificate_of_its_own_mirror_and_no_other(
     )
     key.chmod(0o600)
     with (
-        display() as name,
+        screen() as name,
         RealKiosk(
             config(page={"names": ["mirror.local"]}, kiosk={"consent": False}),
             *("--host", "0.0.0.0", "--certificate", certificate, "--key", key),

@@ -5,18 +5,15 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import av
-import cv2
 import numpy as np
 import psutil
 import pytest
@@ -41,6 +38,7 @@ from tests.kit.http_camera import HttpCamera
 from tests.kit.pipes import write_paced
 from tests.kit.virtual_camera_recorder import BACKEND, VARIABLE
 from tests.kit.wait import PATIENCE_S, wait_until
+from tests.kit.xvfb import screen, screenshot
 
 
 def test_the_film_itself_shows_her(film: Path, portrait: Bgr) -> None:
@@ -239,49 +237,11 @@ def test_what_is_served_by_http_shows_the_room_and_not_her(
     assert max(likeness(picture, portrait) for picture in shown) < LOOKS_LIKE_HER
 
 
-@contextmanager
-def display() -> Iterator[str]:
-    if not (shutil.which("Xvfb") and shutil.which("import")):
-        pytest.skip("needs Xvfb and ImageMagick; apt-get install xvfb imagemagick")
-    reading, writing = os.pipe()
-    server = subprocess.Popen(
-        [
-            "Xvfb",
-            "-displayfd",
-            str(writing),
-            "-screen",
-            "0",
-            "1024x768x24",
-            "-nolisten",
-            "tcp",
-            "-noreset",
-        ],
-        pass_fds=[writing],
-        stderr=subprocess.DEVNULL,
-    )
-    os.close(writing)
-    try:
-        with os.fdopen(reading) as number:
-            yield f":{number.readline().strip()}"
-    finally:
-        server.terminate()
-        server.wait()
-
-
-def screenshot(name: str) -> Bgr:
-    done = subprocess.run(
-        ["import", "-display", name, "-window", "root", "png:-"], capture_output=True, check=True
-    )
-    picture = cv2.imdecode(np.frombuffer(done.stdout, np.uint8), cv2.IMREAD_COLOR)
-    assert picture is not None
-    return np.asarray(picture, np.uint8)
-
-
 @pytest.mark.paced
 def test_the_preview_window_shows_the_room_and_not_her(
     film: Path, portrait: Bgr, tmp_path: Path
 ) -> None:
-    with display() as name:
+    with screen() as name:
         process = subprocess.Popen(
             command("preview", "--source", film, "--config", tmp_path / "loop.yaml"),
             stderr=subprocess.PIPE,

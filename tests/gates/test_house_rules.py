@@ -51,7 +51,7 @@ def test_each_offence_fails_its_own_test(tmp_path: Path) -> None:
     file.write_text(OFFENDERS, encoding="utf-8")
     command = [sys.executable, "-m", "pytest", "-p", "tests.conftest", "-p", "no:cacheprovider"]
     done = subprocess.run(
-        [*command, "-vv", f"--config-file={ROOT / 'pyproject.toml'}", str(file)],
+        [*command, "-vv", "--grace-s=0.5", f"--config-file={ROOT / 'pyproject.toml'}", str(file)],
         cwd=ROOT,
         env={"PATH": "", "M2FP_STREAM_TEST_DATA": str(tmp_path)},
         capture_output=True,

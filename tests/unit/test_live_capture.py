@@ -19,7 +19,6 @@ from pydantic import ValidationError
 from m2fp_stream.core.errors import SourceError
 from m2fp_stream.core.plan import Why
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.pipeline.live import capture as module
 from m2fp_stream.pipeline.live.capture import Capture, CaptureOptions, Inbox
 from m2fp_stream.sources.base import Captured, Source, SourceInfo
 from m2fp_stream.sources.devices import OtherCameraError
@@ -98,6 +97,7 @@ class Set:
         endless: bool = True,
         size: int = 100,
         waits: Waits | None = None,
+        join_s: float = 2.0,
         **options: Any,
     ) -> None:
         self._acts = acts
@@ -106,7 +106,9 @@ class Set:
         self.notices: list[str] = []
         self.inbox = Inbox(size)
         chosen = CaptureOptions.model_validate({"input": "drawn", **FAST, **options})
-        self.capture = Capture(self._open, chosen, endless=endless, on_notice=self.notices.append)
+        self.capture = Capture(
+            self._open, chosen, endless=endless, on_notice=self.notices.append, join_s=join_s
+        )
         if waits is not None:
             self.capture._stopping = waits
         self.got: list[Captured] = []
@@ -631,10 +633,7 @@ def test_stopping_releases_the_frames_that_wait() -> None:
     assert scene.inbox.empty  # `Set` looks that all are released
 
 
-def test_a_read_that_blocks_is_left_behind_and_its_frame_is_released(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_JOIN_S", 0.05)
+def test_a_read_that_blocks_is_left_behind_and_its_frame_is_released() -> None:
     unblock = threading.Event()
 
     def blocking() -> Iterator[Picture]:
@@ -642,7 +641,7 @@ def test_a_read_that_blocks_is_left_behind_and_its_frame_is_released(
         unblock.wait(PATIENCE_S)
         yield picture(1)
 
-    scene = Set(blocking)
+    scene = Set(blocking, join_s=0.05)
     scene.capture.connect()
     scene.capture.start(scene.inbox)
     scene.take(1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from fractions import Fraction
 from itertools import pairwise
 from typing import Any
@@ -16,8 +17,7 @@ from m2fp_stream.core.errors import LeaseError, PromiseError, SealError, SinkErr
 from m2fp_stream.core.plan import Unknown, Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import SafeFrame
-from m2fp_stream.pipeline.live import outlets as module
-from m2fp_stream.pipeline.live.outlets import Outlet
+from m2fp_stream.pipeline.live.outlets import Outlet, Retrying
 from m2fp_stream.sinks.base import Sink
 from tests.kit.live_stage import Performance
 from tests.kit.stage import backdrop
@@ -118,11 +118,8 @@ class Rig:
         wait_until(offered)
 
 
-@pytest.fixture
-def quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sinks are made again after 0.02, 0.04, 0.05, 0.05, ... seconds."""
-    monkeypatch.setattr(module, "_FIRST_WAIT_S", 0.02)
-    monkeypatch.setattr(module, "_LONGEST_WAIT_S", 0.05)
+QUICK = Retrying(first_wait_s=0.02, longest_wait_s=0.05)
+"""Sinks are made again after 0.02, 0.04, 0.05, 0.05, ... seconds."""
 
 
 def raising(error: BaseException, after: int = 0) -> Emit:
@@ -190,10 +187,9 @@ def test_another_outlet_does_not_notice_a_blocked_one() -> None:
     assert free.ids == list(range(60))
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize("error", [FULL, BrokenPipeError("gone"), TimeoutError("slow")])
 def test_a_sink_that_fails_is_made_again(error: OSError) -> None:
-    rig = Rig(raising(error, after=2), None)
+    rig = Rig(raising(error, after=2), None, retrying=QUICK)
     rig.offer_until(lambda: len(rig.sinks) == 2 and len(rig.sinks[1].ids) > 3)
     rig.outlet.close(complete=True)
     assert [sink.ended for sink in rig.sinks] == ["aborted", "finished"]
@@ -204,9 +200,8 @@ def test_a_sink_that_fails_is_made_again(error: OSError) -> None:
     assert rig.notices[-1] == "noting: works again"
 
 
-@pytest.mark.usefixtures("quick")
 def test_waits_for_a_failing_sink_grow_to_the_longest() -> None:
-    rig = Rig(raising(FULL))
+    rig = Rig(raising(FULL), retrying=QUICK)
     rig.offer_until(lambda: rig.outlet.failures >= 5)
     rig.outlet.close(complete=True)
     waits = [notice.rsplit(" in ")[1] for notice in rig.notices if "trying again" in notice]
@@ -214,7 +209,6 @@ def test_waits_for_a_failing_sink_grow_to_the_longest() -> None:
     assert rig.outlet.written == 0
 
 
-@pytest.mark.usefixtures("quick")
 def test_no_sink_is_made_before_its_wait_is_over() -> None:
     made_s: list[float] = []
 
@@ -222,7 +216,7 @@ def test_no_sink_is_made_before_its_wait_is_over() -> None:
         made_s.append(time.monotonic())
         raise FULL
 
-    rig = Rig(failing)
+    rig = Rig(failing, retrying=QUICK)
     rig.offer_until(lambda: len(made_s) >= 4)
     rig.outlet.close(complete=False)
     pauses = [later - earlier for earlier, later in pairwise(made_s)]
@@ -230,46 +224,46 @@ def test_no_sink_is_made_before_its_wait_is_over() -> None:
     assert rig.outlet.dropped > 0  # what came meanwhile
 
 
-@pytest.mark.usefixtures("quick")
-def test_after_many_good_frames_the_first_wait_is_the_first_again(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_HEALTHY_FRAMES", 5)
-    rig = Rig(raising(FULL), raising(FULL, after=3), raising(FULL, after=8), None)
+def test_after_many_good_frames_the_first_wait_is_the_first_again() -> None:
+    rig = Rig(
+        raising(FULL),
+        raising(FULL, after=3),
+        raising(FULL, after=8),
+        None,
+        retrying=replace(QUICK, healthy_frames=5),
+    )
     rig.offer_until(lambda: len(rig.sinks) == 4)
     rig.outlet.close(complete=True)
     waits = [notice.rsplit(" in ")[1] for notice in rig.notices if "trying again" in notice]
     assert waits == ["0.02 s", "0.04 s", "0.02 s"]
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_sink_that_cannot_be_made_again_is_tried_again() -> None:
-    rig = Rig(raising(FULL), FULL, FULL, None)
+    rig = Rig(raising(FULL), FULL, FULL, None, retrying=QUICK)
     rig.offer_until(lambda: len(rig.sinks) == 2 and rig.sinks[1].ids != [])
     assert rig.outlet.up
     rig.outlet.close(complete=True)
     assert rig.outlet.failures == 3
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_sink_that_is_away_is_told_as_down() -> None:
-    rig = Rig(raising(FULL))
+    rig = Rig(raising(FULL), retrying=QUICK)
     rig.offer_until(lambda: rig.outlet.failures > 0)
     wait_until(lambda: not rig.outlet.up)
     rig.outlet.close(complete=True)
     assert rig.sinks[0].ended == "aborted"
 
 
-@pytest.mark.usefixtures("quick")
 def test_no_password_is_told() -> None:
-    rig = Rig(raising(SinkError("rtmp://me:hunter2@host/key refused; check the key")))
+    rig = Rig(
+        raising(SinkError("rtmp://me:hunter2@host/key refused; check the key")), retrying=QUICK
+    )
     rig.offer_until(lambda: rig.outlet.failures > 0)
     rig.outlet.close(complete=True)
     assert rig.notices
     assert "hunter2" not in "".join(rig.notices)
 
 
-@pytest.mark.usefixtures("quick")
 @pytest.mark.parametrize(
     "error",
     [
@@ -284,7 +278,7 @@ def test_no_password_is_told() -> None:
 def test_a_broken_promise_or_program_ends_the_run_and_nothing_is_written_after(
     error: BaseException,
 ) -> None:
-    rig = Rig(raising(error, after=1), None)
+    rig = Rig(raising(error, after=1), None, retrying=QUICK)
     rig.offer_until(lambda: rig.outlet.error is not None)
     time.sleep(0.06)
     for one in FRAMES:
@@ -306,10 +300,9 @@ def test_a_sink_refuses_what_was_not_composed_and_that_ends_the_run() -> None:
     assert rig.ids == []
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_fault_in_making_a_sink_again_ends_the_run() -> None:
     error = RuntimeError("a fault of the program")
-    rig = Rig(raising(FULL), error)
+    rig = Rig(raising(FULL), error, retrying=QUICK)
     rig.offer_until(lambda: rig.outlet.error is not None)
     rig.outlet.close(complete=False)
     assert rig.outlet.error is error
@@ -330,7 +323,7 @@ def test_an_incomplete_end_drops_what_waits_and_aborts() -> None:
         began.set()
         unblock.wait(PATIENCE_S)
 
-    rig = Rig(blocking)
+    rig = Rig(blocking, join_s=0.05)
     for one in FRAMES[:4]:
         rig.outlet.offer(one)
     assert began.wait(PATIENCE_S)
@@ -396,9 +389,8 @@ def test_a_promise_broken_at_the_end_is_an_error_of_the_run() -> None:
     assert stage.error is error
 
 
-def test_at_the_end_no_sink_is_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_FIRST_WAIT_S", 0.0)
-    rig = Rig(raising(FULL), None, own_thread=False)
+def test_at_the_end_no_sink_is_made_again() -> None:
+    rig = Rig(raising(FULL), None, own_thread=False, retrying=Retrying(first_wait_s=0.0))
     for one in FRAMES[:3]:
         rig.outlet.offer(one)
     rig.outlet.pump()
@@ -407,8 +399,7 @@ def test_at_the_end_no_sink_is_made_again(monkeypatch: pytest.MonkeyPatch) -> No
     assert (rig.outlet.written, rig.outlet.dropped) == (0, 3)
 
 
-def test_a_sink_that_blocks_for_ever_is_left_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_JOIN_S", 0.05)
+def test_a_sink_that_blocks_for_ever_is_left_behind() -> None:
     unblock, began = threading.Event(), threading.Event()
 
     def blocking(_: int) -> None:
@@ -452,7 +443,6 @@ def test_a_sink_that_is_pumped_is_looked_after_while_no_frame_waits() -> None:
     rig.outlet.close(complete=True)
 
 
-@pytest.mark.usefixtures("quick")
 def test_a_sink_that_fails_while_idle_is_made_again() -> None:
     faults = [SinkError("the window is gone")]
 
@@ -460,7 +450,7 @@ def test_a_sink_that_fails_while_idle_is_made_again() -> None:
         if faults:
             raise faults.pop()
 
-    rig = Rig(own_thread=False, idle=idle)
+    rig = Rig(own_thread=False, idle=idle, retrying=QUICK)
     assert not rig.outlet.pump()
     assert not rig.up()
     assert not rig.outlet.pump()  # nobody to look after
@@ -532,8 +522,8 @@ def test_what_cannot_be_completed_at_the_end_counts_as_lost_too() -> None:
     assert (outlet.written, outlet.lost, outlet.failures) == (7, 3, 1)
 
 
-def test_nothing_works_again_before_a_frame_is_written(quick: None) -> None:
-    rig = Rig(raising(FULL), raising(FULL), None)
+def test_nothing_works_again_before_a_frame_is_written() -> None:
+    rig = Rig(raising(FULL), raising(FULL), None, retrying=QUICK)
     rig.offer_until(lambda: bool(rig.ids))
     rig.outlet.close(complete=True)
     assert [text.endswith("works again") for text in rig.notices] == [False, False, True]

@@ -19,7 +19,6 @@ from m2fp_stream.core.labels import Label
 from m2fp_stream.core.plan import CoverState, Effect, Parsed, Propagated, Unknown, Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverLevel, SafeFrame
-from m2fp_stream.pipeline.live import present as module
 from m2fp_stream.pipeline.live.control import PrivacyDial, PrivacyRequest
 from m2fp_stream.pipeline.live.follow import Verdict
 from m2fp_stream.pipeline.live.outlets import Outlet
@@ -273,6 +272,7 @@ class Show:
         deadline_s: float = PATIENCE_S,
         away_s: float = PATIENCE_S,
         why_away: Why | None = None,
+        **more: Any,
     ) -> None:
         self.shown: list[tuple[float, SafeFrame]] = []
         self.why_away = why_away
@@ -289,6 +289,7 @@ class Show:
             away_s=lambda: away_s,
             size_wh=SIZE_WH,
             why_away=lambda: self.why_away,
+            **more,
         )
         self.raws: list[RawFrame] = []
         self.buffers: list[Picture] = []
@@ -440,10 +441,8 @@ def test_a_turn_of_the_dial_holds_for_the_next_frame() -> None:
         assert show.frames()[2].cover.reason == Why.ON_REQUEST.value
 
 
-def test_no_more_frames_are_held_than_fit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_HELD_AT_LEAST", 1)
-    monkeypatch.setattr(module, "_HELD_BYTES", 5 * 3 * SIZE_WH[0] * SIZE_WH[1])
-    with Show() as show:
+def test_no_more_frames_are_held_than_fit() -> None:
+    with Show(held_at_least=1, held_bytes=5 * 3 * SIZE_WH[0] * SIZE_WH[1]) as show:
         show.expect(12)
         show.wait_shown(7)
         time.sleep(0.02)
@@ -463,9 +462,8 @@ def test_as_many_frames_as_fit_wait_for_a_late_verdict() -> None:
     assert {one.cover.level for one in show.frames()} == {CoverLevel.PARTS}
 
 
-def test_some_frames_wait_however_large_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_HELD_BYTES", 0)
-    with Show() as show:
+def test_some_frames_wait_however_large_they_are() -> None:
+    with Show(held_bytes=0) as show:
         show.expect(64)
         time.sleep(0.02)
         assert show.ids() == []
@@ -546,11 +544,8 @@ def test_a_card_in_between_does_not_hide_the_next_frame() -> None:
 # --- slow cameras ---
 
 
-def test_a_picture_stays_until_the_next_one_is_covered_and_says_how_old_it_is(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(module, "_AGED_S", 0.05)
-    with Show() as show:
+def test_a_picture_stays_until_the_next_one_is_covered_and_says_how_old_it_is() -> None:
+    with Show(aged_s=0.05) as show:
         show.expect()
         show.judge(0, own_look=True)
         wait_until(lambda: len(show.again()) >= 3)
@@ -574,11 +569,8 @@ def test_a_picture_stays_until_the_next_one_is_covered_and_says_how_old_it_is(
 
 
 @pytest.mark.parametrize("away_s", [0.2, 0.6])
-def test_a_picture_that_says_its_age_is_the_card_when_the_source_is_away(
-    monkeypatch: pytest.MonkeyPatch, away_s: float
-) -> None:
-    monkeypatch.setattr(module, "_AGED_S", 0.05)
-    with Show(away_s=away_s) as show:
+def test_a_picture_that_says_its_age_is_the_card_when_the_source_is_away(away_s: float) -> None:
+    with Show(aged_s=0.05, away_s=away_s) as show:
         show.expect()
         show.judge(0)
         wait_until(lambda: len(show.cards()) >= 3)
@@ -587,9 +579,8 @@ def test_a_picture_that_says_its_age_is_the_card_when_the_source_is_away(
         assert show.cards()[0][0] >= show.frames()[0].captured_ns / 1e9 + away_s
 
 
-def test_a_card_does_not_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_AGED_S", 0.03)
-    with Show() as show:
+def test_a_card_does_not_grow_old() -> None:
+    with Show(aged_s=0.03) as show:
         show.expect()
         show.presenter.judge([Verdict(0, None, why=Why.CUT)])
         show.wait_shown(1)
@@ -598,12 +589,9 @@ def test_a_card_does_not_grow_old(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("level", [CoverLevel.PERSON, CoverLevel.FRAME])
-def test_a_picture_that_stands_hides_no_less_than_is_asked_for_since(
-    monkeypatch: pytest.MonkeyPatch, level: CoverLevel
-) -> None:
+def test_a_picture_that_stands_hides_no_less_than_is_asked_for_since(level: CoverLevel) -> None:
     """Of a slow camera no other picture comes for seconds."""
-    monkeypatch.setattr(module, "_AGED_S", 0.05)
-    with Show() as show:
+    with Show(aged_s=0.05) as show:
         show.expect()
         show.judge(0)
         wait_until(lambda: len(show.again()) >= 1)

@@ -6,13 +6,11 @@ import json
 import threading
 import time
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from m2fp_stream.core.plan import Why
 from m2fp_stream.core.safe import CoverInfo, CoverLevel
-from m2fp_stream.pipeline.live import stats as module
 from m2fp_stream.pipeline.live.stats import LiveStats
 
 PARSED = CoverInfo(0.0, CoverLevel.PARTS, "parsed")
@@ -90,9 +88,8 @@ def test_whoever_is_there_is_told_by_how_long_ago_alone() -> None:
     stats.presence()
 
 
-def test_distributions_forget_and_counts_do_not(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WINDOW_S", 0.05)
-    stats = LiveStats()
+def test_distributions_forget_and_counts_do_not() -> None:
+    stats = LiveStats(window_s=0.05)
     stats.frame(PARSED, 9.0, 1.0)
     stats.look("faces", 9.0, failed=False)
     time.sleep(0.1)
@@ -105,10 +102,9 @@ def test_distributions_forget_and_counts_do_not(monkeypatch: pytest.MonkeyPatch)
     assert stats.summary()["frames"] == 2
 
 
-def test_the_rate_is_that_of_the_window(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_WINDOW_S", 2.0)
+def test_the_rate_is_that_of_the_window() -> None:
     began_s = time.monotonic()
-    stats = LiveStats()
+    stats = LiveStats(window_s=2.0)
     for _ in range(50):
         stats.frame(PARSED, 0.1, 0.0)
     time.sleep(0.2)

@@ -19,9 +19,8 @@ import pytest
 from pydantic import ValidationError
 
 from m2fp_stream.core.errors import SinkError, UsageError
-from m2fp_stream.pipeline.live import outlets as outlet
-from m2fp_stream.sinks import pipe
-from m2fp_stream.sinks.pipe import PipeOptions, PipeSink
+from m2fp_stream.pipeline.live.outlets import Outlet, Retrying
+from m2fp_stream.sinks.pipe import PipeOptions, PipeSink, _planes_of
 from tests.kit import media
 from tests.kit.wait import wait_until
 
@@ -30,9 +29,15 @@ SIZE = (96, 64)
 _EXACT = ("-sws_flags", "accurate_rnd+full_chroma_int+bilinear")
 
 
-def sink(file: BinaryIO, size_wh: tuple[int, int] = SIZE, **options: Any) -> PipeSink:
+def sink(
+    file: BinaryIO, size_wh: tuple[int, int] = SIZE, *, patience_s: float = 1.0, **options: Any
+) -> PipeSink:
     return PipeSink(
-        file, PipeOptions(enabled=True, **options), size_wh=size_wh, time_base=MICROSECOND
+        file,
+        PipeOptions(enabled=True, **options),
+        size_wh=size_wh,
+        time_base=MICROSECOND,
+        patience_s=patience_s,
     )
 
 
@@ -114,7 +119,7 @@ def test_planes_are_joined_without_the_padding_of_their_rows(size_wh: tuple[int,
         padding += plane.line_size - columns
         expected.append(picture.tobytes())
     assert padding or size_wh == (64, 64)
-    assert pipe._planes_of(frame) == b"".join(expected)
+    assert _planes_of(frame) == b"".join(expected)
 
 
 @pytest.mark.parametrize("matrix", ["bt601", "bt709"])
@@ -195,7 +200,10 @@ class Feed:
         self.made = 0
         self.notices: list[str] = []
         self._writer, self._size_wh = writer, size_wh
-        self.outlet = outlet.Outlet("pipe", self._make, keep=2, on_notice=self.notices.append)
+        at_once = Retrying(first_wait_s=0.01, longest_wait_s=0.01)
+        self.outlet = Outlet(
+            "pipe", self._make, keep=2, on_notice=self.notices.append, retrying=at_once
+        )
         self.outlet.open(size_wh)
         self._number = 0
 
@@ -212,14 +220,6 @@ class Feed:
         self.outlet.offer(frame(self._number, self._number * 33_333, self._size_wh))
 
 
-@pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Outlets that try again do so at once."""
-    monkeypatch.setattr(outlet, "_FIRST_WAIT_S", 0.01)
-    monkeypatch.setattr(outlet, "_LONGEST_WAIT_S", 0.01)
-
-
-@pytest.mark.usefixtures("impatient")
 def test_after_a_readers_pause_no_second_stream_begins_inside_the_first(
     ends: tuple[BinaryIO, BinaryIO],
 ) -> None:
@@ -240,7 +240,6 @@ def test_after_a_readers_pause_no_second_stream_begins_inside_the_first(
     assert "took nothing for 1 s" in feed.notices[0]
 
 
-@pytest.mark.usefixtures("impatient")
 def test_a_reader_that_went_is_told_once_and_written_to_no_more(
     ends: tuple[BinaryIO, BinaryIO],
 ) -> None:
@@ -256,12 +255,10 @@ def test_a_reader_that_went_is_told_once_and_written_to_no_more(
     assert feed.notices == ["pipe: the pipe's reader has gone; run again for another one"]
 
 
-def test_a_slow_reader_gets_fewer_repeats(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    monkeypatch.setattr(pipe, "_PATIENCE_S", -1.0)  # as if each repeat had taken too long
+def test_a_slow_reader_gets_fewer_repeats(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        assert written([0, 1_000_000, 1_033_333], fps=30) == [0, 1, 2]
+        # As if each repeat had taken too long.
+        assert written([0, 1_000_000, 1_033_333], fps=30, patience_s=-1.0) == [0, 1, 2]
     assert "29 frames were left out" in caplog.text
 
 

@@ -28,17 +28,17 @@ from Xlib.protocol import event
 from m2fp_stream.core.errors import SealError, SinkError, UsageError
 from m2fp_stream.sinks import window, x11
 from m2fp_stream.sinks.window import Key, WindowOptions, WindowSink
-from tests.kit import media
+from tests.kit import media, xvfb
 from tests.kit.wait import PATIENCE_S, wait_until
+from tests.kit.xvfb import screen, screenshot
 
 ROOT = Path(__file__).resolve().parents[2]
 TIME_BASE = Fraction(1, 1_000_000)
 SCREEN_WH = (1280, 800)
 SIZE_WH = (480, 270)
-TOOLS = ("Xvfb", "xdotool", "xprop", "import")
 
-missing = [tool for tool in TOOLS if shutil.which(tool) is None]
-on_a_display = pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+_absent = xvfb.missing("xdotool", "xprop")
+on_a_display = pytest.mark.skipif(bool(_absent), reason=f"not installed: {', '.join(_absent)}")
 
 DRIVER = """
 import json, select, sys
@@ -98,39 +98,10 @@ except M2FPStreamError as error:
 """
 
 
-def served(options: tuple[str, ...] = ()) -> Iterator[str]:
-    """Runs an X server on a free display and gives its name."""
-    screen = f"{SCREEN_WH[0]}x{SCREEN_WH[1]}x24"
-    reading, writing = os.pipe()
-    with subprocess.Popen(
-        [
-            "Xvfb",
-            "-displayfd",
-            str(writing),
-            "-screen",
-            "0",
-            screen,
-            "-nolisten",
-            "tcp",
-            "-noreset",
-            *options,
-        ],
-        pass_fds=(writing,),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    ) as server:
-        os.close(writing)
-        try:
-            with os.fdopen(reading, "rb") as numbers:
-                yield f":{numbers.readline().decode().strip()}"
-        finally:
-            server.terminate()
-
-
 @pytest.fixture(scope="module")
 def display() -> Iterator[str]:
-    yield from served()
+    with screen(size_wh=SCREEN_WH) as name:
+        yield name
 
 
 class Driven:
@@ -216,15 +187,7 @@ class Driven:
 
     def seen(self) -> int:
         """Returns the id of the window as soon as it is on the screen."""
-        found: list[int | None] = []
-
-        def comes() -> bool:
-            found.append(self.window())
-            return found[-1] is not None
-
-        wait_until(comes, tell=lambda: "no window came")
-        assert found[-1] is not None
-        return found[-1]
+        return wait_until(self.window, tell=lambda: "no window came")
 
     def press(self, key: str) -> None:
         self.run("xdotool", "windowfocus", "--sync", str(self.seen()), "key", key)
@@ -235,21 +198,10 @@ class Driven:
         values = dict(re.findall(r"^(\w+)=(-?\d+)$", text, re.MULTILINE))
         return tuple(int(values[name]) for name in ("X", "Y", "WIDTH", "HEIGHT"))  # type: ignore[return-value]  # four
 
-    def screen(self) -> NDArray[np.uint8]:
-        """Returns what is on the screen, (H, W, 3) uint8 BGR."""
-        done = subprocess.run(
-            ["import", "-window", "root", "ppm:-"],
-            env=self.environment,
-            capture_output=True,
-            check=True,
-        )
-        picture: Any = cv2.imdecode(np.frombuffer(done.stdout, np.uint8), cv2.IMREAD_COLOR)
-        return picture  # type: ignore[no-any-return]  # checked by what is done with it
-
     def picture(self) -> NDArray[np.uint8]:
         """Returns what is in the window."""
         x, y, width, height = self.geometry()
-        return self.screen()[y : y + height, x : x + width]
+        return screenshot(self.environment["DISPLAY"])[y : y + height, x : x + width]
 
 
 def is_near(picture: NDArray[np.uint8], wanted: NDArray[np.uint8]) -> bool:
@@ -462,7 +414,7 @@ def test_a_display_that_wants_a_cookie_is_asked_with_it(tmp_path: Path) -> None:
     cookies = tmp_path / "cookies"
     cookies.touch()
     adding = ["xauth", "-f", str(cookies), "add", f"{os.uname().nodename}/unix:0", ".", "0" * 32]
-    for display in served(("-auth", str(cookies))):
+    with screen("-auth", str(cookies), size_wh=SCREEN_WH) as display:
         adding[4] = f"{os.uname().nodename}/unix{display}"
         subprocess.run(adding, check=True, capture_output=True)
         # The server reads the file when its first client comes.

@@ -51,7 +51,8 @@ _RECENT: Final = 9
 one."""
 
 _JOIN_S: Final = 2.0
-"""A read that blocks ends by its own time-out; the program does not wait so long for its end."""
+"""A read that blocks ends by its own time-out; the program does not wait so long for its end.
+Chosen: what whoever pressed Ctrl-C does not take for a hang."""
 
 
 class CaptureOptions(Options):
@@ -200,6 +201,13 @@ class Capture:
     """Reads one source in a thread of its own, and opens it again as often as it takes.
 
     Use: `connect()`, then `start(inbox)`, in the end `stop()`.
+
+    Args:
+        open_source: opens the source.
+        options: see `CaptureOptions`.
+        endless: the source's end is a loss (a camera), not the end of all (a file).
+        on_notice: gets sentences for the user.
+        join_s: how long `stop` waits for a read that blocks.
     """
 
     def __init__(
@@ -209,12 +217,13 @@ class Capture:
         *,
         endless: bool,
         on_notice: Callable[[str], None] | None = None,
+        join_s: float = _JOIN_S,
     ) -> None:
-        """`endless`: the source's end is a loss (a camera), not the end of all (a file)."""
         self._open = open_source
         self.options = options
         self._endless = endless
         self._notice = on_notice or (lambda _: None)
+        self._join_s = join_s
         self._source: Source | None = None
         self._info: SourceInfo | None = None
         self._size_wh: tuple[int, int] | None = None
@@ -275,7 +284,7 @@ class Capture:
             source.close()
         if self._thread is None:
             return True
-        self._thread.join(_JOIN_S)
+        self._thread.join(self._join_s)
         return not self._thread.is_alive()
 
     def _run(self, inbox: Inbox) -> None:

@@ -7,6 +7,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final, final
 
 from ...core.errors import M2FPStreamError, PromiseError, SinkError
@@ -14,20 +15,37 @@ from ...core.redact import redact
 from ...core.safe import SafeFrame
 from ...sinks.base import Sink
 
-__all__ = ["MakeSink", "Outlet"]
+__all__ = ["MakeSink", "Outlet", "Retrying"]
 
 _log = logging.getLogger(__name__)
 
 MakeSink = Callable[[tuple[int, int]], Sink[SafeFrame]]
 """Opens a sink for frames of that (width, height)."""
 
-_FIRST_WAIT_S: Final = 1.0
-_LONGEST_WAIT_S: Final = 30.0
-_HEALTHY_FRAMES: Final = 250
-"""Frames written after which the next wait is the first again."""
-
 _JOIN_S: Final = 5.0
-"""What a sink gets at the end to write what waits; every sink bounds its own waits."""
+"""What a sink gets at the end to write what waits; every sink bounds its own waits. Chosen: longer
+than any of them takes on a machine that keeps up, and short enough for whoever pressed Ctrl-C."""
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """When a sink that failed is made again; the defaults are chosen.
+
+    Attributes:
+        first_wait_s: a device or a server that is there again is used within a second.
+        longest_wait_s: the wait doubles up to this: one that is away for a day costs next to
+            nothing, and is missed for half a minute at most.
+        healthy_frames: frames written after which the next wait is the first again; ten seconds
+            at 25 frames a second.
+    """
+
+    first_wait_s: float = 1.0
+    longest_wait_s: float = 30.0
+    healthy_frames: int = 250
+
+
+_RETRYING: Final = Retrying()
 
 
 @final
@@ -47,9 +65,11 @@ class Outlet:
         idle: called by `pump` with the sink while no frame waits.
         keeps: what it writes is to be kept, so that each frame lost to a failure counts (`lost`);
             what is only shown or sent is gone a moment later anyhow.
-        patience_s: what the sink gets beyond `_JOIN_S` to complete its output, of the frame that
+        join_s: what the sink gets at the end to write what waits.
+        patience_s: what the sink gets beyond `join_s` to complete its output, of the frame that
             it is at; frames that still wait are dropped then.
         on_patience: called when that wait begins.
+        retrying: when a sink that failed is made again.
         on_notice: gets sentences for the user.
     """
 
@@ -62,13 +82,17 @@ class Outlet:
         own_thread: bool = True,
         idle: Callable[[Sink[SafeFrame]], None] | None = None,
         keeps: bool = False,
+        join_s: float = _JOIN_S,
         patience_s: float = 0.0,
         on_patience: Callable[[], None] | None = None,
+        retrying: Retrying = _RETRYING,
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
         self.name = name
         self.own_thread = own_thread
         self.patience_s = patience_s
+        self._join_s = join_s
+        self._retrying = retrying
         self._on_patience = on_patience or (lambda: None)
         self._make = make
         self._idle = idle or (lambda _: None)
@@ -82,7 +106,7 @@ class Outlet:
         self._ended = False
         self._thread: threading.Thread | None = None
         self._retry_at_s = 0.0
-        self._wait_s = _FIRST_WAIT_S
+        self._wait_s = retrying.first_wait_s
         self._since = 0
         self.error: BaseException | None = None
         """What ends the run."""
@@ -161,7 +185,7 @@ class Outlet:
                 self._waiting.clear()
             self._changed.notify_all()
         if self._thread is not None:
-            self._thread.join(_JOIN_S)
+            self._thread.join(self._join_s)
             if self._thread.is_alive() and self.patience_s > 0:
                 self._be_patient(self._thread)
             if self._thread.is_alive():
@@ -212,8 +236,8 @@ class Outlet:
             self.written += 1
             if again:
                 self._notice(f"{self.name}: works again")
-            if self.written - self._since > _HEALTHY_FRAMES:
-                self._wait_s = _FIRST_WAIT_S
+            if self.written - self._since > self._retrying.healthy_frames:
+                self._wait_s = self._retrying.first_wait_s
         except PromiseError as error:
             self.error = error
         except (M2FPStreamError, OSError) as error:
@@ -239,7 +263,7 @@ class Outlet:
             return
         self._retry_at_s = time.monotonic() + self._wait_s
         self._notice(f"{self.name}: {self.why}; trying again in {self._wait_s:g} s")
-        self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2)
+        self._wait_s = min(self._retrying.longest_wait_s, self._wait_s * 2)
 
     def _take_back(self, sink: Sink[SafeFrame]) -> None:
         """Counts as lost what a sink that failed had taken and could not keep."""

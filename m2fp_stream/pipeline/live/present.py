@@ -150,6 +150,9 @@ class Presenter:
             half of them. Until then the last picture stays, with its age on it.
         size_wh: (width, height) of every frame.
         why_away: says why no frames come.
+        held_bytes: memory for frames that wait for their verdict.
+        held_at_least: frames that may wait whatever they take.
+        aged_s: from this age on a picture that still stands says so, and again so often.
     """
 
     def __init__(
@@ -165,13 +168,17 @@ class Presenter:
         away_s: Callable[[], float],
         size_wh: tuple[int, int],
         why_away: Callable[[], Why | None],
+        held_bytes: int = _HELD_BYTES,
+        held_at_least: int = _HELD_AT_LEAST,
+        aged_s: float = _AGED_S,
     ) -> None:
         self._composer, self._outlets = composer, outlets
         self._dial, self._stats = dial, stats
         self._states = FrameStates(policy, ages)
         self._deadline_s, self._away_s = deadline_s, away_s
         self._size_wh, self._why_away = size_wh, why_away
-        self._most_held = max(_HELD_AT_LEAST, _HELD_BYTES // (3 * size_wh[0] * size_wh[1]))
+        self._most_held = max(held_at_least, held_bytes // (3 * size_wh[0] * size_wh[1]))
+        self._aged_s = aged_s
         self._held: deque[_Held] = deque()
         self._by_id: dict[int, _Held] = {}
         self._changed = threading.Condition()
@@ -276,14 +283,14 @@ class Presenter:
                     return None, self._why_now()
                 aged_s = card_s
                 if self._last_safe is not None:
-                    old_s = self._last_captured_s + _AGED_S
-                    aged_s = min(card_s, max(old_s, self._last_shown_s + _AGED_S))
+                    old_s = self._last_captured_s + self._aged_s
+                    aged_s = min(card_s, max(old_s, self._last_shown_s + self._aged_s))
                     if aged_s <= now_s and not self._ended:
                         if self._hides_too_little():
                             return None, Why.ON_REQUEST
                         return self._last_safe, None
                 wait_s = max(0.0, min(at_s, aged_s) - now_s) if not self._ended else 0.01
-                self._changed.wait(min(wait_s, _AGED_S))
+                self._changed.wait(min(wait_s, self._aged_s))
 
     def _hides_too_little(self) -> bool:
         """Says whether the last picture was covered before people chose to hide more."""

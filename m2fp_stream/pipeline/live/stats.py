@@ -15,32 +15,39 @@ from ...core.safe import CoverInfo, CoverLevel
 __all__ = ["LiveStats"]
 
 _WINDOW_S: Final = 10.0
+"""Chosen: some hundred values, so that a 95th percentile says something, and soon told."""
 
 
 @final
 class _Window:
-    """Values of the last `_WINDOW_S` seconds."""
+    """Values of the last seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, window_s: float) -> None:
+        self._window_s = window_s
         self._values: deque[tuple[float, float]] = deque(maxlen=4096)
 
     def add(self, value: float, now_s: float) -> None:
         self._values.append((now_s, value))
 
     def recent(self, now_s: float) -> list[float]:
-        while self._values and now_s - self._values[0][0] > _WINDOW_S:
+        while self._values and now_s - self._values[0][0] > self._window_s:
             self._values.popleft()
         return [value for _, value in self._values]
 
 
 @final
 class LiveStats:
-    """Counts and recent distributions; any thread may add, any thread may ask."""
+    """Counts and recent distributions; any thread may add, any thread may ask.
 
-    def __init__(self) -> None:
+    Args:
+        window_s: how far back a distribution goes.
+    """
+
+    def __init__(self, window_s: float = _WINDOW_S) -> None:
+        self._window_s = window_s
         self._lock = threading.Lock()
         self._began_s = time.monotonic()
-        self._latency, self._age, self._covered = _Window(), _Window(), _Window()
+        self._latency, self._age, self._covered = (_Window(window_s) for _ in range(3))
         self._looks: dict[str, _Window] = {}
         self._looked: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
@@ -72,7 +79,7 @@ class LiveStats:
         with self._lock:
             self._looked[name] += 1
             self._failed[name] += failed
-            self._looks.setdefault(name, _Window()).add(seconds, time.monotonic())
+            self._looks.setdefault(name, _Window(self._window_s)).add(seconds, time.monotonic())
 
     def presence(self) -> None:
         """Says that somebody is in the picture."""
@@ -80,7 +87,7 @@ class LiveStats:
             self._person_at_s = time.monotonic()
 
     def summary(self, **more: Any) -> dict[str, Any]:
-        """Returns everything as JSON values; distributions are of the last ten seconds.
+        """Returns everything as JSON values; distributions are of the last seconds.
 
         Args:
             more: further entries, e.g. what capture and sinks counted.
@@ -89,7 +96,7 @@ class LiveStats:
         with self._lock:
             latency = self._latency.recent(now_s)
             covered = self._covered.recent(now_s)
-            span_s = min(_WINDOW_S, max(1e-3, now_s - self._began_s))
+            span_s = min(self._window_s, max(1e-3, now_s - self._began_s))
             return {
                 "uptime_s": round(now_s - self._began_s, 1),
                 "fps": round(len(latency) / span_s, 2),
