@@ -80,13 +80,14 @@ module.exports = NodeHelper.create({
 
   socketNotificationReceived(notification, payload) {
     if (notification !== "PRIVACY" || this.upstream === null) return;
-    const wanted = checkedRequest(payload);
+    const requested = checkedRequest(payload);
     const now = Date.now();
     this.requests = this.requests.filter((at) => now - at < 1000);
     // To hide everything is never one request too many.
-    if (wanted === null || (this.requests.length >= MOST_REQUESTS && wanted.level !== "frame")) return;
+    if (requested === null) return;
+    if (this.requests.length >= MOST_REQUESTS && requested.level !== "frame") return;
     this.requests.push(now);
-    this.upstream.privacy(wanted);
+    this.upstream.privacy(requested);
   },
 
   stop() {

@@ -91,7 +91,7 @@ async def _serve(
 
     loop.add_reader(post.fileno(), on_control)
     try:
-        app = make_app(options, kiosk, hub, access, stills)
+        app = make_app(options, hub, access, stills)
         await serve(app, hub, options, on_ready, stop, listener=listener)
     finally:
         for task in beating:

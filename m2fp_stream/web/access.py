@@ -21,7 +21,7 @@ import secrets
 import sys
 import time
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -37,6 +37,7 @@ __all__ = [
     "COOKIE",
     "LOOPBACK_NAMES",
     "RATES",
+    "SOCKETS",
     "AccessControl",
     "Caller",
     "Refused",
@@ -67,7 +68,10 @@ LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 _HERE_S: Final = 15.0
 """A page without its stream asks for the status, every ten seconds at least."""
 
-_SOCKETS: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+SOCKETS: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
+"""The kernel's tables. psutil is no help: it looks for a socket's owner among the open files of
+processes, and one that is not dumpable shows them to nobody but root (proc(5))."""
+
 _ESTABLISHED: Final = "01"
 
 
@@ -142,6 +146,7 @@ class AccessControl:
         bad_uploads: as many in a minute block a session's uploads for a minute.
         display: the session of the kiosk's own browser, if it has one already; see `display`.
         clock_s: seconds that only grow.
+        sockets: the tables of this computer's TCP connections, of which one may be missing.
     """
 
     def __init__(
@@ -154,7 +159,9 @@ class AccessControl:
         bad_uploads: int = BAD_UPLOADS,
         display: str | None = None,
         clock_s: Callable[[], float] = time.monotonic,
+        sockets: Sequence[Path] = SOCKETS,
     ) -> None:
+        self._sockets = sockets
         self._token = hashlib.sha256(token.encode()).digest()
         self._key = hmac.digest(token.encode(), b"m2fp_stream page session", "sha256")
         self._hosts = frozenset(host.lower().strip("[]") for host in hosts)
@@ -291,7 +298,7 @@ class AccessControl:
             return False
         if request is None or request.client is None or self.port is None:
             return False
-        if not _is_our_users(*request.client, to_port=self.port):
+        if not _is_our_users(self._sockets, *request.client, to_port=self.port):
             return False
         del self._codes[digest]
         return True
@@ -369,13 +376,14 @@ def _counted_as(session: str) -> str:
     return _digest(session.partition(".")[0]).hex()
 
 
-def _is_our_users(address: str, port: int, *, to_port: int) -> bool:
+def _is_our_users(tables: Iterable[Path], address: str, port: int, *, to_port: int) -> bool:
     """Says whether the other end of a connection is a socket of this computer and of our user.
 
     What cannot be read, or is not found, is not ours.
     Source: Linux kernel documentation, networking/proc_net_tcp; tcp_states.h for the state.
 
     Args:
+        tables: see `SOCKETS`.
         address: of the other end.
         port: of the other end.
         to_port: of our end.
@@ -383,7 +391,7 @@ def _is_our_users(address: str, port: int, *, to_port: int) -> bool:
     found: set[tuple[str, str]] = set()
     try:
         wanted = _plain(ipaddress.ip_address(address))
-        for table in _SOCKETS:
+        for table in tables:
             if not table.exists():
                 continue  # IPv6 may be switched off
             for line in table.read_text("ascii").splitlines()[1:]:

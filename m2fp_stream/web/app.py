@@ -9,7 +9,7 @@ from ..core.errors import UsageError
 from .access import AccessControl
 from .audit import Audit
 from .hub import Hub
-from .options import KioskOptions, PageOptions
+from .options import PageOptions
 from .stills import Still
 
 if TYPE_CHECKING:
@@ -40,7 +40,6 @@ def need_extra(what: str = "the page") -> None:
 
 def make_app(
     options: PageOptions,
-    kiosk: KioskOptions,  # noqa: ARG001  # the hub has it; callers need not know
     hub: Hub,
     access: AccessControl,
     still: Still | None,
@@ -49,7 +48,6 @@ def make_app(
 
     Args:
         options: of the page.
-        kiosk: what the page shows.
         hub: the media process's pictures.
         access: who may come in.
         still: opens uploads; None where there are none.

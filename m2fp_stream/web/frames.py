@@ -21,6 +21,8 @@ HEADER: Final = struct.Struct("<BBHIdd")
 over, Unix milliseconds of that."""
 
 _VERSION: Final = 1
+"""Of this head; `web/page/stream.js` and the MagicMirror module know this one alone."""
+
 _WHOLLY_COVERED: Final = 1
 _MIRRORED: Final = 2
 

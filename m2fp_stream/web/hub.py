@@ -42,8 +42,12 @@ _AWAY: Final = frozenset(why.name.lower() for why in (Why.SOURCE_AWAY, Why.OTHER
 _ON_REQUEST: Final = Why.ON_REQUEST.name.lower()
 
 _TICK_S: Final = 1.0
+"""What the other end may have missed is said again so often; its sink believes for five times that
+that somebody watches (`sinks.page`)."""
+
 _SILENT_S: Final = 5.0
-"""Facts older than this are unknown; a media process that says nothing for so long is silent."""
+"""Facts older than this are unknown; a media process that says nothing for so long is silent. It
+says something each second: five missed in a row are no coincidence."""
 
 _SPARE_S: Final = 1.0
 """What composing, waiting and encoding may add to that delay. An older scene is one that something
@@ -54,7 +58,8 @@ _IDLE_NS: Final = 3_000_000_000
 there. Nobody is shown a picture of that age."""
 
 _STARTS_S: Final = 30.0
-"""How long a media process may take to start before it counts as silent."""
+"""How long a media process may take to start before it counts as silent: a third of what the
+supervisor waits before it starts another (`kiosk`)."""
 
 
 class Timer(Protocol):

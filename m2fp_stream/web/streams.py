@@ -21,6 +21,9 @@ from .viewers import Full, Viewer
 __all__ = ["add_streams"]
 
 _REPEAT_S: Final = 1.0
+"""The status and the card are sent again so often: as often as the hub says things again, and not
+later than a picture is old by default (`page.stale_s`)."""
+
 _BOUNDARY: Final = b"m2fp-frame"
 
 

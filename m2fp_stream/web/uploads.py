@@ -21,11 +21,24 @@ from .stills import BadUpload, Busy, Still
 __all__ = ["Uploads", "add_stills"]
 
 _INVALID_SHARE: Final = 0.05
+"""Of the last uploads: more that are no pictures are an alarm. Chosen: people pick a wrong file now
+and then, and not every twentieth time."""
+
 _UPLOADS_KEPT: Final = 100
+"""So many are remembered, for a share that is known to a hundredth."""
+
 _UPLOADS_JUDGED: Final = 20
+"""Of fewer, a single one would be more than `_INVALID_SHARE`."""
+
 _IN_FLIGHT_BYTES: Final = 256 << 20
+"""What all uploads together may take: one of 200 MB, the most that `page.max_upload_mb` allows."""
+
 _MOST_IN_FLIGHT: Final = 4
+"""At a time; one worker opens them one by one, the others wait for it."""
+
 _MAGIC: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
+"""How JPEG, PNG, BMP and TIFF (either byte order) begin. Sources: ITU-T T.81, B.1.1.3; PNG (third
+edition), 5.2; BITMAPFILEHEADER (Microsoft); TIFF 6.0, section 2. WebP: see `_is_picture`."""
 
 
 @final

@@ -314,7 +314,7 @@ class PageServer:
         self.hub = Hub(self._theirs, self._memory, self.options, self.kiosk, hello=self._hello)
         strikes = 1_000_000 if self._rates is NO_LIMITS else BAD_UPLOADS
         self.access = AccessControl.of(self.options, TOKEN, rates=self._rates, bad_uploads=strikes)
-        app = make_app(self.options, self.kiosk, self.hub, self.access, self._still)
+        app = make_app(self.options, self.hub, self.access, self._still)
         await serve(app, self.hub, self.options, self._on_ready, self._stop)
 
     def _on_ready(self, host: str, port: int) -> None:

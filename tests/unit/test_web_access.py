@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from m2fp_stream.web import access as access_module
 from m2fp_stream.web.access import RATES, AccessControl, Caller, Refused, Use
 from m2fp_stream.web.limits import Blocks, Buckets, Rate, resident_bytes
 from m2fp_stream.web.options import PageOptions
@@ -169,9 +168,10 @@ def test_a_code_is_taken_from_nobody_else(
     with monkeypatch.context() as patch:
         patch.setattr(os, "geteuid", lambda: uid + 1)
         assert enter(access, "code", address) is Refused.WRONG
-    with monkeypatch.context() as patch:
-        patch.setattr(access_module, "_SOCKETS", ())
-        assert enter(access, "code", address) is Refused.WRONG
+    blind = AccessControl(TOKEN, hosts=["127.0.0.1"], sockets=())
+    blind.port = access.port
+    blind.allow_code("code")
+    assert enter(blind, "code", address) is Refused.WRONG
     for other in (None, ("192.0.2.7", address[1]), ("127.0.0.2", address[1]), ("", 0)):
         assert enter(access, "code", other) is Refused.WRONG
     assert access.enter("code", "127.0.0.1") is Refused.WRONG, "not within a request"

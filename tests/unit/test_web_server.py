@@ -943,7 +943,7 @@ def test_requests_are_told_to_no_telemetry(monkeypatch: pytest.MonkeyPatch) -> N
     memory = page_link.make_memory()
     with ours, theirs:
         hub = Hub(ours, PageMemory(memory, writable=False), options, KioskOptions())
-        app = make_app(options, KioskOptions(), hub, AccessControl.of(options, TOKEN), None)
+        app = make_app(options, hub, AccessControl.of(options, TOKEN), None)
     os.close(memory)
     kinds = ("tracing", "metrics", "logs", "operation_spans", "auto_configure")
     assert [app._telemetry[kind] for kind in kinds] == [False] * 5  # type: ignore[literal-required]
@@ -970,7 +970,7 @@ from m2fp_stream.web.app import make_app
 from m2fp_stream.web.player_server import PlayerServer
 from m2fp_stream.core.errors import UsageError
 for make in (
-    lambda: make_app(None, None, None, None, None),
+    lambda: make_app(None, None, None, None),
     lambda: PlayerServer(ServeOptions(port=0), None, "token"),
 ):
     try:

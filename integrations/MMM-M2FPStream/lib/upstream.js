@@ -62,7 +62,7 @@ class Upstream {
     this.wanted = false;
     this.asking = null;
     this.refusedUntil = 0;
-    this.wanted = null;
+    this.privacyRequest = null;
     this.sending = null;
   }
 
@@ -129,7 +129,7 @@ class Upstream {
     }
     if (status === null) return;
     this.onStatus(status);
-    if (this.wanted !== null && this.wanted !== this.sending) this.sendPrivacy();
+    if (this.privacyRequest !== null && this.privacyRequest !== this.sending) this.sendPrivacy();
   }
 
   frame(data) {
@@ -153,17 +153,18 @@ class Upstream {
   }
 
   /** Sends a request; one to hide everything is said again until it is heard. */
-  privacy(wanted) {
-    this.wanted = wanted;
+  privacy(requested) {
+    this.privacyRequest = requested;
     this.sendPrivacy();
   }
 
   sendPrivacy() {
-    const { wanted } = this;
-    this.sending = wanted;
-    this.request("POST", "/api/privacy", JSON.stringify(wanted), (status, text) => {
-      if (this.sending === wanted) this.sending = null;
-      if (this.wanted === wanted && (status === 200 || wanted.level !== "frame")) this.wanted = null;
+    const { privacyRequest: requested } = this;
+    this.sending = requested;
+    this.request("POST", "/api/privacy", JSON.stringify(requested), (status, text) => {
+      if (this.sending === requested) this.sending = null;
+      const isDone = status === 200 || requested.level !== "frame";
+      if (this.privacyRequest === requested && isDone) this.privacyRequest = null;
       if (status === 200) this.status(text);
     });
   }

@@ -1,7 +1,9 @@
 /* A WebSocket client for one server that sends and never has to be answered (RFC 6455).
  *
  * Written out because the one of Node's own cannot be given a certificate, and because a module
- * without dependencies needs no installation.
+ * without dependencies needs no installation. `ws` lies in MagicMirror's node_modules, but by chance:
+ * nobody there asks for it but socket.io and pm2, and which of their two versions (8, or pm2's 7) a module
+ * finds depends on how npm laid them out.
  */
 "use strict";
 

@@ -289,7 +289,7 @@ function choose(mode) {
   order(requestNumber);
 }
 
-/** Sends the request. One for more is sent until it holds; one for less is given up when it fails. */
+/** Sends the request: one for more until it holds; one for less is given up when it fails. */
 async function order(number) {
   let answer = null;
   try {
@@ -338,7 +338,8 @@ function take(next, streamed) {
     const level = known(status.level);
     const flat = status.silhouette === true || !request.silhouette;
     if (streamed) request.streamed = flat && rank(level) >= rank(request.level);
-    if (request.ordered && (request.stronger ? request.streamed : level === request.level)) settle();
+    const isThere = request.stronger ? request.streamed : level === request.level;
+    if (request.ordered && isThere) settle();
   }
   const { rotation, mirror: mirrored, clock, stale_s: stillS } = options();
   mirror.dataset.rotation = [90, 180, 270].includes(rotation) ? rotation : 0;
