@@ -33,7 +33,20 @@ HUB_NAMES: Final = {Kind.CIHP: "m2fp", Kind.LIP: "m2fp-lip"}
 """What `models pull` calls the weights of each kind."""
 
 _MAGIC_BYTES: Final = 8
+"""What `models.vault.is_sealed` looks at."""
+
 _CHUNK_BYTES: Final = 1 << 22
+"""Bytes hashed at a time. Chosen: weights of hundreds of megabytes are not read at once."""
+
+_START_S: Final = 20.0
+"""What a busy machine may add to a parse, however small. Chosen: a hang is noticed in a minute."""
+
+_LOOK_S: Final = 20.0
+"""What one look at the usual size may take: twelve times the 1.65 s that it takes on two idle cores
+(docs/parsers.md, "Lean")."""
+
+_USUAL_SIDE: Final = 320
+"""The short side of `_LOOK_S`, the default of `m2fp.short_side`; time grows with its square."""
 
 
 def fine_parser(
@@ -97,7 +110,7 @@ def fine_side(options: M2FPOptions, picture_wh: tuple[int, int]) -> int:
 def fine_deadline_s(options: M2FPOptions) -> float:
     """Returns the seconds after which a parse counts as a hang; generous, for busy machines."""
     looks = (1 + options.tiles**2 if options.tiles > 1 else 1) * (2 if options.agreement else 1)
-    return 20.0 + 20.0 * looks * (options.short_side / 320) ** 2
+    return _START_S + _LOOK_S * looks * (options.short_side / _USUAL_SIDE) ** 2
 
 
 def _located(options: M2FPOptions, kind: Kind) -> tuple[Path, str | None]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
-import json
 import logging
 import os
 import random
@@ -21,7 +20,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 import av
 import cv2
@@ -29,7 +28,7 @@ import numpy as np
 import pytest
 
 from m2fp_stream import cli
-from tests.kit.wait import PATIENCE_S, wait_until
+from tests.kit.cli import clean_environment, program
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -111,21 +110,6 @@ def here(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def environment() -> dict[str, str]:
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if not name.startswith("M2FP_STREAM_") or name.startswith("M2FP_STREAM_TEST_")
-    }
-    return kept | {"PYTHONPATH": str(ROOT)}
-
-
-def program(command: str, *words: str) -> list[str]:
-    """The command without progress: how many of its lines there are is a matter of time."""
-    quiet = ["--progress=off"] if command == "anonymize" else []
-    return [sys.executable, "-m", "m2fp_stream", command, *quiet, *words]
-
-
 def snapshot(folder: Path) -> dict[str, str]:
     """Every path below `folder`, hidden ones too, with its content's hash."""
     return {
@@ -152,7 +136,7 @@ def refused(
 ) -> Iterator[Refuse]:
     """Refusals in this process; what libraries print themselves is seen, too."""
     monkeypatch.chdir(here)
-    for name in set(os.environ) - set(environment()):
+    for name in set(os.environ) - set(clean_environment()):
         monkeypatch.delenv(name)
     threads = cv2.getNumThreads()
 
@@ -180,7 +164,7 @@ def refused_by_a_process(
     done = subprocess.run(
         program(*words),
         cwd=here,
-        env=environment() | {"XDG_DATA_HOME": str(here / "nothing was pulled")},
+        env=clean_environment() | {"XDG_DATA_HOME": str(here / "nothing was pulled")},
         capture_output=True,
         text=True,
         check=False,
@@ -220,7 +204,7 @@ def test_a_good_input_passes_so_the_refusals_below_mean_something(here: Path) ->
     done = subprocess.run(
         program("anonymize", "good.mp4"),
         cwd=here,
-        env=environment(),
+        env=clean_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -405,7 +389,7 @@ def test_salvage_writes_what_a_truncated_input_holds(here: Path) -> None:
     done = subprocess.run(
         program("anonymize", "half.mkv", "--salvage"),
         cwd=here,
-        env=environment(),
+        env=clean_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -433,7 +417,7 @@ def test_a_batch_writes_the_good_ones_and_is_8(jobs: str, here: Path) -> None:
     done = subprocess.run(
         program("anonymize", ".", "--jobs", jobs),
         cwd=here,
-        env=environment(),
+        env=clean_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -455,7 +439,7 @@ def test_an_interrupted_run_is_130_and_leaves_nothing(number: signal.Signals, he
     write_clip(here / "long.mp4", frames=5000)
     before = snapshot(here)
     process = subprocess.Popen(
-        program("anonymize", "long.mp4"), cwd=here, env=environment(), stderr=subprocess.PIPE
+        program("anonymize", "long.mp4"), cwd=here, env=clean_environment(), stderr=subprocess.PIPE
     )
     while process.poll() is None and snapshot(here).keys() == before.keys():
         time.sleep(0.02)
@@ -466,75 +450,3 @@ def test_an_interrupted_run_is_130_and_leaves_nothing(number: signal.Signals, he
         b"m2fp-stream: interrupted; nothing unfinished was kept\n",
     )
     assert snapshot(here) == before
-
-
-def run_into_a_pipe(here: Path, config: dict[str, object]) -> subprocess.Popen[bytes]:
-    """Starts a live run that writes into a pipe, and reads the beginning of what it writes."""
-    (here / "run.yaml").write_text(json.dumps(config), encoding="utf-8")  # JSON is YAML
-    process = subprocess.Popen(
-        [*program("run", "run.yaml"), "--stats=stats.json"],
-        cwd=here,
-        env=environment(),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert os.read(process.stdout.fileno(), 9) == b"YUV4MPEG2"
-    return process
-
-
-PIPED = {
-    "capture": {"input": "synthetic"},
-    "synthetic": {"width": 160, "height": 120},
-    "pipe": {"enabled": True, "timeout_s": 1.0},
-}
-
-
-@pytest.mark.parametrize("leaves", [True, False])
-def test_a_live_run_ends_when_nobody_reads_its_pipe_any_more(leaves: bool, here: Path) -> None:
-    with run_into_a_pipe(here, PIPED) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        try:
-            if leaves:
-                process.stdout.close()  # otherwise the pipe fills, and nobody empties it
-            code = process.wait(PATIENCE_S)
-        finally:
-            process.kill()
-        lines = process.stderr.read().decode().splitlines()
-    errors = [line for line in lines if "error: " in line]
-    if leaves:  # how somebody who watches ends it
-        assert (code, errors) == (0, [])
-        assert any("pipe: the pipe's reader has gone" in line for line in lines)
-    else:
-        assert code == 5
-        assert errors == [
-            "m2fp-stream: error: the pipe's reader took nothing for 1 s; run again with one that "
-            "reads on"
-        ]
-
-
-def test_a_live_run_goes_on_without_its_pipe_while_another_sink_is_left(here: Path) -> None:
-    record = {"enabled": True, "folder": str(here), "preset": "ultrafast"}
-    with run_into_a_pipe(here, {**PIPED, "record": record}) as process:
-        assert process.stdout is not None
-        try:
-            process.stdout.close()
-            until_facts(here, lambda facts: facts["sinks"]["pipe"]["failures"] == 1)
-            before = facts_of(here)["sinks"]["recording"]["written"]
-            until_facts(here, lambda facts: facts["sinks"]["recording"]["written"] > before + 10)
-            process.send_signal(signal.SIGTERM)
-            code = process.wait(PATIENCE_S)
-        finally:
-            process.kill()
-    assert code == 130
-    assert not facts_of(here)["sinks"]["pipe"]["up"]
-    assert list(here.glob("m2fp-stream-*.mp4"))
-
-
-def facts_of(here: Path) -> Any:
-    return json.loads((here / "stats.json").read_text())
-
-
-def until_facts(here: Path, true: Callable[[Any], bool]) -> None:
-    wait_until(lambda: (here / "stats.json").exists() and true(facts_of(here)))

@@ -1,7 +1,9 @@
-"""The command line in this process, and something that stands in for `app` behind it."""
+"""The command line: as a process, or in this one with something in the place of `app`."""
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +12,8 @@ import pytest
 from m2fp_stream import cli
 from m2fp_stream.config import Settings
 from m2fp_stream.core.records import Progress, RunReport
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 class FakeApp:
@@ -73,3 +77,19 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
     assert err.count("\n") == 1
     assert err.startswith("m2fp-stream: error: ")
     return err.removeprefix("m2fp-stream: error: ").strip()
+
+
+def clean_environment() -> dict[str, str]:
+    """Returns this process's environment without options of the program."""
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith("M2FP_STREAM_") or name.startswith("M2FP_STREAM_TEST_")
+    }
+    return kept | {"PYTHONPATH": str(ROOT)}
+
+
+def program(command: str, *words: str) -> list[str]:
+    """The command without progress: how many of its lines there are is a matter of time."""
+    quiet = ["--progress=off"] if command == "anonymize" else []
+    return [sys.executable, "-m", "m2fp_stream", command, *quiet, *words]
