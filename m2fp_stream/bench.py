@@ -20,7 +20,12 @@ from .core.errors import SourceError
 __all__ = ["bench_live"]
 
 _WARM_UP_S: Final = 10.0
-"""Left out of every figure: the parser starts, and distributions are of the last ten seconds."""
+"""Left out of every figure, and all until the first picture is shown: lookers start, and
+distributions are of the last ten seconds."""
+
+_PATIENCE_S: Final = 60.0
+"""Without a picture for so long after that, it is measured that none is shown: on a quarter of a
+slow core none ever is, elsewhere the first one came within 8 s (docs/performance.md)."""
 
 _BLOCK_S: Final = 10.0
 """Memory is averaged over blocks of this before a line is fitted: seconds are not independent."""
@@ -43,7 +48,7 @@ def bench_live(
     Args:
         source: as `capture.input`; a film is played over and over.
         modes: which alignments.
-        seconds: measured time of each, after ten seconds of warming up.
+        seconds: measured time of each, after ten seconds of warming up and the first picture.
         json_path: gets everything as JSON, too.
         stats_path: renewed every second, as with `preview --stats`.
         show: prints a line of the table.
@@ -102,12 +107,13 @@ def _measure(
         if stats_path is not None:
             write_facts(stats_path, facts)
 
+    def is_over(_: dict[str, Any]) -> bool:
+        return samples[-1].at_s >= _warm_s(samples) + seconds
+
     with Path(os.devnull).open("wb") as nowhere:
-        run_live(
-            settings, seconds=seconds + _WARM_UP_S, on_facts=on_facts, on_notice=say, out=nowhere
-        )
+        run_live(settings, until=is_over, on_facts=on_facts, on_notice=say, out=nowhere)
     cpu_cores = (_cpu_s() - cpu_before) / (time.monotonic() - began_s)
-    measured = [sample for sample in samples if sample.at_s >= _WARM_UP_S]
+    measured = [sample for sample in samples if sample.at_s >= _warm_s(samples)]
     if len(measured) < 2:
         raise SourceError(f"{source}: ended before it was measured; take a longer one")
     return {
@@ -117,6 +123,16 @@ def _measure(
         "cpu_cores": round(cpu_cores, 2),
         **_memory(measured),
     }
+
+
+def _warm_s(samples: Sequence[_Sample]) -> float:
+    """Returns from which second on is measured."""
+    shown = (one.at_s for one in samples if one.facts["frames"] > _cards_of(one))
+    return max(_WARM_UP_S, next(shown, _WARM_UP_S + _PATIENCE_S))
+
+
+def _cards_of(sample: _Sample) -> int:
+    return int(sample.facts["frames_wholly_covered"])
 
 
 def _pace(measured: Sequence[_Sample]) -> dict[str, Any]:
@@ -166,13 +182,9 @@ def _memory(measured: Sequence[_Sample]) -> dict[str, float | None]:
 
 def _cards(samples: Sequence[_Sample]) -> int | None:
     """Returns the cards from a second after the first picture on; None: there was no picture."""
-    shown = [
-        (at_s, facts["frames_wholly_covered"])
-        for at_s, facts, _ in samples
-        if facts["frames"] > facts["frames_wholly_covered"]
-    ]
-    later = [cards for at_s, cards in shown if at_s >= shown[0][0] + 1]
-    return int(later[-1] - later[0]) if later else None
+    shown = [one for one in samples if one.facts["frames"] > _cards_of(one)]
+    later = [_cards_of(one) for one in shown if one.at_s >= shown[0].at_s + 1]
+    return later[-1] - later[0] if later else None
 
 
 def _fine(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
@@ -62,7 +61,7 @@ Python's 5 ms the delay of a low-latency frame was 44 ms (median; 95 %: 152), wi
 def run_live(
     config: Settings,
     *,
-    seconds: float | None = None,
+    until: Callable[[dict[str, Any]], bool] | None = None,
     on_facts: Callable[[dict[str, Any]], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
     on_address: Callable[[str], None] | None = None,
@@ -71,14 +70,14 @@ def run_live(
 ) -> dict[str, Any]:
     """Runs one live source into every sink that the configuration switches on.
 
-    It ends with the source (a file), when the window is closed, after `seconds`, by `page.stop()`
-    or by KeyboardInterrupt; what sinks got is completed each time. The calling process is hardened
-    for good, OpenCV's own threads are switched off in it. Call it from the main thread: a window
-    wants that.
+    It ends with the source (a file), when the window is closed, when `until` says so, by
+    `page.stop()` or by KeyboardInterrupt; what sinks got is completed each time. The calling
+    process is hardened for good, OpenCV's own threads are switched off in it. Call it from the main
+    thread: a window wants that.
 
     Args:
         config: all options.
-        seconds: ends the run after so long; None: it does not.
+        until: asked about once a second, with what was measured, whether to end the run.
         on_facts: gets what was measured, as JSON values, about once a second, and after an
             interrupt once more.
         on_notice: gets sentences for the user, from any thread.
@@ -97,7 +96,7 @@ def run_live(
         ModelError, PromiseError: see `core.errors`.
     """
     listeners = _Listeners(on_facts, on_notice or _nobody, on_address or _nobody)
-    return _LiveJob(config, listeners, page, seconds=seconds).run(out)
+    return _LiveJob(config, listeners, page, until=until).run(out)
 
 
 def _nobody(_: str) -> None:
@@ -124,13 +123,13 @@ class _LiveJob:
         listeners: _Listeners,
         page: PageEnd | None,
         *,
-        seconds: float | None,
+        until: Callable[[dict[str, Any]], bool] | None,
     ) -> None:
         harden()
         few_heaps()
         cv2.setNumThreads(1)  # capture, follower, presenter, sinks and parser share the cores
         self._config, self._listeners, self._page = config, listeners, page
-        self._seconds = seconds
+        self._until = until
         say = listeners.say
         open_source, endless = pick_source(config, say)
         self._capture = Capture(open_source, config.capture, endless=endless, on_notice=say)
@@ -151,7 +150,6 @@ class _LiveJob:
                 looker.close()
             raise
         pools = {name: LookPool([looker], attempts=1) for name, looker in lookers.items()}
-        self._began_s = time.monotonic()
         self._run = LiveRun(
             capture=self._capture,
             outlets=outlets,
@@ -228,7 +226,7 @@ class _LiveJob:
             self._page.tell(facts)
         if self._listeners.on_facts is not None:
             self._listeners.on_facts(facts)
-        if self._seconds is not None and time.monotonic() - self._began_s >= self._seconds:
+        if self._until is not None and self._until(facts):
             self._run.stop()
 
     def _tell_page(self) -> None:

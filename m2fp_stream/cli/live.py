@@ -126,10 +126,13 @@ def _run_live(settings: Settings, args: argparse.Namespace) -> None:
         stats.keep(judged(facts))
         line.show(facts)
 
+    def _is_over(facts: dict[str, Any]) -> bool:
+        return bool(facts["uptime_s"] >= args.seconds)
+
     try:
         facts = run_live(
             settings,
-            seconds=args.seconds,
+            until=None if args.seconds is None else _is_over,
             on_facts=on_facts,
             on_notice=line.say,
             on_address=line.say_address,
