@@ -97,7 +97,7 @@ RATES: Final[Mapping[Use, Rate]] = {
     Use.PLAYER: Rate(64, 640),
 }
 """A session's; for `Use.ENTER`, all who have a right key; for `Use.PLAYER`, all who have the token.
-A page loads about eight files, and a wall asks for the status once a second. 16 players ask each
+A page loads about ten files, and a wall asks for the status once a second. 16 players ask each
 second for the playlist twice and for two segments, at the shortest (RFC 8216, 6.3.4)."""
 
 

@@ -123,6 +123,7 @@ class PlayerServer:
         except Exception as error:
             _log.error("the server of players has failed (%s)", type(error).__name__)
         finally:
+            self._listener.close()
             self._ready.set()
 
     async def _serve(self) -> None:

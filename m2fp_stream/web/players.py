@@ -151,6 +151,6 @@ def build(stream: LiveStream, token: str, *, most: int, first_playlist_s: float)
         Route("/live.m3u8", playlist),
         Route("/segment-{name}", segment),
     ]
-    return AtMost(
-        Starlette(routes=routes, exception_handlers={HTTPException: answer_problem}), most
-    )
+    app = Starlette(routes=routes, exception_handlers={HTTPException: answer_problem})
+    app.router.redirect_slashes = False  # it would send the token back, in an address
+    return AtMost(app, most)

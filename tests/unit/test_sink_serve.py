@@ -24,6 +24,7 @@ from pydantic import ValidationError
 from m2fp_stream.core.errors import SinkError
 from m2fp_stream.sinks.live_stream import LiveStream, StreamLimits, StreamQueue
 from m2fp_stream.sinks.serve import ServeOptions, ServeSink
+from m2fp_stream.web import player_server
 from m2fp_stream.web.gate import SECURITY_HEADERS
 from m2fp_stream.web.limits import ConnectionLimits
 from m2fp_stream.web.player_server import MOST_PLAYERS, PLAYER_LIMITS, PlayerServer
@@ -389,6 +390,14 @@ def test_a_name_that_somebody_gave_this_server_is_refused(
         (f"GET /../live.ts?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
         (f"GET /segment-1e3.ts?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
         (f"GET /segment-{'9' * 5000}.ts?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+        (f"GET /live.ts/?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+        (f"GET //live.ts?token={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 404),
+        (f"GET /enter?key={TOKEN} HTTP/1.1\r\nHost: HOST\r\n\r\n", 401),
+        ("GET /healthz HTTP/1.1\r\nHost: HOST\r\n\r\n", 401),
+        (
+            f"POST /live.ts?token={TOKEN} HTTP/1.1\r\nContent-Length: 5000\r\nHost: HOST\r\n\r\n",
+            413,
+        ),
         ("nonsense\r\n\r\n", 400),
         (f"GET {'/x' * 40_000} HTTP/1.1\r\n\r\n", 400),
     ],
@@ -466,6 +475,20 @@ def test_other_computers_may_be_let_in_by_address() -> None:
 def test_a_port_that_is_taken_is_one_line(served: ServeSink) -> None:
     with pytest.raises(SinkError, match=r"cannot listen there \(Address already in use\)"):
         sink(port=served.address[1])
+
+
+@pytest.mark.allow_error_logs
+def test_a_server_that_fails_when_it_starts_is_an_error_and_leaves_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def broken(*_: object, **__: object) -> object:
+        raise RuntimeError(TOKEN)
+
+    monkeypatch.setattr(player_server, "running", broken)
+    with pytest.raises(SinkError, match="could not be started"):
+        sink()
+    assert "RuntimeError" in caplog.text
+    assert TOKEN not in caplog.text
 
 
 # ----------------------------------------------------------------- slow and gone

@@ -2,6 +2,7 @@
 
 import { Behind } from "./clock.js";
 import { Picture } from "./picture.js";
+import { PrivacyRequest, known, rank } from "./request.js";
 import { Stream } from "./stream.js";
 import { LANGUAGES, cardWords } from "./texts.js";
 
@@ -9,12 +10,9 @@ const BAR_MS = 8000;
 const CURSOR_MS = 3000;
 const AWAKE_MS = 30_000;
 const SAY_AFTER_MS = 1200;
-const FAILED_MS = 6000;
 
 /** A status older than this says nothing any more; the server sends one a second. */
 const STATUS_MS = 4000;
-
-const RETRY_MS = 1000;
 
 /** How old the picture is, is looked at so often. */
 const AGE_MS = 100;
@@ -24,7 +22,6 @@ const DRIFT_MS = 5000;
 const DRIFT_PX = 14;
 const MINUTE_MS = 60_000;
 
-const ORDER = ["parts", "person", "frame"];
 const MODES = {
   parts: { level: "parts", silhouette: false },
   person: { level: "person", silhouette: false },
@@ -43,16 +40,6 @@ let status = null;
 let statusMs = 0;
 let line = "offline";
 let everOpen = false;
-
-/**
- * What somebody chose here and the server has not confirmed yet: `{level, silhouette, stronger}`,
- * `ordered` once it was answered, and `streamed` once the stream says so, too: what comes behind
- * that was composed as chosen.
- */
-let request = null;
-let requestNumber = 0;
-let failing = false;
-let failedUntilMs = 0; // so long it is said that a change failed
 
 let awakeUntilMs = 0;
 let agreed = (remembered("m2fp-consent") ?? "").split(" ");
@@ -77,14 +64,14 @@ function remember(name, value) {
 }
 
 const options = () => status?.options ?? {};
-const rank = (level) => ORDER.indexOf(level);
-
-/** A level by name; whatever is none counts as the one that hides most. */
-const known = (level) => (ORDER.includes(level) ? level : "frame");
+const request = new PrivacyRequest(
+  (answer) => take(answer, false),
+  () => render(),
+);
 
 /** What is hidden now, as far as this page knows: what was chosen, or what the server says. */
 function holds() {
-  if (request !== null) return request;
+  if (request.current !== null) return request.current;
   if (status === null) return { level: "frame", silhouette: false };
   return { level: known(status.level), silhouette: status.silhouette === true };
 }
@@ -112,9 +99,9 @@ function whyNot() {
   if (line === "locked") return "locked";
   if (line !== "open") return everOpen ? "offline" : "starting";
   if (status === null || performance.now() - statusMs > STATUS_MS) return "starting";
-  if (request !== null && request.level === "frame" && failing) return "unconfirmed";
+  if (request.current?.level === "frame" && request.failing) return "unconfirmed";
   if (holds().level === "frame") return floor() === "frame" ? "on_request_floor" : "on_request";
-  if (status.state === "live") return request?.stronger || justCovered() ? "looking" : null;
+  if (status.state === "live") return request.current?.stronger || justCovered() ? "looking" : null;
   if (status.state === "starting") return "starting";
   if (typeof status.why === "string") {
     // A change of what is hidden: the card's reason is about to go.
@@ -122,8 +109,6 @@ function whyNot() {
   }
   return status.state === "away" ? "source_away" : "unsure";
 }
-
-const failed = () => performance.now() < failedUntilMs;
 
 /** A card has come and its reason not yet. */
 const justCovered = () => coveredMs > statusMs;
@@ -164,7 +149,7 @@ function render() {
   renderState(shown);
   renderBar();
   renderConsent();
-  const words = failed() ? texts.changeFailed : shown ? shownWords() : title;
+  const words = request.failed ? texts.changeFailed : shown ? shownWords() : title;
   say(asleep() || asks() ? "" : words);
 }
 
@@ -202,8 +187,8 @@ function renderState(shown) {
   const facts = [];
   if (status !== null) facts.push(texts.stored[kept()]);
   if (status?.watching > 1) facts.push(texts.screens(status.watching));
-  write(at("state-stored"), failed() ? texts.changeFailed : facts.join(" · "));
-  at("state-stored").classList.toggle("failed", failed());
+  write(at("state-stored"), request.failed ? texts.changeFailed : facts.join(" · "));
+  at("state-stored").classList.toggle("failed", request.failed);
   at("state-behind").hidden = !shown || behindS === 0;
   write(at("state-behind"), behindS > 0 ? texts.behind(behindS) : "");
 }
@@ -281,66 +266,14 @@ function choose(mode) {
     rank(level) > rank(now) ||
     rank(level) > rank(holds().level) ||
     (rank(level) === rank(now) && silhouette && !flat);
-  request = { level, silhouette, stronger };
-  requestNumber += 1;
-  failing = false;
-  failedUntilMs = 0;
-  render(); // what hides more hides at once
-  order(requestNumber);
-}
-
-/** Sends the request: one for more until it holds; one for less is given up when it fails. */
-async function order(number) {
-  let answer = null;
-  try {
-    const { level, silhouette } = request;
-    const response = await fetch("/api/privacy", {
-      method: "POST",
-      headers: { "Content-Type": "application/json" },
-      body: JSON.stringify({ level, silhouette }),
-      cache: "no-store",
-      signal: AbortSignal.timeout(3000),
-    });
-    if (response.ok) answer = await response.json();
-  } catch {
-    // Not reached; the same as a refusal.
-  }
-  if (number !== requestNumber || request === null) return;
-  if (answer !== null) request.ordered = true;
-  failing = answer === null;
-  if (answer !== null && typeof answer.state === "string") take(answer, false);
-  if (number !== requestNumber || request === null) return;
-  if (request.stronger) {
-    setTimeout(() => number === requestNumber && request !== null && order(number), RETRY_MS);
-  } else if (answer === null) {
-    request = null;
-    failedUntilMs = performance.now() + FAILED_MS;
-    setTimeout(render, FAILED_MS + 1);
-  } else {
-    // What the server answered holds, whatever was requested, as soon as it had time to tell.
-    setTimeout(() => number === requestNumber && settle(), RETRY_MS);
-  }
-  render();
-}
-
-function settle() {
-  request = null;
-  requestNumber += 1;
-  failing = false;
-  render();
+  request.choose(MODES[mode], stronger);
 }
 
 /** Takes a status in, from the stream or an answer. */
 function take(next, streamed) {
   status = next;
   statusMs = performance.now();
-  if (request !== null) {
-    const level = known(status.level);
-    const flat = status.silhouette === true || !request.silhouette;
-    if (streamed) request.streamed = flat && rank(level) >= rank(request.level);
-    const isThere = request.stronger ? request.streamed : level === request.level;
-    if (request.ordered && isThere) settle();
-  }
+  request.take(status, streamed);
   const { rotation, mirror: mirrored, clock, stale_s: stillS } = options();
   mirror.dataset.rotation = [90, 180, 270].includes(rotation) ? rotation : 0;
   picture.mirror = mirrored !== false;
