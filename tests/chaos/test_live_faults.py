@@ -1,7 +1,7 @@
 """Whatever breaks while a live picture runs, no frame shows the marked person, and it comes back.
 
 Every fault runs for real: lookers in their processes, sinks in their threads, a camera that is
-drawn but keeps a camera's pace. `python -m tests.kit.live_stage` prints the same as a table.
+drawn but keeps a camera's pace. `python -m tests.kit.live_faults` prints the same as a table.
 """
 
 from __future__ import annotations
@@ -25,24 +25,26 @@ from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
 from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.pipeline.looks import LookWorker
 from m2fp_stream.pipeline.workers import WorkerSpec
-from tests.kit.live_stage import (
+from tests.kit.live_faults import (
     KIND_FAULTS,
-    KINDS,
     LOOK_FAULTS,
     SOURCE_FAULTS,
-    TIME_BASE,
     Failing,
+    run_look_fault,
+    run_source_fault,
+    too_little,
+)
+from tests.kit.live_stage import (
+    KINDS,
+    TIME_BASE,
     Performance,
     Seen,
     Watching,
     broken,
     kill,
     looker,
-    run_look_fault,
-    run_source_fault,
     running,
     scene,
-    too_little,
 )
 from tests.kit.wait import wait_until
 
