@@ -11,7 +11,6 @@ import json
 import logging
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -24,7 +23,6 @@ from types import FrameType, TracebackType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, NoReturn, Self
 
 from . import __version__
-from .core.environment import child_environment
 from .core.errors import (
     EXIT_DONE,
     EXIT_INTERNAL,
@@ -41,6 +39,7 @@ from .core.labels import PRESETS, Label, nearest, parse_label_name
 from .core.redact import install_redaction, redact
 from .naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_media, output_path
 from .privacy.hardening import harden, hide_arguments
+from .processes.child import Child, Stream, start_module
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bar
@@ -782,10 +781,8 @@ def _batch_of_processes(jobs: list[_Job], args: argparse.Namespace) -> None:
     Raises:
         BatchError: some failed.
     """
-    command = [sys.executable, "-P", "-m", __package__, "anonymize"]
-    environment = child_environment(_FILE_SECTIONS)
     waiting = list(reversed(jobs))
-    running: dict[subprocess.Popen[bytes], _Job] = {}
+    running: dict[Child, _Job] = {}
     failed = 0
     try:
         while waiting or running:
@@ -797,21 +794,22 @@ def _batch_of_processes(jobs: list[_Job], args: argparse.Namespace) -> None:
                     _report(error, debug=args.debug, about=job.path_in)
                     failed += 1
                     continue
-                process = subprocess.Popen(
-                    [
-                        *(*command, *_as_arguments(args, job)),
-                        *(f"--output={job.path_out}", "--", str(job.path_in)),
-                    ],
-                    env=environment,
-                    stdin=subprocess.DEVNULL,
+                process = start_module(
+                    str(__package__),
+                    *("anonymize", *_as_arguments(args, job)),
+                    *(f"--output={job.path_out}", "--", str(job.path_in)),
+                    stdout=Stream.OURS,
+                    stderr=Stream.OURS,
+                    sections=_FILE_SECTIONS,
                 )
                 running[process] = job
             time.sleep(_POLL_S)
             for process in [child for child in running if child.poll() is not None]:
                 job = running.pop(process)
-                failed += process.returncode != 0
-                if process.returncode < 0:
-                    name = signal.Signals(-process.returncode).name
+                code = process.poll() or 0
+                failed += code != 0
+                if code < 0:
+                    name = signal.Signals(-code).name
                     _say(f"error: {job.path_in}: its process was ended by {name}")
     finally:
         for process in running:

@@ -80,7 +80,7 @@ _PACED = (
     "e2e/test_m2fp",
     "e2e/test_magicmirror",
     "e2e/test_page",
-    "unit/test_kiosk_keeper",
+    "unit/test_kiosk_supervised",
     "unit/test_live_outlet.py::test_a_promise_broken_at_the_end",
     "unit/test_live_present",
     "unit/test_sink_push.py::test_a_server_that_stalls",

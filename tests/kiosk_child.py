@@ -1,4 +1,4 @@
-"""A process for a keeper to look after; its job says how it behaves.
+"""A process to be supervised; its job says how it behaves.
 
 ``job["acts"]`` has an act for each start, the last one for all later ones:
 

@@ -1,8 +1,7 @@
-"""What the processes of a kiosk say to the one that looks after them, and how they begin.
+"""What the processes of a kiosk say to their supervisor, and how they begin.
 
-Each is started as ``python -P -m m2fp_stream.kiosk.NAME CONTROL ...`` with inherited descriptors
-and gets its job as JSON by standard input, which no list of processes shows. CONTROL is a socket
-(SOCK_SEQPACKET) of small JSON messages, each a dictionary with a ``kind``:
+Each is started as ``python -P -m m2fp_stream.kiosk.NAME CONTROL ...`` with inherited descriptors.
+CONTROL is a channel (`processes.channel`) of these messages:
 
     from a child    beat (every second, that it works), notice (a sentence for the user), error
                     (text, exit_code), ended (nothing is left to do)
@@ -16,11 +15,9 @@ and gets its job as JSON by standard input, which no list of processes shows. CO
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import socket
-import sys
 import traceback
 from pathlib import Path
 from typing import Any, Final, final
@@ -28,19 +25,19 @@ from typing import Any, Final, final
 from ..core.errors import EXIT_INTERNAL, M2FPStreamError, UsageError
 from ..core.redact import install_redaction, redact
 from ..privacy.hardening import harden
-from ..sinks import page_link
+from ..processes.channel import Message, inherited, receive, send
 
-__all__ = ["Post", "begin", "explain", "read_job"]
+__all__ = ["Control", "begin", "explain"]
 
 _MOST_TEXT: Final = 2000
 
 
 @final
-class Post:
-    """A child's end of the way to whoever looks after it; any thread may say something.
+class Control:
+    """A child's end of the channel to its supervisor; any thread may send.
 
     Args:
-        channel: the control socket.
+        channel: to the supervisor.
     """
 
     def __init__(self, channel: socket.socket) -> None:
@@ -49,31 +46,31 @@ class Post:
         """True once the other end is."""
 
     def fileno(self) -> int:
-        """The socket's descriptor, to wait for messages."""
+        """The channel's descriptor, to wait for messages."""
         return self._channel.fileno()
 
-    def say(self, kind: str, **more: Any) -> None:
+    def send(self, kind: str, **more: Any) -> None:
         """Sends a message if that can be done at once."""
         try:
-            page_link.send(self._channel, {"kind": kind, **more})
+            send(self._channel, {"kind": kind, **more})
         except OSError:
             self.gone = True
 
-    def hear(self) -> list[dict[str, Any]]:
+    def receive(self) -> list[Message]:
         """Returns the messages that have come."""
-        messages, gone = page_link.receive(self._channel)
+        messages, gone = receive(self._channel)
         self.gone |= gone
         return messages
 
     def fail(self, error: BaseException) -> int:
         """Says why this process ends; returns its exit code."""
         text, code = explain(error)
-        self.say("error", text=text, exit_code=code)
+        self.send("error", text=text, exit_code=code)
         return code
 
 
-def begin(name: str, control: str) -> Post:
-    """Hardens this process and returns its way to the one that looks after it.
+def begin(name: str, control: str) -> Control:
+    """Hardens this process and returns the channel to its supervisor.
 
     It ends with that one. Ctrl-C and a closed terminal are left to it.
     """
@@ -84,13 +81,7 @@ def begin(name: str, control: str) -> Post:
         level=logging.WARNING, format=f"m2fp-stream {name}: %(levelname)s: %(name)s: %(message)s"
     )
     install_redaction()
-    return Post(socket.socket(fileno=int(control)))
-
-
-def read_job() -> dict[str, Any]:
-    """Returns what standard input says is to be done."""
-    job: dict[str, Any] = json.loads(sys.stdin.buffer.read())
-    return job
+    return Control(inherited(control))
 
 
 def explain(error: BaseException) -> tuple[str, int]:

@@ -16,7 +16,9 @@ import socket
 import sys
 from typing import Any, Final
 
-from .child import Post, begin, read_job
+from ..processes.channel import inherited
+from ..processes.child import read_job
+from .child import Control, begin
 
 __all__ = ["main"]
 
@@ -25,7 +27,7 @@ _BEAT_S: Final = 1.0
 
 def main(arguments: list[str]) -> int:
     """Serves the page until it is told to end; returns the exit code."""
-    post = begin("server", arguments[0])
+    control = begin("server", arguments[0])
 
     def leave(*_: object) -> None:
         raise SystemExit(0)  # nothing is open yet
@@ -33,17 +35,17 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, leave)
     try:
         with (
-            socket.socket(fileno=int(arguments[1])) as link,
+            inherited(arguments[1]) as link,
             socket.socket(fileno=int(arguments[3])) as listener,
         ):
-            asyncio.run(_serve(post, link, int(arguments[2]), listener, read_job()))
+            asyncio.run(_serve(control, link, int(arguments[2]), listener, read_job()))
     except Exception as error:
-        return post.fail(error)
+        return control.fail(error)
     return 0
 
 
 async def _serve(
-    post: Post, link: socket.socket, memory: int, listener: socket.socket, job: dict[str, Any]
+    control: Control, link: socket.socket, memory: int, listener: socket.socket, job: dict[str, Any]
 ) -> None:
     # After hardening; and a missing library is an error that can be told.
     from ..sinks.page_link import PageMemory
@@ -67,29 +69,29 @@ async def _serve(
         stills = StillService(job["stills"], max_pixels=options.max_upload_pixels)
 
     def on_control() -> None:
-        for message in post.hear():
+        for message in control.receive():
             match message:
                 case {"kind": "code", "code": str(code)}:
                     doors.allow_code(code)
-                    post.say("coded", code=code)
+                    control.send("coded", code=code)
                 case _:
                     pass
-        if post.gone:
-            loop.remove_reader(post.fileno())
+        if control.gone:
+            loop.remove_reader(control.fileno())
             stop.set()
 
     async def beat() -> None:
         while True:
-            post.say("beat", asleep=hub.asleep, wall=doors.wall, here=doors.wall_is_here)
+            control.send("beat", asleep=hub.asleep, wall=doors.wall, here=doors.wall_is_here)
             await asyncio.sleep(_BEAT_S)
 
     beating: list[asyncio.Task[None]] = []
 
     def on_ready(_: str, __: int) -> None:
-        post.say("ready")
+        control.send("ready")
         beating.append(asyncio.create_task(beat()))
 
-    loop.add_reader(post.fileno(), on_control)
+    loop.add_reader(control.fileno(), on_control)
     try:
         app = make_app(options, kiosk, hub, doors, stills)
         await serve(app, hub, options, on_ready, stop, listener=listener)
@@ -98,8 +100,8 @@ async def _serve(
             task.cancel()
         if stills is not None:
             stills.close()
-        if not post.gone:
-            loop.remove_reader(post.fileno())
+        if not control.gone:
+            loop.remove_reader(control.fileno())
 
 
 if __name__ == "__main__":

@@ -36,8 +36,8 @@ from typing import Annotated, Any, Final, Literal, Protocol, final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
-from ..core.environment import child_environment
 from ..core.errors import ModelError, UsageError
+from ..processes.child import child_environment
 from .store import VerifyResult
 
 __all__ = [

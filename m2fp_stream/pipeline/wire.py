@@ -1,7 +1,7 @@
 """What media process and parser process say to each other: small JSON messages, arrays beside.
 
-Arrays lie in one anonymous memory file that the child inherits (`memfd_create`, never a name in
-the file system). Nothing is pickled.
+Messages go through a channel, arrays lie in a memory that the child inherits (see
+`processes.memory`). Nothing is pickled.
 
     [0, INPUT_BYTES)             the parse copy, (h, w, 3) uint8 BGR
     [INPUT_BYTES, TOTAL_BYTES)   label map, must_cover, evidence planes, instances
@@ -21,7 +21,6 @@ __all__ = [
     "INPUT_BYTES",
     "MAX_INPUT_SIDE",
     "MAX_SIDE",
-    "MESSAGE_BYTES",
     "TOTAL_BYTES",
     "input_view",
     "read_detections",
@@ -41,7 +40,6 @@ MAX_SIDE: Final = 1280
 _MAX_PLANES: Final = 3 + 24  # label map, must_cover, instances and the evidence groups
 INPUT_BYTES: Final = MAX_INPUT_SIDE * MAX_INPUT_SIDE * 3
 TOTAL_BYTES: Final = INPUT_BYTES + MAX_SIDE * MAX_SIDE * _MAX_PLANES
-MESSAGE_BYTES: Final = 16_384
 
 Message = dict[str, object]
 

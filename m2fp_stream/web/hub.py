@@ -22,7 +22,9 @@ from dataclasses import dataclass, replace
 from typing import Any, Final, Literal, TypeGuard, final
 
 from ..core.plan import Effect, Why
-from ..sinks.page_link import CARD, FRAMES, PageMemory, receive, send
+from ..processes.channel import receive, send
+from ..processes.memory import CARD, FRAMES
+from ..sinks.page_link import PageMemory
 from .options import KioskOptions, PageOptions, address_of
 
 __all__ = [
