@@ -17,7 +17,8 @@ def test_waits_double_up_to_the_longest_and_begin_anew() -> None:
 
 
 def test_many_that_wait_do_not_come_back_all_at_once() -> None:
-    waits = [Backoff(2.0, 30.0).take() for _ in range(1000)]
+    waits = [Backoff(2.0, 30.0, jitter=0.25).take() for _ in range(1000)]
     assert min(waits) >= 1.5
     assert max(waits) <= 2.5
     assert max(waits) - min(waits) > 0.8
+    assert {Backoff(2.0, 30.0).take() for _ in range(100)} == {2.0}

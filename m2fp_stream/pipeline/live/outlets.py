@@ -12,6 +12,7 @@ from typing import Any, Final, final
 from ...core.errors import M2FPStreamError, PromiseError, SinkError
 from ...core.redact import redact
 from ...core.safe import SafeFrame
+from ...processes.backoff import Backoff
 from ...sinks.base import Sink
 
 __all__ = ["MakeSink", "Outlet"]
@@ -82,7 +83,7 @@ class Outlet:
         self._ended = False
         self._thread: threading.Thread | None = None
         self._retry_at_s = 0.0
-        self._wait_s = _FIRST_WAIT_S
+        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         self._since = 0
         self.error: BaseException | None = None
         """What ends the run."""
@@ -213,7 +214,7 @@ class Outlet:
             if again:
                 self._notice(f"{self.name}: works again")
             if self.written - self._since > _HEALTHY_FRAMES:
-                self._wait_s = _FIRST_WAIT_S
+                self._backoff.reset()
         except PromiseError as error:
             self.error = error
         except (M2FPStreamError, OSError) as error:
@@ -237,9 +238,8 @@ class Outlet:
             self._notice(f"{self.name}: {self.why}")
             self.over = error
             return
-        self._retry_at_s = time.monotonic() + self._wait_s
-        self._notice(f"{self.name}: {self.why}; trying again in {self._wait_s:g} s")
-        self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2)
+        self._notice(f"{self.name}: {self.why}; trying again in {self._backoff.wait_s:g} s")
+        self._retry_at_s = time.monotonic() + self._backoff.take()
 
     def _take_back(self, sink: Sink[SafeFrame]) -> None:
         """Counts as lost what a sink that failed had taken and could not keep."""
