@@ -3,7 +3,8 @@
 Each is started as ``python -P -m m2fp_stream.kiosk.NAME CONTROL ...`` with inherited descriptors.
 CONTROL is a channel (`processes.channel`) of these messages:
 
-    from a child    beat (every second, that it works), notice (a sentence for the user), error
+    from a child    starting (every second until it works: that it is not stuck as a whole), beat
+                    (every second, that it works), notice (a sentence for the user), error
                     (text, exit_code), ended (nothing is left to do)
     from media      wish (what viewers chose: level, silhouette); its beats have facts, and camera
                     (the one that it opened; null where there is none or it cannot be told apart)
@@ -18,7 +19,9 @@ from __future__ import annotations
 import logging
 import signal
 import socket
+import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -30,6 +33,10 @@ from ..processes.channel import Message, inherited, receive, send
 __all__ = ["Control", "begin", "explain"]
 
 _MOST_TEXT: Final = 2000
+"""Characters of an error: more than any sentence of ours has."""
+
+_SIGN_S: Final = 1.0
+"""As often as heartbeats come."""
 
 
 @final
@@ -44,6 +51,9 @@ class Control:
         self._channel = channel
         self.gone = False
         """True once the other end is."""
+        self.has_started: Callable[[], bool] = lambda: False
+        """Whether it is the work that is to give signs of life from now on; asked by any thread."""
+        self._works = threading.Event()
 
     def fileno(self) -> int:
         """The channel's descriptor, to wait for messages."""
@@ -55,6 +65,21 @@ class Control:
             send(self._channel, {"kind": kind, **more})
         except OSError:
             self.gone = True
+
+    def beat(self, **facts: Any) -> None:
+        """Says that this process works."""
+        self._works.set()
+        self.send("beat", **facts)
+
+    def say_starting(self) -> None:
+        """Says every second that this process starts, until it works or `has_started`.
+
+        Its own thread can say so while the main one waits for a camera or a disk.
+        """
+        while not (self.gone or self.has_started()):
+            self.send("starting")
+            if self._works.wait(_SIGN_S):
+                return
 
     def receive(self) -> list[Message]:
         """Returns the messages that have come."""
@@ -81,7 +106,9 @@ def begin(name: str, control: str) -> Control:
         level=logging.WARNING, format=f"m2fp-stream {name}: %(levelname)s: %(name)s: %(message)s"
     )
     install_redaction()
-    return Control(inherited(control))
+    channel = Control(inherited(control))
+    threading.Thread(target=channel.say_starting, name="starting", daemon=True).start()
+    return channel
 
 
 def explain(error: BaseException) -> tuple[str, int]:

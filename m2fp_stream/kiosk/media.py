@@ -73,6 +73,7 @@ def _run(control: Control, link: socket.socket, memory: int) -> bool:
         wish=None if wish is None else PageState(CoverLevel(wish["level"]), wish["silhouette"]),
         on_wish=lambda wish: _say_wish(control, wish),
     )
+    control.has_started = lambda: page.shown_s is not None  # from then on `on_facts` says so
     told = False
 
     def leave(*_: object) -> None:
@@ -88,7 +89,7 @@ def _run(control: Control, link: socket.socket, memory: int) -> bool:
         if control.gone:
             page.stop()
         if _works(page):
-            control.send("beat", facts=facts, camera=camera)
+            control.beat(facts=facts, camera=camera)
 
     run_live(
         settings,

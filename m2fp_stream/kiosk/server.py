@@ -82,7 +82,7 @@ async def _serve(
 
     async def beat() -> None:
         while True:
-            control.send("beat", asleep=hub.asleep, wall=doors.wall, here=doors.wall_is_here)
+            control.beat(asleep=hub.asleep, wall=doors.wall, here=doors.wall_is_here)
             await asyncio.sleep(_BEAT_S)
 
     beating: list[asyncio.Task[None]] = []

@@ -21,16 +21,19 @@ __all__ = ["Failure", "RestartPolicy", "SupervisedProcess"]
 @final
 @dataclass(frozen=True, slots=True)
 class RestartPolicy:
-    """When a process counts as hung, and when it is started again; seconds.
+    """When a process counts as hung and is killed, and when it is started again; seconds.
 
     Attributes:
+        first_sign_s: until it says that it starts; half a second as a rule, some seconds on a slow
+            disk.
         starting_s: until it works, which its first heartbeat says.
-        silent_s: without a sign of life; after that it is killed.
+        silent_s: without a sign of life, starting or not.
         first_wait_s: before it is started again; doubles each time.
         longest_wait_s: doubling ends here.
         healthy_s: of heartbeats, after which the next wait is the first again.
     """
 
+    first_sign_s: float = 15.0
     starting_s: float = 90.0
     silent_s: float = 15.0
     first_wait_s: float = 0.5
@@ -83,7 +86,8 @@ class SupervisedProcess:
         self._reaper = Reaper()
         self._start_at_s = 0.0
         self._backoff = Backoff(self._policy.first_wait_s, self._policy.longest_wait_s)
-        self._heard_s = self._up_since_s = 0.0
+        self._started_s = self._sign_s = self._up_since_s = 0.0
+        self._has_begun = False
         self._said: Failure | None = None
         self._ending = False
         self.starts = 0
@@ -136,8 +140,8 @@ class SupervisedProcess:
         code = self._process.poll()
         if code is not None:
             self._ended(code, now_s)
-        elif now_s - self._heard_s > self._limit_s:
-            self._said = Failure(f"did not answer for {self._limit_s:g} s", EXIT_INTERNAL)
+        elif (limit_s := self._exceeded_s(now_s)) is not None:
+            self._said = Failure(f"did not answer for {limit_s:g} s", EXIT_INTERNAL)
             self._reaper.kill(self._process)
             self._ended(-signal.SIGKILL, now_s)
         elif self.up and now_s - self._up_since_s >= self._policy.healthy_s:
@@ -162,13 +166,19 @@ class SupervisedProcess:
             self._reaper.kill(self._process)
         self._forget()
 
-    @property
-    def _limit_s(self) -> float:
-        return self._policy.silent_s if self.up else self._policy.starting_s
+    def _exceeded_s(self, now_s: float) -> float | None:
+        """Returns the limit that the process has exceeded, or None."""
+        policy = self._policy
+        silent_s = policy.silent_s if self._has_begun else policy.first_sign_s
+        if now_s - self._sign_s > silent_s:
+            return silent_s
+        if not self.up and now_s - self._started_s > policy.starting_s:
+            return policy.starting_s
+        return None
 
     def _start(self, now_s: float) -> None:
         self._said = None
-        self.up = False
+        self.up = self._has_begun = False
         try:
             self._process, self._channel = start_with_channel(
                 self._module,
@@ -183,12 +193,14 @@ class SupervisedProcess:
             self._lost(Failure(f"cannot be started ({error.strerror})", EXIT_INTERNAL), now_s)
             return
         self.starts += 1
-        self._heard_s = time.monotonic()
+        self._started_s = self._sign_s = time.monotonic()
 
     def _take(self, message: Message, now_s: float) -> None:
         match message:
+            case {"kind": "starting"}:
+                self._sign_s, self._has_begun = now_s, True
             case {"kind": "beat"}:
-                self._heard_s = now_s
+                self._sign_s, self._has_begun = now_s, True
                 if not self.up:
                     self.up = self.was_up = True
                     self._up_since_s = now_s

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,9 @@ from typing import Any
 import psutil
 import pytest
 
+from m2fp_stream.kiosk.child import Control
 from m2fp_stream.kiosk.supervised import Failure, RestartPolicy, SupervisedProcess
+from m2fp_stream.processes import channel
 
 PATIENCE_S = 120.0
 QUICK = RestartPolicy(
@@ -97,6 +100,52 @@ def test_one_that_hangs_is_killed_and_replaced(act: str) -> None:
         one.until(lambda: one.process.starts == 2 and one.process.up)
         assert not first.is_running()
         assert "did not answer" in one.notices[0]
+
+
+def test_one_that_hangs_while_it_starts_is_replaced_as_soon_as_any_other() -> None:
+    policy = RestartPolicy(starting_s=60.0, silent_s=3.0, first_wait_s=0.1)
+    with kept("stuck", "beat", policy=policy) as one:
+        one.until(lambda: one.process.failure)
+        assert one.process.failure == Failure("did not answer for 3 s", 1)
+        one.until(lambda: one.process.starts == 2 and one.process.up)
+
+
+def test_one_that_hangs_before_its_first_word_is_replaced_in_time() -> None:
+    assert RestartPolicy().first_sign_s == 15
+    with kept("mute", policy=RestartPolicy(first_sign_s=3.0, silent_s=1.0)) as one:
+        one.until(lambda: one.process.failure)
+        assert one.process.failure == Failure("did not answer for 3 s", 1)
+
+
+def test_one_that_starts_slowly_has_its_time_and_no_more() -> None:
+    policy = RestartPolicy(starting_s=60.0, silent_s=2.0, first_wait_s=0.1)
+    with kept("slow", policy=policy, slow_s=5.0) as one:
+        one.until(lambda: one.process.up)
+        assert (one.process.starts, one.process.failure) == (1, None)
+    policy = RestartPolicy(starting_s=3.0, silent_s=2.0, first_wait_s=0.1)
+    with kept("slow", policy=policy, slow_s=60.0) as one:
+        one.until(lambda: one.process.failure)
+        assert one.process.failure == Failure("did not answer for 3 s", 1)
+
+
+@pytest.mark.parametrize("ends", ["by a beat", "by its work", "with its supervisor"])
+def test_a_process_says_that_it_starts_until_something_else_says_that_it_lives(ends: str) -> None:
+    ours, theirs = channel.pair()
+    with ours, theirs:
+        control = Control(theirs)
+        starting = threading.Thread(target=control.say_starting)
+        starting.start()
+        for _ in range(2):
+            assert channel.receive_one(ours, PATIENCE_S) == {"kind": "starting"}
+        if ends == "by a beat":
+            control.beat(asleep=False)
+            assert channel.receive_one(ours, PATIENCE_S) == {"kind": "beat", "asleep": False}
+        elif ends == "by its work":
+            control.has_started = lambda: True
+        else:
+            ours.close()
+        starting.join(PATIENCE_S)
+        assert not starting.is_alive()
 
 
 def test_one_that_is_stopped_is_killed_and_replaced() -> None:
