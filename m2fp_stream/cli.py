@@ -806,10 +806,9 @@ def _batch_of_processes(jobs: list[_Job], args: argparse.Namespace) -> None:
             time.sleep(_POLL_S)
             for process in [child for child in running if child.poll() is not None]:
                 job = running.pop(process)
-                code = process.poll() or 0
-                failed += code != 0
-                if code < 0:
-                    name = signal.Signals(-code).name
+                failed += process.returncode != 0
+                if process.returncode < 0:
+                    name = signal.Signals(-process.returncode).name
                     _say(f"error: {job.path_in}: its process was ended by {name}")
     finally:
         for process in running:

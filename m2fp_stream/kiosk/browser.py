@@ -32,8 +32,14 @@ _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 
 _FIRST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 30.0
+"""Before a browser is opened, or the display's command run, again; see `supervised.RestartPolicy`.
+A second, for a browser takes as long to open."""
+
 _HEALTHY_S: Final = 60.0
+"""Of a living page, after which the next wait is the first again: two longest waits."""
+
 _END_S: Final = 3.0
+"""How long a browser may take to end. Chosen: it has nothing to store but its profile."""
 
 _ARRIVE_S: Final = 60.0
 """How long its page may take to come in: after that, the one-time code is worth nothing."""
@@ -46,12 +52,14 @@ _MOST_BYTES: Final = 1 << 30
 (scripts/bench/kiosk_faults.py); a page is to stand for months."""
 
 _WEIGH_S: Final = 60.0
+"""How often its memory is looked at: a page that runs wild takes minutes to fill 1 GB."""
 
 NICENESS: Final = 5
 """Without a GPU it paints on the same cores: a picture drawn late is better than a late cover."""
 
 _SCREEN_S: Final = 10.0
-"""How long a command that switches the display may take."""
+"""How long a command that switches the display may take. Chosen: one that asks a slow display by
+DDC/CI takes some seconds."""
 
 _FLAGS: Final = (
     "--kiosk",

@@ -14,15 +14,20 @@ import json
 import signal
 import socket
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from ..processes.channel import inherited
 from ..processes.child import read_job
 from .child import Control, begin
 
+if TYPE_CHECKING:
+    from ..web.doors import Doors
+    from ..web.hub import Hub
+
 __all__ = ["main"]
 
 _BEAT_S: Final = 1.0
+"""Heartbeats; a tenth of the silence that counts as a hang (`kiosk.supervisor`)."""
 
 
 def main(arguments: list[str]) -> int:
@@ -69,27 +74,16 @@ async def _serve(
         stills = StillService(job["stills"], max_pixels=options.max_upload_pixels)
 
     def on_control() -> None:
-        for message in control.receive():
-            match message:
-                case {"kind": "code", "code": str(code)}:
-                    doors.allow_code(code)
-                    control.send("coded", code=code)
-                case _:
-                    pass
+        _obey(control, doors)
         if control.gone:
             loop.remove_reader(control.fileno())
             stop.set()
-
-    async def beat() -> None:
-        while True:
-            control.beat(asleep=hub.asleep, wall=doors.wall, here=doors.wall_is_here)
-            await asyncio.sleep(_BEAT_S)
 
     beating: list[asyncio.Task[None]] = []
 
     def on_ready(_: str, __: int) -> None:
         control.send("ready")
-        beating.append(asyncio.create_task(beat()))
+        beating.append(asyncio.create_task(_beat(control, hub, doors)))
 
     loop.add_reader(control.fileno(), on_control)
     try:
@@ -102,6 +96,22 @@ async def _serve(
             stills.close()
         if not control.gone:
             loop.remove_reader(control.fileno())
+
+
+def _obey(control: Control, doors: Doors) -> None:
+    for message in control.receive():
+        match message:
+            case {"kind": "code", "code": str(code)}:
+                doors.allow_code(code)
+                control.send("coded", code=code)
+            case _:
+                pass
+
+
+async def _beat(control: Control, hub: Hub, doors: Doors) -> None:
+    while True:
+        control.beat(asleep=hub.asleep, wall=doors.wall, here=doors.wall_is_here)
+        await asyncio.sleep(_BEAT_S)
 
 
 if __name__ == "__main__":

@@ -34,8 +34,10 @@ if TYPE_CHECKING:
 __all__ = ["main"]
 
 _MOST_UPLOAD_BYTES: Final = 256 << 20
+"""More than `page.max_upload_mb` may be, 200 MB."""
 
 _MOST_ANSWER_BYTES: Final = 512 << 20
+"""See `kiosk.stills`."""
 
 _TOO_LARGE: Final = "the picture needs more memory than one may have; make it smaller"
 _THE_PICTURE: Final = Path("the picture")

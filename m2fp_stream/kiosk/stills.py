@@ -19,7 +19,8 @@ __all__ = ["StillPatience", "StillService"]
 _log = logging.getLogger(__name__)
 
 _MOST_ANSWER_BYTES: Final = 512 << 20
-"""A PNG of 200 million pixels of noise is larger; such a one is refused."""
+"""A PNG of 200 million pixels of noise is larger; such a one is refused. The worker has the same
+limit."""
 
 _BASE_BYTES: Final = 2 << 30
 _BYTES_A_PIXEL: Final = 32
@@ -29,7 +30,10 @@ takes some more, and the base grows a little with the machine's cores."""
 
 _MEDIA_TYPES: Final = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
 _MOST_NAMES: Final = 64
+"""Labels of one picture; there are 21 (`core.labels`)."""
+
 _MOST_TEXT: Final = 300
+"""Characters of an error that pages are shown: more than any sentence of ours has."""
 
 _BUSY: Final = "other pictures are being worked on; try again in a while"
 _BROKEN: Final = "the picture could not be worked on; export it again, or make it smaller"

@@ -24,13 +24,15 @@ class RestartPolicy:
     """When a process counts as hung and is killed, and when it is started again; seconds.
 
     Attributes:
-        first_sign_s: until it says that it starts; half a second as a rule, some seconds on a slow
-            disk.
-        starting_s: until it works, which its first heartbeat says.
-        silent_s: without a sign of life, starting or not.
-        first_wait_s: before it is started again; doubles each time.
-        longest_wait_s: doubling ends here.
-        healthy_s: of heartbeats, after which the next wait is the first again.
+        first_sign_s: until it says that it starts: half a second as a rule, some seconds where the
+            disk is slow.
+        starting_s: until it works, which its first heartbeat says; a parser alone may take 60
+            (`pipeline.workers.WorkerSpec`).
+        silent_s: without a sign of life, starting or not: fifteen signs that did not come.
+        first_wait_s: before it is started again; doubles each time. One that died by chance is
+            hardly missed.
+        longest_wait_s: doubling ends here: what comes back by itself is seen within half a minute.
+        healthy_s: of heartbeats, after which the next wait is the first again: two longest waits.
     """
 
     first_sign_s: float = 15.0

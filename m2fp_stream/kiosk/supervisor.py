@@ -12,7 +12,7 @@ import secrets
 import select
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -38,17 +38,23 @@ from .wish import WishFile
 __all__ = ["Supervisor", "address", "run_kiosk"]
 
 _STEP_S: Final = 0.2
+"""Longest time between two looks at the processes. Chosen: nobody in front of a mirror sees it."""
+
 _END_S: Final = 8.0
-"""What processes get to end; an outlet of the live pipeline takes 5 s at most."""
+"""What processes get to end; an outlet of the live pipeline takes 5 s at most (`outlets`)."""
 
 _END_RECORDING_S: Final = 60.0
-"""What they get where a recording is to be completed: its index is moved to the front."""
+"""What they get where a recording is to be completed: its index is moved to the front. Chosen: a
+slow card takes 10 MB a second."""
 
 _CODE_S: Final = 10.0
-"""After so long without an answer about a one-time code, another one is made."""
+"""After so long without an answer about a one-time code, another one is made. Chosen: a server that
+answers later counts as hung."""
 
 _SERVER: Final = RestartPolicy(silent_s=10.0)
 _MEDIA: Final = RestartPolicy(silent_s=15.0)
+"""Chosen: ten and fifteen heartbeats. The page shows its own card long before, and a machine that
+is busy beyond measure must not lose both for it."""
 
 _ERRORS: Final[Mapping[int, type[M2FPStreamError]]] = {
     2: ConfigError,
@@ -158,25 +164,10 @@ class Supervisor:
         except OSError as error:
             self.close()
             raise SinkError(f"no memory for the page's pictures ({error.strerror})") from None
-        media_end, server_end = self._ends
-        self.server = SupervisedProcess(
-            "the page's server",
-            f"{__package__}.server",
-            descriptors=(server_end.fileno(), self._memory, self._listener.fileno()),
-            job=self._server_job,
-            policy=_SERVER,
-            lasting=_LASTING,
-            on_notice=self._notice,
-        )
-        self.media = SupervisedProcess(
-            "the camera process",
-            f"{__package__}.media",
-            descriptors=(media_end.fileno(), self._memory),
-            job=self._media_job,
-            policy=_MEDIA,
-            lasting=_LASTING,
-            on_notice=self._notice,
-        )
+        media_end, server_end = (end.fileno() for end in self._ends)
+        to_server = server_end, self._memory, self._listener.fileno()
+        self.server = self._process("server", "the page's server", to_server, _SERVER)
+        self.media = self._process("media", "the camera process", (media_end, self._memory), _MEDIA)
         self._supervised += self.media, self.server
 
     @property
@@ -233,6 +224,19 @@ class Supervisor:
             self._memory = -1
 
     # --- the processes ---
+
+    def _process(
+        self, module: str, name: str, descriptors: Sequence[int], policy: RestartPolicy
+    ) -> SupervisedProcess:
+        return SupervisedProcess(
+            name,
+            f"{__package__}.{module}",
+            descriptors=descriptors,
+            job=self._server_job if module == "server" else self._media_job,
+            policy=policy,
+            lasting=_LASTING,
+            on_notice=self._notice,
+        )
 
     def _server_job(self) -> dict[str, Any]:
         settings = self._settings

@@ -13,6 +13,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from ..core.errors import M2FPStreamError
 from ..privacy.hardening import harden
 from ..processes.channel import ChannelError, inherited, receive_one, send
 from ..processes.child import read_job
@@ -27,7 +28,10 @@ if TYPE_CHECKING:  # heavy imports come after hardening
 __all__ = ["main"]
 
 _IDLE: Final = 19
-"""From this niceness on a process runs only where nobody else wants to."""
+"""From this niceness on, the largest there is, a process runs only where nobody else wants to."""
+
+_MOST_TEXT: Final = 1000
+"""Characters of an error: more than any sentence of ours has, and less than a message holds."""
 
 
 def main(arguments: list[str]) -> int:
@@ -38,7 +42,6 @@ def main(arguments: list[str]) -> int:
     import cv2
     import numpy as np
 
-    from ..core.errors import M2FPStreamError
     from ..parsers.base import Looker
     from . import wire
 
@@ -54,8 +57,7 @@ def main(arguments: list[str]) -> int:
             module, _, factory = str(job["parser"]).partition(":")
             parser = getattr(importlib.import_module(module), factory)(**job["options"])
         except Exception as error:
-            detail = str(error) if isinstance(error, M2FPStreamError) else type(error).__name__
-            send(channel, {"ready": False, "error": detail[:1000]})
+            send(channel, {"ready": False, "error": _told(error)})
             return 4
         if isinstance(parser, Looker):
             send(channel, {"ready": True})
@@ -72,12 +74,15 @@ def main(arguments: list[str]) -> int:
             try:
                 answer = {"ok": True, **_answer(parser, copy, asked, memory)}
             except Exception as error:
-                # Only our own messages may pass: a foreign one could quote data.
-                detail = str(error) if isinstance(error, M2FPStreamError) else type(error).__name__
-                answer = {"ok": False, "error": detail[:1000]}
+                answer = {"ok": False, "error": _told(error)}
             finally:
                 copy.fill(np.uint8(0))
             send(channel, answer)
+
+
+def _told(error: Exception) -> str:
+    """Returns what is told of an error: a foreign message could quote data."""
+    return (str(error) if isinstance(error, M2FPStreamError) else type(error).__name__)[:_MOST_TEXT]
 
 
 def _answer(

@@ -127,8 +127,13 @@ class Child:
         assert self._process.stdout is not None  # asked for at the start
         return self._process.stdout
 
+    @property
+    def returncode(self) -> int:
+        """Its exit code, or minus the signal that ended it; `poll` or `wait` must have told it."""
+        return self._process.returncode
+
     def poll(self) -> int | None:
-        """Returns its exit code, minus the signal that ended it, or None while it runs."""
+        """Returns `returncode`, or None while it runs."""
         return self._process.poll()
 
     def wait(self, timeout_s: float | None = None) -> int | None:

@@ -20,7 +20,7 @@ FRAMES: Final = (0, 1)
 CARD: Final = 2
 """The slot of the cover card."""
 
-_COUNT: Final = 3
+_COUNT: Final = len((*FRAMES, CARD))
 _HEAD_BYTES: Final = mmap.PAGESIZE
 """Before the slots, so that each begins at a page where its size is a multiple of one."""
 

@@ -25,15 +25,19 @@ _START_S: Final = 60.0
 """Longest start of the feeder; the same as a parser process gets."""
 
 _ANSWER_S: Final = 2.0
-"""Without an answer for so long the feeder counts as hung: it answers as soon as it reads."""
+"""Without an answer for so long the feeder counts as hung: it answers as soon as it reads. Chosen:
+sixty pictures at the usual rate."""
 
 _END_S: Final = 5.0
-"""Longest end of a feeder that was told to; then it is killed."""
+"""Longest end of a feeder that was told to; then it is killed. It has one picture left to show."""
 
 _DIED: Final = "the virtual camera's process died; open the virtual camera again"
 
 _USUAL_FPS: Final = Fraction(30)
+"""Of a camera that does not say its rate: what most programs for calls ask for."""
+
 _MOST_FPS: Final = Fraction(120)
+"""What `fps` may be at most: no camera for calls has more."""
 
 
 class VirtualCameraOptions(BaseModel):

@@ -266,7 +266,7 @@ def test_a_server_that_stalls_is_given_up(scheme: str, request: pytest.FixtureRe
     finally:
         os.kill(server.pid, signal.SIGCONT)
     assert number > 1
-    assert out._process.poll() == -signal.SIGALRM
+    assert out._process.returncode == -signal.SIGALRM
 
 
 @pytest.mark.parametrize("scheme", ["rtsp", "rtmp", "rtmps"])
