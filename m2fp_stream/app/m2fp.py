@@ -10,14 +10,12 @@ import hashlib
 import json
 import math
 import os
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from ..config import cache_folder
-from ..core.environment import child_environment
 from ..core.errors import ModelError
 from ..core.part_file import replace_file
 from ..models.pins import WEIGHTS, pulled_folder, store_folder
@@ -26,6 +24,7 @@ from ..parsers.m2fp.labels import Kind
 from ..parsers.m2fp.options import M2FPOptions
 from ..parsers.m2fp.picture import inner_size, network_shape, tile_share
 from ..privacy.hardening import harden
+from ..processes.child import Stream, read_job, start_module
 
 __all__ = ["HUB_NAMES", "export_network", "fine_deadline_s", "fine_parser", "fine_side"]
 
@@ -174,18 +173,9 @@ def _export_apart(
         "shape": list(shape_hw),
         "key": key,
     }
-    with subprocess.Popen(
-        [sys.executable, "-P", "-m", f"{__package__}.m2fp", json.dumps(task)],
-        env=child_environment(),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-    ) as process:
-        try:
-            output, _ = process.communicate()
-        except BaseException:
-            process.kill()
-            raise
+    with start_module(f"{__package__}.m2fp", job=task, stdout=Stream.PIPE) as child:
+        output = child.stdout.read()
+        child.wait()
     try:
         error = json.loads(output)["error"]
     except (ValueError, KeyError, TypeError):
@@ -227,14 +217,14 @@ def _export(task: Mapping[str, Any]) -> None:
         ) from None
 
 
-def _main(arguments: list[str]) -> int:
+def _main() -> int:
     """The child process: exports, says how it went as JSON."""
     harden(parent_death_signal=True)
     error: str | None = None
     channel = os.dup(1)
     os.dup2(2, 1)  # what torch prints is not ours
     try:
-        _export(json.loads(arguments[1]))
+        _export(read_job())
     except ModelError as failure:
         error = str(failure)
     except MemoryError:
@@ -244,4 +234,4 @@ def _main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(_main(sys.argv))
+    sys.exit(_main())

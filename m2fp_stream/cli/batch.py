@@ -5,18 +5,14 @@ A failure is reported and the rest goes on.
 
 from __future__ import annotations
 
-import json
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from ..core.environment import child_environment
 from ..core.errors import BatchError
+from ..processes.child import Child, Stream, start_module
 from .jobs import Job, prepare
 from .show import report, say
 
@@ -25,7 +21,7 @@ __all__ = ["one_after_another", "side_by_side", "start_child"]
 _POLL_S: Final = 0.05
 """Seconds between looks at the child processes of a batch; small beside any file's time."""
 
-Start = Callable[[Mapping[str, Any]], "subprocess.Popen[bytes]"]
+Start = Callable[[Mapping[str, Any]], Child]
 
 
 def one_after_another(
@@ -47,17 +43,9 @@ def one_after_another(
     _conclude(failed, len(jobs))
 
 
-def start_child(told: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+def start_child(told: Mapping[str, Any]) -> Child:
     """Starts `cli.child`, told its job by standard input: no list of processes shows that."""
-    process = subprocess.Popen(
-        [sys.executable, "-P", "-m", f"{__package__}.child"],
-        env=child_environment(),
-        stdin=subprocess.PIPE,
-    )
-    assert process.stdin is not None
-    with suppress(BrokenPipeError), process.stdin:  # one that has died is counted as failed
-        process.stdin.write(json.dumps(told).encode())
-    return process
+    return start_module(f"{__package__}.child", job=told, stdout=Stream.OURS, stderr=Stream.OURS)
 
 
 def side_by_side(
@@ -74,7 +62,7 @@ def side_by_side(
     Raises:
         BatchError: some failed.
     """
-    running: dict[subprocess.Popen[bytes], Job] = {}
+    running: dict[Child, Job] = {}
     waiting = iter(jobs)
     failed = 0
     try:
@@ -97,7 +85,7 @@ def side_by_side(
     _conclude(failed, len(jobs))
 
 
-def _has_failed(process: subprocess.Popen[bytes], about: Path) -> bool:
+def _has_failed(process: Child, about: Path) -> bool:
     """Says whether a process that has ended failed; it has said why unless it was killed."""
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
@@ -105,7 +93,7 @@ def _has_failed(process: subprocess.Popen[bytes], about: Path) -> bool:
     return process.returncode != 0
 
 
-def _end(processes: Iterable[subprocess.Popen[bytes]]) -> None:
+def _end(processes: Iterable[Child]) -> None:
     for process in processes:
         process.terminate()
     for process in processes:

@@ -7,10 +7,10 @@ one file, and ends with that file's exit code.
 
 from __future__ import annotations
 
-import json
 import sys
 
 from ..privacy.hardening import harden
+from ..processes.child import read_job
 from .files import FileTask
 from .program import carry_out
 
@@ -20,7 +20,7 @@ __all__ = ["main"]
 def main() -> int:
     """Does what standard input says; returns the exit code."""
     harden()
-    told = json.loads(sys.stdin.buffer.read())
+    told = read_job()
     return carry_out(lambda: FileTask.from_json(told).run(), debug=told["debug"])
 
 

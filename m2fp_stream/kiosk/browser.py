@@ -13,7 +13,6 @@ import resource
 import shutil
 import signal
 import ssl
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,11 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, final
 
-from ..core.environment import child_environment
 from ..core.errors import UsageError
 from ..privacy.hardening import harden
+from ..processes.backoff import Backoff
+from ..processes.child import Child, Reaper, start_module, start_program
 from ..sinks.x11 import find_screen_wh
-from .keeper import Killed
 
 __all__ = ["NICENESS", "Browser", "Screen", "find_browser", "held_bytes", "main", "pin_of"]
 
@@ -33,8 +32,14 @@ _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 
 _FIRST_WAIT_S: Final = 1.0
 _LONGEST_WAIT_S: Final = 30.0
+"""Before a browser is opened, or the display's command run, again; see `supervised.RestartPolicy`.
+A second, for a browser takes as long to open."""
+
 _HEALTHY_S: Final = 60.0
+"""Of a living page, after which the next wait is the first again: two longest waits."""
+
 _END_S: Final = 3.0
+"""How long a browser may take to end. Chosen: it has nothing to store but its profile."""
 
 _ARRIVE_S: Final = 60.0
 """How long its page may take to come in: after that, the one-time code is worth nothing."""
@@ -47,12 +52,14 @@ _MOST_BYTES: Final = 1 << 30
 (scripts/bench/kiosk_faults.py); a page is to stand for months."""
 
 _WEIGH_S: Final = 60.0
+"""How often its memory is looked at: a page that runs wild takes minutes to fill 1 GB."""
 
 NICENESS: Final = 5
 """Without a GPU it paints on the same cores: a picture drawn late is better than a late cover."""
 
 _SCREEN_S: Final = 10.0
-"""How long a command that switches the display may take."""
+"""How long a command that switches the display may take. Chosen: one that asks a slow display by
+DDC/CI takes some seconds."""
 
 _FLAGS: Final = (
     "--kiosk",
@@ -167,14 +174,14 @@ class Browser:
     ) -> None:
         self._program, self._profile = program, profile
         self._notice = on_notice or (lambda _: None)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._killed = Killed()
+        self._process: Child | None = None
+        self._reaper = Reaper()
         self._open_at_s = self._opened_s = 0.0
         self._seen_s: float | None = None
         self._silent_since_s = 0.0
         self._given_up: tuple[float, str] | None = None  # since when, and why
         self._weighed_s = 0.0
-        self._wait_s = _FIRST_WAIT_S
+        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         self._said_root = False
 
     @property
@@ -217,16 +224,10 @@ class Browser:
         self._seen_s = self._given_up = None
         try:
             self._make_profile()
-            self._process = subprocess.Popen(
-                [
-                    *(sys.executable, "-P", "-m", f"{__package__}.browser"),
-                    *self.command(address, as_root=as_root, pin=pin),
-                ],
-                env=child_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-                start_new_session=True,  # so that all of its processes can be ended together
+            self._process = start_module(
+                f"{__package__}.browser",
+                *self.command(address, as_root=as_root, pin=pin),
+                new_session=True,  # so that all of its processes can be ended together
             )
         except OSError as error:
             self._lost(f"cannot be started ({error.strerror})")
@@ -239,12 +240,12 @@ class Browser:
         """Says that its page cannot give a sign of life just now."""
         self._silent_since_s = time.monotonic()
 
-    def tend(self) -> None:
+    def poll(self) -> None:
         """Notices when it has ended, and ends it when that must be; call it often.
 
         It waits for nothing, but for a browser that it has to kill: a second at most.
         """
-        self._killed.tend()
+        self._reaper.poll()
         process, now_s = self._process, time.monotonic()
         if process is None:
             return
@@ -253,7 +254,7 @@ class Browser:
             since_s, why = self._given_up
             if code is not None or now_s - since_s > _END_S:
                 self._kill_rest()
-                self._killed.kill(process)
+                self._reaper.kill(process)
                 self._process = None
                 self._lost(why)
         elif code is not None:
@@ -283,10 +284,9 @@ class Browser:
         if process is None:
             return
         process.terminate()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(_END_S)
+        process.wait(_END_S)
         self._kill_rest()
-        self._killed.kill(process)
+        self._reaper.kill(process)
         self._process = None
 
     def _kill_rest(self) -> None:
@@ -296,10 +296,9 @@ class Browser:
 
     def _lost(self, how: str) -> None:
         if self._seen_s is not None and self._seen_s - self._opened_s >= _HEALTHY_S:
-            self._wait_s = _FIRST_WAIT_S
-        self._open_at_s = time.monotonic() + self._wait_s
-        self._notice(f"the browser {how}; opening it again in {self._wait_s:g} s")
-        self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2)
+            self._backoff.reset()
+        self._notice(f"the browser {how}; opening it again in {self._backoff.wait_s:g} s")
+        self._open_at_s = time.monotonic() + self._backoff.take()
 
     def _make_profile(self) -> None:
         self._profile.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -356,10 +355,10 @@ class Screen:
         self._asleep: bool | None = None
         self._done = False
         self._again_s = float("inf")
-        self._wait_s = _FIRST_WAIT_S
+        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
         self._said = ""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._killed = Killed()
+        self._process: Child | None = None
+        self._reaper = Reaper()
         self._began_s = 0.0
 
     def turn(self, *, asleep: bool) -> None:
@@ -369,7 +368,8 @@ class Screen:
         """
         if asleep == self._asleep:
             return
-        self._asleep, self._wait_s = asleep, _FIRST_WAIT_S
+        self._asleep = asleep
+        self._backoff.reset()
         self._run()
 
     def _run(self) -> None:
@@ -380,19 +380,13 @@ class Screen:
             return
         self._began_s = time.monotonic()
         try:
-            self._process = subprocess.Popen(
-                command,
-                env=child_environment(),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
+            self._process = start_program(command)
         except OSError as error:
             self._failed(f"{command[0]} cannot be run ({error.strerror}); see kiosk.screen_off/on")
 
-    def tend(self) -> None:
+    def poll(self) -> None:
         """Looks after a command that runs, or failed; call it several times a second."""
-        self._killed.tend()
+        self._reaper.poll()
         now_s = time.monotonic()
         if self._process is None:
             if now_s >= self._again_s:
@@ -415,8 +409,7 @@ class Screen:
             self._said = text
             self._notice(text)
         if not self._asleep:
-            self._again_s = time.monotonic() + self._wait_s
-            self._wait_s = min(_LONGEST_WAIT_S, self._wait_s * 2)
+            self._again_s = time.monotonic() + self._backoff.take()
 
     def end(self) -> None:
         """Leaves the display switched on, if it was ever switched; takes some seconds at most."""
@@ -428,7 +421,7 @@ class Screen:
             self._run()
         deadline_s = time.monotonic() + min(_END_S, self._timeout_s)
         while self._process is not None and time.monotonic() < deadline_s:
-            self.tend()
+            self.poll()
             time.sleep(0.02)
         self._stop()
 
@@ -436,7 +429,7 @@ class Screen:
         process, self._process = self._process, None
         self._again_s = float("inf")
         if process is not None:
-            self._killed.kill(process)
+            self._reaper.kill(process)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,10 +1,10 @@
-"""What the processes of a kiosk say to the one that looks after them, and how they begin.
+"""What the processes of a kiosk say to their supervisor, and how they begin.
 
-Each is started as ``python -P -m m2fp_stream.kiosk.NAME CONTROL ...`` with inherited descriptors
-and gets its job as JSON by standard input, which no list of processes shows. CONTROL is a socket
-(SOCK_SEQPACKET) of small JSON messages, each a dictionary with a ``kind``:
+Each is started as ``python -P -m m2fp_stream.kiosk.NAME CONTROL ...`` with inherited descriptors.
+CONTROL is a channel (`processes.channel`) of these messages:
 
-    from a child    beat (every second, that it works), notice (a sentence for the user), error
+    from a child    starting (every second until it works: that it is not stuck as a whole), beat
+                    (every second, that it works), notice (a sentence for the user), error
                     (text, exit_code), ended (nothing is left to do)
     from media      privacy (what viewers chose: level, silhouette); its beats have facts, and
                     camera (the one that it opened; null where there is none or it cannot be told
@@ -17,64 +17,86 @@ and gets its job as JSON by standard input, which no list of processes shows. CO
 
 from __future__ import annotations
 
-import json
 import logging
 import signal
 import socket
-import sys
+import threading
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, final
 
 from ..core.errors import EXIT_INTERNAL, M2FPStreamError, UsageError
 from ..core.redact import install_redaction, redact
 from ..privacy.hardening import harden
-from ..sinks import page_link
+from ..processes.channel import Message, inherited, receive, send
 
-__all__ = ["Post", "begin", "explain", "read_job"]
+__all__ = ["Control", "begin", "explain"]
 
 _MOST_TEXT: Final = 2000
+"""Characters of an error: more than any sentence of ours has."""
+
+_SIGN_S: Final = 1.0
+"""As often as heartbeats come."""
 
 
 @final
-class Post:
-    """A child's end of the way to whoever looks after it; any thread may say something.
+class Control:
+    """A child's end of the channel to its supervisor; any thread may send.
 
     Args:
-        channel: the control socket.
+        channel: to the supervisor.
     """
 
     def __init__(self, channel: socket.socket) -> None:
         self._channel = channel
         self.gone = False
         """True once the other end is."""
+        self.has_started: Callable[[], bool] = lambda: False
+        """Whether it is the work that is to give signs of life from now on; asked by any thread."""
+        self._works = threading.Event()
 
     def fileno(self) -> int:
-        """The socket's descriptor, to wait for messages."""
+        """The channel's descriptor, to wait for messages."""
         return self._channel.fileno()
 
-    def say(self, kind: str, **more: Any) -> None:
+    def send(self, kind: str, **more: Any) -> None:
         """Sends a message if that can be done at once."""
         try:
-            page_link.send(self._channel, {"kind": kind, **more})
+            send(self._channel, {"kind": kind, **more})
         except OSError:
             self.gone = True
 
-    def hear(self) -> list[dict[str, Any]]:
+    def beat(self, **facts: Any) -> None:
+        """Says that this process works."""
+        self._works.set()
+        self.send("beat", **facts)
+
+    def say_starting(self) -> None:
+        """Says every second that this process starts, until it works or `has_started`.
+
+        Its own thread can say so while the main one waits for a camera or a disk.
+        """
+        while not (self.gone or self.has_started()):
+            self.send("starting")
+            if self._works.wait(_SIGN_S):
+                return
+
+    def receive(self) -> list[Message]:
         """Returns the messages that have come."""
-        messages, gone = page_link.receive(self._channel)
+        messages, gone = receive(self._channel)
         self.gone |= gone
         return messages
 
     def fail(self, error: BaseException) -> int:
         """Says why this process ends; returns its exit code."""
         text, code = explain(error)
-        self.say("error", text=text, exit_code=code)
+        self.send("error", text=text, exit_code=code)
         return code
 
 
-def begin(name: str, control: str) -> Post:
-    """Hardens this process and returns its way to the one that looks after it.
+def begin(name: str, control: str) -> Control:
+    """Hardens this process and returns the channel to its supervisor.
 
     It ends with that one. Ctrl-C and a closed terminal are left to it.
     """
@@ -85,13 +107,9 @@ def begin(name: str, control: str) -> Post:
         level=logging.WARNING, format=f"m2fp-stream {name}: %(levelname)s: %(name)s: %(message)s"
     )
     install_redaction()
-    return Post(socket.socket(fileno=int(control)))
-
-
-def read_job() -> dict[str, Any]:
-    """Returns what standard input says is to be done."""
-    job: dict[str, Any] = json.loads(sys.stdin.buffer.read())
-    return job
+    channel = Control(inherited(control))
+    threading.Thread(target=channel.say_starting, name="starting", daemon=True).start()
+    return channel
 
 
 def explain(error: BaseException) -> tuple[str, int]:

@@ -20,7 +20,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 from ..core.errors import EXIT_INTERNAL
 from ..core.safe import CoverLevel
-from .child import Post, begin, read_job
+from ..processes.channel import inherited
+from ..processes.child import read_job
+from .child import Control, begin
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -36,25 +38,25 @@ none for so long, this process does not work, even if its main thread does."""
 
 def main(arguments: list[str]) -> int:
     """Runs the live pipeline until its source ends or it is told to; returns the exit code."""
-    post = begin("media", arguments[0])
+    control = begin("media", arguments[0])
 
     def leave(*_: object) -> None:
         raise SystemExit(0)  # nothing is open yet
 
     signal.signal(signal.SIGTERM, leave)
     try:
-        with socket.socket(fileno=int(arguments[1])) as link:
-            ended = _run(post, link, int(arguments[2]))
+        with inherited(arguments[1]) as link:
+            ended = _run(control, link, int(arguments[2]))
     except Exception as error:
-        return post.fail(error)
+        return control.fail(error)
     if ended:
-        post.say("ended")
+        control.send("ended")
     else:
-        post.say("error", text="was ended by SIGTERM", exit_code=EXIT_INTERNAL)
+        control.send("error", text="was ended by SIGTERM", exit_code=EXIT_INTERNAL)
     return 0
 
 
-def _run(post: Post, link: socket.socket, memory: int) -> bool:
+def _run(control: Control, link: socket.socket, memory: int) -> bool:
     """Runs; returns whether the source has ended, not this process alone."""
     job = read_job()
     # Heavy imports come after hardening: no window in which a crash could dump pixels.
@@ -71,8 +73,9 @@ def _run(post: Post, link: socket.socket, memory: int) -> bool:
         request=None
         if request is None
         else PageState(CoverLevel(request["level"]), request["silhouette"]),
-        on_request=lambda request: _say_request(post, request),
+        on_request=lambda request: _say_request(control, request),
     )
+    control.has_started = lambda: page.shown_s is not None  # from then on `on_facts` says so
     told = False
 
     def leave(*_: object) -> None:
@@ -84,16 +87,16 @@ def _run(post: Post, link: socket.socket, memory: int) -> bool:
     settings, camera = pinned(settings)
 
     def on_facts(facts: dict[str, Any]) -> None:
-        post.hear()
-        if post.gone:
+        control.receive()
+        if control.gone:
             page.stop()
         if _works(page):
-            post.say("beat", facts=facts, camera=camera)
+            control.beat(facts=facts, camera=camera)
 
     run_live(
         settings,
         on_facts=on_facts,
-        on_notice=lambda text: post.say("notice", text=text),
+        on_notice=lambda text: control.send("notice", text=text),
         page=page,
     )
     return not told
@@ -128,8 +131,8 @@ def pinned(
     return settings, None
 
 
-def _say_request(post: Post, request: PageState) -> None:
-    post.say("privacy", level=request.level.value, silhouette=request.silhouette)
+def _say_request(control: Control, request: PageState) -> None:
+    control.send("privacy", level=request.level.value, silhouette=request.silhouette)
 
 
 def _works(page: PageEnd) -> bool:

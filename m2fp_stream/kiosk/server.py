@@ -14,18 +14,25 @@ import json
 import signal
 import socket
 import sys
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
-from .child import Post, begin, read_job
+from ..processes.channel import inherited
+from ..processes.child import read_job
+from .child import Control, begin
+
+if TYPE_CHECKING:
+    from ..web.access import AccessControl
+    from ..web.hub import Hub
 
 __all__ = ["main"]
 
 _BEAT_S: Final = 1.0
+"""Heartbeats; a tenth of the silence that counts as a hang (`kiosk.supervisor`)."""
 
 
 def main(arguments: list[str]) -> int:
     """Serves the page until it is told to end; returns the exit code."""
-    post = begin("server", arguments[0])
+    control = begin("server", arguments[0])
 
     def leave(*_: object) -> None:
         raise SystemExit(0)  # nothing is open yet
@@ -33,17 +40,17 @@ def main(arguments: list[str]) -> int:
     signal.signal(signal.SIGTERM, leave)
     try:
         with (
-            socket.socket(fileno=int(arguments[1])) as link,
+            inherited(arguments[1]) as link,
             socket.socket(fileno=int(arguments[3])) as listener,
         ):
-            asyncio.run(_serve(post, link, int(arguments[2]), listener, read_job()))
+            asyncio.run(_serve(control, link, int(arguments[2]), listener, read_job()))
     except Exception as error:
-        return post.fail(error)
+        return control.fail(error)
     return 0
 
 
 async def _serve(
-    post: Post, link: socket.socket, memory: int, listener: socket.socket, job: dict[str, Any]
+    control: Control, link: socket.socket, memory: int, listener: socket.socket, job: dict[str, Any]
 ) -> None:
     # After hardening; and a missing library is an error that can be told.
     from ..sinks.page_link import PageMemory
@@ -67,29 +74,18 @@ async def _serve(
         stills = StillService(job["stills"], max_pixels=options.max_upload_pixels)
 
     def on_control() -> None:
-        for message in post.hear():
-            match message:
-                case {"kind": "code", "code": str(code)}:
-                    access.allow_code(code)
-                    post.say("coded", code=code)
-                case _:
-                    pass
-        if post.gone:
-            loop.remove_reader(post.fileno())
+        _obey(control, access)
+        if control.gone:
+            loop.remove_reader(control.fileno())
             stop.set()
-
-    async def beat() -> None:
-        while True:
-            post.say("beat", asleep=hub.asleep, wall=access.display, here=access.display_is_active)
-            await asyncio.sleep(_BEAT_S)
 
     beating: list[asyncio.Task[None]] = []
 
     def on_ready(_: str, __: int) -> None:
-        post.say("ready")
-        beating.append(asyncio.create_task(beat()))
+        control.send("ready")
+        beating.append(asyncio.create_task(_beat(control, hub, access)))
 
-    loop.add_reader(post.fileno(), on_control)
+    loop.add_reader(control.fileno(), on_control)
     try:
         app = make_app(options, hub, access, stills)
         await serve(app, hub, options, on_ready, stop, listener=listener)
@@ -98,8 +94,24 @@ async def _serve(
             task.cancel()
         if stills is not None:
             stills.close()
-        if not post.gone:
-            loop.remove_reader(post.fileno())
+        if not control.gone:
+            loop.remove_reader(control.fileno())
+
+
+def _obey(control: Control, access: AccessControl) -> None:
+    for message in control.receive():
+        match message:
+            case {"kind": "code", "code": str(code)}:
+                access.allow_code(code)
+                control.send("coded", code=code)
+            case _:
+                pass
+
+
+async def _beat(control: Control, hub: Hub, access: AccessControl) -> None:
+    while True:
+        control.beat(asleep=hub.asleep, wall=access.display, here=access.display_is_active)
+        await asyncio.sleep(_BEAT_S)
 
 
 if __name__ == "__main__":

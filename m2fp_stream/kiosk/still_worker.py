@@ -1,9 +1,9 @@
 """Opens uploaded pictures: parses or covers them, one after another, until its parent is gone.
 
-Started by `kiosk.stills` as ``python -P -m m2fp_stream.kiosk.still_worker CONTROL``. Its job by
-standard input: ``settings``, ``max_pixels`` and ``memory_bytes``. Each question is a small JSON
-message with the upload's memory as a descriptor beside it; the answer's bytes replace the upload's
-there. It opens no file for writing and no network connection, and has a limit on its memory.
+Started by `kiosk.stills` as ``python -P -m m2fp_stream.kiosk.still_worker CHANNEL``. Its job:
+``settings``, ``max_pixels`` and ``memory_bytes``. Each question is a message with the upload's
+memory as a descriptor beside it; the answer's bytes replace the upload's there. It opens no file
+for writing and no network connection, and has a limit on its memory.
 """
 
 from __future__ import annotations
@@ -12,35 +12,37 @@ import json
 import os
 import resource
 import signal
-import socket
 import sys
 from pathlib import Path
 from typing import Any, Final, final
 
 from ..core.errors import M2FPStreamError, SourceError
 from ..privacy.hardening import harden
-from .child import explain, read_job
+from ..processes.channel import ChannelError, Message, inherited, receive_with_descriptors, send
+from ..processes.child import read_job
+from .child import explain
 
 __all__ = ["main"]
 
-_MESSAGE_BYTES: Final = 16_384
 _MOST_UPLOAD_BYTES: Final = 256 << 20
+"""More than `page.max_upload_mb` may be, 200 MB."""
 
 _MOST_ANSWER_BYTES: Final = 512 << 20
+"""See `kiosk.stills`."""
 
 _TOO_LARGE: Final = "the picture needs more memory than one may have; make it smaller"
 _THE_PICTURE: Final = Path("the picture")
 
 
 def main(arguments: list[str]) -> int:
-    """Answers questions until the socket closes; returns the exit code."""
+    """Answers questions until the channel closes; returns the exit code."""
     harden(parent_death_signal=True)
     for number in (signal.SIGINT, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)  # the parent's to handle
-    with socket.socket(fileno=int(arguments[0])) as channel:
+    with inherited(arguments[0]) as channel:
 
-        def say(message: dict[str, Any]) -> None:
-            channel.send(json.dumps(message).encode())
+        def say(message: Message) -> None:
+            send(channel, message)
 
         try:
             job = read_job()
@@ -55,11 +57,12 @@ def main(arguments: list[str]) -> int:
             return 4
         say({"ready": True})
         while True:
-            data, descriptors, _, _ = socket.recv_fds(channel, _MESSAGE_BYTES, 1)
             try:
-                if not data:
-                    return 0
-                say(worker.answer(json.loads(data), descriptors[0]))
+                question, descriptors = receive_with_descriptors(channel)
+            except ChannelError:  # the parent is gone
+                return 0
+            try:
+                say(worker.answer(question, descriptors[0]))
             finally:
                 for descriptor in descriptors:
                     os.close(descriptor)

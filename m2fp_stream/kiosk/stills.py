@@ -3,26 +3,24 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 import os
 import socket
-import subprocess
-import sys
-from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Final, final
 
-from ..core.environment import child_environment
+from ..processes.channel import ChannelError, Message, receive_soon, send
+from ..processes.child import Child, start_with_channel
+from ..processes.memory import open_memory
 from ..web.stills import BadUpload, Busy, CoveredStill, ParsedStill
 
 __all__ = ["StillPatience", "StillService"]
 
 _log = logging.getLogger(__name__)
 
-_MESSAGE_BYTES: Final = 16_384
 _MOST_ANSWER_BYTES: Final = 512 << 20
-"""A PNG of 200 million pixels of noise is larger; such a one is refused."""
+"""A PNG of 200 million pixels of noise is larger; such a one is refused. The worker has the same
+limit."""
 
 _BASE_BYTES: Final = 2 << 30
 _BYTES_A_PIXEL: Final = 32
@@ -32,7 +30,10 @@ takes some more, and the base grows a little with the machine's cores."""
 
 _MEDIA_TYPES: Final = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
 _MOST_NAMES: Final = 64
+"""Labels of one picture; there are 21 (`core.labels`)."""
+
 _MOST_TEXT: Final = 300
+"""Characters of an error that pages are shown: more than any sentence of ours has."""
 
 _BUSY: Final = "other pictures are being worked on; try again in a while"
 _BROKEN: Final = "the picture could not be worked on; export it again, or make it smaller"
@@ -56,11 +57,6 @@ class StillPatience:
     deadline_s: float = 30.0
     start_s: float = 60.0
     idle_s: float = 120.0
-
-
-@final
-class _NonsenseError(Exception):
-    """The worker died or did not answer as agreed."""
 
 
 @final
@@ -95,7 +91,7 @@ class StillService:
         }
         self._patience = patience or StillPatience()
         self._module = module
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._channel: socket.socket | None = None
         self._turn = asyncio.Lock()
         self._inside = 0
@@ -165,18 +161,15 @@ class StillService:
         try:
             await self._need_worker()
             assert self._channel is not None  # it is there now
-            memory = os.memfd_create("m2fp_stream", os.MFD_CLOEXEC)
-            try:
+            with open_memory() as memory:
                 _fill(memory, upload)
-                socket.send_fds(self._channel, [json.dumps(question).encode()], [memory])
+                send(self._channel, question, memory)
                 answer = await self._receive(self._patience.deadline_s)
                 data = _contents(memory) if answer.get("ok") is True else b""
-            finally:
-                os.close(memory)
             done = True
         except TimeoutError:
             raise Busy(_SLOW) from None
-        except (OSError, _NonsenseError):
+        except OSError:  # ChannelError is one
             raise BadUpload(_BROKEN) from None
         finally:
             if not done:  # an interrupted one, too: its answer must not be taken for the next one's
@@ -206,7 +199,7 @@ class StillService:
             self._launch()
             self.starts += 1
             hello = await self._receive(self._patience.start_s)
-        except (OSError, _NonsenseError):  # TimeoutError is one
+        except OSError:  # TimeoutError and ChannelError are two
             self._kill()
             raise Busy(_NO_WORKER) from None
         if hello.get("ready") is not True:
@@ -215,44 +208,20 @@ class StillService:
             raise Busy(_NO_WORKER)
 
     def _launch(self) -> None:
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._channel.setblocking(False)
-        with theirs:
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", self._module, str(theirs.fileno())],
-                pass_fds=(theirs.fileno(),),
-                # Threads it does not need would only take address space.
-                env={**child_environment(), "OPENBLAS_NUM_THREADS": "1"},
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.DEVNULL,
-            )
-        job = self._process.stdin
-        assert job is not None  # asked for above
-        with suppress(BrokenPipeError), job:
-            job.write(json.dumps(self._job).encode())
+        # Threads it does not need would only take address space.
+        self._process, self._channel = start_with_channel(
+            self._module, job=self._job, variables={"OPENBLAS_NUM_THREADS": "1"}
+        )
 
-    async def _receive(self, deadline_s: float) -> dict[str, Any]:
+    async def _receive(self, deadline_s: float) -> Message:
         """Returns the worker's next message.
 
         Raises:
             TimeoutError: it does not come.
-            _NonsenseError: the worker died, or it is no message.
+            ChannelError: the worker died, or it is no message.
         """
         assert self._channel is not None  # callers hold a worker
-        loop = asyncio.get_running_loop()
-        async with asyncio.timeout(deadline_s):
-            try:
-                data = await loop.sock_recv(self._channel, _MESSAGE_BYTES)
-            except ConnectionError:
-                data = b""
-        try:
-            message: object = json.loads(data)
-        except (ValueError, RecursionError):
-            message = None
-        if not isinstance(message, dict):
-            raise _NonsenseError
-        return message
+        return await receive_soon(self._channel, deadline_s)
 
     def _nonsense(self) -> BadUpload:
         self._kill()
@@ -267,8 +236,7 @@ class StillService:
         if channel is not None:
             channel.close()
         if process is not None:
-            process.kill()
-            process.wait()
+            process.close()
 
 
 def _fill(memory: int, upload: bytes) -> None:
@@ -280,10 +248,10 @@ def _fill(memory: int, upload: bytes) -> None:
 def _contents(memory: int) -> bytes:
     size = os.fstat(memory).st_size
     if not 0 < size <= _MOST_ANSWER_BYTES:
-        raise _NonsenseError
+        raise ChannelError
     data = os.pread(memory, size, 0)
     if len(data) != size:
-        raise _NonsenseError
+        raise ChannelError
     return data
 
 

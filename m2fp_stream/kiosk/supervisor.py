@@ -12,7 +12,7 @@ import secrets
 import select
 import socket
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, final
 
@@ -27,27 +27,34 @@ from ..core.errors import (
     SourceError,
 )
 from ..core.safe import CoverLevel
+from ..processes import channel
 from ..sinks.page_link import make_memory
 from ..web.options import PageOptions, address_of
 from ..web.server import listen
 from .browser import Browser, Screen, find_browser, pin_of
-from .keeper import Keeper, Patience
 from .privacy_request import PrivacyRequestFile
+from .supervised import RestartPolicy, SupervisedProcess
 
 __all__ = ["Supervisor", "address", "run_kiosk"]
 
 _STEP_S: Final = 0.2
+"""Longest time between two looks at the processes. Chosen: nobody in front of a mirror sees it."""
+
 _END_S: Final = 8.0
-"""What processes get to end; an outlet of the live pipeline takes 5 s at most."""
+"""What processes get to end; an outlet of the live pipeline takes 5 s at most (`outlets`)."""
 
 _END_RECORDING_S: Final = 60.0
-"""What they get where a recording is to be completed: its index is moved to the front."""
+"""What they get where a recording is to be completed: its index is moved to the front. Chosen: a
+slow card takes 10 MB a second."""
 
 _CODE_S: Final = 10.0
-"""After so long without an answer about a one-time code, another one is made."""
+"""After so long without an answer about a one-time code, another one is made. Chosen: a server that
+answers later counts as hung."""
 
-_SERVER: Final = Patience(silent_s=10.0)
-_MEDIA: Final = Patience(silent_s=15.0)
+_SERVER: Final = RestartPolicy(silent_s=10.0)
+_MEDIA: Final = RestartPolicy(silent_s=15.0)
+"""Chosen: ten and fifteen heartbeats. The page shows its own card long before, and a machine that
+is busy beyond measure must not lose both for it."""
 
 _ERRORS: Final[Mapping[int, type[M2FPStreamError]]] = {
     2: ConfigError,
@@ -146,37 +153,22 @@ class Supervisor:
         self._screen = Screen(
             settings.kiosk.screen_off, settings.kiosk.screen_on, on_notice=self._notice
         )
-        self._keepers: list[Keeper] = []
+        self._supervised: list[SupervisedProcess] = []
         self._ends: list[socket.socket] = []
         self._memory = -1
         self._listener = listen(settings.page)
         self._port: int = self._listener.getsockname()[1]
         try:
             self._memory = make_memory()
-            self._ends += socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+            self._ends += channel.pair()
         except OSError as error:
             self.close()
             raise SinkError(f"no memory for the page's pictures ({error.strerror})") from None
-        media_end, server_end = self._ends
-        self.server = Keeper(
-            "the page's server",
-            f"{__package__}.server",
-            descriptors=(server_end.fileno(), self._memory, self._listener.fileno()),
-            job=self._server_job,
-            patience=_SERVER,
-            lasting=_LASTING,
-            on_notice=self._notice,
-        )
-        self.media = Keeper(
-            "the camera process",
-            f"{__package__}.media",
-            descriptors=(media_end.fileno(), self._memory),
-            job=self._media_job,
-            patience=_MEDIA,
-            lasting=_LASTING,
-            on_notice=self._notice,
-        )
-        self._keepers += self.media, self.server
+        media_end, server_end = (end.fileno() for end in self._ends)
+        to_server = server_end, self._memory, self._listener.fileno()
+        self.server = self._process("server", "the page's server", to_server, _SERVER)
+        self.media = self._process("media", "the camera process", (media_end, self._memory), _MEDIA)
+        self._supervised += self.media, self.server
 
     @property
     def browser_pid(self) -> int | None:
@@ -202,27 +194,27 @@ class Supervisor:
         Raises:
             ConfigError, ModelError, PromiseError, SinkError: see `run_kiosk`.
         """
-        for message in self.server.tend():
+        for message in self.server.poll():
             self._from_server(message)
-        for message in self.media.tend():
+        for message in self.media.poll():
             self._from_media(message)
-        for keeper in (self.server, self.media):
-            if keeper.given_up and keeper.failure is not None:
-                raise _ERRORS[keeper.failure.exit_code](keeper.failure.text)
-        self._screen.tend()
-        self._tend_browser()
+        for process in (self.server, self.media):
+            if process.given_up and process.failure is not None:
+                raise _ERRORS[process.failure.exit_code](process.failure.text)
+        self._screen.poll()
+        self._poll_browser()
 
     def close(self) -> None:
         """Ends everything, whatever state it is in."""
         record = self._settings.record.enabled
         deadline_s = time.monotonic() + (_END_RECORDING_S if record else _END_S)
-        for keeper in self._keepers:
-            keeper.ask_to_end()
+        for process in self._supervised:
+            process.ask_to_end()
         if self._browser is not None:
             self._browser.end()
         self._screen.end()
-        for keeper in self._keepers:
-            keeper.end(deadline_s)
+        for process in self._supervised:
+            process.end(deadline_s)
         for end in self._ends:
             end.close()
         self._ends.clear()
@@ -232,6 +224,19 @@ class Supervisor:
             self._memory = -1
 
     # --- the processes ---
+
+    def _process(
+        self, module: str, name: str, descriptors: Sequence[int], policy: RestartPolicy
+    ) -> SupervisedProcess:
+        return SupervisedProcess(
+            name,
+            f"{__package__}.{module}",
+            descriptors=descriptors,
+            job=self._server_job if module == "server" else self._media_job,
+            policy=policy,
+            lasting=_LASTING,
+            on_notice=self._notice,
+        )
 
     def _server_job(self) -> dict[str, Any]:
         settings = self._settings
@@ -293,7 +298,7 @@ class Supervisor:
 
     # --- the browser ---
 
-    def _tend_browser(self) -> None:
+    def _poll_browser(self) -> None:
         if self._program is None or not self._announced:
             return
         if self._browser is None:
@@ -301,7 +306,7 @@ class Supervisor:
             self._browser = Browser(self._program, profile, on_notice=self._notice)
         if not self.server.up:
             self._browser.excuse()
-        self._browser.tend()
+        self._browser.poll()
         now_s = time.monotonic()
         if self.server.up and self._browser.due and now_s - self._code_at_s > _CODE_S:
             self._code, self._code_at_s = secrets.token_urlsafe(32), now_s

@@ -5,25 +5,20 @@ It reaches for the network, and does so only when somebody says ``models pull``.
 
 from __future__ import annotations
 
-import errno
 import importlib.util
-import inspect
 import json
 import os
 import shutil
-import subprocess
-import sys
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol, final
 
-from ..core.environment import child_environment
 from ..core.errors import ModelError, UsageError
+from ..processes.child import Child, Stream, start_module
+from .hub_client import DISK_ERRORS
 
 __all__ = [
-    "DISK_ERRORS",
     "ClientError",
     "Hub",
     "HubModel",
@@ -36,15 +31,7 @@ __all__ = [
 Progress = Callable[[str, int, int | None], None]
 """Called with a file's name, its bytes so far, and its size, None while that is unknown."""
 
-DISK_ERRORS: Final = frozenset(
-    (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EFBIG)
-)
-"""What a failed write says of the disk, not of the hub. Source: open(2), write(2)."""
-
 _INSTALL: Final = "pip install 'm2fp-stream[m2fp]'"
-
-_SAY_EVERY_S: Final = 0.1
-"""Chosen: ten times a second is as often as a person sees a bar move."""
 
 _TERMINATE_S: Final = 5.0
 """Chosen: the client has said its last word by then and only closes files."""
@@ -179,23 +166,17 @@ class ModelScopeHub:
     def _run(
         self, arguments: tuple[str, ...], home: Path, file: str, progress: Progress | None
     ) -> None:
-        process = _start(arguments, home)
-        assert process.stdout is not None  # asked for above
         outcome: dict[str, Any] = {"error": "ProcessDied"}
-        try:
-            with process.stdout as lines:
-                for line in lines:
+        with _start(arguments, home) as client:
+            try:
+                for line in client.stdout:
                     outcome = json.loads(line)
                     if "done" in outcome and progress is not None:
                         progress(file, outcome["done"], outcome["total"])
-        finally:
-            # One that has said its last word ends by itself, and what it had written stays.
-            process.terminate()
-            try:
-                process.wait(_TERMINATE_S)
-            except subprocess.TimeoutExpired:
-                process.kill()
-                process.wait()
+            finally:
+                # One that has said its last word ends by itself, and what it had written stays.
+                client.terminate()
+                client.wait(_TERMINATE_S)
         if "missing" in outcome:
             raise ModelError(f"ModelScope's client cannot be used; update it: {_INSTALL}")
         if outcome.get("errno") in DISK_ERRORS:
@@ -212,105 +193,18 @@ class ClientError(Exception):
         self.kind = kind
 
 
-def _start(arguments: tuple[str, ...], home: Path) -> subprocess.Popen[bytes]:
-    """Starts the client's own process (`_child`), which says how it goes on standard output."""
-    return subprocess.Popen(
-        [sys.executable, "-P", "-c", f"import {__name__} as hub; hub._child()", *arguments],
-        env={
-            "MODELSCOPE_API_TOKEN": "",
-            **child_environment(),
+def _start(arguments: tuple[str, ...], home: Path) -> Child:
+    """Starts the client's own process, which says how it goes on standard output."""
+    return start_module(
+        f"{__package__}.hub_client",
+        *arguments,
+        stdout=Stream.PIPE,
+        variables={
+            "MODELSCOPE_API_TOKEN": os.environ.get("MODELSCOPE_API_TOKEN", ""),
             "HOME": str(home),
             "MODELSCOPE_HOME": str(home / "settings"),
             "MODELSCOPE_CACHE": str(home / "cache"),
             "MODELSCOPE_DOWNLOAD_INTRA_CLOUD": "false",
             "TQDM_DISABLE": "1",
         },
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
     )
-
-
-def _child() -> None:
-    """Fetches one file, in the client's own process; says how it goes in lines of JSON."""
-    model_id, revision, file, folder = sys.argv[1:]
-    channel = os.dup(1)
-    os.dup2(2, 1)  # what the client prints is not ours
-
-    def say(**facts: object) -> None:
-        try:
-            os.write(channel, json.dumps(facts).encode() + b"\n")
-        except BrokenPipeError:
-            os._exit(1)  # nobody is there any more; the client would try again and again
-
-    try:
-        download = _client()
-    except ImportError:
-        say(missing=True)
-        return
-    try:
-        download(
-            model_id,
-            revision=revision,
-            local_dir=folder,
-            allow_patterns=[file],
-            max_workers=1,
-            progress_callbacks=[_meter(say)],
-        )
-    except Exception as error:
-        say(**_told(error))
-        return
-    if (Path(folder) / file).is_file():
-        say(whole=True)
-    else:  # the hub's list of files has none of that name
-        say(error="FileNotFoundError")
-
-
-def _client() -> Callable[..., object]:
-    """Imports the client.
-
-    Raises:
-        ImportError: it is not there, or too old.
-    """
-    # Without this the client loads torch, which takes seconds and fetches nothing.
-    sys.modules["torch"] = None  # type: ignore[assignment]  # says that there is none
-
-    from modelscope.hub.snapshot_download import snapshot_download
-
-    if "progress_callbacks" not in inspect.signature(snapshot_download).parameters:
-        raise ImportError("too old")
-    client: Callable[..., object] = snapshot_download
-    return client
-
-
-def _meter(say: Callable[..., None]) -> type:
-    """Returns the class by which the client tells how far it is."""
-
-    class Meter:
-        """The client's protocol for progress: made for a file, told of bytes, then ended."""
-
-        def __init__(self, _: str, size: int) -> None:
-            self.done, self.total, self.said_s = 0, size or None, 0.0
-
-        def update(self, size: int) -> None:
-            self.done += size
-            if time.monotonic() - self.said_s >= _SAY_EVERY_S:
-                self.said_s = time.monotonic()
-                say(done=self.done, total=self.total)
-
-        def end(self) -> None:
-            say(done=self.done, total=self.total)
-
-    return Meter
-
-
-def _told(error: Exception) -> dict[str, object]:
-    """Returns what of the client's error is told: its class, and the disk's number if it has one.
-
-    A failed file's error is wrapped, and the disk's may be the cause of the wrapped one.
-    """
-    inner: BaseException = next(iter(getattr(error, "failed_files", {}).values()), error)
-    cause: BaseException | None = inner
-    while cause is not None and getattr(cause, "errno", None) not in DISK_ERRORS:
-        cause = cause.__cause__ or cause.__context__
-    return {"error": type(inner).__name__, "errno": getattr(cause, "errno", None)}

@@ -29,7 +29,8 @@ from pathlib import Path
 from typing import Final
 
 from ..core.errors import ModelError, UsageError
-from .hub import DISK_ERRORS, ClientError, Hub, HubModel, ModelScopeHub, Progress, hub_model
+from .hub import ClientError, Hub, HubModel, ModelScopeHub, Progress, hub_model
+from .hub_client import DISK_ERRORS
 from .pins import (
     CONFIGURATION,
     FILES,

@@ -1,22 +1,23 @@
 """The parser process: hardens itself, loads one parser, answers until its parent is gone.
 
-Started by `pipeline.workers` as ``python -m m2fp_stream.pipeline.parser_worker SOCKET MEMORY
-SPEC`` with two inherited descriptors; SPEC is JSON: {"parser": "module:factory", "options": {...},
+Started by `pipeline.workers` as ``python -P -m m2fp_stream.pipeline.parser_worker CHANNEL MEMORY``
+with two inherited descriptors. Its job: {"parser": "module:factory", "options": {...},
 "threads": n, "niceness": n}. It opens no file for writing and no network connection.
 """
 
 from __future__ import annotations
 
 import importlib
-import json
-import mmap
 import os
 import signal
-import socket
 import sys
 from typing import TYPE_CHECKING, Any, Final
 
+from ..core.errors import M2FPStreamError
 from ..privacy.hardening import harden
+from ..processes.channel import ChannelError, inherited, receive_one, send
+from ..processes.child import read_job
+from ..processes.memory import map_memory
 
 if TYPE_CHECKING:  # heavy imports come after hardening
     import numpy as np
@@ -27,59 +28,61 @@ if TYPE_CHECKING:  # heavy imports come after hardening
 __all__ = ["main"]
 
 _IDLE: Final = 19
-"""From this niceness on a process runs only where nobody else wants to."""
+"""From this niceness on, the largest there is, a process runs only where nobody else wants to."""
+
+_MOST_TEXT: Final = 1000
+"""Characters of an error: more than any sentence of ours has, and less than a message holds."""
 
 
 def main(arguments: list[str]) -> int:
-    """Serves parse requests until the socket closes; returns the exit code."""
+    """Serves parse requests until the channel closes; returns the exit code."""
     harden(parent_death_signal=True)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     # Heavy imports come after hardening: no window in which a crash could dump pixels.
     import cv2
     import numpy as np
 
-    from ..core.errors import M2FPStreamError
     from ..parsers.base import Looker
     from . import wire
 
-    spec = json.loads(arguments[2])
-    os.nice(int(spec["niceness"]))
-    if spec["niceness"] >= _IDLE and hasattr(os, "SCHED_IDLE"):
+    job = read_job()
+    os.nice(int(job["niceness"]))
+    if job["niceness"] >= _IDLE and hasattr(os, "SCHED_IDLE"):
         # Niceness alone took a third of the frame rate: a nice process is not preempted at once.
         os.sched_setscheduler(0, os.SCHED_IDLE, os.sched_param(0))
-    cv2.setNumThreads(int(spec["threads"]))
-    with socket.socket(fileno=int(arguments[0])) as channel:
-
-        def say(message: dict[str, object]) -> None:
-            channel.send(json.dumps(message).encode())
-
-        memory = memoryview(mmap.mmap(int(arguments[1]), wire.TOTAL_BYTES))
+    cv2.setNumThreads(int(job["threads"]))
+    with inherited(arguments[0]) as channel:
+        memory = memoryview(map_memory(int(arguments[1]), wire.TOTAL_BYTES, writable=True))
         try:
-            module, _, factory = str(spec["parser"]).partition(":")
-            parser = getattr(importlib.import_module(module), factory)(**spec["options"])
+            module, _, factory = str(job["parser"]).partition(":")
+            parser = getattr(importlib.import_module(module), factory)(**job["options"])
         except Exception as error:
-            detail = str(error) if isinstance(error, M2FPStreamError) else type(error).__name__
-            say({"ready": False, "error": detail[:1000]})
+            send(channel, {"ready": False, "error": _told(error)})
             return 4
         if isinstance(parser, Looker):
-            say({"ready": True})
+            send(channel, {"ready": True})
         else:
-            say({"ready": True, "labels": wire.write_label_set(parser.labels)})
-        while request := channel.recv(wire.MESSAGE_BYTES):
-            asked = json.loads(request)
+            send(channel, {"ready": True, "labels": wire.write_label_set(parser.labels)})
+        while True:
+            try:
+                asked = receive_one(channel, None)
+            except ChannelError:  # the parent is gone
+                return 0
             picture = wire.input_view(memory, asked["height"], asked["width"])
             copy = picture.copy()
             picture.fill(0)
             try:
                 answer = {"ok": True, **_answer(parser, copy, asked, memory)}
             except Exception as error:
-                # Only our own messages may pass: a foreign one could quote data.
-                detail = str(error) if isinstance(error, M2FPStreamError) else type(error).__name__
-                answer = {"ok": False, "error": detail[:1000]}
+                answer = {"ok": False, "error": _told(error)}
             finally:
                 copy.fill(np.uint8(0))
-            say(answer)
-    return 0
+            send(channel, answer)
+
+
+def _told(error: Exception) -> str:
+    """Returns what is told of an error: a foreign message could quote data."""
+    return (str(error) if isinstance(error, M2FPStreamError) else type(error).__name__)[:_MOST_TEXT]
 
 
 def _answer(

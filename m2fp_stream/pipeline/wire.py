@@ -1,7 +1,7 @@
 """What media process and parser process say to each other: small JSON messages, arrays beside.
 
-Arrays lie in one anonymous memory file that the child inherits (`memfd_create`, never a name in
-the file system). Nothing is pickled.
+Messages go through a channel, arrays lie in a memory that the child inherits (see
+`processes.memory`). Nothing is pickled.
 
     [0, INPUT_BYTES)             the parse copy, (h, w, 3) uint8 BGR
     [INPUT_BYTES, TOTAL_BYTES)   label map, must_cover, evidence planes, instances
@@ -21,7 +21,6 @@ __all__ = [
     "INPUT_BYTES",
     "MAX_INPUT_SIDE",
     "MAX_SIDE",
-    "MESSAGE_BYTES",
     "TOTAL_BYTES",
     "input_view",
     "read_detections",
@@ -35,13 +34,12 @@ __all__ = [
 ]
 
 MAX_INPUT_SIDE: Final = 4096
-"""Of a parse copy; only what is used takes memory."""
+"""Of a parse copy, in pixels: a 4K picture fits. Only what is used takes memory."""
 MAX_SIDE: Final = 1280
-"""Of a map."""
+"""Of a map, in pixels: M2FP's finest (`parsers.m2fp.parser.FINEST_MAP`)."""
 _MAX_PLANES: Final = 3 + 24  # label map, must_cover, instances and the evidence groups
 INPUT_BYTES: Final = MAX_INPUT_SIDE * MAX_INPUT_SIDE * 3
 TOTAL_BYTES: Final = INPUT_BYTES + MAX_SIDE * MAX_SIDE * _MAX_PLANES
-MESSAGE_BYTES: Final = 16_384
 
 Message = dict[str, object]
 
@@ -139,7 +137,10 @@ def read_result(memory: memoryview, message: Message, labels: LabelSet) -> Parse
 
 
 _MOST_DETECTIONS: Final = 2000
+"""Of one look; more than a detector returns (`parsers.embedded.letterbox.MOST_BOXES`)."""
+
 _COLUMNS: Final = 6
+"""x0, y0, x1, y1, score, roll."""
 
 
 def _table(memory: memoryview, count: int) -> NDArray[np.float32]:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import mmap
 import os
 import queue
 import socket
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping
@@ -21,10 +18,12 @@ from typing import Final, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.environment import child_environment
 from ..core.errors import M2FPStreamError, ModelError, ParserError
 from ..core.labels import LabelSet
 from ..core.records import ParseResult
+from ..processes.channel import ChannelError, Message, receive_one, send
+from ..processes.child import Child, start_with_channel
+from ..processes.memory import map_memory, open_memory
 from . import wire
 
 __all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerProcess", "WorkerSpec"]
@@ -39,9 +38,12 @@ _UTIME: Final = 11
 """Where the CPU times stand behind the name. Source: proc_pid_stat(5), utime and stime."""
 _SAMPLES: Final = 5
 _SAMPLE_S: Final = 0.01
-"""So often, so many seconds apart, it is asked whether a process wants the CPU."""
+"""So often, so many seconds apart, it is asked whether a process wants the CPU. Chosen: one that
+computes is seen running at once, and one that waits for a moment within 50 ms."""
 _SMALLEST_MAP: Final = 32
-"""Longer side of a map in pixels, unless the picture is smaller: a cruder one says nothing."""
+"""Longer side of a map in pixels, unless the picture is smaller: a cruder one says nothing. Chosen:
+a face that fills the picture has a few pixels an eye then."""
+_DIED: Final = "the parser process died; a new one will be started"
 
 
 @final
@@ -96,7 +98,7 @@ class WorkerProcess:
 
     def __init__(self, spec: WorkerSpec) -> None:
         self._spec = spec
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._channel: socket.socket | None = None
         self._memory: mmap.mmap | None = None
         self._ready = False
@@ -132,8 +134,7 @@ class WorkerProcess:
         if channel is not None:
             channel.close()
         if process is not None:
-            process.kill()
-            process.wait()
+            process.close()
         self._memory = None
 
     close = kill
@@ -153,10 +154,10 @@ class WorkerProcess:
         self._greet(hello)
         self._ready = True
 
-    def _greet(self, hello: wire.Message) -> None:
+    def _greet(self, hello: Message) -> None:
         """Takes what the child said of itself when it was ready."""
 
-    def _ask(self, request: wire.Message) -> wire.Message:
+    def _ask(self, request: Message) -> Message:
         """Sends `request` and returns the answer, which says that it went well.
 
         Raises:
@@ -164,10 +165,12 @@ class WorkerProcess:
         """
         assert self._channel is not None  # callers hold a started worker
         try:
-            self._channel.send(json.dumps(request).encode())
+            sent = send(self._channel, request)
         except OSError:
+            sent = False
+        if not sent:
             self.kill()
-            raise ParserError("the parser process died; a new one will be started") from None
+            raise ParserError(_DIED)
         answer = self._receive(self._spec.deadline_s)
         if answer.get("ok") is not True:
             raise ParserError(
@@ -183,43 +186,27 @@ class WorkerProcess:
         return wire.input_view(memoryview(self._memory), height, width)
 
     def _launch(self) -> None:
-        spec = {
+        job = {
             "parser": self._spec.parser,
             "options": dict(self._spec.options),
             "threads": self._spec.threads,
             "niceness": self._spec.niceness,
         }
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            descriptor = os.memfd_create("m2fp_stream", os.MFD_CLOEXEC)
-            try:
-                os.ftruncate(descriptor, wire.TOTAL_BYTES)
-                self._memory = mmap.mmap(descriptor, wire.TOTAL_BYTES)
-                self._memory.madvise(mmap.MADV_DONTDUMP)
-                self._process = subprocess.Popen(
-                    [
-                        *(sys.executable, "-P", "-m", f"{__package__}.parser_worker"),
-                        *(str(theirs.fileno()), str(descriptor), json.dumps(spec)),
-                    ],
-                    pass_fds=(theirs.fileno(), descriptor),
-                    env=child_environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            finally:
-                os.close(descriptor)
+        with open_memory(wire.TOTAL_BYTES) as memory:
+            self._memory = map_memory(memory, wire.TOTAL_BYTES, writable=True)
+            self._process, self._channel = start_with_channel(
+                f"{__package__}.parser_worker", descriptors=(memory,), job=job
+            )
 
-    def _receive(self, deadline_s: float) -> wire.Message:
+    def _receive(self, deadline_s: float) -> Message:
         """Waits for an answer, as long as the deadline says; of one that is starved, longer."""
         assert self._channel is not None  # callers hold a started worker
         assert self.pid is not None
-        self._channel.settimeout(deadline_s)
         pid, began_s = self.pid, _cpu_s(self.pid)
         left = _STARVED
         while True:
             try:
-                data = self._channel.recv(wire.MESSAGE_BYTES)
+                return receive_one(self._channel, deadline_s)
             except TimeoutError:
                 left -= 1
                 if left and _cpu_s(pid) - began_s < deadline_s and _wants_cpu(pid):
@@ -227,17 +214,9 @@ class WorkerProcess:
                     continue
                 self.kill()
                 raise ParserError(f"the parser did not answer within {deadline_s:g} s") from None
-            except OSError:
-                data = b""
-            break
-        try:
-            message = json.loads(data) if data else None
-        except ValueError:
-            message = None
-        if not isinstance(message, dict):
-            self.kill()
-            raise ParserError("the parser process died; a new one will be started")
-        return message
+            except ChannelError:
+                self.kill()
+                raise ParserError(_DIED) from None
 
 
 def _cpu_s(pid: int) -> float:
@@ -272,7 +251,7 @@ class ParserWorker(WorkerProcess):
         super().__init__(spec)
         self._labels: LabelSet | None = None
 
-    def _greet(self, hello: wire.Message) -> None:
+    def _greet(self, hello: Message) -> None:
         try:
             self._labels = wire.read_label_set(hello["labels"])
         except (ValueError, TypeError, KeyError) as error:

@@ -1,41 +1,38 @@
 """The process that feeds a virtual camera: composed buffers in, a cover card where none come.
 
-Started by `sinks.virtual_camera` as ``python -m m2fp_stream.sinks.camera_feeder SOCKET MEMORY
-SPEC`` with two inherited descriptors; SPEC is the JSON of `Spec`. The memory holds a page with a
-number a slot (0: not whole), then three (H, W, 3) uint8 BGR slots: two for frames, one for the
-card. The socket carries small JSON messages: a frame's slot, number and time one way, "taken" or
-"error" the other.
+Started by `sinks.virtual_camera` as ``python -P -m m2fp_stream.sinks.camera_feeder CHANNEL MEMORY``
+with two inherited descriptors; its job is `Spec`. The memory holds `processes.memory.Slots` of
+(H, W, 3) uint8 BGR pictures. The channel carries a frame's slot, number and time one way, "taken"
+or "error" the other.
 
 It is not tied to its parent's life: after the parent's death it shows the card for a while.
 """
 
 from __future__ import annotations
 
-import json
-import mmap
-import select
 import signal
 import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Final, final
 
 from ..core.redact import redact
 from ..privacy.hardening import harden
+from ..processes.channel import ChannelError, Message, inherited, receive_one, send
+from ..processes.child import read_job
+from ..processes.memory import CARD, FRAMES, Slots, map_memory
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Feeder", "Spec", "even", "main", "numbers", "open_camera", "slots"]
+__all__ = ["CARD_NUMBER", "Feeder", "Spec", "even", "main", "open_camera"]
 
-FRAMES: Final = (0, 1)
-CARD: Final = 2
-_SLOTS: Final = 3
-_HEAD_BYTES: Final = 4096
-MESSAGE_BYTES: Final = 4096
+CARD_NUMBER: Final = 1
+"""The number under which the card lies in its slot, all the time."""
 
 _INSTALL: Final = (
     "the virtual camera needs pyvirtualcam, which is not installed; "
@@ -68,20 +65,24 @@ class Spec:
     linger_s: float
 
     @property
+    def slot_bytes(self) -> int:
+        """Size of one picture."""
+        return self.size_wh[0] * self.size_wh[1] * 3
+
+    @property
     def total_bytes(self) -> int:
         """Size of the shared memory."""
-        return _HEAD_BYTES + _SLOTS * self.size_wh[0] * self.size_wh[1] * 3
+        return Slots.total_bytes(self.slot_bytes)
 
-    def to_json(self) -> str:
-        """Returns what `from_json` reads."""
-        return json.dumps(asdict(self))
+    def as_job(self) -> dict[str, Any]:
+        """Returns what `of_job` reads, JSON values."""
+        return asdict(self)
 
     @classmethod
-    def from_json(cls, text: str) -> Spec:
-        """Returns what `to_json` wrote."""
-        fields = json.loads(text)
-        width, height = fields.pop("size_wh")
-        return cls(size_wh=(width, height), **fields)
+    def of_job(cls, job: dict[str, Any]) -> Spec:
+        """Returns what `as_job` gave, after its journey."""
+        width, height = job["size_wh"]
+        return cls(**{**job, "size_wh": (width, height)})
 
 
 def even(size_wh: tuple[int, int]) -> tuple[int, int]:
@@ -90,30 +91,13 @@ def even(size_wh: tuple[int, int]) -> tuple[int, int]:
     return width + width % 2, height + height % 2
 
 
-def slots(memory: mmap.mmap, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
-    """Returns the (3, H, W, 3) uint8 view of the pictures in `memory`."""
-    import numpy as np
-
-    width, height = size_wh
-    count = _SLOTS * height * width * 3
-    pictures: NDArray[np.uint8] = np.frombuffer(memory, np.uint8, count, _HEAD_BYTES)
-    return pictures.reshape(_SLOTS, height, width, 3)
-
-
-def numbers(memory: mmap.mmap) -> NDArray[np.uint64]:
-    """Returns the (3,) uint64 view of the slots' numbers."""
-    import numpy as np
-
-    return np.frombuffer(memory, np.uint64, _SLOTS)
-
-
 @final
 class Feeder:
     """Shows frames at a constant rate while they are fresh, else the card.
 
     Args:
-        channel: the socket to the parent.
-        memory: what `slots` and `numbers` read.
+        channel: to the parent.
+        slots: for pictures of `spec.slot_bytes`; the card's slot holds it.
         spec: see `Spec`.
         show: takes one (H, W, 3) uint8 BGR picture; may raise what it likes.
     """
@@ -121,19 +105,23 @@ class Feeder:
     def __init__(
         self,
         channel: socket.socket,
-        memory: mmap.mmap,
+        slots: Slots,
         spec: Spec,
         show: Callable[[NDArray[np.uint8]], None],
     ) -> None:
         self._channel = channel
-        self._slots = slots(memory, spec.size_wh)
-        self._numbers = numbers(memory)
+        self._slots = slots
         self._show = show
         self._period_s = 1 / spec.fps
         self._stale_s = spec.stale_s
         self._linger_s = spec.linger_s
-        self._card: NDArray[np.uint8] = self._slots[CARD].copy()
-        self._frame: NDArray[np.uint8] = self._card.copy()
+        import numpy as np
+
+        width, height = spec.size_wh
+        self._card: NDArray[np.uint8] = np.zeros((height, width, 3), np.uint8)
+        slots.take_into(CARD, CARD_NUMBER, self._card.data.cast("B"))
+        self._frame = self._card.copy()
+        self._frame_bytes = self._frame.data.cast("B")
         self._fresh_until_s = 0.0
         self._ends_s: float | None = None
 
@@ -162,32 +150,25 @@ class Feeder:
                 # The parent is gone; nothing else will come.
                 time.sleep(min(left_s, max(0.0, self._ends_s - time.monotonic())))
                 return
-            if not select.select([self._channel], [], [], left_s)[0]:
-                return
             try:
-                data = self._channel.recv(MESSAGE_BYTES)
-            except ConnectionError:
-                data = b""
-            if not data:
+                message = receive_one(self._channel, left_s)
+            except TimeoutError:
+                return
+            except ChannelError:
                 self._ends_s = time.monotonic() + self._linger_s
                 return
-            message = json.loads(data)
             if "finish" in message:
                 self._ends_s = time.monotonic()
                 return
             self._take(message["slot"], message["number"], message["sent_ns"])
 
     def _take(self, slot: int, number: int, sent_ns: int) -> None:
-        if slot in FRAMES and self._numbers[slot] == number:
-            self._frame[...] = self._slots[slot]
-            if self._numbers[slot] == number:
-                self._fresh_until_s = sent_ns / 1e9 + self._stale_s
-            else:  # overwritten while it was copied, which the parent never does
-                self._fresh_until_s = 0.0
-        try:
-            self._channel.send(json.dumps({"taken": number}).encode())
-        except OSError:  # the parent is gone, which the next recv() says
-            return
+        if slot in FRAMES:
+            # Not whole where it was overwritten meanwhile, which the parent never does.
+            is_whole = self._slots.take_into(slot, number, self._frame_bytes)
+            self._fresh_until_s = sent_ns / 1e9 + self._stale_s if is_whole else 0.0
+        with suppress(OSError):  # the parent is gone, as is seen next
+            send(self._channel, {"taken": number})
 
 
 def open_camera(spec: Spec) -> Any:  # a pyvirtualcam.Camera, a library that is not always there
@@ -226,12 +207,13 @@ def main(arguments: list[str]) -> int:
     # They go to a whole terminal or service; the parent says when this process is to end.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_IGN)
-    spec = Spec.from_json(arguments[2])
-    memory = mmap.mmap(int(arguments[1]), spec.total_bytes, access=mmap.ACCESS_READ)
-    with socket.socket(fileno=int(arguments[0])) as channel:
+    spec = Spec.of_job(read_job())
+    memory = map_memory(int(arguments[1]), spec.total_bytes, writable=False)
+    slots = Slots(memory, spec.slot_bytes)
+    with inherited(arguments[0]) as channel:
 
-        def say(message: dict[str, str]) -> None:
-            channel.send(json.dumps(message).encode())
+        def say(message: Message) -> None:
+            send(channel, message)
 
         try:
             camera = open_camera(spec)
@@ -247,7 +229,7 @@ def main(arguments: list[str]) -> int:
         with camera:
             say({"device": str(camera.device)})
             try:
-                Feeder(channel, memory, spec, camera.send).run()
+                Feeder(channel, slots, spec, camera.send).run()
             except Exception as error:
                 say({"error": f"the virtual camera failed ({_line(error)}); open it again"})
                 return 5

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from ..core.errors import SealError, SinkError
 from ..core.plan import Why
 from ..core.safe import CoverLevel, SafeFrame
+from ..processes.channel import receive, send
+from ..processes.memory import CARD, FRAMES
 from . import page_link
 from .base import Sink
 from .page_link import PageMemory
@@ -143,7 +145,7 @@ class PageEnd:
         # Numbers must never repeat, whoever wrote before: milliseconds since the machine's start
         # are more than any process can have counted.
         self._number = time.monotonic_ns() // 1_000_000
-        self._slot = page_link.FRAMES[0]
+        self._slot = FRAMES[0]
         self._noticed: PageState | None = None
         self._noticed_ns = 0
         self._older = 0
@@ -157,7 +159,7 @@ class PageEnd:
 
     def next_slot(self) -> int:
         """Returns the slot of the frame that was not put last; the sink's thread only."""
-        first, second = page_link.FRAMES
+        first, second = FRAMES
         self._slot = second if self._slot == first else first
         return self._slot
 
@@ -183,7 +185,7 @@ class PageEnd:
     def tell(self, facts: dict[str, Any]) -> None:
         """Sends what a live run measured; any thread. What does not go through is left out."""
         try:
-            page_link.send(self.channel, {"kind": "facts", "facts": facts})
+            send(self.channel, {"kind": "facts", "facts": facts})
         except OSError:  # the sink says so, to whoever can do something about it
             return
 
@@ -306,7 +308,7 @@ class PageSink(Sink[SafeFrame]):
         data = self._encode(self._card, None, mirror=False)
         if data is not None:
             number = self._end.next_number()
-            self._end.memory.put(page_link.CARD, number, data)
+            self._end.memory.put(CARD, number, data)
             self._send({"kind": "card", "number": number})
 
     def _emit(self, item: SafeFrame) -> None:
@@ -349,7 +351,7 @@ class PageSink(Sink[SafeFrame]):
         )
 
     def _listen(self) -> None:
-        messages, gone = page_link.receive(self._end.channel)
+        messages, gone = receive(self._end.channel)
         if gone:
             raise SinkError(_GONE)
         greeted = False
@@ -423,7 +425,7 @@ class PageSink(Sink[SafeFrame]):
 
     def _send(self, message: dict[str, Any]) -> None:
         try:
-            page_link.send(self._end.channel, message)
+            send(self._end.channel, message)
         except OSError:
             raise SinkError(_GONE) from None
 

@@ -15,7 +15,6 @@ import os
 import select
 import signal
 import struct
-import subprocess
 import sys
 import time
 from collections import deque
@@ -26,11 +25,11 @@ from typing import Annotated, ClassVar, Final, Literal, NoReturn, final
 from pydantic import Field
 
 from ..core.address import Address, parse_address
-from ..core.environment import child_environment
 from ..core.errors import SinkError, UsageError
 from ..core.safe import SafeFrame
 from ..options import Options
 from ..privacy.hardening import harden
+from ..processes.child import Child, Stream, start_module
 from .base import Sink
 from .live_encoder import EncodedFrame, LiveEncoder, Muxer
 from .video_file import Preset
@@ -142,8 +141,6 @@ class PushSink(Sink[SafeFrame]):
             bitrate_kbps=options.bitrate_kbps,
         )
         self._process = _launch(self._name)
-        assert self._process.stdin is not None  # both are pipes
-        assert self._process.stdout is not None
         self._to_child = self._process.stdin.fileno()
         self._from_child = self._process.stdout.fileno()
         os.set_blocking(self._to_child, False)
@@ -233,10 +230,7 @@ class PushSink(Sink[SafeFrame]):
 
     def _explain(self) -> NoReturn:
         """Raises the `SinkError` of a process that has ended or is about to."""
-        try:
-            status = self._process.wait(_GRACE_S)
-        except subprocess.TimeoutExpired:
-            status = 0
+        status = self._process.wait(_GRACE_S) or 0
         with contextlib.suppress(BlockingIOError):
             self._answer += os.read(self._from_child, 4096)
         reason = self._answer.decode(errors="replace").strip()
@@ -249,7 +243,6 @@ class PushSink(Sink[SafeFrame]):
         )
 
     def _finish(self) -> None:
-        assert self._process.stdin is not None  # a pipe
         if self._greeted:
             room = select.poll()
             room.register(self._to_child, select.POLLOUT)
@@ -259,22 +252,13 @@ class PushSink(Sink[SafeFrame]):
             self._process.stdin.close()
             # Each of what is left to do, connecting and ending, has its own limit over there.
             limit = 2 * self._timeout_s + (0 if self._connected else _START_S)
-            try:
-                status = self._process.wait(limit)
-            except subprocess.TimeoutExpired:
-                status = -signal.SIGALRM
-            if status:
+            if self._process.wait(limit) != 0:
                 self._explain()
         self._abort()
 
     def _abort(self) -> None:
         self._waiting.clear()
-        self._process.kill()
-        self._process.wait()
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(BrokenPipeError):
-                    pipe.close()
+        self._process.close()
 
 
 def _address(url: str) -> tuple[Address, Literal["flv", "rtsp"]]:
@@ -306,16 +290,9 @@ def _shown(address: Address) -> str:
     return shown
 
 
-def _launch(name: str) -> subprocess.Popen[bytes]:
+def _launch(name: str) -> Child:
     try:
-        return subprocess.Popen(
-            [sys.executable, "-P", "-m", __name__],
-            env=child_environment(),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            bufsize=0,
-        )
+        return start_module(__name__, stdin=Stream.PIPE, stdout=Stream.PIPE)
     except OSError as error:
         raise SinkError(
             f"{name}: no process to push with could be started ({error.strerror}); "

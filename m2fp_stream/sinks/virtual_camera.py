@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
-import mmap
-import os
 import socket
-import subprocess
-import sys
 import time
 from fractions import Fraction
-from typing import Annotated, ClassVar, Final, cast, final
+from typing import Annotated, ClassVar, Final, final
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field
 
-from ..core.environment import child_environment
 from ..core.errors import SealError, SinkError
 from ..core.safe import SafeFrame
 from ..options import Options
+from ..processes.channel import ChannelError, Message, receive_one, send
+from ..processes.child import Child, start_with_channel
+from ..processes.memory import CARD, FRAMES, Slots, map_memory, open_memory
 from . import camera_feeder
 from .base import Sink
 
@@ -29,15 +26,19 @@ _START_S: Final = 60.0
 """Longest start of the feeder; the same as a parser process gets."""
 
 _ANSWER_S: Final = 2.0
-"""Without an answer for so long the feeder counts as hung: it answers as soon as it reads."""
+"""Without an answer for so long the feeder counts as hung: it answers as soon as it reads. Chosen:
+sixty pictures at the usual rate."""
 
 _END_S: Final = 5.0
-"""Longest end of a feeder that was told to; then it is killed."""
+"""Longest end of a feeder that was told to; then it is killed. It has one picture left to show."""
 
 _DIED: Final = "the virtual camera's process died; open the virtual camera again"
 
 _USUAL_FPS: Final = Fraction(30)
+"""Of a camera that does not say its rate: what most programs for calls ask for."""
+
 _MOST_FPS: Final = Fraction(120)
+"""What `fps` may be at most: no camera for calls has more."""
 
 
 class VirtualCameraOptions(Options):
@@ -142,9 +143,9 @@ class VirtualCameraSink(Sink[SafeFrame]):
         self._number = 0
         self._dropped = 0
         self._under_way: dict[int, tuple[int, int]] = {}
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._channel: socket.socket | None = None
-        self._memory: mmap.mmap | None = None
+        self._slots: Slots | None = None
         self._device = ""
         try:
             self._launch(card, _fitting_rate(self._options.fps, rate))
@@ -185,57 +186,35 @@ class VirtualCameraSink(Sink[SafeFrame]):
             stale_s=self._options.stale_s,
             linger_s=self._options.linger_s,
         )
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            descriptor = os.memfd_create("m2fp_stream", os.MFD_CLOEXEC)
-            try:
-                os.ftruncate(descriptor, spec.total_bytes)
-                self._memory = mmap.mmap(descriptor, spec.total_bytes)
-                self._memory.madvise(mmap.MADV_DONTDUMP)
-                _fill(camera_feeder.slots(self._memory, spec.size_wh)[camera_feeder.CARD], card)
-                self._process = subprocess.Popen(
-                    [
-                        *(sys.executable, "-P", "-m", camera_feeder.__name__),
-                        *(str(theirs.fileno()), str(descriptor), spec.to_json()),
-                    ],
-                    pass_fds=(theirs.fileno(), descriptor),
-                    env=child_environment(),
-                    stdin=subprocess.DEVNULL,
-                    stdout=subprocess.DEVNULL,
-                    stderr=subprocess.DEVNULL,
-                )
-            finally:
-                os.close(descriptor)
+        with open_memory(spec.total_bytes) as memory:
+            view = map_memory(memory, spec.total_bytes, writable=True)
+            self._slots = Slots(view, spec.slot_bytes)
+            self._put(CARD, camera_feeder.CARD_NUMBER, card)
+            self._process, self._channel = start_with_channel(
+                camera_feeder.__name__, descriptors=(memory,), job=spec.as_job()
+            )
 
     def _await_ready(self) -> None:
-        assert self._channel is not None  # _launch() made it
-        self._channel.settimeout(_START_S)
         try:
-            hello = self._receive()
+            hello = self._receive(_START_S)
         except TimeoutError:
             raise SinkError(
                 f"the virtual camera's process did not start within {_START_S:g} s; try again"
             ) from None
-        self._channel.setblocking(False)
         self._device = str(hello.get("device"))
 
-    def _receive(self) -> dict[str, object]:
+    def _receive(self, timeout_s: float) -> Message:
         """Returns the feeder's next message.
 
         Raises:
-            TimeoutError, BlockingIOError: none has come.
+            TimeoutError: none has come.
             SinkError: it says that it failed, or it died, or it said nonsense.
         """
         assert self._channel is not None  # callers hold a started feeder
         try:
-            message: object = json.loads(self._channel.recv(camera_feeder.MESSAGE_BYTES))
-        except (TimeoutError, BlockingIOError):
-            raise
-        except (OSError, ValueError):  # a dead one leaves an empty message, which is no JSON
-            message = None
-        if not isinstance(message, dict):
-            raise SinkError(_DIED)
-        said = cast("dict[str, object]", message)
+            said = receive_one(self._channel, timeout_s)
+        except ChannelError:
+            raise SinkError(_DIED) from None
         if "error" in said:
             raise SinkError(str(said["error"]))
         return said
@@ -252,7 +231,7 @@ class VirtualCameraSink(Sink[SafeFrame]):
                 "open it again"
             )
         used = {slot for slot, _ in self._under_way.values()}
-        slot = next((one for one in camera_feeder.FRAMES if one not in used), None)
+        slot = next((one for one in FRAMES if one not in used), None)
         if slot is None:
             self._dropped += 1
             return
@@ -260,26 +239,30 @@ class VirtualCameraSink(Sink[SafeFrame]):
 
     def _send(self, item: SafeFrame, slot: int) -> None:
         assert self._channel is not None  # callers hold a started feeder
-        assert self._memory is not None
         self._number += 1
-        numbers = camera_feeder.numbers(self._memory)
-        numbers[slot] = 0  # whoever reads the slot meanwhile sees that it is not whole
-        _fill(camera_feeder.slots(self._memory, self._slot_wh)[slot], item)
-        numbers[slot] = self._number
+        self._put(slot, self._number, item)
         sent_ns = time.monotonic_ns()
         self._under_way[self._number] = slot, sent_ns
         message = {"slot": slot, "number": self._number, "sent_ns": sent_ns}
         try:
-            self._channel.send(json.dumps(message).encode())
+            sent = send(self._channel, message)
         except OSError:
+            sent = False
+        if not sent:
             self._read_answers()  # what it said before it ended tells why
-            raise SinkError(_DIED) from None
+            raise SinkError(_DIED)
+
+    def _put(self, slot: int, number: int, frame: SafeFrame) -> None:
+        assert self._slots is not None  # _launch() made them
+        width, height = self._slot_wh
+        with self._slots.writing(slot, number, height * width * 3) as view:
+            _fill(np.frombuffer(view, np.uint8).reshape(height, width, 3), frame)
 
     def _read_answers(self) -> None:
         while True:
             try:
-                answer = self._receive()
-            except BlockingIOError:
+                answer = self._receive(0)
+            except TimeoutError:
                 return
             number = answer.get("taken")
             if isinstance(number, int):
@@ -299,24 +282,19 @@ class VirtualCameraSink(Sink[SafeFrame]):
         """Lets the feeder show the card and end; kills it where it does not."""
         process, self._process = self._process, None
         channel, self._channel = self._channel, None
-        self._memory = None
+        self._slots = None
         try:
             if channel is None or process is None:
                 return
-            if self._is_silent():
-                process.kill()
-            else:
-                channel.setblocking(False)
-                channel.send(json.dumps({"finish": True}).encode())
+            if not self._is_silent() and send(channel, {"finish": True}):
                 process.wait(_END_S)
-        except (OSError, subprocess.TimeoutExpired):
-            if process is not None:
-                process.kill()
+        except OSError:  # it is gone
+            return
         finally:
             if channel is not None:
                 channel.close()
             if process is not None:
-                process.wait()
+                process.close()
 
 
 def _fitting_rate(fps: int | None, rate: Fraction | None) -> Fraction:

@@ -18,7 +18,9 @@ from dataclasses import replace
 from typing import Any, Final, Protocol, final
 
 from ..core.plan import Why
-from ..sinks.page_link import CARD, PageMemory, receive, send
+from ..processes.channel import receive, send
+from ..processes.memory import CARD
+from ..sinks.page_link import PageMemory
 from .frames import STILL_CARD, Frame, Level
 from .messages import (
     DELAY_S,

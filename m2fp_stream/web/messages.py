@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeGuard, final
 
 from ..core.plan import Effect, Why
-from ..sinks.page_link import FRAMES
+from ..processes.memory import FRAMES
 from .frames import LEVELS, Frame, Level
 
 __all__ = [

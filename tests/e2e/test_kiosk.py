@@ -174,15 +174,13 @@ def test_its_server_killed_comes_back_where_it_was_and_knows_its_browsers(
     assert "the camera process: was ended by SIGTERM; starting it again" in kiosk.errors
 
 
+@pytest.mark.parametrize("when", ["as it starts", "at its first picture"])
 def test_its_media_process_stopped_is_replaced_and_nothing_frozen_is_shown(
-    config: Config, tmp_path: Path
+    config: Config, when: str
 ) -> None:
-    stats = tmp_path / "stats.json"
-    with RealKiosk(config(), "--stats", stats) as kiosk, kiosk.viewer() as viewer:
-        viewer.live()
-        # Until it has told the kiosk for the first time that it works, which is what these are
-        # written of, it may take as long as a start does.
-        wait_until(stats.exists)
+    with RealKiosk(config()) as kiosk, kiosk.viewer() as viewer:
+        if when == "at its first picture":
+            viewer.live()
         stopped = psutil.Process(kiosk.pid_of("media"))
         stopped.suspend()
         wait_until(lambda: kiosk.status().get("state") == "starting")

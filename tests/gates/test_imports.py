@@ -40,6 +40,13 @@ IMPORTS = (
     ("privacy/hardening.py", "from .. import policy", ROOMS, "m2fp_stream.policy"),
     ("cli/show.py", "from . import progress", CLI, "m2fp_stream.cli.progress"),
     ("app/files.py", "from . import live", APP, "m2fp_stream.app.live"),
+    (
+        "processes/channel.py",
+        "from ..privacy import hardening",
+        ROOMS,
+        "m2fp_stream.privacy.hardening",
+    ),
+    ("core/timing.py", "from ..processes import backoff", ROOMS, "m2fp_stream.processes.backoff"),
     ("newroom.py", '"""A room nobody decided on."""', ROOMS, None),
     ("tracking/motion.py", "import torch", HEAVY, "torch"),
     ("sinks/base.py", "import onnxruntime", HEAVY, "onnxruntime"),
@@ -146,6 +153,9 @@ ALLOWED_CALLS = {
     ("sinks/live_encoder.py", "av.open"),
     ("sinks/page.py", "cv2.imencode"),
     ("sinks/window.py", "cv2.imshow"),
+    ("processes/child.py", "subprocess"),
+    ("processes/memory.py", "os.memfd_create"),
+    ("models/pull.py", "subprocess"),
 }
 """Which banned call each file may use; ruff's own exemption is for a whole file."""
 
@@ -163,6 +173,12 @@ CALLS = (
     ("from multiprocessing import shared_memory", "multiprocessing.shared_memory"),
     ("from multiprocessing.shared_memory import SharedMemory", "multiprocessing.shared_memory"),
     ("def f():\n    import tempfile\n    tempfile.mkstemp()", "tempfile"),
+    ("import subprocess\nsubprocess.Popen(['x'])", "subprocess"),
+    ("from subprocess import run as go\ngo(['x'])", "subprocess"),
+    ("def f():\n    import multiprocessing as m\n    m.Process()", "multiprocessing.Process"),
+    ("from os import posix_spawn\nposix_spawn('x', [], {})", "os.posix_spawn"),
+    ("import os\nos.system('x')", "os.system"),
+    ("import os\nos.memfd_create('x')", "os.memfd_create"),
 )
 
 

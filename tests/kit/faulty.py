@@ -23,6 +23,7 @@ from m2fp_stream.core.records import Detections, LookKind, ParseResult, PartPlan
 from m2fp_stream.parsers.base import Looker
 from m2fp_stream.parsers.embedded.looker import PART_LABELS
 from m2fp_stream.pipeline import wire
+from m2fp_stream.processes.channel import MESSAGE_BYTES
 from tests.kit.labelsets import HEAD_PARTS
 
 FOREVER_S = 3600.0
@@ -131,7 +132,7 @@ class Faulty:
             "forged_types": {"width": "320"},
             "forged_labels": {},
             "forged_planes": {"groups": ["face"] * 1000},
-            "huge": {"parser_id": "x" * 3 * wire.MESSAGE_BYTES},
+            "huge": {"parser_id": "x" * 3 * MESSAGE_BYTES},
             "garbage": {"ok": "yes"},
         }
         if self._fault == "forged_labels":
@@ -387,7 +388,7 @@ class FaultyLooker(DrawnLooker):
             "forged_scores": {"count": 1},
             "forged_places": {"count": 1},
             "forged_ends": {"count": 1},
-            "huge": {"kind": "x" * 3 * wire.MESSAGE_BYTES},
+            "huge": {"kind": "x" * 3 * MESSAGE_BYTES},
             "garbage": {"ok": "yes"},
         }
         boxes: dict[str, tuple[float, ...]] = {
@@ -410,7 +411,7 @@ class FaultyLooker(DrawnLooker):
             "forged_types": {"width": str(width)},
             "forged_size": {"height": 100_000},
             "forged_aspect": {"height": 2, "width": width},
-            "huge": {"count": "x" * 3 * wire.MESSAGE_BYTES},
+            "huge": {"count": "x" * 3 * MESSAGE_BYTES},
             "garbage": {"ok": "yes"},
         }
         return message | forged.get(self._fault, {})

@@ -1,4 +1,4 @@
-"""A process for a keeper to look after; its job says how it behaves.
+"""A process to be supervised; its job says how it behaves.
 
 ``job["acts"]`` has an act for each start, the last one for all later ones:
 
@@ -8,6 +8,8 @@
     crash     beats, then ends with code 3
     silent    beats once, then says nothing more
     mute      never beats
+    stuck     says that it starts, then nothing more
+    slow      says for ``job["slow_s"]`` that it starts, then behaves as beat
     error     says an error, with ``job["exit_code"]``
     ended     says that nothing is left to do
     chatter   says nonsense, then behaves as beat
@@ -46,6 +48,14 @@ def main() -> int:
         return int(job["exit_code"])
     if act == "mute":
         time.sleep(60)
+    if act == "stuck":
+        say(kind="starting")
+        time.sleep(60)
+    if act == "slow":
+        works_s = time.monotonic() + job["slow_s"]
+        while time.monotonic() < works_s:
+            say(kind="starting")
+            time.sleep(BEAT_S)
     if act == "chatter":
         for nonsense in (b"", b"\xff\xfe", b"[1]", b'{"kind": 3}', b'{"kind": "error"}'):
             if nonsense:

@@ -36,6 +36,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from m2fp_stream.processes.channel import receive, send
+from m2fp_stream.processes.memory import CARD, FRAMES
 from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page_link import PageMemory
 from m2fp_stream.web.access import BAD_UPLOADS, RATES, AccessControl, Use
@@ -85,7 +87,7 @@ class Media:
 
     def send(self, message: dict[str, Any]) -> None:
         """Sends any message."""
-        while not page_link.send(self.channel, message):
+        while not send(self.channel, message):
             time.sleep(0.01)
 
     def hello(self, **more: Any) -> None:
@@ -96,7 +98,7 @@ class Media:
     def card(self, data: bytes) -> None:
         """Hands the card over."""
         self._number += 1
-        self.memory.put(page_link.CARD, self._number, data)
+        self.memory.put(CARD, self._number, data)
         self.send({"kind": "card", "number": self._number})
 
     def frame(
@@ -122,7 +124,7 @@ class Media:
             mirrored: whether left and right are said to be swapped in it.
         """
         self._number += 1
-        slot = page_link.FRAMES[self._number % 2]
+        slot = FRAMES[self._number % 2]
         self.memory.put(slot, self._number, data)
         now_ns = self._clock_ns()
         message = {"kind": "frame", "slot": slot, "number": self._number, "sent_ns": now_ns}
@@ -148,7 +150,7 @@ class Media:
 
     def listen(self) -> list[dict[str, Any]]:
         """Returns everything that the server has said so far."""
-        messages, _ = page_link.receive(self.channel)
+        messages, _ = receive(self.channel)
         self.heard += messages
         return self.heard
 

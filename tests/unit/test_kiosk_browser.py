@@ -97,7 +97,7 @@ def test_it_is_opened_again_with_a_new_code_when_it_ends(
         assert not browser.due
 
         def ended() -> bool:
-            browser.tend()
+            browser.poll()
             return browser.pid is None
 
         wait_until(ended)
@@ -132,7 +132,7 @@ class Wall:
         def tended() -> object:
             if seen:
                 self.browser.seen()
-            self.browser.tend()
+            self.browser.poll()
             return condition()
 
         wait_until(tended)
@@ -192,7 +192,7 @@ def test_a_page_that_nobody_listens_to_is_not_dead(
     end_s = time.monotonic() + 1.5
     while time.monotonic() < end_s:
         wall.browser.excuse()
-        wall.browser.tend()
+        wall.browser.poll()
         time.sleep(0.02)
     assert wall.browser.pid == first.pid
     assert not wall.said("showed no page")
@@ -220,7 +220,7 @@ def test_a_browser_that_does_not_end_even_when_killed_holds_up_nobody(
         assert wall.browser.pid is None
         assert hanging.is_running()
         hanging.kill()
-        wall.until(lambda: not wall.browser._killed._left)
+        wall.until(lambda: not wall.browser._reaper._left)
 
 
 def test_its_end_takes_all_of_its_processes(tmp_path: Path) -> None:
@@ -343,7 +343,7 @@ def test_the_display_is_switched_when_the_page_sleeps_and_wakes(tmp_path: Path) 
     for asleep in (False, True, True):
         screen.turn(asleep=asleep)
     wait_until(lambda: notes.read_text() == "onoff; rm -rf $HOME")
-    screen.tend()
+    screen.poll()
     screen.end()
     assert notes.read_text() == "onoff; rm -rf $HOMEon", "it is left switched on"
     screen.end()
@@ -368,7 +368,7 @@ raise SystemExit(3 if count < 2 else 0)
     began_s = time.monotonic()
 
     def tries() -> int:
-        screen.tend()
+        screen.poll()
         return len(notes.read_text())
 
     wait_until(lambda: tries() == 3)
@@ -390,7 +390,7 @@ def test_to_switch_off_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
         screen.turn(asleep=True)
         end_s = time.monotonic() + 0.5
         while time.monotonic() < end_s:
-            screen.tend()
+            screen.poll()
             time.sleep(0.02)
     assert screen._again_s == float("inf")
     assert len(notices) == 1
@@ -408,7 +408,7 @@ def test_a_display_without_commands_or_with_bad_ones_disturbs_nobody(tmp_path: P
     screen.turn(asleep=False)
 
     def said() -> bool:
-        screen.tend()
+        screen.poll()
         return "ended with code 3" in notices[-1]
 
     wait_until(said)
@@ -428,7 +428,7 @@ def test_a_display_command_that_hangs_is_killed(tmp_path: Path) -> None:
     process = psutil.Process(int(pid.read_text()))
 
     def said() -> bool:
-        screen.tend()
+        screen.poll()
         return bool(notices)
 
     wait_until(said)

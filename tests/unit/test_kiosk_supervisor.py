@@ -28,8 +28,8 @@ from m2fp_stream.core.errors import (
 from m2fp_stream.core.safe import CoverLevel
 from m2fp_stream.kiosk import browser, media
 from m2fp_stream.kiosk.child import explain
-from m2fp_stream.kiosk.keeper import Keeper, Patience
 from m2fp_stream.kiosk.privacy_request import PrivacyRequestFile
+from m2fp_stream.kiosk.supervised import RestartPolicy, SupervisedProcess
 from m2fp_stream.kiosk.supervisor import _LASTING, Supervisor
 from m2fp_stream.sinks.page import PageEnd
 from m2fp_stream.sinks.page_link import PageMemory, make_memory
@@ -53,14 +53,14 @@ def settings(**sections: dict[str, object]) -> Settings:
     return load_settings(None, {}, overrides)
 
 
-def child(*acts: str, **job: Any) -> Keeper:
-    """A keeper of `tests.kit.kiosk_child` in the place of a real one."""
+def child(*acts: str, **job: Any) -> SupervisedProcess:
+    """A process of `tests.kit.kiosk_child` in the place of a real one."""
     starts = itertools.count()
-    return Keeper(
+    return SupervisedProcess(
         "the camera process",
         "tests.kit.kiosk_child",
         job=lambda: {"acts": list(acts), "start": next(starts), **job},
-        patience=Patience(first_wait_s=0.05),
+        policy=RestartPolicy(first_wait_s=0.05),
         lasting=_LASTING,
     )
 
@@ -71,7 +71,7 @@ Make = Callable[..., Supervisor]
 @pytest.fixture
 def make() -> Iterator[Make]:
     """Makes a supervisor whose media process is another one and whose server only beats."""
-    made: list[tuple[Supervisor, list[Keeper]]] = []
+    made: list[tuple[Supervisor, list[SupervisedProcess]]] = []
 
     def one(
         *acts: str,
@@ -87,11 +87,11 @@ def make() -> Iterator[Make]:
         return supervisor
 
     yield one
-    for supervisor, keepers in made:
-        for keeper in keepers:
-            keeper.ask_to_end()
-        for keeper in keepers:
-            keeper.end(time.monotonic() + 2)
+    for supervisor, processes in made:
+        for process in processes:
+            process.ask_to_end()
+        for process in processes:
+            process.end(time.monotonic() + 2)
         supervisor.close()
 
 

@@ -23,9 +23,11 @@ from m2fp_stream.core.errors import SealError, SinkError
 from m2fp_stream.core.plan import Unknown, Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
+from m2fp_stream.processes.channel import receive
+from m2fp_stream.processes.memory import CARD, FRAMES
 from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page import PageEnd, PageHello, PageSink, PageState
-from m2fp_stream.sinks.page_link import CARD, FRAMES, PageMemory, make_memory
+from m2fp_stream.sinks.page_link import PageMemory, make_memory
 from tests.kit import media
 from tests.kit.texture import contains_marker, marker
 
@@ -90,7 +92,7 @@ class Link:
         self.state = state
 
     def heard(self, kind: str | None = None) -> list[dict[str, Any]]:
-        messages, _ = page_link.receive(self.server_end)
+        messages, _ = receive(self.server_end)
         return [one for one in messages if kind in (None, one["kind"])]
 
     def say(self, **message: Any) -> None:

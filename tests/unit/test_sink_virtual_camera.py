@@ -11,7 +11,6 @@ import json
 import mmap
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -31,6 +30,8 @@ from m2fp_stream.core.errors import SealError, SinkError
 from m2fp_stream.core.plan import Unknown, Why
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import SafeFrame
+from m2fp_stream.processes import channel, memory
+from m2fp_stream.processes.memory import Slots
 from m2fp_stream.sinks import camera_feeder, virtual_camera
 from m2fp_stream.sinks.camera_feeder import Feeder, Spec
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
@@ -453,11 +454,11 @@ class Bench:
         values: dict[str, Any] = {"fps": 100.0, "device": None, "backend": None}
         values |= {"stale_s": 5.0, "linger_s": 0.0, **changed}
         spec = Spec(size_wh=SIZE_WH, **values)
-        self.memory = mmap.mmap(-1, spec.total_bytes)
-        camera_feeder.slots(self.memory, SIZE_WH)[camera_feeder.CARD] = CARD
-        self.mine, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.slots = Slots(mmap.mmap(-1, spec.total_bytes), spec.slot_bytes)
+        self.slots.put(memory.CARD, camera_feeder.CARD_NUMBER, CARD.tobytes())
+        self.mine, theirs = channel.pair()
         self.shown: list[NDArray[np.uint8]] = []
-        self.feeder = Feeder(theirs, self.memory, spec, self.show)
+        self.feeder = Feeder(theirs, self.slots, spec, self.show)
         self.theirs = theirs
 
     def show(self, picture: NDArray[np.uint8]) -> None:
@@ -468,8 +469,7 @@ class Bench:
     def frame(
         self, number: int, *, slot: int = 0, claimed: int | None = None, age_s: float = 0.0
     ) -> None:
-        camera_feeder.slots(self.memory, SIZE_WH)[slot] = media.card(SIZE_WH, number)
-        camera_feeder.numbers(self.memory)[slot] = number
+        self.slots.put(slot, number, media.card(SIZE_WH, number).tobytes())
         sent_ns = time.monotonic_ns() - int(age_s * 1e9)
         message = {"slot": slot, "number": claimed or number, "sent_ns": sent_ns}
         self.mine.send(json.dumps(message).encode())
@@ -512,4 +512,4 @@ def test_a_parent_that_is_gone_before_the_first_frame_leaves_a_card() -> None:
 
 def test_a_spec_survives_its_journey() -> None:
     spec = Spec(SIZE_WH, 30.0, "/dev/video10", None, stale_s=1.0, linger_s=10.0)
-    assert Spec.from_json(spec.to_json()) == spec
+    assert Spec.of_job(json.loads(json.dumps(spec.as_job()))) == spec

@@ -37,6 +37,7 @@ from ...sources.base import Source
 from ...tracking.motion import SmallGrey
 from ...tracking.sightings import Body, Face
 from ...tracking.turned import TurnedLook
+from ..bounded_queue import BoundedQueue, Stopped
 from ..copies import (
     MAP_SIDE,
     PartCrop,
@@ -50,7 +51,6 @@ from ..copies import (
     turned_copy,
 )
 from ..looks import LookPool, Seen
-from ..slot import BoundedQueue, Stopped
 from ..solver.fine import FineLooks, fine_looks
 from ..solver.records import Cover, FineLook, Frame, PartOrder, Reach
 from ..solver.solve import FAR_EVERY_S, Solver

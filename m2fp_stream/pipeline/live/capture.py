@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import gc
 import logging
-import random
 import statistics
 import threading
 import time
@@ -22,6 +21,7 @@ from ...core.errors import SourceError
 from ...core.plan import Why
 from ...core.redact import redact
 from ...options import Options
+from ...processes.backoff import Backoff
 from ...sources.base import Captured, Source, SourceInfo
 from ...sources.devices import OtherCameraError
 from ...sources.live import LiveSource
@@ -34,8 +34,8 @@ OpenSource = Callable[[int, tuple[int, int] | None], Source]
 """Opens the source; takes the first frame's id and the (width, height) to fit frames into."""
 
 _JITTER: Final = 0.25
-"""Share of a waiting time by which it is drawn longer or shorter: several watchers of one camera
-must not come back all at once."""
+"""Of the waits for a lost source: several watchers of one camera must not come back all at once.
+Chosen: it spreads them over half of each wait."""
 
 _OTHER: Final[dict[type, Why]] = {OtherCameraError: Why.OTHER_CAMERA}
 
@@ -288,7 +288,8 @@ class Capture:
         return not self._thread.is_alive()
 
     def _run(self, inbox: Inbox) -> None:
-        wait_s = self.options.backoff_s
+        options = self.options
+        backoff = Backoff(options.backoff_s, options.max_backoff_s, jitter=_JITTER)
         try:
             while not self._stopping.is_set():
                 began = time.monotonic()
@@ -296,10 +297,10 @@ class Capture:
                 if lost is None or self._stopping.is_set():
                     return
                 if time.monotonic() - began >= self.options.healthy_s and self.away is None:
-                    wait_s = self.options.backoff_s
+                    backoff.reset()
                 self.away = self.away or Why.SOURCE_AWAY
                 self._notice(f"the source is away: {redact(str(lost))}")
-                wait_s = self._reopen(wait_s)
+                self._reopen(backoff)
         except BaseException as error:  # whoever watches raises it
             self.error = error
         finally:
@@ -341,14 +342,12 @@ class Capture:
             source.close()
             self._source = None
 
-    def _reopen(self, wait_s: float) -> float:
-        """Opens the source again, waiting longer each time; returns the next waiting time."""
+    def _reopen(self, backoff: Backoff) -> None:
+        """Opens the source again, waiting longer each time."""
         gc.collect()  # what the lost source's decoder holds; see `sources.live.RealtimeSource`
         while True:
-            self._stopping.wait(wait_s * random.uniform(1 - _JITTER, 1 + _JITTER))
-            wait_s = min(wait_s * 2, self.options.max_backoff_s)
-            if self._stopping.is_set():
-                return wait_s
+            if self._stopping.wait(backoff.take()):
+                return
             try:
                 self._source = self._open(self._next_id, self._size_wh)
             except SourceError as error:
@@ -358,4 +357,4 @@ class Capture:
                     self._notice(f"still away: {redact(self._said)}")
                 continue
             self.reconnects += 1
-            return wait_s
+            return

@@ -13,6 +13,7 @@ from typing import Any, Final, final
 from ...core.errors import M2FPStreamError, PromiseError, SinkError
 from ...core.redact import redact
 from ...core.safe import SafeFrame
+from ...processes.backoff import Backoff
 from ...sinks.base import Sink
 
 __all__ = ["MakeSink", "Outlet", "Retrying"]
@@ -106,7 +107,7 @@ class Outlet:
         self._ended = False
         self._thread: threading.Thread | None = None
         self._retry_at_s = 0.0
-        self._wait_s = retrying.first_wait_s
+        self._backoff = Backoff(retrying.first_wait_s, retrying.longest_wait_s)
         self._since = 0
         self.error: BaseException | None = None
         """What ends the run."""
@@ -237,7 +238,7 @@ class Outlet:
             if again:
                 self._notice(f"{self.name}: works again")
             if self.written - self._since > self._retrying.healthy_frames:
-                self._wait_s = self._retrying.first_wait_s
+                self._backoff.reset()
         except PromiseError as error:
             self.error = error
         except (M2FPStreamError, OSError) as error:
@@ -261,9 +262,8 @@ class Outlet:
             self._notice(f"{self.name}: {self.why}")
             self.over = error
             return
-        self._retry_at_s = time.monotonic() + self._wait_s
-        self._notice(f"{self.name}: {self.why}; trying again in {self._wait_s:g} s")
-        self._wait_s = min(self._retrying.longest_wait_s, self._wait_s * 2)
+        self._notice(f"{self.name}: {self.why}; trying again in {self._backoff.wait_s:g} s")
+        self._retry_at_s = time.monotonic() + self._backoff.take()
 
     def _take_back(self, sink: Sink[SafeFrame]) -> None:
         """Counts as lost what a sink that failed had taken and could not keep."""

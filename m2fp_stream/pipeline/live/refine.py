@@ -17,6 +17,7 @@ from ...core.raw import RawFrame
 from ...core.records import ParseResult
 from ...core.timing import NEVER
 from ...parsers.embedded.looker import PART_LABELS
+from ...processes.backoff import Backoff
 from ..copies import look_copy, shrunk
 from ..solver.fine import fine_looks
 from ..solver.records import FineLook
@@ -26,7 +27,9 @@ __all__ = ["Refiner"]
 
 _log = logging.getLogger(__name__)
 
+_FIRST_PAUSE_S: Final = 1.0
 _LONGEST_PAUSE_S: Final = 30.0
+"""After a parse that failed. Chosen: from about what one takes to what nobody waits for."""
 
 
 @dataclass(slots=True, eq=False)
@@ -50,7 +53,7 @@ class Refiner:
         self._parser, self._side = parser, side
         self._asked: _Asked | None = None
         self._pause_until_s = NEVER
-        self._in_a_row = 0
+        self._backoff = Backoff(_FIRST_PAUSE_S, _LONGEST_PAUSE_S)
         self._parses = self._failures = 0
         self._doubts: Counter[str] = Counter()
         self._parse_s: float | None = None
@@ -82,13 +85,12 @@ class Refiner:
             return None
         except (M2FPStreamError, ValueError, IndexError, ArithmeticError) as error:
             self._failures += 1
-            self._in_a_row += 1
-            self._pause_until_s = time_s + min(_LONGEST_PAUSE_S, 0.5 * 2 ** min(6, self._in_a_row))
+            self._pause_until_s = time_s + self._backoff.take()
             _log.warning("the fine parser failed: %s", error)
             return None
         self._parses += 1
         self._doubts.update(result.doubts)
-        self._in_a_row = 0
+        self._backoff.reset()
         self._parse_s = time_s - asked.time_s
         return asked.frame_id, found
 

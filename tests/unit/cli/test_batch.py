@@ -6,7 +6,6 @@ import io
 import json
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from m2fp_stream.cli.batch import side_by_side, start_child
 from m2fp_stream.cli.jobs import Job
 from m2fp_stream.config import Settings
 from m2fp_stream.core import errors
+from m2fp_stream.processes.child import Child, start_program
 from tests.kit.cli import FakeApp, one_error, run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -212,8 +212,8 @@ def test_an_option_that_one_file_has_no_use_for_does_not_keep_its_child_from_wor
     assert app.calls[0][2].output.crf == 3
 
 
-def python(code: str) -> subprocess.Popen[bytes]:
-    return subprocess.Popen([sys.executable, "-c", code])
+def python(code: str) -> Child:
+    return start_program([sys.executable, "-c", code])
 
 
 def jobs(*names: str) -> list[Job]:
@@ -228,7 +228,7 @@ def test_jobs_run_side_by_side_and_failures_are_told(here: Path, capsys: Capture
     started: list[str] = []
     codes = {"a.mp4": "raise SystemExit(0)", "b.mkv": "raise SystemExit(3)"}
 
-    def start(told: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+    def start(told: Mapping[str, Any]) -> Child:
         started.append(told["name"])
         return python(codes.get(told["name"], "import os; os.kill(os.getpid(), 9)"))
 
@@ -243,10 +243,10 @@ def test_jobs_run_side_by_side_and_failures_are_told(here: Path, capsys: Capture
 
 
 def test_no_more_than_so_many_run_at_a_time(here: Path) -> None:
-    running: list[subprocess.Popen[bytes]] = []
+    running: list[Child] = []
     most = 0
 
-    def start(_: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+    def start(_: Mapping[str, Any]) -> Child:
         nonlocal most
         running.append(python(""))
         most = max(most, sum(process.returncode is None for process in running))
@@ -258,9 +258,9 @@ def test_no_more_than_so_many_run_at_a_time(here: Path) -> None:
 
 
 def test_an_interrupted_batch_ends_its_processes(here: Path, monkeypatch: Patch) -> None:
-    children: list[subprocess.Popen[bytes]] = []
+    children: list[Child] = []
 
-    def start(_: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+    def start(_: Mapping[str, Any]) -> Child:
         children.append(python("import time; time.sleep(600)"))
         return children[-1]
 

@@ -6,7 +6,7 @@ import threading
 
 import pytest
 
-from m2fp_stream.pipeline.slot import BoundedQueue, Stopped
+from m2fp_stream.pipeline.bounded_queue import BoundedQueue, Stopped
 
 
 def test_items_come_in_order_and_then_the_end() -> None:

@@ -1,62 +1,41 @@
-"""Keeps one process running: starts it, listens to it, replaces it when it dies or falls silent."""
+"""One supervised process: started, listened to, and replaced when it dies or falls silent."""
 
 from __future__ import annotations
 
-import json
 import signal
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final, final
+from typing import Any, final
 
-from ..core.environment import child_environment
 from ..core.errors import EXIT_INTERNAL
-from ..sinks import page_link
+from ..processes.backoff import Backoff
+from ..processes.channel import Message, receive, send
+from ..processes.child import Child, Reaper, Stream, start_with_channel
 
-__all__ = ["Failure", "Keeper", "Killed", "Patience"]
-
-_KILLED_S: Final = 1.0
-"""How long anybody waits for a process that was killed. One that hangs in the kernel (state D: a
-dead disk, a camera's driver) takes as long as it likes."""
-
-
-@final
-class Killed:
-    """Kills processes, and buries later those that do not end at once; for one thread."""
-
-    def __init__(self) -> None:
-        self._left: list[subprocess.Popen[bytes]] = []
-
-    def kill(self, process: subprocess.Popen[bytes]) -> None:
-        """Kills a process; waits a second at most for its end."""
-        process.kill()
-        try:
-            process.wait(_KILLED_S)
-        except subprocess.TimeoutExpired:
-            self._left.append(process)
-
-    def tend(self) -> None:
-        """Buries those that have ended; call it now and then."""
-        self._left = [process for process in self._left if process.poll() is None]
+__all__ = ["Failure", "RestartPolicy", "SupervisedProcess"]
 
 
 @final
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """How long a process may take, and when it is started again; seconds.
+class RestartPolicy:
+    """When a process counts as hung and is killed, and when it is started again; seconds.
 
     Attributes:
-        starting_s: until its first beat.
-        silent_s: without a beat, from then on; after that it is killed.
-        first_wait_s: before it is started again; doubles each time.
-        longest_wait_s: doubling ends here.
-        healthy_s: of beats, after which the next wait is the first again.
+        first_sign_s: until it says that it starts: half a second as a rule, some seconds where the
+            disk is slow.
+        starting_s: until it works, which its first heartbeat says; a parser alone may take 60
+            (`pipeline.workers.WorkerSpec`).
+        silent_s: without a sign of life, starting or not: fifteen signs that did not come.
+        first_wait_s: before it is started again; doubles each time. One that died by chance is
+            hardly missed.
+        longest_wait_s: doubling ends here: what comes back by itself is seen within half a minute.
+        healthy_s: of heartbeats, after which the next wait is the first again: two longest waits.
     """
 
+    first_sign_s: float = 15.0
     starting_s: float = 90.0
     silent_s: float = 15.0
     first_wait_s: float = 0.5
@@ -74,15 +53,15 @@ class Failure:
 
 
 @final
-class Keeper:
-    """Looks after one process; every method is for one thread, that of the first `tend`.
+class SupervisedProcess:
+    """Looks after one process; every method is for one thread, that of the first `poll`.
 
     Args:
         name: for messages, such as "the camera process".
-        module: what is run, ``python -P -m MODULE CONTROL DESCRIPTORS...``.
+        module: what is run, ``python -P -m MODULE CONTROL DESCRIPTORS...``; see `kiosk.child`.
         descriptors: inherited ones, passed by number; they stay the caller's.
         job: returns what the process reads from its standard input, anew for each start.
-        patience: see there.
+        policy: see there.
         lasting: exit codes of errors that another try does not mend; one of them ends a process
             that never worked for good (`given_up`).
         on_notice: gets sentences for the user.
@@ -95,26 +74,27 @@ class Keeper:
         *,
         descriptors: Sequence[int] = (),
         job: Callable[[], Mapping[str, Any]] = dict,
-        patience: Patience | None = None,
+        policy: RestartPolicy | None = None,
         lasting: Collection[int] = (),
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
         self.name = name
         self._module, self._descriptors, self._job = module, tuple(descriptors), job
-        self._patience = patience or Patience()
+        self._policy = policy or RestartPolicy()
         self._lasting = frozenset(lasting)
         self._notice = on_notice or (lambda _: None)
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: Child | None = None
         self._channel: socket.socket | None = None
-        self._killed = Killed()
+        self._reaper = Reaper()
         self._start_at_s = 0.0
-        self._wait_s = self._patience.first_wait_s
-        self._heard_s = self._up_since_s = 0.0
+        self._backoff = Backoff(self._policy.first_wait_s, self._policy.longest_wait_s)
+        self._started_s = self._sign_s = self._up_since_s = 0.0
+        self._has_begun = False
         self._said: Failure | None = None
         self._ending = False
         self.starts = 0
         self.up = False
-        """Whether the process that runs has beaten at least once."""
+        """Whether the process that runs has said at least once that it works."""
         self.was_up = False
         """Whether any has."""
         self.done = False
@@ -138,9 +118,9 @@ class Keeper:
         """Sends a message to the process, if it runs and can take it at once."""
         if self._channel is not None:
             with suppress(OSError):
-                page_link.send(self._channel, message)
+                send(self._channel, message)
 
-    def tend(self) -> list[dict[str, Any]]:
+    def poll(self) -> list[Message]:
         """Does what is due and returns the messages that have come; call it several times a second.
 
         It waits for nothing, but for a process that it has to kill: a second at most.
@@ -149,32 +129,32 @@ class Keeper:
             OSError: no process can be started at all, in the very beginning.
         """
         now_s = time.monotonic()
-        self._killed.tend()
+        self._reaper.poll()
         if self._process is None:
             over = self.done or self.given_up or self._ending
             if not over and now_s >= self._start_at_s:
                 self._start(now_s)
             return []
         assert self._channel is not None  # they come and go together
-        messages, _ = page_link.receive(self._channel)
+        messages, _ = receive(self._channel)
         for message in messages:
-            self._note(message, now_s)
+            self._take(message, now_s)
         code = self._process.poll()
         if code is not None:
             self._ended(code, now_s)
-        elif now_s - self._heard_s > self._limit_s:
-            self._said = Failure(f"did not answer for {self._limit_s:g} s", EXIT_INTERNAL)
-            self._killed.kill(self._process)
+        elif (limit_s := self._exceeded_s(now_s)) is not None:
+            self._said = Failure(f"did not answer for {limit_s:g} s", EXIT_INTERNAL)
+            self._reaper.kill(self._process)
             self._ended(-signal.SIGKILL, now_s)
-        elif self.up and now_s - self._up_since_s >= self._patience.healthy_s:
-            self._wait_s = self._patience.first_wait_s
+        elif self.up and now_s - self._up_since_s >= self._policy.healthy_s:
+            self._backoff.reset()
         return messages
 
     def ask_to_end(self) -> None:
         """Tells the process to end; it is not started again."""
         self._ending = True
         if self._process is not None:
-            self._process.send_signal(signal.SIGTERM)
+            self._process.terminate()
 
     def end(self, deadline_s: float) -> None:
         """Waits for the process until then (`time.monotonic`), and kills it if it must.
@@ -184,21 +164,30 @@ class Keeper:
         self._ending = True
         if self._process is None:
             return
-        try:
-            self._process.wait(max(0.0, deadline_s - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            self._killed.kill(self._process)
+        if self._process.wait(max(0.0, deadline_s - time.monotonic())) is None:
+            self._reaper.kill(self._process)
         self._forget()
 
-    @property
-    def _limit_s(self) -> float:
-        return self._patience.silent_s if self.up else self._patience.starting_s
+    def _exceeded_s(self, now_s: float) -> float | None:
+        """Returns the limit that the process has exceeded, or None."""
+        policy = self._policy
+        silent_s = policy.silent_s if self._has_begun else policy.first_sign_s
+        if now_s - self._sign_s > silent_s:
+            return silent_s
+        if not self.up and now_s - self._started_s > policy.starting_s:
+            return policy.starting_s
+        return None
 
     def _start(self, now_s: float) -> None:
         self._said = None
-        self.up = False
+        self.up = self._has_begun = False
         try:
-            self._launch()
+            self._process, self._channel = start_with_channel(
+                self._module,
+                descriptors=self._descriptors,
+                job=self._job(),
+                stderr=Stream.OURS,
+            )
         except OSError as error:  # out of processes, descriptors or memory
             self._forget()
             if not self.starts:
@@ -206,28 +195,14 @@ class Keeper:
             self._lost(Failure(f"cannot be started ({error.strerror})", EXIT_INTERNAL), now_s)
             return
         self.starts += 1
-        self._heard_s = time.monotonic()
+        self._started_s = self._sign_s = time.monotonic()
 
-    def _launch(self) -> None:
-        self._channel, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            passed = (theirs.fileno(), *self._descriptors)
-            self._process = subprocess.Popen(
-                [sys.executable, "-P", "-m", self._module, *map(str, passed)],
-                pass_fds=passed,
-                env=child_environment(),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.DEVNULL,
-            )
-        job = self._process.stdin
-        assert job is not None  # asked for above
-        with suppress(BrokenPipeError), job:
-            job.write(json.dumps(self._job()).encode())
-
-    def _note(self, message: dict[str, Any], now_s: float) -> None:
+    def _take(self, message: Message, now_s: float) -> None:
         match message:
+            case {"kind": "starting"}:
+                self._sign_s, self._has_begun = now_s, True
             case {"kind": "beat"}:
-                self._heard_s = now_s
+                self._sign_s, self._has_begun = now_s, True
                 if not self.up:
                     self.up = self.was_up = True
                     self._up_since_s = now_s
@@ -243,8 +218,8 @@ class Keeper:
     def _ended(self, code: int, now_s: float) -> None:
         assert self._channel is not None  # the process has just run
         # What it said last is read before the way is closed.
-        for message in page_link.receive(self._channel)[0]:
-            self._note(message, now_s)
+        for message in receive(self._channel)[0]:
+            self._take(message, now_s)
         self._forget()
         if self.done or self._ending:
             return
@@ -258,9 +233,9 @@ class Keeper:
         self.given_up = not self.was_up and failure.exit_code in self._lasting
         if self.given_up:
             return
-        self._start_at_s = now_s + self._wait_s
-        self._notice(f"{self.name}: {failure.text}; starting it again in {self._wait_s:g} s")
-        self._wait_s = min(self._patience.longest_wait_s, self._wait_s * 2)
+        wait_s = self._backoff.wait_s
+        self._notice(f"{self.name}: {failure.text}; starting it again in {wait_s:g} s")
+        self._start_at_s = now_s + self._backoff.take()
 
     def _forget(self) -> None:
         channel, self._channel = self._channel, None

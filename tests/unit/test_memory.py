@@ -1,10 +1,9 @@
-"""Composed pictures and small messages between two processes: nothing waits or is believed."""
+"""Pictures in memory between two processes: nothing torn, nothing of another slot, no name."""
 
 from __future__ import annotations
 
 import mmap
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -13,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from m2fp_stream.processes.memory import CARD, FRAMES, Slots, make_memory, map_memory, open_memory
 from m2fp_stream.sinks import page_link
-from m2fp_stream.sinks.page_link import CARD, FRAMES, SLOT_BYTES, PageMemory
-
-Pair = tuple[socket.socket, socket.socket]
+from m2fp_stream.sinks.page_link import SLOT_BYTES, PageMemory
 
 _BYTES = 400_000
 
@@ -28,13 +26,6 @@ def memory() -> Iterator[tuple[PageMemory, PageMemory]]:
         yield PageMemory(descriptor, writable=True), PageMemory(descriptor, writable=False)
     finally:
         os.close(descriptor)
-
-
-@pytest.fixture
-def pair() -> Iterator[Pair]:
-    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-    with ours, theirs:
-        yield ours, theirs
 
 
 @pytest.mark.parametrize("slot", [*FRAMES, CARD])
@@ -114,45 +105,60 @@ def test_a_slot_that_changes_while_it_is_read_gives_nothing_torn() -> None:
     assert (whole >= 200, changed >= 20) == (True, True)
 
 
-def test_messages_arrive_in_order(pair: Pair) -> None:
-    for number in range(3):
-        assert page_link.send(pair[0], {"kind": "facts", "n": number})
-    messages, gone = page_link.receive(pair[1])
-    assert [message["n"] for message in messages] == [0, 1, 2]
-    assert not gone
-
-
-def test_a_full_channel_drops_and_never_waits(pair: Pair) -> None:
-    sent = [page_link.send(pair[0], {"kind": "facts", "text": "x" * 10_000}) for _ in range(200)]
-    assert sent[0]
-    assert not sent[-1]
-    messages, _ = page_link.receive(pair[1])
-    assert len(messages) == sum(sent)
-    assert page_link.send(pair[0], {"kind": "facts"})
-
-
-@pytest.mark.parametrize(
-    "data", [b"{", b"[1]", b'"kind"', b"{}", b'{"kind": 1}', b"\xff\xfe", b"[" * 50_000]
-)
-def test_what_is_no_message_is_left_out(pair: Pair, data: bytes) -> None:
-    pair[0].send(data)
-    page_link.send(pair[0], {"kind": "greet"})
-    assert page_link.receive(pair[1]) == ([{"kind": "greet"}], False)
-
-
-def test_the_end_of_the_other_side_is_told_after_its_messages(pair: Pair) -> None:
-    page_link.send(pair[0], {"kind": "greet"})
-    pair[0].close()
-    assert page_link.receive(pair[1]) == ([{"kind": "greet"}], True)
-    with pytest.raises(OSError, match="pipe"):
-        page_link.send(pair[1], {"kind": "greet"})
-
-
 def test_the_memory_has_no_name_and_is_not_inherited() -> None:
     descriptor = page_link.make_memory()
     try:
         assert not os.get_inheritable(descriptor)
         assert str(Path(f"/proc/self/fd/{descriptor}").readlink()).startswith("/memfd:")
         mmap.mmap(descriptor, 4096).close()
+    finally:
+        os.close(descriptor)
+
+
+def test_a_slot_that_is_being_written_is_not_whole(memory: tuple[PageMemory, PageMemory]) -> None:
+    writer, reader = memory
+    writer.put(0, 1, b"first")
+    target = bytearray(5)
+    with writer.writing(0, 2, 5) as view:
+        assert (reader.take(0, 1), reader.take(0, 2)) == (None, None)
+        assert not reader.take_into(0, 2, memoryview(target))
+        view[:] = b"other"
+    assert reader.take_into(0, 2, memoryview(target))
+    assert target == b"other"
+
+
+@pytest.mark.parametrize(("number", "length"), [(1, 5), (2, 4), (2, 6), (0, 5)])
+def test_only_the_picture_that_was_asked_for_is_copied(
+    memory: tuple[PageMemory, PageMemory], number: int, length: int
+) -> None:
+    writer, reader = memory
+    writer.put(0, 2, b"other")
+    target = bytearray(length)
+    assert not reader.take_into(0, number, memoryview(target))
+    assert not any(target)
+
+
+@pytest.mark.parametrize("slot", [-1, 3])
+def test_there_is_no_other_slot(memory: tuple[PageMemory, PageMemory], slot: int) -> None:
+    writer, _ = memory
+    with pytest.raises(ValueError, match="does not fit slot"):
+        writer.put(slot, 1, b"picture")
+
+
+def test_a_memory_is_zeros_and_its_descriptor_is_closed_in_the_end() -> None:
+    with open_memory(8192) as descriptor:
+        mapped = map_memory(descriptor, 8192, writable=True)
+        assert mapped[:] == bytes(8192)
+        mapped[0] = 7
+    with pytest.raises(OSError, match="Bad file descriptor"):
+        os.fstat(descriptor)
+    assert mapped[0] == 7
+
+
+def test_a_memory_that_is_too_small_is_refused() -> None:
+    descriptor = make_memory(4096)
+    try:
+        with pytest.raises(ValueError, match="greater than file size"):
+            map_memory(descriptor, Slots.total_bytes(4096), writable=False)
     finally:
         os.close(descriptor)

@@ -1,0 +1,1 @@
+"""Child processes: how they are started, spoken to, handed pictures, and waited for."""
