@@ -82,7 +82,8 @@ class Spec:
     def of_job(cls, job: dict[str, Any]) -> Spec:
         """Returns what `as_job` gave, after its journey."""
         width, height = job["size_wh"]
-        return cls(**{**job, "size_wh": (width, height)})
+        facts: dict[str, Any] = {**job, "size_wh": (width, height)}
+        return cls(**facts)
 
 
 def even(size_wh: tuple[int, int]) -> tuple[int, int]:

@@ -323,7 +323,7 @@ def test_an_incomplete_end_drops_what_waits_and_aborts() -> None:
         began.set()
         unblock.wait(PATIENCE_S)
 
-    rig = Rig(blocking, join_s=0.05)
+    rig = Rig(blocking)
     for one in FRAMES[:4]:
         rig.outlet.offer(one)
     assert began.wait(PATIENCE_S)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import signal
@@ -125,9 +124,12 @@ def batch(monkeypatch: Patch) -> Batch:
 
 def be_child(told: Mapping[str, Any], monkeypatch: Patch) -> int:
     """Runs the child's program in this process."""
-    stdin = io.TextIOWrapper(io.BytesIO(json.dumps(told).encode()))
-    monkeypatch.setattr(sys, "stdin", stdin)
-    return child.main()
+    read_fd, write_fd = os.pipe()
+    with os.fdopen(write_fd, "wb") as pipe:
+        pipe.write(json.dumps(told).encode())
+    with os.fdopen(read_fd) as stdin:
+        monkeypatch.setattr(sys, "stdin", stdin)
+        return child.main()
 
 
 def test_a_child_does_what_its_parent_would_have_done(
