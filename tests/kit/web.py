@@ -47,7 +47,7 @@ from m2fp_stream.web.limits import Rate
 from m2fp_stream.web.options import KioskOptions, PageOptions
 from m2fp_stream.web.server import serve
 from m2fp_stream.web.stills import CoveredStill, ParsedStill, Still
-from tests.kit.wait import PATIENCE_S
+from tests.kit.wait import PATIENCE_S, wait_until
 
 TOKEN = "t0ken-for_tests.~0123456789"
 
@@ -87,8 +87,7 @@ class Media:
 
     def send(self, message: dict[str, Any]) -> None:
         """Sends any message."""
-        while not send(self.channel, message):
-            time.sleep(0.01)
+        wait_until(lambda: send(self.channel, message))
 
     def hello(self, **more: Any) -> None:
         """Says who is there, as `PageSink` does."""
