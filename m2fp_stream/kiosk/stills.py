@@ -163,7 +163,8 @@ class StillService:
             assert self._channel is not None  # it is there now
             with open_memory() as memory:
                 _fill(memory, upload)
-                send(self._channel, question, memory)
+                if not send(self._channel, question, memory):
+                    raise ChannelError  # it has not taken the one before
                 answer = await self._receive(self._patience.deadline_s)
                 data = _contents(memory) if answer.get("ok") is True else b""
             done = True

@@ -105,7 +105,7 @@ def receive_one(channel: socket.socket, timeout_s: float | None) -> Message:
 
     Args:
         channel: this end.
-        timeout_s: seconds to wait at most; None: no limit.
+        timeout_s: seconds to wait at most, 0 for not at all; None: no limit.
 
     Raises:
         TimeoutError: none has come.
@@ -113,7 +113,7 @@ def receive_one(channel: socket.socket, timeout_s: float | None) -> Message:
     """
     poll = select.poll()  # unlike a time limit of the socket's, it does not hold for sending, too
     poll.register(channel, select.POLLIN)
-    if not poll.poll(None if timeout_s is None else 1000 * timeout_s):
+    if not poll.poll(None if timeout_s is None else 1000 * max(0.0, timeout_s)):
         raise TimeoutError
     try:
         return _checked(channel.recv(MESSAGE_BYTES))

@@ -209,18 +209,19 @@ def start_module(
     Raises:
         OSError: see `Child`.
     """
+    text = None if job is None else json.dumps(job).encode()  # before anything is started
     child = Child(
         [sys.executable, "-P", "-m", module, *map(str, descriptors), *arguments],
         descriptors=descriptors,
         environment={**child_environment(), **(variables or {})},
-        stdin=stdin if job is None else Stream.PIPE,
+        stdin=stdin if text is None else Stream.PIPE,
         stdout=stdout,
         stderr=stderr,
         new_session=new_session,
     )
-    if job is not None:
+    if text is not None:
         with suppress(BrokenPipeError), child.stdin as pipe:  # it has died, as its watcher sees
-            pipe.write(json.dumps(job).encode())
+            pipe.write(text)
     return child
 
 

@@ -81,9 +81,9 @@ class Spec:
     @classmethod
     def of_job(cls, job: dict[str, Any]) -> Spec:
         """Returns what `as_job` gave, after its journey."""
-        width, height = job["size_wh"]
-        facts: dict[str, Any] = {**job, "size_wh": (width, height)}
-        return cls(**facts)
+        fields = dict(job)
+        width, height = fields.pop("size_wh")
+        return cls(size_wh=(width, height), **fields)
 
 
 def even(size_wh: tuple[int, int]) -> tuple[int, int]:
