@@ -432,10 +432,9 @@ def _outlets(
             sink = ServeSink(options, size_wh=size_wh, time_base=LIVE_TIME_BASE, serve=PlayerServer)
             if not token:
                 token.append(sink.token)
-                place = f"http://{sink.address[0]}:{sink.address[1]}"
-                say(f"serving {place}/live.ts and {place}/live.m3u8")
+                say(f"serving {sink.url}/live.ts and {sink.url}/live.m3u8")
                 if not options.token:
-                    on_address(f"{place}/live.m3u8?token={sink.token}")
+                    on_address(f"{sink.url}/live.m3u8?token={sink.token}")
             return sink
 
         add("server", serve, _KEEP_WRITTEN)
