@@ -145,10 +145,9 @@ def _server(context: LiveContext) -> Outlet:
         sink = ServeSink(options, size_wh=size_wh, time_base=LIVE_TIME_BASE, serve=PlayerServer)
         if not token:
             token.append(sink.token)
-            place = f"http://{sink.address[0]}:{sink.address[1]}"
-            context.say(f"serving {place}/live.ts and {place}/live.m3u8")
+            context.say(f"serving {sink.url}/live.ts and {sink.url}/live.m3u8")
             if not configured.token:
-                context.on_address(f"{place}/live.m3u8?token={sink.token}")
+                context.on_address(f"{sink.url}/live.m3u8?token={sink.token}")
         return sink
 
     return Outlet("server", serve, keep=_KEEP_WRITTEN, on_notice=context.say)

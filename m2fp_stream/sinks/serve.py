@@ -205,6 +205,12 @@ class ServeSink(Sink[SafeFrame]):
         return self._server.address
 
     @property
+    def url(self) -> str:
+        """Where it is served, without a slash at its end."""
+        host, port = self._server.address
+        return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+    @property
     def token(self) -> str:
         """What a client has to name; keep it out of logs."""
         return self._token

@@ -1,1 +1,1 @@
-"""The page's server: shows composed pictures in a browser, and takes requests for more privacy."""
+"""All that is asked of us by HTTP, behind one gate: the page, and the stream for players."""

@@ -245,7 +245,7 @@ class AccessControl:
             self._under_way[self._display] > 0 or self._clock_s() - self._display_seen_s < _HERE_S
         )
 
-    def _note(self, caller: Caller) -> None:
+    def _count_request(self, caller: Caller) -> None:
         request = _REQUEST.get()
         if request is not None and request.session is None:
             request.session = caller.session
@@ -320,7 +320,7 @@ class AccessControl:
         if not hmac.compare_digest(given, self._signature(name).encode()):
             return None
         caller = Caller(_counted_as(cookie), "cookie")
-        self._note(caller)
+        self._count_request(caller)
         return caller
 
     def _signature(self, name: str) -> str:

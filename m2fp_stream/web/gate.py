@@ -221,7 +221,7 @@ class Gate:
             return
         await _Exchange(self, scope, receive, send).run()
 
-    # What a exchange needs.
+    # What an exchange needs.
 
     @property
     def access(self) -> AccessControl:
@@ -242,26 +242,10 @@ class Gate:
         """Returns how large a body may be."""
         return self._upload_bytes if route.use is Use.UPLOAD else _SMALL_BODY_BYTES
 
-    def write_audit(
-        self, scope: Scope, route: Route, status: int, sent_bytes: int, began_s: float, address: str
-    ) -> None:
-        """Writes the audit line."""
-        if self._audit is None:
-            return
-        method = scope.get("method", "GET")
-        self._audit.write(
-            route=route.template,
-            method="WS"
-            if scope["type"] == "websocket"
-            else method
-            if method in _METHODS
-            else "other",
-            status=status,
-            sent_bytes=sent_bytes,
-            took_ms=(time.monotonic() - began_s) * 1e3,
-            loopback=_is_loopback(address),
-            reason=scope["state"].get("m2fp_reason"),
-        )
+    @property
+    def audit(self) -> Audit | None:
+        """Where requests are noted."""
+        return self._audit
 
 
 @final
@@ -307,10 +291,21 @@ class _Exchange:
             _log.error("a request to %s failed (%s)", self._route.template, type(error).__name__)
             await self._answer(500, "the server failed; its log says more", "failed")
         finally:
-            self._gate.write_audit(
-                *(self._scope, self._route, self._status, self._sent_bytes),
-                *(self._began_s, self._address),
-            )
+            if self._gate.audit is not None:
+                self._write(self._gate.audit)
+
+    def _write(self, audit: Audit) -> None:
+        method = self._scope.get("method", "GET")
+        method = "WS" if self._is_websocket else method if method in _METHODS else "other"
+        audit.write(
+            route=self._route.template,
+            method=method,
+            status=self._status,
+            sent_bytes=self._sent_bytes,
+            took_ms=(time.monotonic() - self._began_s) * 1e3,
+            loopback=_is_loopback(self._address),
+            reason=self._scope["state"].get("m2fp_reason"),
+        )
 
     # --- checks ---
 

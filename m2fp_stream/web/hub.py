@@ -168,14 +168,14 @@ class Hub:
         if not self._viewers:
             self._watched_ns = self._clock_ns()
         self._viewers.add(viewer)
-        self._say_watching()
+        self._send_watching()
         try:
             yield viewer
         finally:
             self._viewers.discard(viewer)
             if not self._viewers:
                 self._watched_ns = None
-            self._say_watching()
+            self._send_watching()
 
     # --- what browsers get ---
 
@@ -210,7 +210,7 @@ class Hub:
             case "size":
                 width, _, height = rest.partition("x")
                 viewer.box_wh = int(width), int(height)
-                self._say_watching()
+                self._send_watching()
             case "time":
                 viewer.ask(int(rest))
             case _:
@@ -289,7 +289,7 @@ class Hub:
         """Asks for a level; the floor holds where it hides more.
 
         More takes effect here and now: until pictures come that were composed after the media
-        process heard of it, none does.
+        process knows of it, none does.
         """
         self._privacy.ask(level, silhouette=silhouette)
         self._drop_outdated()
@@ -379,7 +379,7 @@ class Hub:
         self._hello = hello
         if self._privacy.raise_to(hello.floor):
             self._send_request()
-        self._say_watching()
+        self._send_watching()
         return True
 
     def _take_card(self, message: dict[str, Any]) -> bool:
@@ -436,7 +436,7 @@ class Hub:
         self._drop_outdated()
         return True
 
-    # --- what is said ---
+    # --- what is sent ---
 
     def _on_tick(self) -> None:
         """Says everything again that the media process may have missed."""
@@ -450,7 +450,7 @@ class Hub:
         if not self._greeted or self.frame() is None:
             self._send({"kind": "greet"})
         self._send_request()
-        self._say_watching()
+        self._send_watching()
         self._wake()
 
     def _send_request(self) -> None:
@@ -458,7 +458,7 @@ class Hub:
         if message is not None:
             self._send(message)
 
-    def _say_watching(self) -> None:
+    def _send_watching(self) -> None:
         boxes = [viewer.box_wh for viewer in self._viewers]
         known = sorted({box for box in boxes if box is not None})
         pages_only = bool(boxes) and None not in boxes

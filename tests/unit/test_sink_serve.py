@@ -12,10 +12,12 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import replace
 from fractions import Fraction
 from typing import Any
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -470,6 +472,20 @@ def test_other_computers_may_be_let_in_by_address() -> None:
             connection.request("GET", f"/segment-0.ts?token={TOKEN}", headers={"Host": host})
             assert connection.getresponse().status == expected
             connection.close()
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "::1"])
+def test_what_is_printed_can_be_opened(host: str) -> None:
+    try:
+        out = sink(host=host)
+    except SinkError:
+        assert host == "::1"
+        pytest.skip("needs IPv6 on this computer")
+    with out:
+        write(out, 0, 30)
+        with urllib.request.urlopen(f"{out.url}/segment-0.ts?token={TOKEN}") as answer:
+            assert answer.status == 200
+    assert urlsplit(out.url).port == out.address[1]
 
 
 def test_a_port_that_is_taken_is_one_line(served: ServeSink) -> None:
