@@ -163,23 +163,8 @@ class Orders:
             return Reach.FAR
         if motion.moved.any():
             self._moved_since = True
-        every = self._people_every
-        if not self._moved_since:
-            every = max(every, self._still_every)
-        elif any(track.seen[track.last].face == 0 for track in self._tracker.live):
-            every = min(every, BODIES_EVERY)
-        unexplained = motion.unexplained(self._known(faces))
-        if self._unlooked is None:
-            open_questions = self._open(number, unexplained)
-        else:
-            open_questions = self._unlooked.see(number, unexplained)
-            self._unanswered = bool(unexplained) and not open_questions
-            if number - self._middle_at < self._motion_every:
-                open_questions = [
-                    box
-                    for box in open_questions
-                    if max(box.width, box.height) >= self._places.near_px()
-                ]
+        every = self._usual_every()
+        open_questions = self._questions(number, motion.unexplained(self._known(faces)))
         again = number - self._far_at >= AGAIN_FRAMES and any(
             track.born == self._far_at and self._tracker.is_far(track)
             for track in self._tracker.live
@@ -196,11 +181,37 @@ class Orders:
         if far:
             self._far_at = self._middle_at = number
             return Reach.FAR
+        near = (*before, *faces)
+        return self._near_or_middle(number, open_questions, near, middle=middle)
+
+    def _usual_every(self) -> int:
+        """Returns the frames from one look for people to the next, where nothing asks for one."""
+        if not self._moved_since:
+            return max(self._people_every, self._still_every)
+        if any(track.seen[track.last].face == 0 for track in self._tracker.live):
+            return min(self._people_every, BODIES_EVERY)
+        return self._people_every
+
+    def _questions(self, number: int, unexplained: Sequence[Rect]) -> Sequence[Rect]:
+        """Returns what moves in this frame and asks for a look, of what nobody known explains."""
+        if self._unlooked is None:
+            return self._open(number, unexplained)
+        asking = self._unlooked.see(number, unexplained)
+        self._unanswered = bool(unexplained) and not asking
+        if number - self._middle_at >= self._motion_every:
+            return asking
+        least = self._places.near_px()
+        return [box for box in asking if max(box.width, box.height) >= least]
+
+    def _near_or_middle(
+        self, number: int, questions: Sequence[Rect], faces: Sequence[Face], *, middle: bool
+    ) -> Reach:
+        """Says how closely to look for who is known, or asked about; `middle`: it is time to."""
         small = self._places.near_px()
-        sizes = [max(box.width, box.height) for box in open_questions]
+        sizes = [max(box.width, box.height) for box in questions]
         if self._unlooked is not None and sizes and max(sizes) >= small:
             sizes = [max(sizes)]  # soon; for the rest, there will be another look
-        sizes += [FACES_IN_BODY * f.box.height for f in (*before, *faces) if f.score >= LIKELY]
+        sizes += [FACES_IN_BODY * f.box.height for f in faces if f.score >= LIKELY]
         sizes += [
             max(body.width, body.height)
             for track in self._tracker.live

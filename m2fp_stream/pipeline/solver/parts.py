@@ -83,25 +83,31 @@ class PartReader:
 
     def take(self, track: Track, order: PartOrder, look: PartLook, *, fine: bool) -> None:
         """Takes what a close look at somebody found; see `Solver.take_parts`."""
-        shapes = self._shapes[order.track_id]
-        margin = self._hidden.margin
         if order.body:
-            box = self._places.body(track, order.frame)
-            if shapes.searched == order.frame and not fine:
-                self._search(track, order.frame, look, box)
-            if not self._hidden.body:
-                return
-            anchor = anchor_of_body(box)
-            shapes.places[order.frame] = box, self._places.head(track, order.frame)
-            (shapes.fine_body if fine else shapes.body)[order.frame] = Shape.of(
-                look,
-                anchor,
-                label_of=self._hidden.label_of(head=False),
-                threshold=body_thresholds(look, anchor, self._hidden.threshold),
-                seed=None,
-                margin_cells=round(margin * 96 / 1.5 / 6),
-            )
+            self._take_body(track, order.frame, look, fine=fine)
+        else:
+            self._take_head(track, order, look, fine=fine)
+
+    def _take_body(self, track: Track, frame: int, look: PartLook, *, fine: bool) -> None:
+        shapes = self._shapes[track.track_id]
+        box = self._places.body(track, frame)
+        if shapes.searched == frame and not fine:
+            self._search(track, frame, look, box)
+        if not self._hidden.body:
             return
+        anchor = anchor_of_body(box)
+        shapes.places[frame] = box, self._places.head(track, frame)
+        (shapes.fine_body if fine else shapes.body)[frame] = Shape.of(
+            look,
+            anchor,
+            label_of=self._hidden.label_of(head=False),
+            threshold=body_thresholds(look, anchor, self._hidden.threshold),
+            seed=None,
+            margin_cells=round(self._hidden.margin * 96 / 1.5 / 6),
+        )
+
+    def _take_head(self, track: Track, order: PartOrder, look: PartLook, *, fine: bool) -> None:
+        shapes = self._shapes[track.track_id]
         head = track.head_at(order.frame)
         sighting = track.seen[order.frame]
         if sighting.face == 0:
@@ -132,7 +138,7 @@ class PartReader:
                 label_of=label_of,
                 threshold=self._thresholds,
                 seed=self._seed,
-                margin_cells=max(1, round(margin * 32 * 0.9)),
+                margin_cells=max(1, round(self._hidden.margin * 32 * 0.9)),
             )
 
     def _is_misled(self, track: Track, sighting: Sighting, head: NDArray[np.bool_]) -> bool:

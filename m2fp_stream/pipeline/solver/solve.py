@@ -68,6 +68,21 @@ EXPLAINED: Final = 0.25
 research notes, "every frame"."""
 
 
+def _tracker(rate: float, far_every: int, far_px: float) -> Tracker:
+    """Returns a tracker whose gaps are longer than looks are apart."""
+    return Tracker(
+        max_gap=max(6, round(MAX_GAP_S * rate)),
+        body_gap=max(2 * STILL_EVERY + 1, round(MAX_GAP_S * rate)),
+        far_gap=2 * far_every + 1,
+        far_px=far_px,
+        strong=STRONG,
+    )
+
+
+def _unlooked(places: Places, rate: float) -> Unlooked:
+    return Unlooked(lambda box: places.reach_for(max(box.width, box.height)), rate=rate)
+
+
 @final
 class Solver:
     """Follows people through a film and says what to cover; see the module.
@@ -104,29 +119,18 @@ class Solver:
         self._size_wh = size_wh
         self._live = live
         self._kept = max(KEPT_FRAMES, round(kept_s * rate))
-        self._newest = -1
-        self._shot = 0
+        self._newest, self._shot = -1, 0
         self._fed: dict[int, Frame] = {}
         self._far_px = FAR_SHARE * max(size_wh)
         self._map_wh = map_wh
         self._hidden = hidden
         far_every = max(4, round(far_every_s * rate))
-        self._tracker = Tracker(
-            max_gap=max(6, round(MAX_GAP_S * rate)),
-            body_gap=max(2 * STILL_EVERY + 1, round(MAX_GAP_S * rate)),
-            far_gap=2 * far_every + 1,
-            far_px=self._far_px,
-            strong=STRONG,
-        )
+        self._tracker = _tracker(rate, far_every, self._far_px)
         self._shapes: dict[int, Shapes] = {}
         self._places = Places(
             self._tracker, size_wh=size_wh, rate=rate, far_every=far_every, live=live
         )
-        self._unlooked: Unlooked | None = None
-        if live:
-            self._unlooked = Unlooked(
-                lambda box: self._places.reach_for(max(box.width, box.height)), rate=rate
-            )
+        self._unlooked = _unlooked(self._places, rate) if live else None
         self._orders = Orders(
             self._tracker,
             self._places,
