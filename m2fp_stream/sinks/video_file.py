@@ -47,6 +47,8 @@ _IN_PIECES: Final = {
 """Each second is playable once it is written; completing adds one index for all, at the end, and
 makes the pieces' own invisible. Source: FFmpeg's documentation of its muxers, "mov, mp4, ismv"."""
 
+_BUFFER_BYTES: Final = 1 << 20
+"""Written at a time. Chosen: few calls back into Python."""
 ROOM_BYTES: Final = 4 << 20
 """What the disk must have left for a file in pieces to be begun: some seconds of 1080p. Chosen."""
 
@@ -135,8 +137,7 @@ class VideoFileSink(Sink[SafeFrame]):
         self._in_pieces = in_pieces
         self._rescued = 0
         self._size_wh = size_wh
-        self._time_base = time_base
-        self._origin_pts = origin_pts
+        self._time_base, self._origin_pts = time_base, origin_pts
         self._rate = rate
         if colorspace is None:
             colorspace = UNSPECIFIED
@@ -149,19 +150,7 @@ class VideoFileSink(Sink[SafeFrame]):
         try:
             if in_pieces:
                 self._part.ask_for(ROOM_BYTES)
-            self._container: OutputContainer = av.open(
-                self._part,
-                "w",
-                format="mp4",
-                # bitexact keeps dates and the software's name out.
-                options={
-                    "use_editlist": "1",
-                    "fflags": "+bitexact",
-                    **(_IN_PIECES if in_pieces else _AT_ONCE),
-                },
-                buffer_size=1 << 20,
-                io_open=self._part.reopen,
-            )
+            self._container = self._muxer()
             self._stream = self._add_stream(options, colorspace)
             context = self._stream.codec_context
             if sample_aspect_ratio is not None:
@@ -189,6 +178,21 @@ class VideoFileSink(Sink[SafeFrame]):
             SinkError: it, or its folder, was deleted.
         """
         self._part.check()
+
+    def _muxer(self) -> OutputContainer:
+        return av.open(
+            self._part,
+            "w",
+            format="mp4",
+            # bitexact keeps dates and the software's name out.
+            options={
+                "use_editlist": "1",
+                "fflags": "+bitexact",
+                **(_IN_PIECES if self._in_pieces else _AT_ONCE),
+            },
+            buffer_size=_BUFFER_BYTES,
+            io_open=self._part.reopen,
+        )
 
     def _add_stream(self, options: VideoFileOptions, colorspace: int) -> VideoStream:
         width, height = self._size_wh

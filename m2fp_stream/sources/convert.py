@@ -139,23 +139,10 @@ def write_bgr(
     box = _fit(orientation.size_of(frame.width, frame.height), (out.shape[1], out.shape[0]))
     target = out[box.y : box.y + box.height, box.x : box.x + box.width]
     size = (box.height, box.width) if orientation.transpose else (box.width, box.height)
-    hdr = is_hdr(frame)
-    alpha = has_alpha(frame)
-    converted = reformatter.reformat(
-        frame,
-        width=size[0],
-        height=size[1],
-        # Planar RGB: swscale's packed BGR takes twice the time or is inexact (see _FLAGS).
-        format="bgra" if alpha else "gbrp",
-        interpolation=_FLAGS,
-        dst_color_range=ColorRange.JPEG,
-        dst_color_trc=ColorTrc.BT709 if hdr else None,
-        dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
-        threads=1,
-    )
+    converted = _as_rgb(frame, size, reformatter)
     upright = not any(orientation)
     picture = target if upright else np.empty((size[1], size[0], 3), np.uint8)
-    if alpha:
+    if has_alpha(frame):
         _over_black(converted, picture)
     else:
         green, blue, red = (_rows(plane) for plane in converted.planes)
@@ -165,6 +152,25 @@ def write_bgr(
             _bytes(plane).fill(0)
     if not upright:
         orientation.turn(picture, target)
+
+
+def _as_rgb(
+    frame: av.VideoFrame, size_wh: tuple[int, int], reformatter: VideoReformatter
+) -> av.VideoFrame:
+    """Returns the frame as full-range RGB of that size: planes, or BGRA where it has alpha."""
+    hdr = is_hdr(frame)
+    return reformatter.reformat(
+        frame,
+        width=size_wh[0],
+        height=size_wh[1],
+        # Planar RGB: swscale's packed BGR takes twice the time or is inexact (see _FLAGS).
+        format="bgra" if has_alpha(frame) else "gbrp",
+        interpolation=_FLAGS,
+        dst_color_range=ColorRange.JPEG,
+        dst_color_trc=ColorTrc.BT709 if hdr else None,
+        dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
+        threads=1,
+    )
 
 
 def fit_bgr(picture: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:

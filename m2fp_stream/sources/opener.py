@@ -15,7 +15,7 @@ import av
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from ..core.address import Address
+from ..core.address import Address, parse_address
 from ..core.errors import SourceError
 from .convert import is_attached, reason_of
 from .options import StreamOptions
@@ -23,6 +23,7 @@ from .options import StreamOptions
 __all__ = [
     "NotAStreamError",
     "Piped",
+    "address_or_problem",
     "check_size",
     "decodable_videos",
     "loose_limit",
@@ -238,6 +239,14 @@ def open_stream(
 def trusted_certificates(options: StreamOptions) -> str | None:
     """Returns the file of certificates to check with; None where none is known."""
     return options.ca_file or next(filter(os.path.isfile, _TRUSTED), None)
+
+
+def address_or_problem(url: str) -> tuple[Address | None, str]:
+    """Returns the address, or None and what is wrong with it, in words that quote nothing of it."""
+    try:
+        return parse_address(url), ""
+    except ValueError as error:
+        return None, str(error)
 
 
 def loose_limit(max_pixels: int) -> dict[str, str]:

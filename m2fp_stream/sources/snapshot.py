@@ -13,12 +13,11 @@ import av
 from av.video.codeccontext import VideoCodecContext
 from av.video.reformatter import VideoReformatter
 
-from ..core.address import parse_address
 from ..core.errors import SourceError, UsageError
 from .base import Captured, SourceInfo
 from .convert import ColorTags, orientation_of, reason_of, write_bgr
 from .live import LIVE_TIME_BASE, LiveSource
-from .opener import NotAStreamError, check_size, loose_limit
+from .opener import NotAStreamError, address_or_problem, check_size, loose_limit
 from .options import StreamOptions
 from .orientation import Orientation
 from .picture_client import MOST_BYTES, NoPictureError, PictureClient
@@ -78,10 +77,7 @@ class SnapshotSource(LiveSource):
     ) -> None:
         if not 0 < interval_s <= 3600:
             raise UsageError(f"interval_s must be in (0, 3600], got {interval_s:g}")
-        try:
-            address, problem = parse_address(url), ""
-        except ValueError as error:
-            address, problem = None, str(error)
+        address, problem = address_or_problem(url)
         name = "the address given" if address is None else address.shown
         super().__init__(name, first_frame_id=first_frame_id, size_wh=size_wh)
         self._options = options or StreamOptions()
@@ -110,11 +106,14 @@ class SnapshotSource(LiveSource):
             self.close()
             raise
         self._size_wh = self._canvas_wh or self._shape[1].size_of(*self._shape[0])
-        tags = ColorTags.of(first[0])
-        self._info = SourceInfo(
+        self._info = self._describe(first[0])
+
+    def _describe(self, first: av.VideoFrame) -> SourceInfo:
+        tags = ColorTags.of(first)
+        return SourceInfo(
             size_wh=self._size_wh,
             time_base=LIVE_TIME_BASE,
-            average_rate=1 / Fraction(interval_s).limit_denominator(1000),
+            average_rate=1 / Fraction(self._interval_s).limit_denominator(1000),
             color_primaries=tags.primaries,
             color_trc=tags.trc,
             colorspace=tags.matrix,

@@ -12,10 +12,11 @@ from typing import Final, cast, final
 import av
 from av.codec.context import Flags
 from av.container import InputContainer
+from av.stream import Stream
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 
-from ..core.address import Address, parse_address
+from ..core.address import Address
 from ..core.errors import SourceError
 from .base import Captured, SourceInfo
 from .convert import ColorTags, is_hdr, orientation_of, reason_of, write_bgr
@@ -24,6 +25,7 @@ from .live import LIVE_TIME_BASE, LiveSource, Pace
 from .losses import LOSS, stop_watching, watch_losses
 from .opener import (
     Piped,
+    address_or_problem,
     check_size,
     decodable_videos,
     loose_limit,
@@ -88,7 +90,7 @@ class StreamSource(LiveSource):
         size_wh: tuple[int, int] | None = None,
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
-        place, problem = _address_of(url) if isinstance(url, str) else (url, "")
+        place, problem = address_or_problem(url) if isinstance(url, str) else (url, "")
         if isinstance(place, Address):
             name = place.shown
         else:
@@ -213,17 +215,12 @@ class StreamSource(LiveSource):
         if lossy:
             self._watches = True
             watch_losses()
-        silence_s, heard_s = self._options.open_timeout_s, time.monotonic()
+        silence_s, whole_s = self._options.open_timeout_s, time.monotonic()
         keys = KeyFrames(self._options.key_frame_timeout_s, self._options.read_timeout_s)
         while True:
-            problem, began_s, missed = "", time.monotonic(), False
+            problem, began_s = "", time.monotonic()
             try:
-                if lossy:
-                    with av.logging.Capture() as lines:  # of this thread, which may be another
-                        packet = next(packets)
-                    missed = any(line.startswith(LOSS) for _, _, line in lines)
-                else:
-                    packet = next(packets)
+                packet, missed = _next_watched(packets) if lossy else (next(packets), False)
             except (StopIteration, IndexError):  # the latter: see `FileSource._packets`
                 problem = f"{self._name}: ended; check the sender, then start again"
             except (av.error.FFmpegError, OSError) as error:
@@ -239,15 +236,15 @@ class StreamSource(LiveSource):
             if problem:
                 raise SourceError(problem)
             if packet.stream.index == self._stream.index:
-                silence_s, heard_s = self._options.read_timeout_s, time.monotonic()
+                silence_s, whole_s = self._options.read_timeout_s, time.monotonic()
                 for frame in self._pictures(cast("av.Packet[VideoStream]", packet), missed):
                     yield frame, time.monotonic_ns()
-                    heard_s = keys.shown()
+                    whole_s = keys.shown()
                 keys.joined(self._wholeness.joined)
                 if not self._wholeness.joined:
                     self._unjoined = self._wholeness.lost
                 self._tell(keys)
-            if time.monotonic() - heard_s > silence_s:
+            if time.monotonic() - whole_s > silence_s:
                 raise SourceError(
                     f"{self._name}: no whole picture came for {silence_s:g} s; "
                     "check camera and network, or raise the time-out"
@@ -340,9 +337,8 @@ class StreamSource(LiveSource):
         return orientation
 
 
-def _address_of(url: str) -> tuple[Address | None, str]:
-    """Returns the address, or None and what is wrong with it, in words that quote nothing of it."""
-    try:
-        return parse_address(url), ""
-    except ValueError as error:
-        return None, str(error)
+def _next_watched(packets: Iterator[av.Packet[Stream]]) -> tuple[av.Packet[Stream], bool]:
+    """Returns the next packet, and whether FFmpeg says that one before it is missing."""
+    with av.logging.Capture() as lines:  # of this thread, which may be another
+        packet = next(packets)
+    return packet, any(line.startswith(LOSS) for _, _, line in lines)

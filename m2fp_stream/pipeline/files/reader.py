@@ -103,23 +103,10 @@ class Reader:
                 if captured.restart or fresh or frame.size_wh != size_wh:
                     self._finder.restart()
                 size_wh = frame.size_wh
-                small, unknown = None, None
-                try:
-                    with frame.analysis() as bgr:
-                        small = SmallGrey.of(bgr)
-                    motion = self._finder.feed(small)
-                except Exception as error:  # a plain bug must not pass for "nobody"
-                    _log.warning("frame %d: no motion: %s", frame.frame_id, type(error).__name__)
-                    unknown = Why.TRACKING_FAILED
-                    self._finder.restart()
+                small, motion, unknown = self._moved(frame)
                 if before is not None:
                     before.wipe()
                 before = small
-                if unknown is not None:
-                    motion = Motion(True, None, np.zeros((1, 1), np.uint8), 1.0)
-                elif small is not None and small.uniform:
-                    unknown = Why.UNIFORM
-                    motion = Motion(True, None, motion.moved, motion.scale)
                 fresh = unknown is not None
                 item = Item(
                     frame,
@@ -129,16 +116,34 @@ class Reader:
                     digest=0 if small is None else zlib.crc32(small.grey.data),
                 )
                 if unknown is None:
-                    try:
-                        item.faces_wh = face_size(size_wh, self._look_side)
-                        copy = look_copy(frame, item.faces_wh)
-                        item.faces = self._looks.submit(
-                            copy, LookKind.FACES, frame_id=frame.frame_id
-                        )
-                    except BaseException:
-                        item.drop()
-                        raise
+                    self._look_for_faces(item)
                 yield item
         finally:
             if before is not None:
                 before.wipe()
+
+    def _moved(self, frame: RawFrame) -> tuple[SmallGrey | None, Motion, Why | None]:
+        """Returns the small copy, what moved since the frame before, and why that is unknown."""
+        small = None
+        try:
+            with frame.analysis() as bgr:
+                small = SmallGrey.of(bgr)
+            motion = self._finder.feed(small)
+        except Exception as error:  # a plain bug must not pass for "nobody"
+            _log.warning("frame %d: no motion: %s", frame.frame_id, type(error).__name__)
+            self._finder.restart()
+            nothing = Motion(True, None, np.zeros((1, 1), np.uint8), 1.0)
+            return small, nothing, Why.TRACKING_FAILED
+        if small.uniform:
+            return small, Motion(True, None, motion.moved, motion.scale), Why.UNIFORM
+        return small, motion, None
+
+    def _look_for_faces(self, item: Item) -> None:
+        frame = item.frame
+        try:
+            item.faces_wh = face_size(frame.size_wh, self._look_side)
+            copy = look_copy(frame, item.faces_wh)
+            item.faces = self._looks.submit(copy, LookKind.FACES, frame_id=frame.frame_id)
+        except BaseException:
+            item.drop()
+            raise

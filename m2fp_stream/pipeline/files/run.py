@@ -138,7 +138,24 @@ class _PastUnderWay:
 
 @final
 class FileRun:
-    """One run over one source. Use once: `FileRun(...).run()`."""
+    """One run over one source. Use once: `FileRun(...).run()`.
+
+    It opens and closes none of what it is given but the sink.
+
+    Args:
+        source: what is read.
+        sink: where it goes.
+        composer: makes what may be shown of a frame.
+        looks: who looks.
+        policy: what is hidden.
+        options: rates of the looks, look-behind and limits.
+        fine: a second parser, whose findings are added.
+        again: the same source opened a second time: each shot is then known whole before its first
+            frame is covered.
+        on_frames: gets the frames written so far; what it raises ends the run without an output.
+            Called, as the next one, from the thread of `run()`.
+        before_finish: gets what was done; what it raises likewise.
+    """
 
     def __init__(
         self,
@@ -154,13 +171,6 @@ class FileRun:
         on_frames: Callable[[int], None] | None = None,
         before_finish: Callable[[Outcome], None] | None = None,
     ) -> None:
-        """Takes what the run needs; it opens and closes none of it but the sink.
-
-        `fine` is a second parser, whose findings are added. `again` is the same source opened a
-        second time: each shot is then known whole before its first frame is covered. `on_frames`
-        gets the frames written so far, `before_finish` what was done; what either raises ends the
-        run without an output. Both are called from the thread of `run()`.
-        """
         self._sink = sink
         self._composer = composer
         self._looks = looks

@@ -60,12 +60,7 @@ def fine_looks(
     people = result.instances if result.instances is not None else (labels > 0).astype(np.uint8)
     across, down = size_wh[0] / labels.shape[1], size_wh[1] / labels.shape[0]
     matrix = np.array([[across, 0, across / 2 - 0.5], [0, down, down / 2 - 0.5]])
-    plane_of = {
-        label: part_labels.index(label if label in BODY_PARTS else BODY_PARTS.contained_in[label])
-        if label in BODY_PARTS or label in BODY_PARTS.contained_in
-        else part_labels.index(Label.HUMAN)
-        for label in Label
-    }
+    plane_of = _planes(part_labels)
     table = np.zeros(256, np.uint8)
     for label, plane in plane_of.items():
         table[label] = plane
@@ -97,6 +92,16 @@ def fine_looks(
             )
         )
     return found
+
+
+def _planes(part_labels: tuple[Label, ...]) -> dict[Label, int]:
+    """Returns the plane of each label, of what contains it where it has none of its own."""
+    return {
+        label: part_labels.index(label if label in BODY_PARTS else BODY_PARTS.contained_in[label])
+        if label in BODY_PARTS or label in BODY_PARTS.contained_in
+        else part_labels.index(Label.HUMAN)
+        for label in Label
+    }
 
 
 def _box(mask: NDArray[np.bool_], across: float, down: float) -> Rect:

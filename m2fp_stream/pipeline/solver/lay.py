@@ -91,14 +91,12 @@ class Layer:
             whole: whether all of the body is covered, for its head is nowhere.
             others: everybody, for what moves with them is theirs.
         """
-        hidden, scale = self._hidden, self._scale
-        mark = (track.track_id - 1) % 255 + 1
+        hidden, scale, mark = self._hidden, self._scale, _mark(track)
         head = self._places.head(track, number)
         grown = head.scaled(1 + GROWTH_PER_GAP * track.gap(number))
         if not track.born <= number <= track.last:
             self._lay_motion(track, number, head, parts, tracks, others)
-        shape = _nearest(shapes.head, number)
-        for laid in (shape, _nearest(shapes.fine_head, number)):
+        for laid in (_nearest(shapes.head, number), _nearest(shapes.fine_head, number)):
             if laid is not None:
                 laid.lay(parts, tracks, mark, anchor_of_head(grown), scale)
         if whole and not hidden.person:
@@ -108,13 +106,7 @@ class Layer:
             body = self._places.body(track, number)
             doubt.lay(parts, tracks, mark, anchor_of_body(body), scale)
         if hidden.head or hidden.person:
-            seen = shapes.share is not None and shapes.share >= TRUSTED_HEAD
-            wide = grown.scaled(TRUSTED_SCALE if seen else 1.0) if shape else grown.scaled(WIDER)
-            if track.best_face < LIKELY:  # how a body holds its head changes with its box
-                wide = grown.scaled(WIDER)
-            wide = replace(wide, roll=track.roll_at(number))
-            if not track.placed:  # somewhere at the top of the body
-                wide = grown.scaled(UNPLACED)
+            wide = self._ellipse(track, number, grown, shapes)
             lay_ellipse(parts, tracks, mark, wide, Label.FACE, scale)
         elif hidden.face:
             face = track.face_box_at(number, SHAPES_APART)
@@ -122,14 +114,29 @@ class Layer:
                 oval = Head(face.x, face.y, 1.15 * face.width, 1.2 * face.height, head.roll)
                 lay_ellipse(parts, tracks, mark, oval, Label.FACE, scale)
         if hidden.body:
-            body = self._places.body(track, number)
-            for kept in (shapes.body, shapes.fine_body):
-                for frame in _around(kept, number):
-                    box = self._carried(track, shapes.places[frame], number)
-                    kept[frame].lay(parts, tracks, mark, anchor_of_body(box or body), scale)
-            if not shapes.body and hidden.person:
-                lay_box(parts, tracks, mark, body, Label.HUMAN, scale)
+            self._lay_body(track, number, parts, tracks, shapes)
         return bool((tracks == mark).any())
+
+    @staticmethod
+    def _ellipse(track: Track, number: int, grown: Head, shapes: Shapes) -> Head:
+        """Returns the ellipse that a head is covered with in any case."""
+        if not track.placed:  # somewhere at the top of the body
+            return grown.scaled(UNPLACED)
+        seen = shapes.share is not None and shapes.share >= TRUSTED_HEAD
+        shape = _nearest(shapes.head, number)
+        wide = grown.scaled(TRUSTED_SCALE if seen else 1.0) if shape else grown.scaled(WIDER)
+        if track.best_face < LIKELY:  # how a body holds its head changes with its box
+            wide = grown.scaled(WIDER)
+        return replace(wide, roll=track.roll_at(number))
+
+    def _lay_body(self, track: Track, number: int, parts: U8, tracks: U8, shapes: Shapes) -> None:
+        mark, body = _mark(track), self._places.body(track, number)
+        for kept in (shapes.body, shapes.fine_body):
+            for frame in _around(kept, number):
+                box = self._carried(track, shapes.places[frame], number)
+                kept[frame].lay(parts, tracks, mark, anchor_of_body(box or body), self._scale)
+        if not shapes.body and self._hidden.person:
+            lay_box(parts, tracks, mark, body, Label.HUMAN, self._scale)
 
     def _carried(self, track: Track, place: tuple[Rect, Head], number: int) -> Rect | None:
         """Returns where a body is that was looked at elsewhere: it goes with its head.
@@ -165,14 +172,9 @@ class Layer:
         if motion is None:
             return
         x, y = MOVING_REACH * head.width, MOVING_REACH * head.height
-        around = head.rect().grown(x, y, y)
-        height, width = parts.shape
-        rows = slice(max(0, int(around.y1 * motion.scale)), max(0, int(around.y2 * motion.scale)))
-        columns = slice(
-            max(0, int(around.x1 * motion.scale)), max(0, int(around.x2 * motion.scale))
-        )
+        around = _cells(head.rect().grown(x, y, y), motion.scale)
         near = np.zeros_like(motion.moved)
-        near[rows, columns] = motion.moved[rows, columns]
+        near[around] = motion.moved[around]
         for other in others:
             if other is not track and other.born <= number <= other.last:
                 box = self._places.body(other, number).grown(head.width / 4, 0, 0)
@@ -188,17 +190,25 @@ class Layer:
         whole = np.zeros_like(near)
         whole[inside] = filled(np.asarray(cv2.dilate(near[inside], _CLOSED), np.uint8))
         _, pieces = cv2.connectedComponents(whole[inside])
-        inner = head.rect()
         core = np.zeros_like(whole)
-        core[
-            max(0, int(inner.y1 * motion.scale)) : max(0, int(inner.y2 * motion.scale)),
-            max(0, int(inner.x1 * motion.scale)) : max(0, int(inner.x2 * motion.scale)),
-        ] = 1
+        core[_cells(head.rect(), motion.scale)] = 1
         touching = np.unique(pieces[(core[inside] > 0) & (whole[inside] > 0)])
         whole[inside] = np.isin(pieces, touching[touching > 0])
-        large = cv2.resize(whole, (width, height), interpolation=cv2.INTER_NEAREST)
-        mark = (track.track_id - 1) % 255 + 1
-        put_on(parts, tracks, np.asarray(large > 0), int(Label.FACE), mark)
+        large = cv2.resize(whole, parts.shape[::-1], interpolation=cv2.INTER_NEAREST)
+        put_on(parts, tracks, np.asarray(large > 0), int(Label.FACE), _mark(track))
+
+
+def _mark(track: Track) -> int:
+    """Returns what somebody is called on the map of tracks: 1 to 255."""
+    return (track.track_id - 1) % 255 + 1
+
+
+def _cells(box: Rect, scale: float) -> tuple[slice, slice]:
+    """Returns the rows and columns of a box in a picture scaled so."""
+    return (
+        slice(max(0, int(box.y1 * scale)), max(0, int(box.y2 * scale))),
+        slice(max(0, int(box.x1 * scale)), max(0, int(box.x2 * scale))),
+    )
 
 
 _CLOSED: Final = np.ones((5, 5), np.uint8)

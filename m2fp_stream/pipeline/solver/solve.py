@@ -76,6 +76,21 @@ EXPLAINED: Final = 0.25
 research notes, "every frame"."""
 
 
+def _tracker(rate: float, far_every: int, far_px: float) -> Tracker:
+    """Returns a tracker whose gaps are longer than looks are apart."""
+    return Tracker(
+        max_gap=max(6, round(MAX_GAP_S * rate)),
+        body_gap=max(2 * STILL_EVERY + 1, round(MAX_GAP_S * rate)),
+        far_gap=2 * far_every + 1,
+        far_px=far_px,
+        strong=STRONG,
+    )
+
+
+def _unlooked(places: Places, rate: float) -> Unlooked:
+    return Unlooked(lambda box: places.reach_for(max(box.width, box.height)), rate=rate)
+
+
 @final
 class Solver:
     """Follows people through a film and says what to cover; see the module.
@@ -489,17 +504,3 @@ def _vouched(seen: list[Sighting], fine: Sequence[FineLook]) -> list[tuple[Sight
             seen.append(look.sighting)
             vouched.append((look.sighting, look))
     return vouched
-
-
-def _tracker(rate: float, far_every: int, far_px: float) -> Tracker:
-    return Tracker(
-        max_gap=max(6, round(MAX_GAP_S * rate)),
-        body_gap=max(2 * STILL_EVERY + 1, round(MAX_GAP_S * rate)),
-        far_gap=2 * far_every + 1,
-        far_px=far_px,
-        strong=STRONG,
-    )
-
-
-def _unlooked(places: Places, rate: float) -> Unlooked:
-    return Unlooked(lambda box: places.reach_for(max(box.width, box.height)), rate=rate)
