@@ -158,17 +158,21 @@ class Supervisor:
         self._memory = -1
         self._listener = listen(settings.page)
         self._port: int = self._listener.getsockname()[1]
+        self._make_link()
+        media_end, server_end = (end.fileno() for end in self._ends)
+        to_server = server_end, self._memory, self._listener.fileno()
+        self.server = self._process("server", "the page's server", to_server, _SERVER)
+        self.media = self._process("media", "the camera process", (media_end, self._memory), _MEDIA)
+        self._supervised += self.media, self.server
+
+    def _make_link(self) -> None:
+        """Makes what the media process and the server share, and what outlives both."""
         try:
             self._memory = make_memory()
             self._ends += channel.pair()
         except OSError as error:
             self.close()
             raise SinkError(f"no memory for the page's pictures ({error.strerror})") from None
-        media_end, server_end = (end.fileno() for end in self._ends)
-        to_server = server_end, self._memory, self._listener.fileno()
-        self.server = self._process("server", "the page's server", to_server, _SERVER)
-        self.media = self._process("media", "the camera process", (media_end, self._memory), _MEDIA)
-        self._supervised += self.media, self.server
 
     @property
     def browser_pid(self) -> int | None:

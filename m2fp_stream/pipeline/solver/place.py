@@ -269,6 +269,10 @@ class Places:
             return Reach.FAR
         return Reach.NEAR if size >= self.near_px() else Reach.MIDDLE
 
+    def reach_of(self, box: Rect) -> Reach:
+        """Returns how closely a look must look to see a body of a box; see `reach_for`."""
+        return self.reach_for(max(box.width, box.height))
+
     def by_far(self, track: Track) -> bool:
         """Says whether far looks alone saw a track's body, as far back as it is known."""
         saw = [self.reaches.get(frame) for frame in track.frames if track.seen[frame].body > 0]

@@ -77,7 +77,6 @@ research notes, "every frame"."""
 
 
 def _tracker(rate: float, far_every: int, far_px: float) -> Tracker:
-    """Returns a tracker whose gaps are longer than looks are apart."""
     return Tracker(
         max_gap=max(6, round(MAX_GAP_S * rate)),
         body_gap=max(2 * STILL_EVERY + 1, round(MAX_GAP_S * rate)),
@@ -85,10 +84,6 @@ def _tracker(rate: float, far_every: int, far_px: float) -> Tracker:
         far_px=far_px,
         strong=STRONG,
     )
-
-
-def _unlooked(places: Places, rate: float) -> Unlooked:
-    return Unlooked(lambda box: places.reach_for(max(box.width, box.height)), rate=rate)
 
 
 @final
@@ -138,7 +133,7 @@ class Solver:
         self._places = Places(
             self._tracker, size_wh=size_wh, rate=rate, far_every=far_every, live=live
         )
-        self._unlooked = _unlooked(self._places, rate) if live else None
+        self._unlooked = Unlooked(self._places.reach_of, rate=rate) if live else None
         self._orders = Orders(
             self._tracker,
             self._places,
