@@ -1,4 +1,4 @@
-"""Children: what they get of this process, what they do not, and that none outlives its keeper."""
+"""Children: what they get of this process, what they do not, and that none outlives who started it."""
 
 from __future__ import annotations
 

@@ -964,7 +964,7 @@ class Gone(MetaPathFinder):
         if name.split(".")[0] in ("fastapi", "uvicorn", "websockets", "starlette"):
             raise ModuleNotFoundError(name)
 sys.meta_path.insert(0, Gone())
-import m2fp_stream.web.options, m2fp_stream.web.access, m2fp_stream.web.hub, m2fp_stream.app_live
+import m2fp_stream.web.options, m2fp_stream.web.access, m2fp_stream.web.hub, m2fp_stream.app.live
 from m2fp_stream.sinks.serve import ServeOptions
 from m2fp_stream.web.app import make_app
 from m2fp_stream.web.player_server import PlayerServer
