@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import logging
 import socket
 import time
@@ -34,7 +33,7 @@ from .options import KioskOptions, PageOptions, address_of
 from .privacy import PrivacyRequests
 from .viewers import CLIENT_MESSAGE, Full, Viewer
 
-__all__ = ["Hub", "Timer", "status_text"]
+__all__ = ["Hub", "Timer"]
 
 _log = logging.getLogger(__name__)
 
@@ -493,8 +492,3 @@ class Hub:
     def _wake(self) -> None:
         for viewer in self._viewers:
             viewer.wake()
-
-
-def status_text(status: dict[str, Any]) -> str:
-    """Returns a status as the WebSocket sends it."""
-    return json.dumps(status, ensure_ascii=False, separators=(",", ":"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import json
 import time
 from typing import Any, Final, final
 
@@ -14,7 +15,7 @@ from starlette.websockets import WebSocketDisconnect
 
 from .endless import send_more, until_gone
 from .gate import problem, set_audit_reason
-from .hub import Hub, status_text
+from .hub import Hub
 from .schema import BINARY, PROBLEMS, Problem
 from .viewers import Full, Viewer
 
@@ -121,11 +122,11 @@ async def _feed(hub: Hub, socket: WebSocket, viewer: Viewer, gone: asyncio.Futur
         number = viewer.take_question()
         if number is not None:
             answer = {"time": number, "now_ms": time.time() * 1e3}
-            await socket.send_text(status_text(answer))
+            await socket.send_text(_text(answer))
         status = hub.status()
         if loop.time() >= due_s or _differs(status, told):
             told, due_s = status, loop.time() + _REPEAT_S
-            await socket.send_text(status_text(status))
+            await socket.send_text(_text(status))
         frame = hub.frame()
         if frame is not None and frame.sequence != last and viewer.may_get(frame):
             last = frame.sequence
@@ -141,3 +142,8 @@ def _differs(status: dict[str, Any], told: dict[str, Any]) -> bool:
     """Says whether two statuses differ in more than what changes with every picture."""
     changing = ("frame_age_ms", "fps", "latency_ms")
     return any(told.get(name) != value for name, value in status.items() if name not in changing)
+
+
+def _text(message: dict[str, Any]) -> str:
+    """Returns a status, or an answer, as the WebSocket sends it."""
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
