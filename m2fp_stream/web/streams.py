@@ -144,5 +144,6 @@ def _differs(status: dict[str, Any], told: dict[str, Any]) -> bool:
     return any(told.get(name) != value for name, value in status.items() if name not in changing)
 
 
-def _text(status: dict[str, Any]) -> str:
-    return json.dumps(status, ensure_ascii=False, separators=(",", ":"))
+def _text(message: dict[str, Any]) -> str:
+    """Returns a status, or an answer, as the WebSocket sends it."""
+    return json.dumps(message, ensure_ascii=False, separators=(",", ":"))
