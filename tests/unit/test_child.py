@@ -1,4 +1,4 @@
-"""Children: what they get of this process, what they do not, and that none outlives who started it."""
+"""Children: what they get of this process, what they do not, and that none outlives it."""
 
 from __future__ import annotations
 

@@ -13,53 +13,39 @@ is still covered in the frames before (P5). Raw frames live in memory only, and 
 
 from __future__ import annotations
 
-import logging
 import threading
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable
-from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Final, Protocol, final
 
 import numpy as np
 
-from ...core.errors import M2FPStreamError, ModelError, ParserError, SourceError
+from ...core.errors import SourceError
 from ...core.plan import CoverState, Parsed, Propagated, Unknown, Why
 from ...core.raw import RawFrame
-from ...core.records import Detections, LookKind, ParseResult, PartPlanes
 from ...core.safe import SafeFrame
-from ...core.timing import NEVER
-from ...parsers.embedded.looker import PART_LABELS
 from ...policy import Policy
 from ...sinks.base import Sink
 from ...sources.base import Source
 from ...tracking.motion import SmallGrey
-from ...tracking.sightings import Body, Face
-from ...tracking.turned import TurnedLook
+from ...tracking.shape import PartLook
 from ..bounded_queue import BoundedQueue, Stopped
 from ..copies import (
     MAP_SIDE,
-    PartCrop,
-    boxes_of,
-    crop_of,
-    face_size,
     hidden_by,
-    look_copy,
-    people_size,
     shrunk,
-    turned_copy,
 )
-from ..looks import LookPool, Seen
-from ..solver.fine import FineLooks, fine_looks
-from ..solver.records import Cover, FineLook, Frame, PartOrder, Reach
+from ..looks import LookPool
+from ..solver.fine import FineLooks
+from ..solver.records import Cover, Frame, Reach
 from ..solver.solve import FAR_EVERY_S, Solver
 from .options import FilePipelineOptions
 from .reader import Item, Reader
+from .under_way import LooksUnderWay
 
 __all__ = ["Composer", "FileRun", "Outcome"]
-
-_log = logging.getLogger(__name__)
 
 _READ_AHEAD: Final = 8
 """Decoded frames that may wait for looks. Chosen: enough that no thread waits for the next; each is
@@ -118,24 +104,6 @@ class _Counts:
     whole: int = 0
 
 
-@dataclass(slots=True, eq=False)
-class _PartsUnderWay:
-    order: PartOrder
-    crop: PartCrop
-    future: Future[Seen]
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class _PastUnderWay:
-    ordered_at: int
-    """Frame fed last when it was ordered."""
-    item: Item
-    reach: Reach
-    size_wh: tuple[int, int]
-    """Of the copy that is looked at."""
-    future: Future[Seen]
-
-
 @final
 class FileRun:
     """One run over one source. Use once: `FileRun(...).run()`.
@@ -173,7 +141,7 @@ class FileRun:
     ) -> None:
         self._sink = sink
         self._composer = composer
-        self._looks = looks
+        self._looks = LooksUnderWay(looks, options, fine)
         self._policy = policy
         self._options = options
         self._on_frames = on_frames
@@ -181,7 +149,6 @@ class FileRun:
         self._reader = Reader(source, looks, options.look_size)
         width, height = self._size_wh = source.info.size_wh
         self._rate = float(source.info.average_rate or 25)
-        self._fine, self._fine_s = fine, NEVER
         self._again = None if again is None else again.frames()
         self._looks_made: Counter[str] = Counter()
         self._solver = self._new_solver(self._size_wh)
@@ -194,15 +161,12 @@ class FileRun:
         self._held: deque[Item] = deque()
         self._ahead: deque[Item] = deque()
         """Of those held, the last ones: their looks for people may be under way."""
-        self._parts: deque[_PartsUnderWay] = deque()
-        self._past: deque[_PastUnderWay] = deque()
         self._fed = -1
         self._people_owed: Reach | None = None
         """A look that the next frame gets in any case: one failed, or none began this shot."""
         self._people_s = 0.0
         self._people_known = False
         """Whether a look for people in this shot has succeeded."""
-        self._failures: Counter[str] = Counter()
         self._counts = _Counts()
         self._written = 0
         self._write_error: BaseException | None = None
@@ -252,7 +216,7 @@ class FileRun:
         counts = self._counts
         outcome = Outcome(
             frames=counts.frames,
-            looks=tuple(sorted((self._looks_made + self._solver.looks).items())),
+            looks=tuple(sorted((self._looks_made + self._looks.made + self._solver.looks).items())),
             covered_fraction=counts.covered / max(1, counts.frames),
             unknown_frames=counts.unknown,
             shortened_frames=counts.shortened,
@@ -274,10 +238,7 @@ class FileRun:
     def _clean_up(self, reader: threading.Thread, writer: threading.Thread, *, done: bool) -> None:
         for item in self._read.stop():
             item.drop()
-        for under_way in self._parts:
-            under_way.future.cancel()
-        for past in self._past:
-            past.future.cancel()
+        self._looks.cancel()
         while self._held:
             self._held.popleft().drop()
         if not done:
@@ -313,7 +274,7 @@ class FileRun:
     def _take(self, item: Item) -> None:
         """Takes the next frame; orders its look for people; follows people some frames behind."""
         self._write.wait_below(max(_WRITE_AHEAD, self._frames_held - len(self._held)))
-        faces = self._faces(item)
+        faces = self._looks.faces(item)
         if item.motion.cut:
             self._settle()
             self._people_owed = Reach.FAR
@@ -325,77 +286,15 @@ class FileRun:
             wanted = self._solver.wants_people(item.number, item.motion, faces)
             reaches = [one for one in (wanted, self._people_owed) if one is not None]
             if reaches:
-                reach = max(reaches)
                 self._people_owed = None
-                item.reach = reach
-                item.people_wh = self._people_wh(item.frame.size_wh, reach)
-                copy = look_copy(item.frame, item.people_wh)
-                item.people = self._looks.submit(copy, LookKind.PEOPLE, frame_id=item.number)
+                self._looks.order_people(item, max(reaches))
             for turn in self._solver.wants_turned(item.number, item.reach if reaches else None):
-                self._order_turned(item, turn)
-            self._order_fine(item)
+                self._looks.order_turned(item, turn)
+            self._looks.order_fine(item)
         self._ahead.append(item)
         while len(self._ahead) > _PEOPLE_LAG:
             self._follow(self._ahead.popleft())
         self._emit_due()
-
-    def _people_wh(self, size_wh: tuple[int, int], reach: Reach) -> tuple[int, int]:
-        return people_size(size_wh, reach, self._options.look_size)
-
-    def _order_turned(self, item: Item, turn: int) -> None:
-        """Orders looks for faces and people at a copy turned by quarters."""
-        near_wh = self._people_wh(item.frame.size_wh, Reach.NEAR)
-        faces, people = (
-            self._looks.submit(
-                turned_copy(look_copy(item.frame, size_wh), turn),
-                kind,
-                frame_id=item.number,
-            )
-            for kind, size_wh in ((LookKind.FACES, item.faces_wh), (LookKind.PEOPLE, near_wh))
-        )
-        item.turned.append((turn, faces, people))
-
-    def _turned_looks(self, item: Item) -> list[TurnedLook]:
-        """Returns what looks at turned copies found; one that failed makes the frame unknown."""
-        found = []
-        for turn, *futures in item.turned:
-            wh = item.frame.size_wh[::-1] if turn % 2 else item.frame.size_wh
-            near_wh = self._people_wh(wh, Reach.NEAR)
-            looked = (face_size(wh, self._options.look_size), near_wh)
-            kinds = (f"faces, turned {turn}", f"people, turned {turn}")
-            seen = [
-                self._result(future, item.number, kind)
-                for future, kind in zip(futures, kinds, strict=True)
-            ]
-            boxes = [
-                boxes_of(one, looked_wh, wh) if isinstance(one, Detections) else None
-                for one, looked_wh in zip(seen, looked, strict=True)
-            ]
-            if boxes[0] is None or boxes[1] is None:
-                item.unknown = item.unknown or Why.PARSER_FAILED
-                self._people_owed = Reach.FAR
-                self._solver.owe_turned()
-                continue
-            faces = [Face(box, score, roll) for box, score, roll in boxes[0]]
-            found.append(TurnedLook(turn, faces, [Body(box, score) for box, score, _ in boxes[1]]))
-        return found
-
-    def _order_fine(self, item: Item) -> None:
-        if self._fine is None:
-            return
-        if item.motion.cut or item.time_s - self._fine_s >= self._fine.every_s:
-            self._fine_s = item.time_s
-            copy = look_copy(item.frame, shrunk(item.frame.size_wh, self._fine.side))
-            item.fine = self._fine.queue.submit(copy, frame_id=item.number)
-
-    def _fine_looks(self, item: Item) -> list[FineLook]:
-        if item.fine is None:
-            return []
-        result = self._result(item.fine, item.number, "fine")
-        if not isinstance(result, ParseResult):
-            return []
-        self._looks_made["fine"] += 1
-        return fine_looks(result, item.frame.size_wh, PART_LABELS)
 
     def _settle(self) -> None:
         """Brings everything that was read to its end: a cut, or the end of the source.
@@ -409,49 +308,34 @@ class FileRun:
             self._emit(self._held.popleft())
 
     def _follow(self, item: Item) -> None:
-        faces = self._faces(item)
-        bodies: list[Body] | None = None
+        faces = self._looks.faces(item)
         if item.motion.cut:
             self._people_known = False
-        if item.people is not None:
-            seen = self._result(item.people, item.number, "people")
-            if isinstance(seen, Detections):
-                bodies = [
-                    Body(box, score)
-                    for box, score, _ in boxes_of(seen, item.people_wh, item.frame.size_wh)
-                ]
-                self._people_known = True
-                self._people_s = item.time_s
-            else:
-                item.unknown = item.unknown or Why.PARSER_FAILED
-                self._people_owed = item.reach
+        bodies = self._looks.bodies(item)
+        if bodies is not None:
+            self._people_known = True
+            self._people_s = item.time_s
+        elif item.people is not None:
+            self._people_owed = item.reach
         if not self._people_known:  # a shot is known by both looks at whole frames, not by one (P4)
             item.unknown = item.unknown or Why.NO_PARSE
         item.age_s = max(0.0, item.time_s - self._people_s)
         self._fed = item.number
-        fine = self._fine_looks(item)
-        turned = self._turned_looks(item)
+        fine = self._looks.fine(item)
+        turned = self._looks.turned(item)
+        if len(turned) < len(item.turned):
+            self._people_owed = Reach.FAR
+            self._solver.owe_turned()
         self._solver.feed(Frame(item.number, item.motion, faces, bodies, item.reach, fine, turned))
         for number, reach in self._solver.past_orders().items():
             self._order_past(number, reach)
         if item.unknown is None:
-            self._order_parts(item)
+            self._looks.order_parts(item, self._solver.part_orders())
         self._take_parts(item.number - _PARTS_LAG)
         if self._again is not None:  # its pixels come again
             old = item.number - _KEPT_FRAMES - self._held[0].number
             if old >= 0 and not self._held[old].frame.released:
                 self._held[old].frame.release()
-
-    def _faces(self, item: Item) -> list[Face]:
-        if item.faces is None:
-            return []
-        seen = self._result(item.faces, item.number, "faces")
-        if not isinstance(seen, Detections):
-            item.unknown = item.unknown or Why.PARSER_FAILED
-            item.faces = None
-            return []
-        found = boxes_of(seen, item.faces_wh, item.frame.size_wh)
-        return [Face(box, score, roll) for box, score, roll in found]
 
     def _order_past(self, number: int, reach: Reach) -> None:
         """Orders a look for people at a frame that was fed before, if it is still held."""
@@ -459,79 +343,19 @@ class FileRun:
         if index < 0:
             return
         item = self._held[index]
-        if item.unknown is not None or item.frame.released:
-            return
-        size_wh = self._people_wh(item.frame.size_wh, reach)
-        future = self._looks.submit(
-            look_copy(item.frame, size_wh), LookKind.PEOPLE, frame_id=number
-        )
-        self._past.append(_PastUnderWay(self._fed, item, reach, size_wh, future))
-
-    def _take_past(self, upto: int) -> None:
-        while self._past and self._past[0].ordered_at <= upto:
-            past = self._past.popleft()
-            number = past.item.number
-            seen = self._result(past.future, number, "people")
-            if isinstance(seen, Detections):
-                found = boxes_of(seen, past.size_wh, past.item.frame.size_wh)
-                bodies = [Body(box, score) for box, score, _ in found]
-                self._solver.take_past(number, bodies, past.reach)
-
-    def _order_parts(self, item: Item) -> None:
-        for order in self._solver.part_orders():
-            crop = crop_of(item.frame, order)
-            kind = LookKind.CLOSER if order.face else LookKind.PARTS
-            future = self._looks.submit(crop.bgr, kind, frame_id=item.number)
-            self._parts.append(_PartsUnderWay(order, crop, future))
+        if item.unknown is None and not item.frame.released:
+            self._looks.order_past(item, reach, fed=self._fed)
 
     def _take_parts(self, upto: int) -> None:
         """Waits for the looks out of turn that were ordered up to a frame."""
-        self._take_past(upto)
-        while self._parts and self._parts[0].order.frame <= upto:
-            under_way = self._parts.popleft()
-            number = under_way.order.frame
-            kind = "closer" if under_way.order.face else "parts"
-            seen = self._result(under_way.future, number, kind, under_way.crop.shape)
-            if isinstance(seen, Detections) and len(seen.scores):
-                score, roll = float(seen.scores[0]), float(seen.rolls[0])
-                self._solver.take_face(under_way.order, score, roll)
-            if isinstance(seen, PartPlanes):
-                look = under_way.crop.look(seen.planes, self._size_wh)
-                self._solver.take_parts(under_way.order, look)
-
-    def _result(
-        self,
-        future: Future[Seen] | Future[ParseResult],
-        number: int,
-        kind: str,
-        shape: tuple[int, int, int] | None = None,
-    ) -> Seen | ParseResult | None:
-        """Returns what a look found; None where it failed.
-
-        Args:
-            future: of the look.
-            number: its frame.
-            kind: failures in a row are counted for each kind by itself: one that is dead must not
-                hide behind another.
-            shape: of the planes, where planes are expected.
-        """
-        try:
-            seen = future.result()
-            if isinstance(seen, PartPlanes) and seen.planes.shape != shape:
-                raise ParserError(f"expected planes of {shape}, got {seen.planes.shape}")
-        except ModelError:
-            raise
-        except M2FPStreamError as error:
-            self._failures[kind] += 1
-            _log.warning("frame %d: %s", number, error)
-            if self._failures[kind] >= self._options.max_failures:
-                raise ParserError(
-                    f"{self._failures[kind]} looks ({kind}) in a row failed, nothing was written; "
-                    f"last: {error}"
-                ) from None
-            return None
-        self._failures[kind] = 0
-        return seen
+        for past in self._looks.past(upto):
+            self._solver.take_past(past.number, past.bodies, past.reach)
+        for order, found in self._looks.parts(upto, self._size_wh):
+            if isinstance(found, PartLook):
+                self._solver.take_parts(order, found)
+            else:
+                score, roll = found
+                self._solver.take_face(order, score, roll)
 
     # --- leaving the solver ---
 
