@@ -97,7 +97,7 @@ def test_a_child_gets_its_job_once_and_only_what_is_named(
 
 
 def test_a_child_without_a_job_has_an_empty_input_and_may_lead_a_group(module: Write) -> None:
-    said = told(module(TELLS), "no-job", sections=("policy",), new_session=True)
+    said = told(module(TELLS), "no-job", new_session=True)
     assert (said["job"], said["rest"], said["group"]) == (None, "", True)
 
 
