@@ -8,7 +8,7 @@ from __future__ import annotations
 import ipaddress
 import secrets
 from fractions import Fraction
-from typing import ClassVar, Final, Protocol, Self, final
+from typing import Annotated, ClassVar, Final, Protocol, Self, final
 
 from pydantic import Field, field_validator, model_validator
 
@@ -35,58 +35,74 @@ _TOKEN_BYTES: Final = 24
 class ServeOptions(Options):
     """How the live picture is offered to players."""
 
-    enabled: bool = Field(
-        default=False,
-        title="Serve",
-        description="Offer the covered picture at http://HOST:PORT/live.m3u8 (HLS) and /live.ts.",
-    )
-    host: str = Field(
-        default="127.0.0.1",
-        title="Address",
-        description="The IP address to listen at; 127.0.0.1 is this computer only.",
-    )
-    allow_remote: bool = Field(
-        default=False,
-        title="Other computers may watch",
-        description="Needed for any address but this computer's own, together with a token. The "
-        "picture and the token then cross the network unencrypted.",
-    )
-    port: int = Field(
-        default=8090, ge=0, le=65_535, title="Port", description="0 takes any free one."
-    )
-    token: str | None = Field(
-        default=None,
-        min_length=16,
-        max_length=200,
-        pattern=r"^[A-Za-z0-9._~-]+$",
-        repr=False,
-        title="Token",
-        description="Who watches has to name it (?token=...); none: a new one for each run.",
-    )
-    segment_s: float = Field(
-        default=1.0,
-        ge=0.5,
-        le=10,
-        allow_inf_nan=False,
-        title="Length of an HLS segment",
-        description="Seconds; rounded up to whole intervals between key frames.",
-    )
-    window: int = Field(
-        default=6, ge=3, le=60, title="HLS segments", description="How many the playlist names."
-    )
-    keyframe_s: float = Field(
-        default=1.0,
-        ge=0.2,
-        le=10,
-        allow_inf_nan=False,
-        title="Key frame every",
-        description="Seconds; somebody who begins to watch waits that long for a picture.",
-    )
-    preset: Preset = Field(
-        default="ultrafast",
-        title="Speed of encoding",
-        description="x264's preset: slower ones need less bandwidth for the same quality.",
-    )
+    enabled: Annotated[
+        bool,
+        Field(
+            title="Serve",
+            description=(
+                "Offer the covered picture at http://HOST:PORT/live.m3u8 (HLS) and /live.ts."
+            ),
+        ),
+    ] = False
+    host: Annotated[
+        str,
+        Field(
+            title="Address",
+            description="The IP address to listen at; 127.0.0.1 is this computer only.",
+        ),
+    ] = "127.0.0.1"
+    allow_remote: Annotated[
+        bool,
+        Field(
+            title="Other computers may watch",
+            description=(
+                "Needed for any address but this computer's own, together with a token. The "
+                "picture and the token then cross the network unencrypted."
+            ),
+        ),
+    ] = False
+    port: Annotated[
+        int, Field(title="Port", description="0 takes any free one.", ge=0, le=65_535)
+    ] = 8090
+    token: Annotated[
+        str | None,
+        Field(
+            title="Token",
+            description="Who watches has to name it (?token=...); none: a new one for each run.",
+            min_length=16,
+            max_length=200,
+            pattern=r"^[A-Za-z0-9._~-]+$",
+            repr=False,
+        ),
+    ] = None
+    segment_s: Annotated[
+        float,
+        Field(
+            title="Length of an HLS segment",
+            description="Seconds; rounded up to whole intervals between key frames.",
+            ge=0.5,
+            le=10,
+        ),
+    ] = 1.0
+    window: Annotated[
+        int, Field(title="HLS segments", description="How many the playlist names.", ge=3, le=60)
+    ] = 6
+    keyframe_s: Annotated[
+        float,
+        Field(
+            title="Key frame every",
+            description="Seconds; somebody who begins to watch waits that long for a picture.",
+            ge=0.2,
+            le=10,
+        ),
+    ] = 1.0
+    preset: Annotated[
+        Preset,
+        Field(
+            title="Speed of encoding",
+            description="x264's preset: slower ones need less bandwidth for the same quality.",
+        ),
+    ] = "ultrafast"
 
     @field_validator("host")
     @classmethod

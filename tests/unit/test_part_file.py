@@ -276,3 +276,22 @@ def test_out_of_turn_a_process_does_not_wait_for_another(tmp_path: Path) -> None
         replace_file(tmp_path / "net", b"x", in_turns=False)
     assert (tmp_path / "net").read_bytes() == b"x"
     assert [one.name for one in tmp_path.iterdir()] == ["net"]
+
+
+def test_what_could_not_be_written_is_cut_off_and_the_rest_is_published(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    part = PartFile(tmp_path / "out", overwrite=False)
+    part.write(b"whole, half")
+    part.check()
+
+    def full(fd: int, data: object) -> int:
+        raise OSError(errno.ENOSPC, "x")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "write", full)
+        with pytest.raises(OSError, match="x"):
+            part.write(b"more")
+    part.cut(5)
+    part.publish()
+    assert (tmp_path / "out").read_bytes() == b"whole"
