@@ -449,6 +449,25 @@ def test_without_looks_for_people_the_age_grows_although_faces_are_looked_for() 
     assert ages[-1].age_s > 1.0
 
 
+@pytest.mark.parametrize("before", range(0, 24, 3))
+def test_a_burst_after_frames_were_left_out_is_no_rate(before: int) -> None:
+    """It was, at every 24th frame: two that came at once, after a stall, made 1000 a second of 25.
+
+    Somebody who was followed then seemed to have walked on for seconds, and was open.
+    """
+    stand = Stand()
+    stand.opened(SHE)
+    stand.run(before, SHE)
+    stand.follower.thinned = True
+    stand.add(SHE, seconds=3 * FRAME_S)
+    stand.follower.thinned = False
+    for _ in range(8):
+        for seconds in (0.0003, 3 * FRAME_S, 0.0003):
+            number = stand.add(SHE, seconds=seconds)
+            assert stand.follower.interval_s >= FRAME_S / 1.5
+    assert stand.verdict(number).cover is not None
+
+
 def test_frames_that_are_left_out_for_a_moment_say_nothing_of_the_cameras_rate() -> None:
     stand = Stand()
     stand.opened(SHE)

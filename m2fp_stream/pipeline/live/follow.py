@@ -391,7 +391,11 @@ class Follower:
             self._generation += 1
             self._place = float(self._number)
             self._broken = self._broken or Why.NO_PARSE
-        elif self._added % _RATE_FRAMES == 0 and abs(rate - self._rate) > 0.1 * self._rate:
+        elif (
+            believed
+            and self._added % _RATE_FRAMES == 0
+            and abs(rate - self._rate) > 0.1 * self._rate
+        ):
             self._rate = rate
             self._apply_rates()
 
