@@ -255,6 +255,14 @@ class TimedWebSocket(WebSocketsSansIOProtocol):
         self._writing.resumed()
         super().connection_lost(exc)
 
+    def shutdown(self) -> None:
+        """Ends the connection when the server ends; one that is ending is cut off."""
+        if self.transport.is_closing():
+            self.stop_keepalive()
+            _cut(self.transport)
+        else:
+            super().shutdown()
+
     def pause_writing(self) -> None:
         """Begins to wait for the client to take what was sent."""
         super().pause_writing()

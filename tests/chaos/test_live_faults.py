@@ -266,7 +266,7 @@ def test_parts_then_the_person_then_the_picture_as_looks_for_faces_grow_old(
         stage.as_usual()
         cue.touch()
         hung_s = time.monotonic()
-        stage.wait_for(lambda one: one.captured_s > hung_s + 1.5)
+        stage.wait_for(lambda one: one.captured_s > hung_s + 1.5 and one.frame_id >= 0)
         last_s = max(stage.cues.times[number] for _, number in list(stage.pools["faces"].good))
         shown = [one for one in list(stage.seen) if one.captured_s > last_s and one.frame_id >= 0]
     order = [CoverLevel.PARTS, CoverLevel.PERSON, CoverLevel.FRAME]

@@ -643,6 +643,33 @@ def test_a_client_that_stays_does_not_hold_up_the_end() -> None:
             assert time.monotonic() - began_s < 10
 
 
+def test_a_client_that_is_leaving_is_no_error_at_the_end(tmp_path: Path) -> None:
+    """Its goodbye had been answered, and TLS waited for its own."""
+    cert, key = certificate(tmp_path)
+    context = ssl.create_default_context(cafile=cert)
+    with (
+        PageServer(certificate=cert, key=key) as server,
+        socket.create_connection((server.host, server.port), PATIENCE_S) as link,
+        context.wrap_socket(link, server_hostname="localhost") as leaving,
+    ):
+        head = [
+            "GET /stream HTTP/1.1",
+            f"Host: localhost:{server.port}",
+            "Connection: Upgrade",
+            "Upgrade: websocket",
+            "Sec-WebSocket-Version: 13",
+            "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==",
+            *(f"{name}: {value}" for name, value in server.bearer.items()),
+        ]
+        leaving.sendall("\r\n".join([*head, "", ""]).encode())
+        with leaving.makefile("rb") as said:
+            assert b" 101 " in said.readline()
+            leaving.sendall(b"\x88\x82\0\0\0\0\x03\xe8")  # closes, with code 1000
+            while said.read(1) != b"\x88":
+                pass
+            server.stop()
+
+
 # ----------------------------------------------------------------- rates
 
 
