@@ -249,6 +249,7 @@ class TimedWebSocket(WebSocketsSansIOProtocol):
         """Takes a connection, if there is room."""
         super().connection_made(transport)
         _prepare(self.transport)
+        self._link = self.transport.get_extra_info("socket")
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forgets the connection."""
@@ -259,7 +260,8 @@ class TimedWebSocket(WebSocketsSansIOProtocol):
         """Ends the connection when the server ends; one that is ending is cut off."""
         if self.transport.is_closing():
             self.stop_keepalive()
-            _cut(self.transport)
+            with contextlib.suppress(OSError):  # it has ended
+                self._link.shutdown(socket.SHUT_RDWR)
         else:
             super().shutdown()
 
