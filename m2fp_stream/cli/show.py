@@ -85,9 +85,15 @@ def file_summary(path_in: Path, report: RunReport) -> str:
         f", {report.shortened_frames} with a shorter look-behind" if report.shortened_frames else ""
     )
     whole = f", {report.whole_frames} with a whole body covered" if report.whole_frames else ""
+    requested = f", {report.requested_frames} covered on request" if report.requested_frames else ""
+    alone = (
+        f", {report.left_alone_frames} with people left alone in a keep-zone"
+        if report.left_alone_frames
+        else ""
+    )
     return (
         f"{path_in} -> {report.path_out}: "
-        f"{report.frames} frames{unknown}{shortened}{whole}, looks: "
+        f"{report.frames} frames{unknown}{requested}{shortened}{whole}{alone}, looks: "
         f"{looks}; {report.covered_fraction:.1%} covered on average, "
         f"{report.elapsed_s:.1f} s "
         f"({rate:.1f} fps)"

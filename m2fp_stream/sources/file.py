@@ -229,6 +229,9 @@ class FileSource(Source):
             colorspace=tags.matrix,
             color_range=tags.range,
             has_audio=bool(container.streams.audio),
+            begins_s=seconds(self._origin, self._time_base)
+            if 0 <= start_s <= _LATE_START_S
+            else options.start_s or 0.0,
             dropped_streams=_dropped(container, self._stream),
         )
 
