@@ -116,9 +116,11 @@ def live_numbers(facts: Mapping[str, Any]) -> str:
 
 def live_summary(facts: Mapping[str, Any]) -> str:
     """Returns what a live run did."""
+    alone = facts.get("frames_with_people_left_alone")
+    kept = f"{alone} with people left alone in a keep-zone, " if alone else ""
     return (
         f"{facts['frames']} frames in {facts['uptime_s']:.0f} s, "
-        f"{facts['frames_wholly_covered']} wholly covered, "
+        f"{facts['frames_wholly_covered']} wholly covered, {kept}"
         f"{sum(facts['looks'].values())} looks, "
         f"{facts['dropped']} dropped, {facts['reconnects']} reconnects"
     )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from m2fp_stream.cli.show import live_summary
 from m2fp_stream.config import Settings
 from tests.kit.cli import FakeApp, run
 
@@ -205,3 +206,14 @@ def test_a_time_is_refused_for_live_pictures(
 def test_a_span_is_refused_for_pictures(here: Path, app: FakeApp, capsys: Capture) -> None:
     assert run("anonymize", "d.jpg", "--cover-span", "1-2") == 2
     assert "--cover-span: is for videos and GIFs; d.jpg is none" in capsys.readouterr().err
+
+
+def test_a_live_summary_tells_that_people_were_left_alone() -> None:
+    facts = {
+        **dict.fromkeys(("frames", "frames_wholly_covered", "dropped", "reconnects"), 0),
+        "uptime_s": 1.0,
+        "looks": {},
+    }
+    assert "left alone" not in live_summary(facts)
+    facts["frames_with_people_left_alone"] = 7
+    assert "7 with people left alone in a keep-zone" in live_summary(facts)
