@@ -108,7 +108,7 @@ class Zone:
         place, at, time = text.strip().partition("@")
         numbers = [_number(one) for one in place.split(",")]
         if len(numbers) % 2 or not 4 <= len(numbers) <= 2 * _MOST_CORNERS:
-            raise ValueError(f"{_FORM}, got {len(numbers)} numbers")
+            raise ValueError(f"{_FORM}, got {len(numbers)} numbers in {place[:40]!r}")
         corners = tuple(zip(numbers[::2], numbers[1::2], strict=True))
         if len(corners) == 2:
             (x1, y1), (x2, y2) = corners
@@ -325,7 +325,7 @@ def _polygon(corners: Sequence[Point], rows: int, columns: int) -> tuple[Mask, M
             if y0 <= row + half < y1:
                 crossing = x0 + slope * (row + half - y0)
                 winding[row, min(columns, math.ceil(crossing - half))] += step
-    return edged, np.cumsum(winding[:, :-1], axis=1) != 0
+    return edged, np.cumsum(winding[:, :-1], axis=1, dtype=np.int32) != 0
 
 
 def _sides(corners: Sequence[Point]) -> Iterator[tuple[Point, Point]]:
