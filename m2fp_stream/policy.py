@@ -340,22 +340,8 @@ class Policy:
             scale = map_wh[0] / size_wh[0], map_wh[1] / size_wh[1]
             alone, left_alone = _alone(parts, tracks, kept, people, scale)
             parts = np.where(alone, 0, parts).astype(np.uint8)
-        cover = np.zeros(parts.shape, np.uint8)
-        x, y, w, h = cv2.boundingRect(parts)
-        inside = slice(y, y + h), slice(x, x + w)
-        hidden = parts[inside]
-        pairs = np.where(hidden > 0, tracks[inside], 0).astype(np.uint16)
-        pairs |= hidden.astype(np.uint16) << np.uint16(8)
-        legend = _values(pairs)
-        if len(legend) >= _LAST_FILL:  # too many to tell apart: one fill a part will do
-            pairs &= 0xFF00
-            legend = _values(pairs)
-        window = cover[inside]
-        fills = []
-        for number, pair in enumerate(legend, start=1):
-            window[pairs == pair] = number
-            part = Label(pair >> 8)
-            fills.append(Fill(effects[part], part, pair & 0xFF))
+        cover, legend = _numbered(parts, tracks)
+        fills = [Fill(effects[part], part, track) for part, track in legend]
         zones = self.zones.covers(size_wh, map_wh, shown_s)
         if zones is not None:
             fills.append(Fill(effects[Label.BACKGROUND], Label.BACKGROUND, 0))
@@ -386,6 +372,26 @@ def _around(box: Sequence[int], reach: int) -> tuple[slice, slice]:
         slice(max(0, y - reach), y + height + reach),
         slice(max(0, x - reach), x + width + reach),
     )
+
+
+def _numbered(
+    parts: NDArray[np.uint8], tracks: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], list[tuple[Label, int]]]:
+    """Returns a map of numbers from 1, and the part and the track that each of them means."""
+    cover = np.zeros(parts.shape, np.uint8)
+    x, y, w, h = cv2.boundingRect(parts)
+    inside = slice(y, y + h), slice(x, x + w)
+    hidden = parts[inside]
+    pairs = np.where(hidden > 0, tracks[inside], 0).astype(np.uint16)
+    pairs |= hidden.astype(np.uint16) << np.uint16(8)
+    legend = _values(pairs)
+    if len(legend) >= _LAST_FILL:  # too many to tell apart: one fill a part will do
+        pairs &= 0xFF00
+        legend = _values(pairs)
+    window = cover[inside]
+    for number, pair in enumerate(legend, start=1):
+        window[pairs == pair] = number
+    return cover, [(Label(pair >> 8), pair & 0xFF) for pair in legend]
 
 
 def _alone(

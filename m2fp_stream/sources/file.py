@@ -192,9 +192,8 @@ class FileSource(Source):
         first_pts = first.pts or 0
         start_s = seconds(first_pts, self._time_base)
         zero = 0 if 0 <= start_s <= _LATE_START_S else first_pts  # what players count as 0
-        self._origin = zero
-        if options.start_s is not None:
-            self._origin = first_pts + self._ticks(options.start_s)
+        start = options.start_s
+        self._origin = zero if start is None else first_pts + self._ticks(start)
         self._end = None if options.end_s is None else first_pts + self._ticks(options.end_s)
 
         duration = None

@@ -222,18 +222,7 @@ class FileRun:
             self._clean_up(reader, writer, done=done)
         if self._write_error is not None:
             raise self._write_error
-        counts = self._counts
-        outcome = Outcome(
-            frames=counts.frames,
-            looks=tuple(sorted((self._looks_made + self._looks.made + self._solver.looks).items())),
-            covered_fraction=counts.covered / max(1, counts.frames),
-            unknown_frames=counts.unknown,
-            shortened_frames=counts.shortened,
-            whole_frames=counts.whole,
-            requested_frames=counts.requested,
-            left_alone_frames=counts.left_alone,
-            unmet_times=tuple(self._unmet),
-        )
+        outcome = self._outcome()
         try:
             if self._on_frames is not None:
                 self._on_frames(self._written)
@@ -246,6 +235,20 @@ class FileRun:
             self._sink.abort()
             raise
         return outcome
+
+    def _outcome(self) -> Outcome:
+        counts = self._counts
+        return Outcome(
+            frames=counts.frames,
+            looks=tuple(sorted((self._looks_made + self._looks.made + self._solver.looks).items())),
+            covered_fraction=counts.covered / max(1, counts.frames),
+            unknown_frames=counts.unknown,
+            shortened_frames=counts.shortened,
+            whole_frames=counts.whole,
+            requested_frames=counts.requested,
+            left_alone_frames=counts.left_alone,
+            unmet_times=tuple(self._unmet),
+        )
 
     def _clean_up(self, reader: threading.Thread, writer: threading.Thread, *, done: bool) -> None:
         for item in self._read.stop():
@@ -425,13 +428,9 @@ class FileRun:
 
         The next one is held: what leaves is looked at frames before, and a cut stays behind it.
         """
-        if self._held:
-            shown = self._held[0].time_s
-        else:
-            ticks = self._reader.last_duration
-            shown = item.time_s + (
-                1 / self._rate if ticks is None else seconds(ticks, item.frame.time_base)
-            )
+        ticks = self._reader.last_duration
+        lasts_s = 1 / self._rate if ticks is None else seconds(ticks, item.frame.time_base)
+        shown = self._held[0].time_s if self._held else item.time_s + lasts_s
         return self._begins_s + item.time_s, self._begins_s + shown
 
     def _seen_again(self, item: Item) -> RawFrame:

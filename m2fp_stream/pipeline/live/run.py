@@ -138,9 +138,7 @@ class LiveRun:
         follower: threading.Thread | None = None
         try:
             size_wh = self._capture.connect().size_wh
-            self._policy.zones.check(size_wh)
-            if self._policy.zones.kept:
-                self._notice("people in a keep-zone are left alone, whoever they are")
+            self._check_zones(size_wh)
             self._load = self._new_load(live_face_side(size_wh, self._options.look_size))
             for outlet in self._outlets:
                 outlet.open(size_wh)
@@ -172,6 +170,11 @@ class LiveRun:
         self._raise_error(presenter)
         if self._capture.error is not None:
             raise self._capture.error
+
+    def _check_zones(self, size_wh: tuple[int, int]) -> None:
+        self._policy.zones.check(size_wh)
+        if self._policy.zones.kept:
+            self._notice("people in a keep-zone are left alone, whoever they are")
 
     def facts(self) -> dict[str, Any]:
         """Returns what was measured so far, as JSON values."""

@@ -413,9 +413,7 @@ class Solver:
             return self._cover(number)
 
     def _cover(self, number: int) -> Cover:
-        width, height = self._map_wh
-        parts = np.zeros((height, width), np.uint8)
-        tracks = np.zeros((height, width), np.uint8)
+        parts, tracks = (np.zeros(self._map_wh[::-1], np.uint8) for _ in range(2))
         age, whole = 0, 0
         laid: list[Track] = []
         held = self._tracker.tracks
