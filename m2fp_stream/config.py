@@ -384,9 +384,9 @@ def _expected(schema: Mapping[str, Any], field: Mapping[str, Any]) -> str:
         return "one of " + ", ".join(str(choice) for choice in field["enum"])
     kind = field.get("type", "value")
     if kind == "array":
-        counts = {field.get("minItems"), field.get("maxItems")} - {None}
+        fewest, most = field.get("minItems"), field.get("maxItems")
         item: Mapping[str, Any] = field.get("items") or field.get("prefixItems", [{}])[0]
-        size = f" of {counts.pop()}" if len(counts) == 1 else ""
+        size = "" if most is None else f" of {most}" if fewest == most else f" of at most {most}"
         return f"a list{size}, each {_expected(schema, item)}"
     if kind == "object":
         keys = _expected(schema, field.get("propertyNames", {"type": "string"}))

@@ -9,23 +9,29 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Final, Literal, final
+from typing import Annotated, Final, Literal, Self, final
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, field_validator
+from pydantic import Field, field_validator, model_validator
 
 from .core.labels import PRESETS, Label, LabelSet, nearest, parse_label_name
 from .core.plan import CoverPlan, Effect, Fill
 from .core.records import ParseResult
 from .options import Options
+from .zones import Span, Zone, Zones
 
 __all__ = ["Findings", "Policy", "PolicyOptions"]
 
 _GROUP_LABEL: Final[Mapping[str, Label]] = {"person": Label.HUMAN}
 _LAST_FILL: Final = 255
-"""The most that eight bits hold; 0 is clear."""
+"""The most that eight bits hold; 0 is clear, and zones have one."""
+_ZONE: Final = "zone"
+"""What zones are called among the labels of `effects`."""
+_MOST_ZONES: Final = 64
+"""Chosen: more than anybody draws by hand."""
+Texts = Annotated[tuple[str, ...], Field(max_length=_MOST_ZONES)]
 _FRAGMENT_REACH: Final = 0.0125
 """Of the map's long side: fragments that near are one region. Each region is tracked for itself,
 and doubtful evidence comes in dozens of specks (17 tracks for two people crossing). Chosen: four
@@ -51,8 +57,46 @@ class PolicyOptions(Options):
     ] = "frost"
     effects: Annotated[
         dict[str, Literal["frost", "solid", "silhouette", "mosaic"]],
-        Field(title="Effects by label", description="For example {hair: solid}."),
+        Field(
+            title="Effects by label",
+            description="For example {hair: solid}; `zone` is what zones are covered with.",
+        ),
     ] = {}  # noqa: RUF012  # pydantic copies it for each instance
+    zones: Annotated[
+        Texts,
+        Field(
+            title="Zones",
+            description=(
+                "Places that are always covered: x1,y1,x2,y2 of a rectangle, or x,y of each corner "
+                "of a polygon, in the upright picture: fractions of it, or pixels where a number "
+                "is above 1. In files @BEGIN-END may follow: 0.1,0.2,0.3,0.4@0:12-0:30."
+            ),
+        ),
+    ] = ()
+    keep_zones: Annotated[
+        Texts,
+        Field(
+            title="Zones where people are left alone",
+            description=(
+                "A poster, a television. Who is in them with all that would be covered is not "
+                "covered, whoever it is; who is partly outside is. A zone outranks them."
+            ),
+        ),
+    ] = ()
+    invert: Annotated[
+        bool,
+        Field(
+            title="Cover all but the zones",
+            description="Zones then name what may be shown; people there are covered as ever.",
+        ),
+    ] = False
+    cover_spans: Annotated[
+        Texts,
+        Field(
+            title="Times that are covered whole",
+            description="For files: BEGIN-END, such as 0:10-0:12; 0:10- goes on to the end.",
+        ),
+    ] = ()
     margin: Annotated[
         float,
         Field(
@@ -96,8 +140,50 @@ class PolicyOptions(Options):
     @classmethod
     def _known_effects(cls, value: dict[str, str]) -> dict[str, str]:
         for name in value:
-            parse_label_name(name)
+            if name != _ZONE:
+                parse_label_name(name)
         return value
+
+    @field_validator("zones", "keep_zones", "cover_spans", mode="before")
+    @classmethod
+    def _texts(cls, value: object) -> object:
+        if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+            raise ValueError("expected a list of texts, such as ['0.1,0.2,0.3,0.4']")
+        return tuple(value)
+
+    @field_validator("zones", "keep_zones")
+    @classmethod
+    def _known_zones(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            Zone.parse(text)
+        return value
+
+    @field_validator("cover_spans")
+    @classmethod
+    def _known_spans(cls, value: tuple[str, ...]) -> tuple[str, ...]:
+        for text in value:
+            Span.parse(text)
+        return value
+
+    @model_validator(mode="after")
+    def _something_shown(self) -> Self:
+        if self.invert and not self.zones:
+            raise ValueError("invert covers all but the zones, and there is none; name one")
+        return self
+
+    def places(self) -> Zones:
+        """Returns the zones and spans that the texts mean."""
+        return Zones(
+            tuple(map(Zone.parse, self.zones)),
+            tuple(map(Zone.parse, self.keep_zones)),
+            self.invert,
+            tuple(map(Span.parse, self.cover_spans)),
+        )
+
+    def anywhere(self) -> Self:
+        """Returns the options for another camera's pictures: zones are places of one."""
+        gone = {"zones": (), "keep_zones": (), "invert": False, "cover_spans": ()}
+        return self.model_copy(update=gone)
 
     def hidden_labels(self) -> frozenset[Label]:
         """Returns the labels that `hide` means."""
@@ -144,16 +230,23 @@ class Findings:
     people: NDArray[np.uint8]
 
 
+Person = tuple[int, tuple[float, float, float, float]]
+"""A track number, and a box in pixels of the frame: x1, y1, x2, y2."""
+
+
 @final
 class Policy:
     """Applies `PolicyOptions`; holds no state, any thread may use it."""
 
     def __init__(self, options: PolicyOptions) -> None:
         self.options = options
+        self.zones = options.places()
         default = Effect(options.effect)
         self._effects = dict.fromkeys(Label, default)
         for name, effect in options.effects.items():
-            self._effects[parse_label_name(name)] = Effect(effect)
+            # Nobody's part is background: there it means zones.
+            label = Label.BACKGROUND if name == _ZONE else parse_label_name(name)
+            self._effects[label] = Effect(effect)
         self._flat = {
             label: effect if effect is Effect.SOLID else Effect.SILHOUETTE
             for label, effect in self._effects.items()
@@ -216,35 +309,44 @@ class Policy:
         size_wh: tuple[int, int],
         parts: NDArray[np.uint8],
         tracks: NDArray[np.uint8],
+        people: Sequence[Person] = (),
         silhouette: bool = False,
+        shown_s: tuple[float, float] | None = None,
+        sure: bool = True,
     ) -> CoverPlan:
-        """Returns the plan that covers every non-zero pixel of `parts`.
+        """Returns the plan that covers every non-zero pixel of `parts`, and the zones.
+
+        Who is wholly where people are left alone is not covered. Zones outrank that.
 
         Args:
             frame_id: the frame the plan is for.
             size_wh: that frame's (width, height).
             parts: (h, w) uint8 `Label` of what is hidden, 0 = clear.
-            tracks: (h, w) uint8 track numbers; they only tell fills apart.
+            tracks: (h, w) uint8 track numbers; they tell people apart.
+            people: track number and x1, y1, x2, y2 in pixels of the frame of whoever is covered.
             silhouette: flat colours in place of frost and mosaic. Solid stays: it tells less.
+            shown_s: from when to when the frame is shown, in seconds from the beginning of the
+                input; None where nobody knows: then zones with a time cover all the same.
+            sure: whether it is known where people are; else nobody is left alone.
+
+        Raises:
+            UsageError: a zone reaches outside the frame.
         """
         effects = self._flat if silhouette else self._effects
-        cover = np.zeros(parts.shape, np.uint8)
-        x, y, w, h = cv2.boundingRect(parts)
-        inside = slice(y, y + h), slice(x, x + w)
-        hidden = parts[inside]
-        pairs = np.where(hidden > 0, tracks[inside], 0).astype(np.uint16)
-        pairs |= hidden.astype(np.uint16) << np.uint16(8)
-        legend = _values(pairs)
-        if len(legend) >= _LAST_FILL:  # too many to tell apart: one fill a part will do
-            pairs &= 0xFF00
-            legend = _values(pairs)
-        window = cover[inside]
-        fills = []
-        for number, pair in enumerate(legend, start=1):
-            window[pairs == pair] = number
-            part = Label(pair >> 8)
-            fills.append(Fill(effects[part], part, pair & 0xFF))
-        return CoverPlan(frame_id=frame_id, size_wh=size_wh, cover=cover, fills=tuple(fills))
+        map_wh = parts.shape[1], parts.shape[0]
+        left_alone = 0
+        kept = self.zones.keeps(size_wh, map_wh, shown_s) if sure else None
+        if kept is not None:
+            scale = map_wh[0] / size_wh[0], map_wh[1] / size_wh[1]
+            alone, left_alone = _alone(parts, tracks, kept, people, scale)
+            parts = np.where(alone, 0, parts).astype(np.uint8)
+        cover, legend = _numbered(parts, tracks)
+        fills = [Fill(effects[part], part, track) for part, track in legend]
+        zones = self.zones.covers(size_wh, map_wh, shown_s)
+        if zones is not None:
+            fills.append(Fill(effects[Label.BACKGROUND], Label.BACKGROUND, 0))
+            cover[zones] = len(fills)
+        return CoverPlan(frame_id, size_wh, cover, tuple(fills), left_alone)
 
     def _with_margin(self, region: NDArray[np.uint8]) -> NDArray[np.uint8]:
         box = cv2.boundingRect(region)
@@ -269,6 +371,81 @@ def _around(box: Sequence[int], reach: int) -> tuple[slice, slice]:
     return (
         slice(max(0, y - reach), y + height + reach),
         slice(max(0, x - reach), x + width + reach),
+    )
+
+
+def _numbered(
+    parts: NDArray[np.uint8], tracks: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], list[tuple[Label, int]]]:
+    """Returns a map of numbers from 1, and the part and the track that each of them means."""
+    cover = np.zeros(parts.shape, np.uint8)
+    x, y, w, h = cv2.boundingRect(parts)
+    inside = slice(y, y + h), slice(x, x + w)
+    hidden = parts[inside]
+    pairs = np.where(hidden > 0, tracks[inside], 0).astype(np.uint16)
+    pairs |= hidden.astype(np.uint16) << np.uint16(8)
+    legend = _values(pairs)
+    if len(legend) >= _LAST_FILL:  # too many to tell apart: one fill a part will do
+        pairs &= 0xFF00
+        legend = _values(pairs)
+    window = cover[inside]
+    for number, pair in enumerate(legend, start=1):
+        window[pairs == pair] = number
+    return cover, [(Label(pair >> 8), pair & 0xFF) for pair in legend]
+
+
+def _alone(
+    parts: NDArray[np.uint8],
+    tracks: NDArray[np.uint8],
+    kept: NDArray[np.bool_],
+    people: Sequence[Person],
+    scale: tuple[float, float],
+) -> tuple[NDArray[np.bool_], int]:
+    """Returns the cells of people who are wholly in `kept`, and how many they are.
+
+    Everything that is covered of them lies there, and touches nobody's cover that does not: where
+    two covers meet a map does not say whose head a cell hides. Of who is partly outside, nothing
+    in the whole box is left alone.
+
+    Args:
+        parts: see `Policy.plan`.
+        tracks: see there.
+        people: see there.
+        kept: (h, w) bool.
+        scale: cells in a pixel, across and down.
+    """
+    hidden = parts > 0
+    if not (hidden & kept).any():
+        return np.zeros(parts.shape, np.bool_), 0
+    count, pieces = cv2.connectedComponents(hidden.astype(np.uint8), connectivity=8)
+    links = np.unique(pieces[hidden].astype(np.int64) << 8 | tracks[hidden])
+    piece, track = links >> 8, links & 0xFF
+    outside = np.zeros(count, np.bool_)
+    outside[pieces[hidden & ~kept]] = True
+    boxes = [(mark, pieces[_cells_of(box, scale)]) for mark, box in people]
+    while True:
+        before = int(outside.sum())
+        marked = np.zeros(256, np.bool_)
+        marked[track[outside[piece]]] = True
+        outside[piece[marked[track]]] = True
+        for mark, inside in boxes:
+            if marked[mark]:
+                outside[inside] = True
+        outside[0] = False  # what is clear belongs to nobody
+        if int(outside.sum()) == before:
+            break
+    alone = hidden & ~outside[pieces]
+    return alone, len(np.unique(tracks[alone]))
+
+
+def _cells_of(
+    box: tuple[float, float, float, float], scale: tuple[float, float]
+) -> tuple[slice, slice]:
+    """Returns the rows and columns of a map that a box in pixels touches."""
+    (x1, y1, x2, y2), (across, down) = box, scale
+    return (
+        slice(max(0, math.floor(y1 * down)), max(0, math.ceil(y2 * down))),
+        slice(max(0, math.floor(x1 * across)), max(0, math.ceil(x2 * across))),
     )
 
 

@@ -150,6 +150,10 @@ class _Anonymization:
                 f"{outcome.unknown_frames} of {outcome.frames} frames are covered whole: "
                 "nothing could be known about them"
             )
+        self.warnings += [
+            f"{text}: no frame is shown then, so nothing was covered for it"
+            for text in outcome.unmet_times
+        ]
         if self.listeners.on_warning is not None:
             for warning in self.warnings:
                 self.listeners.on_warning(warning)
@@ -164,6 +168,8 @@ class _Anonymization:
             looks=dict(outcome.looks),
             shortened_frames=outcome.shortened_frames,
             whole_frames=outcome.whole_frames,
+            requested_frames=outcome.requested_frames,
+            left_alone_frames=outcome.left_alone_frames,
             dropped=info.dropped_streams,
             warnings=tuple(self.warnings),
         )

@@ -165,7 +165,7 @@ class UploadedPictures:
                     sink=sink,
                     composer=Compositor(settings.compose),
                     looks=looks,
-                    policy=Policy(settings.policy),
+                    policy=Policy(settings.policy.anywhere()),
                     options=settings.file,
                 ).run()
             finally:

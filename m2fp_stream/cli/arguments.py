@@ -31,6 +31,13 @@ examples:
   {PROGRAM} anonymize holiday/ -o shared/ --jobs 2    a folder of videos and pictures
   {PROGRAM} anonymize clip.mp4 --hide person --effect solid
   {PROGRAM} anonymize clip.mp4 --effect hair=mosaic --start 0:30 --end 1:10 -o cut.mp4
+
+zones:
+  {PROGRAM} anonymize clip.mp4 --zone 0,0.9,0.3,1     the lower left corner: a number plate, a name
+  {PROGRAM} anonymize clip.mp4 --zone 40,60,200,60,120,180@0:12-0:30 --effect zone=solid
+  {PROGRAM} anonymize clip.mp4 --zone 0.2,0,0.8,1 --invert      show nothing but the middle
+  {PROGRAM} anonymize clip.mp4 --keep-zone 0.7,0.1,0.9,0.5      a poster: its people stay
+  {PROGRAM} anonymize clip.mp4 --cover-span 0:10-0:12           two seconds are covered whole
 """
 _PREVIEW_EXAMPLES: Final = f"""\
 keys in the window: q or Esc quits, f full screen, m mirror, p covers more, o covers as configured
@@ -40,6 +47,7 @@ examples:
   {PROGRAM} preview --camera 0 --hide person --mode low_latency
   {PROGRAM} preview --virtual-camera --no-window      for calls (needs the virtual-camera extra)
   {PROGRAM} preview --source rtsp://192.0.2.7/stream --record recordings/
+  {PROGRAM} preview --zone 0,0,0.4,0.3 --keep-zone 0.6,0.2,0.9,0.6      a window; a television
   rpicam-vid -t 0 -o - | {PROGRAM} preview --camera -
 """
 _KIOSK_EXAMPLES: Final = f"""\
@@ -83,13 +91,16 @@ examples:
   {PROGRAM} parse photo.jpg -o labels.png
   {PROGRAM} parse photos/ -o labels/ --format palette
 """
+_ZONES: Final = ("--zone", "--keep-zone", "--invert")
 _ANONYMIZE_OPTIONS: Final = (
+    *(*_ZONES, "--cover-span"),
     *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--salvage"),
     *("--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
-_PREVIEW_OPTIONS: Final = ("--hide", "--parser", "--model-dir")
+_PREVIEW_OPTIONS: Final = (*_ZONES, "--hide", "--parser", "--model-dir")
 _KIOSK_OPTIONS: Final = (
+    *_ZONES,
     *("--hide", "--host", "--port", "--certificate", "--key", "--rotate", "--language"),
 )
 
@@ -280,6 +291,7 @@ def _run(commands: _Commands) -> None:
     )
     _add_inputs(command, "YAML file, such as configs/rtsp_relay.yaml", "configuration file")
     _add_live(command)
+    add_options(command, _ZONES)
 
 
 def _devices(commands: _Commands) -> None:

@@ -108,7 +108,13 @@ def _live_settings(
     args: argparse.Namespace, path: Path | None, overrides: dict[str, object]
 ) -> Settings:
     mode = {} if args.mode is None else {"live.alignment": args.mode}
-    return settings_of(args, path, {**overrides, **mode})
+    settings = settings_of(args, path, {**overrides, **mode})
+    if settings.policy.places().timed:
+        raise UsageError(
+            "a zone with a time (@BEGIN-END) and policy.cover_spans are for files; leave the time "
+            "out, and the zone is always covered"
+        )
+    return settings
 
 
 def _run_live(settings: Settings, args: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from ..core.errors import UsageError
 from ..core.labels import nearest, parse_label_name
+from ..core.timing import read_time
 from ..naming import IMAGE_SUFFIXES
 from .jobs import Job
 from .show import PROGRAM, say
@@ -39,6 +40,7 @@ class Option:
         read: returns what a text means; the text of its ValueError is what the user reads.
         metavar: what its value is called, None where it has none.
         help: for ``--help``.
+        many: whether it may come several times; its value is a list then.
     """
 
     flag: str
@@ -46,6 +48,7 @@ class Option:
     read: Callable[[str], object]
     metavar: str | None
     help: str
+    many: bool = False
 
     @property
     def name(self) -> str:
@@ -66,20 +69,21 @@ def _read_effect(text: str) -> object:
     names = [item.value for item in Effect]
     if effect not in names:
         raise ValueError(f"unknown effect {effect!r}; {nearest(effect, names)}")
+    if label.strip().lower() == "zone":
+        return "zone", effect
     return parse_label_name(label).title if equals else None, effect
 
 
-def _read_time(text: str) -> float:
-    hours, minutes, seconds = (["0", "0", *text.split(":")])[-3:]
-    if text.count(":") > 2 or not (hours.isdecimal() and minutes.isdecimal()):
-        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
-    try:
-        value = float(seconds)
-    except ValueError:
-        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}") from None
-    if not 0 <= value < float("inf") or (":" in text and value >= 60):
-        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
-    return int(hours) * 3600 + int(minutes) * 60 + value
+def _read_zone(text: str) -> str:
+    from ..zones import Zone
+
+    return Zone.parse(text).text
+
+
+def _read_span(text: str) -> str:
+    from ..zones import Span
+
+    return Span.parse(text).text
 
 
 def _read_parser(text: str) -> bool:
@@ -102,6 +106,41 @@ OPTIONS: Final = (
         _read_hide,
         "WHAT",
         "what to hide: a preset, or labels joined by commas (default: head)",
+    ),
+    Option(
+        "--zone",
+        ("policy.zones",),
+        _read_zone,
+        "PLACE",
+        "always cover this place, whatever is there: x1,y1,x2,y2, or x,y of each corner of a "
+        "polygon, as fractions of the upright picture, or in pixels where a number is above 1; "
+        "for files also @BEGIN-END; may be repeated (default: none)",
+        many=True,
+    ),
+    Option(
+        "--keep-zone",
+        ("policy.keep_zones",),
+        _read_zone,
+        "PLACE",
+        "leave people alone who are wholly in this place, such as a poster or a television; may "
+        "be repeated (default: none)",
+        many=True,
+    ),
+    Option(
+        "--invert",
+        ("policy.invert",),
+        lambda _: True,
+        None,
+        "cover everything but what --zone names; people there are covered as ever (default: no)",
+    ),
+    Option(
+        "--cover-span",
+        ("policy.cover_spans",),
+        _read_span,
+        "BEGIN-END",
+        "cover the whole picture from one time of the input to another, in seconds or H:MM:SS; "
+        "without END to the end; may be repeated (default: none)",
+        many=True,
     ),
     Option(
         "--quality",
@@ -135,14 +174,14 @@ OPTIONS: Final = (
     Option(
         "--start",
         ("source.start_s",),
-        _read_time,
+        read_time,
         "TIME",
         "leave out what is before, in seconds or H:MM:SS (default: from the beginning)",
     ),
     Option(
         "--end",
         ("source.end_s",),
-        _read_time,
+        read_time,
         "TIME",
         "leave out what is after, in seconds or H:MM:SS (default: to the end)",
     ),
@@ -217,7 +256,7 @@ OPTIONS: Final = (
 
 _OF_M2FP: Final = ("--model-dir", "--tiles")
 _OF_ENCODER: Final = ("--crf", "--preset")
-_OF_TIMES: Final = ("--start", "--end")
+_OF_TIMES: Final = ("--start", "--end", "--cover-span")
 
 
 def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> None:
@@ -231,6 +270,7 @@ def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> Non
             command.add_argument(
                 option.flag,
                 type=_for_argparse(option.read),
+                action="append" if option.many else "store",
                 metavar=option.metavar,
                 help=option.help,
             )
@@ -243,8 +283,8 @@ def add_effect(command: argparse.ArgumentParser) -> None:
         action="append",
         type=_for_argparse(_read_effect),
         metavar="[LABEL=]EFFECT",
-        help="how hidden parts are filled: frost, solid, silhouette or mosaic; for one label, or "
-        "for all; may be repeated (default: frost)",
+        help="how hidden parts are filled: frost, solid, silhouette or mosaic; for one label, for "
+        "`zone`, or for all; may be repeated (default: frost)",
     )
 
 

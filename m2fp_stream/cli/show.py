@@ -85,9 +85,15 @@ def file_summary(path_in: Path, report: RunReport) -> str:
         f", {report.shortened_frames} with a shorter look-behind" if report.shortened_frames else ""
     )
     whole = f", {report.whole_frames} with a whole body covered" if report.whole_frames else ""
+    requested = f", {report.requested_frames} covered on request" if report.requested_frames else ""
+    alone = (
+        f", {report.left_alone_frames} with people left alone in a keep-zone"
+        if report.left_alone_frames
+        else ""
+    )
     return (
         f"{path_in} -> {report.path_out}: "
-        f"{report.frames} frames{unknown}{shortened}{whole}, looks: "
+        f"{report.frames} frames{unknown}{requested}{shortened}{whole}{alone}, looks: "
         f"{looks}; {report.covered_fraction:.1%} covered on average, "
         f"{report.elapsed_s:.1f} s "
         f"({rate:.1f} fps)"
@@ -110,9 +116,11 @@ def live_numbers(facts: Mapping[str, Any]) -> str:
 
 def live_summary(facts: Mapping[str, Any]) -> str:
     """Returns what a live run did."""
+    alone = facts.get("frames_with_people_left_alone")
+    kept = f"{alone} with people left alone in a keep-zone, " if alone else ""
     return (
         f"{facts['frames']} frames in {facts['uptime_s']:.0f} s, "
-        f"{facts['frames_wholly_covered']} wholly covered, "
+        f"{facts['frames_wholly_covered']} wholly covered, {kept}"
         f"{sum(facts['looks'].values())} looks, "
         f"{facts['dropped']} dropped, {facts['reconnects']} reconnects"
     )

@@ -43,7 +43,9 @@ class CoverPlan:
         size_wh: (width, height) of that frame.
         cover: (h, w) uint8, 0 = clear, k = `fills[k - 1]`; made read-only. It may be smaller than
             the frame (the compositor enlarges to the safe side); margins are already in it.
-        fills: at most 255.
+        fills: at most 255. One whose part is `Label.BACKGROUND` is a zone: a place, nobody's part.
+        left_alone: how many people who were found are not covered, for they are where people are
+            left alone; a number for summaries, no more.
 
     Raises:
         ValueError: not as above; no object exists then.
@@ -53,6 +55,7 @@ class CoverPlan:
     size_wh: tuple[int, int]
     cover: NDArray[np.uint8]
     fills: tuple[Fill, ...]
+    left_alone: int = 0
 
     def __post_init__(self) -> None:
         if self.cover.dtype != np.uint8 or self.cover.ndim != 2 or self.cover.size == 0:

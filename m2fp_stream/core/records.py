@@ -198,6 +198,8 @@ class RunReport:
         shortened_frames: frames that were covered before all that follows within the look-behind
             was known, for the frame buffer was full.
         whole_frames: frames in which somebody was covered whole, for his head was nowhere.
+        requested_frames: frames that were covered whole, for the user named their time.
+        left_alone_frames: frames in which people were not covered, for they were in a keep-zone.
         dropped: what the container held and the output does not (audio, subtitles, ...).
         warnings: what the user should know.
     """
@@ -210,5 +212,7 @@ class RunReport:
     looks: Mapping[str, int] = field(default_factory=dict[str, int])
     shortened_frames: int = 0
     whole_frames: int = 0
+    requested_frames: int = 0
+    left_alone_frames: int = 0
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 from typing import Final
 
-__all__ = ["NEVER", "rescale", "seconds"]
+__all__ = ["NEVER", "read_time", "rescale", "seconds"]
 
 NEVER: Final = -math.inf
 """The last time (or frame) of what has not happened yet: all of its intervals are over."""
@@ -15,6 +15,24 @@ NEVER: Final = -math.inf
 def seconds(pts: int, time_base: Fraction) -> float:
     """Returns `pts` ticks of `time_base` in seconds (for display and thresholds only)."""
     return float(pts * time_base)
+
+
+def read_time(text: str) -> float:
+    """Returns the seconds that ``12.5``, ``0:12.5`` or ``1:02:03`` mean.
+
+    Raises:
+        ValueError: it is none of them, not finite, or below 0.
+    """
+    hours, minutes, seconds = (["0", "0", *text.split(":")])[-3:]
+    if text.count(":") > 2 or not (hours.isdecimal() and minutes.isdecimal()):
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
+    try:
+        value = float(seconds)
+    except ValueError:
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}") from None
+    if not 0 <= value < math.inf or (":" in text and value >= 60):
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
+    return int(hours) * 3600 + int(minutes) * 60 + value
 
 
 def rescale(pts: int, source: Fraction, target: Fraction) -> int:

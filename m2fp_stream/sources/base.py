@@ -30,6 +30,7 @@ class SourceInfo:
         size_wh: (width, height) in pixels of every frame, after rotation.
         sample_aspect_ratio: width to height of one pixel after rotation; None where not stated.
         time_base: seconds a tick of every frame's `pts`.
+        begins_s: the time of the input, as players count it, at which `pts` is 0.
         average_rate: frames a second, None where unknown. An estimate; `pts` is the truth.
         duration_s: None where unknown.
         frame_count: an estimate for progress, None where unknown.
@@ -52,6 +53,7 @@ class SourceInfo:
     colorspace: int | None = None
     color_range: int | None = None
     has_audio: bool = False
+    begins_s: float = 0.0
     dropped_streams: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
 

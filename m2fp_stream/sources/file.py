@@ -191,10 +191,9 @@ class FileSource(Source):
         self._shape = (first.width, first.height, self._orientation)
         first_pts = first.pts or 0
         start_s = seconds(first_pts, self._time_base)
-        if options.start_s is not None:
-            self._origin = first_pts + self._ticks(options.start_s)
-        else:
-            self._origin = 0 if 0 <= start_s <= _LATE_START_S else first_pts
+        zero = 0 if 0 <= start_s <= _LATE_START_S else first_pts  # what players count as 0
+        start = options.start_s
+        self._origin = zero if start is None else first_pts + self._ticks(start)
         self._end = None if options.end_s is None else first_pts + self._ticks(options.end_s)
 
         duration = None
@@ -229,6 +228,7 @@ class FileSource(Source):
             colorspace=tags.matrix,
             color_range=tags.range,
             has_audio=bool(container.streams.audio),
+            begins_s=seconds(self._origin - zero, self._time_base),
             dropped_streams=_dropped(container, self._stream),
         )
 

@@ -235,6 +235,7 @@ class Performance:
         more_outlets: beside the one that looks for the marker.
         look: looks for it in another way.
         fine: a slow second parser.
+        policy: options, where they are not the defaults.
     """
 
     def __init__(
@@ -251,6 +252,7 @@ class Performance:
         look: Callable[[Picture, int], bool] | None = None,
         fine: SyncParser | None = None,
         endless: bool = True,
+        policy: dict[str, Any] | None = None,
     ) -> None:
         self.seen: list[Seen] = []
         self.notices: list[str] = []
@@ -278,7 +280,7 @@ class Performance:
             outlets=(self.outlet, *more_outlets),
             composer=Compositor(),
             pools=Pools(**self.pools),
-            policy=Policy(PolicyOptions()),
+            policy=Policy(PolicyOptions.model_validate(policy or {})),
             options=self.options,
             dial=self.dial,
             stats=self.stats,

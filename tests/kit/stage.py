@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from fractions import Fraction
 from typing import Any
 
@@ -86,6 +86,10 @@ class Footage(Source):
             yield Captured(frame, restart=index in self._restarts)
         if self._error is not None:
             raise self._error
+
+    def starts_at(self, begins_s: float) -> None:
+        """Says that players count this time at the first frame."""
+        self._info = replace(self._info, begins_s=begins_s)
 
     def all_gone(self) -> bool:
         """Returns whether every frame was released and its buffer zeroed."""
@@ -209,6 +213,7 @@ class Show:
     witness: Witness = field(default_factory=Witness)
     options: dict[str, Any] = field(default_factory=dict)
     hide: str | list[str] = "head"
+    policy: dict[str, Any] = field(default_factory=dict)
     again: Footage | None = None
     fine: SyncParser | None = None
 
@@ -224,7 +229,7 @@ class Show:
                 sink=self.sink,
                 composer=self.witness,
                 looks=looks,
-                policy=Policy(PolicyOptions.model_validate({"hide": self.hide})),
+                policy=Policy(PolicyOptions.model_validate({"hide": self.hide, **self.policy})),
                 options=FilePipelineOptions.model_validate(self.options),
                 fine=fine,
                 again=self.again,

@@ -92,7 +92,7 @@ def test_a_byte_order_mark_is_accepted(config: Path) -> None:
         ("policy: {hid: face}", "policy.hid", "policy.hide"),
         ("crf: 20", "crf", "did you mean output.crf or record.crf?"),
         ("policy: {crf: 20}", "policy.crf", "did you mean output.crf or record.crf?"),
-        ("policy: {zzzz: 1}", "policy.zzzz", "valid names: effect, effects, hide"),
+        ("policy: {zzzz: 1}", "policy.zzzz", "valid names: cover_spans, effect, effects, hide"),
         ("qqqq: {}", "qqqq", "valid names: camera, c"),
         ("3: {}", "3", "valid names"),
     ],

@@ -181,6 +181,75 @@ def test_a_verdict_is_as_it_was_after_its_state_was_made() -> None:
     assert np.array_equal(one.cover.tracks, HEAD)
 
 
+ZONE = np.zeros_like(HEAD)
+ZONE[20:30, 40:60] = 1
+ZONE_TEXT = "40,20,60,30"
+
+
+def zoned(one: Verdict | None, policy: dict[str, Any], **more: Any) -> CoverState:
+    options = PolicyOptions.model_validate(policy)
+    return FrameStates(Policy(options), AGES).of(raw_frame(), one, **more)
+
+
+@pytest.mark.parametrize("age_s", [0.0, 0.3, 0.7])
+@pytest.mark.parametrize("level", [CoverLevel.PARTS, CoverLevel.PERSON])
+@pytest.mark.parametrize("silhouette", [False, True])
+def test_a_zone_is_covered_at_every_age_and_level(
+    age_s: float, level: CoverLevel, silhouette: bool
+) -> None:
+    state = zoned(
+        verdict(0, age_s), {"zones": [ZONE_TEXT]}, request=PrivacyRequest(level, silhouette)
+    )
+    assert (hidden(state)[ZONE > 0] == 1).all()
+    whole = age_s >= AGES.person_s or level is CoverLevel.PERSON
+    assert np.array_equal(hidden(state), ZONE | HEAD | (BODY if whole else HEAD))
+    nobody = verdict(0, age_s, bodies=(), parts=np.zeros_like(HEAD))
+    state = zoned(nobody, {"zones": [ZONE_TEXT]}, request=PrivacyRequest(level, silhouette))
+    assert np.array_equal(hidden(state), ZONE)
+    assert isinstance(state, Parsed | Propagated)
+    (fill,) = state.plan.fills
+    assert fill.effect is (Effect.SILHOUETTE if silhouette else Effect.FROST)
+
+
+@pytest.mark.parametrize("one", [None, verdict(0, 1.0), Verdict(0, None, why=Why.CUT)])
+@pytest.mark.parametrize(
+    "policy",
+    [{"zones": ["0,0,1,1"], "invert": True}, {"zones": [ZONE_TEXT]}, {"keep_zones": ["0,0,1,1"]}],
+)
+def test_what_is_unknown_is_the_card_whatever_zones_say(
+    one: Verdict | None, policy: dict[str, Any]
+) -> None:
+    assert isinstance(zoned(one, policy), Unknown)
+
+
+KEPT = {"keep_zones": ["18,2,32,14"]}
+"""Around the head; the body reaches out of it."""
+
+
+def test_whose_head_is_in_a_keep_zone_is_left_alone_while_it_is_known_where_he_is() -> None:
+    state = zoned(verdict(0, 0.3), KEPT)
+    assert not hidden(state).any()
+    assert isinstance(state, Parsed | Propagated)
+    assert state.plan.left_alone == 1
+    # Old looks, or a wish for more: all of the body counts, and reaches out.
+    for old in (verdict(0, 0.5), verdict(0, parts_age_s=0.5)):
+        assert np.array_equal(hidden(zoned(old, KEPT)), BODY | HEAD)
+    asked = PrivacyRequest(CoverLevel.PERSON)
+    assert np.array_equal(hidden(zoned(verdict(0), KEPT, request=asked)), BODY | HEAD)
+    assert isinstance(zoned(verdict(0), KEPT, request=PrivacyRequest(CoverLevel.FRAME)), Unknown)
+
+
+def test_who_may_be_elsewhere_by_now_is_not_left_alone() -> None:
+    everywhere = {"keep_zones": ["0,0,1,1"]}
+    assert not hidden(zoned(verdict(0, 0.49), everywhere)).any()
+    assert np.array_equal(hidden(zoned(verdict(0, 0.5), everywhere)), BODY | HEAD)
+
+
+def test_a_zone_outside_the_picture_is_the_card() -> None:
+    """Its size is checked when a run begins; a change of it must not open anything."""
+    assert zoned(verdict(0), {"zones": ["0,0,99,20"]}) == Unknown(Why.TRACKING_FAILED)
+
+
 @given(
     age_s=st.floats(0, 0.99),
     level=st.sampled_from([CoverLevel.PARTS, CoverLevel.PERSON]),

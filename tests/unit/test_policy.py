@@ -292,6 +292,83 @@ def test_too_many_fills_are_merged_by_part_and_lose_no_pixel(fills: int, merged:
     np.testing.assert_array_equal(np.array([0, *(f.part for f in plan.fills)])[plan.cover], parts)
 
 
+LEFT = {"keep_zones": ["0,0,0.5,1"]}
+"""The left half of the map."""
+
+
+def kept_plan(parts: Map, tracks: Map, people: Any = (), **options: Any) -> Any:
+    return policy(**LEFT, **options).plan(
+        frame_id=3, size_wh=(80, 80), parts=parts, tracks=tracks, people=people
+    )
+
+
+def test_who_is_wholly_in_a_keep_zone_is_left_alone_and_whoever_is_not_is_covered() -> None:
+    parts = square(Label.FACE, left=4) + square(Label.FACE, left=30)
+    tracks = square(1, left=4) + square(2, left=30)
+    plan = kept_plan(parts, tracks)
+    np.testing.assert_array_equal(plan.cover > 0, square(1, left=30) > 0)
+    assert plan.left_alone == 1
+    for left, alone in ((12, True), (13, False), (19, False), (20, False)):
+        plan = kept_plan(square(Label.FACE, left=left), square(1, left=left))
+        assert (plan.left_alone, plan.cover.any()) == ((1, False) if alone else (0, True))
+
+
+def test_who_is_in_pieces_is_left_alone_only_where_all_of_them_are_inside() -> None:
+    parts = square(Label.FACE, left=4) + square(Label.LEFT_ARM, left=30)
+    plan = kept_plan(parts, square(1, left=4) + square(1, left=30))
+    np.testing.assert_array_equal(plan.cover > 0, parts > 0)
+    assert plan.left_alone == 0
+
+
+def test_whose_cover_touches_that_of_somebody_outside_is_covered() -> None:
+    """Where two covers meet the map does not say whose head a cell hides."""
+    parts = square(Label.FACE, left=8) + square(Label.FACE, left=16)
+    plan = kept_plan(parts, square(1, left=8) + square(2, left=16))
+    np.testing.assert_array_equal(plan.cover > 0, parts > 0)
+
+
+def test_a_head_that_lies_under_the_cover_of_a_poster_is_no_poster() -> None:
+    """His arm is outside, his head where the poster's was laid first: the map shows but one."""
+    poster, arm = square(Label.FACE, left=4), square(Label.LEFT_ARM, left=30, top=30, side=4)
+    parts, tracks = poster + arm, square(1, left=4) + square(2, left=30, top=30, side=4)
+    boxes = [(1, (8.0, 20.0, 24.0, 36.0)), (2, (10.0, 20.0, 70.0, 70.0))]
+    plan = kept_plan(parts, tracks, boxes)
+    np.testing.assert_array_equal(plan.cover > 0, parts > 0)
+    elsewhere = [boxes[0], (2, (50.0, 20.0, 70.0, 70.0))]
+    np.testing.assert_array_equal(kept_plan(parts, tracks, elsewhere).cover > 0, arm > 0)
+
+
+def test_a_zone_has_its_own_effect_or_that_of_all_and_is_nobodys_part() -> None:
+    nobody = blank()
+    for options, effect in (
+        ({}, Effect.FROST),
+        ({"effect": "mosaic"}, Effect.MOSAIC),
+        ({"effects": {"zone": "solid"}}, Effect.SOLID),
+    ):
+        plan = plan_of(nobody, nobody, zones=["0,0,0.5,0.5"], **options)
+        (fill,) = plan.fills
+        assert (fill.effect, fill.part, fill.track_id) == (effect, Label.BACKGROUND, 0)
+        np.testing.assert_array_equal(plan.cover > 0, square(1, left=0, top=0, side=20) > 0)
+
+
+def test_zones_have_room_beside_the_most_fills() -> None:
+    parts, tracks = blank(), blank()
+    parts.flat[np.arange(254)] = Label.FACE
+    tracks.flat[np.arange(254)] = np.arange(254) + 1
+    plan = plan_of(parts, tracks, zones=["0.5,0.5,1,1"])
+    assert len(plan.fills) == 255
+    np.testing.assert_array_equal(
+        plan.cover > 0, (parts > 0) | (square(1, left=20, top=20, side=20) > 0)
+    )
+
+
+def test_pictures_of_another_camera_have_no_zones() -> None:
+    options = PolicyOptions(
+        hide="face", zones=("0,0,1,1",), keep_zones=("0,0,1,1",), invert=True, cover_spans=("1-2",)
+    )
+    assert options.anywhere() == PolicyOptions(hide="face")
+
+
 def test_evidence_of_hidden_parts_adds_up() -> None:
     """Hair or face, nobody knows which: as sensitive as either."""
     evidence = {

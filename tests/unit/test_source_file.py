@@ -189,6 +189,25 @@ def test_a_part_of_a_file_starts_and_ends_on_the_frame(
     assert got.info.duration_s == pytest.approx(count / 25, abs=0.06)
 
 
+@pytest.mark.parametrize(
+    ("late_s", "start_s", "begins_s"),
+    [(0, None, 0), (0, 2, 2), (4, None, 0), (4, 2, 6), (100, None, 0), (100, 2, 2)],
+)
+def test_the_time_that_players_count_is_known_at_every_start(
+    tmp_path: Path, late_s: int, start_s: float | None, begins_s: float
+) -> None:
+    """A player counts what a muxer leaves in front, and no running clock."""
+    late = [(25 * late_s + number) * 40 for number in range(100)]
+    path = media.write_video(
+        tmp_path / "clip.mkv", count=100, time_base=Fraction(1, 1000), pts=late
+    )
+    got = read(path, FileOptions(start_s=start_s))
+    assert got.info.begins_s == pytest.approx(begins_s, abs=0.001)
+    clock_s = 0 if late_s == 100 else late_s
+    first = got.numbers[0] if start_s is None else 50
+    assert got.info.begins_s + float(got.times[0]) == pytest.approx(clock_s + first / 25, abs=0.001)
+
+
 def test_a_part_beyond_the_end_is_an_error(tmp_path: Path) -> None:
     path = media.write_video(tmp_path / "clip.mp4")
     with pytest.raises(SourceError, match="no frame between start and end"):

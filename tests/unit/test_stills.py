@@ -95,6 +95,26 @@ def test_a_picture_comes_back_exactly_as_the_command_line_makes_it(
     assert shows_room(picture, portrait)
 
 
+def test_zones_of_the_camera_are_none_of_a_picture_that_is_sent_in(portrait: Bgr) -> None:
+    """They are places in the camera's picture; in this one somebody else may be there."""
+    zones = {"keep_zones": ["0,0,1,1"], "zones": ["0,0,0.5,0.5"], "invert": True}
+    settings = {**SETTINGS, "policy": {**SETTINGS["policy"], **zones}}
+
+    async def work() -> tuple[bytes, bytes]:
+        covered = []
+        for one in (settings, SETTINGS):
+            stills = StillService(one, max_pixels=PIXELS)
+            try:
+                covered.append((await stills.anonymize(encoded(portrait))).data)
+            finally:
+                stills.close()
+        return covered[0], covered[1]
+
+    with_zones, without = asyncio.run(asyncio.wait_for(work(), 120))
+    assert likeness(decoded(with_zones), portrait) < LOOKS_LIKE_HER
+    assert with_zones == without
+
+
 def test_anything_but_a_png_comes_back_as_jpeg_without_its_metadata(portrait: Bgr) -> None:
     exif = b"Exif\0\0II*\0\x08\0\0\0\0\0 where she lives"
     jpeg = encoded(portrait, ".jpg")

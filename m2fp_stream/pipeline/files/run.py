@@ -26,17 +26,14 @@ from ...core.errors import SourceError
 from ...core.plan import CoverState, Parsed, Propagated, Unknown, Why
 from ...core.raw import RawFrame
 from ...core.safe import SafeFrame
+from ...core.timing import seconds
 from ...policy import Policy
 from ...sinks.base import Sink
 from ...sources.base import Source
 from ...tracking.motion import SmallGrey
 from ...tracking.shape import PartLook
 from ..bounded_queue import BoundedQueue, Stopped
-from ..copies import (
-    MAP_SIDE,
-    hidden_by,
-    shrunk,
-)
+from ..copies import MAP_SIDE, hidden_by, shrunk
 from ..looks import LookPool
 from ..solver.fine import FineLooks
 from ..solver.records import Cover, Frame, Reach
@@ -93,6 +90,10 @@ class Outcome:
     unknown_frames: int
     shortened_frames: int
     whole_frames: int
+    requested_frames: int = 0
+    left_alone_frames: int = 0
+    unmet_times: tuple[str, ...] = ()
+    """Zones and spans whose time came in no frame."""
 
 
 @dataclass(slots=True)
@@ -102,6 +103,8 @@ class _Counts:
     unknown: int = 0
     shortened: int = 0
     whole: int = 0
+    requested: int = 0
+    left_alone: int = 0
 
 
 @final
@@ -123,6 +126,9 @@ class FileRun:
         on_frames: gets the frames written so far; what it raises ends the run without an output.
             Called, as the next one, from the thread of `run()`.
         before_finish: gets what was done; what it raises likewise.
+
+    Raises:
+        UsageError: a zone reaches outside the picture.
     """
 
     def __init__(
@@ -148,6 +154,9 @@ class FileRun:
         self._before_finish = before_finish
         self._reader = Reader(source, looks, options.look_size)
         width, height = self._size_wh = source.info.size_wh
+        policy.zones.check(self._size_wh)
+        self._begins_s = source.info.begins_s
+        self._unmet = policy.zones.times()
         self._rate = float(source.info.average_rate or 25)
         self._again = None if again is None else again.frames()
         self._looks_made: Counter[str] = Counter()
@@ -213,15 +222,7 @@ class FileRun:
             self._clean_up(reader, writer, done=done)
         if self._write_error is not None:
             raise self._write_error
-        counts = self._counts
-        outcome = Outcome(
-            frames=counts.frames,
-            looks=tuple(sorted((self._looks_made + self._looks.made + self._solver.looks).items())),
-            covered_fraction=counts.covered / max(1, counts.frames),
-            unknown_frames=counts.unknown,
-            shortened_frames=counts.shortened,
-            whole_frames=counts.whole,
-        )
+        outcome = self._outcome()
         try:
             if self._on_frames is not None:
                 self._on_frames(self._written)
@@ -234,6 +235,20 @@ class FileRun:
             self._sink.abort()
             raise
         return outcome
+
+    def _outcome(self) -> Outcome:
+        counts = self._counts
+        return Outcome(
+            frames=counts.frames,
+            looks=tuple(sorted((self._looks_made + self._looks.made + self._solver.looks).items())),
+            covered_fraction=counts.covered / max(1, counts.frames),
+            unknown_frames=counts.unknown,
+            shortened_frames=counts.shortened,
+            whole_frames=counts.whole,
+            requested_frames=counts.requested,
+            left_alone_frames=counts.left_alone,
+            unmet_times=tuple(self._unmet),
+        )
 
     def _clean_up(self, reader: threading.Thread, writer: threading.Thread, *, done: bool) -> None:
         for item in self._read.stop():
@@ -389,14 +404,34 @@ class FileRun:
     def _solved(self, item: Item) -> CoverState:
         counts = self._counts
         counts.frames += 1
+        shown_s = self._shown_s(item)
+        self._unmet = {
+            text: span for text, span in self._unmet.items() if not span.touches(shown_s)
+        }
+        if self._policy.zones.whole(shown_s):
+            counts.requested += 1
+            counts.covered += 1.0
+            return Unknown(Why.ON_REQUEST)
         if item.unknown is not None:
             counts.unknown += 1
             counts.covered += 1.0
             return Unknown(item.unknown)
         cover = self._solver.cover(item.number)
         counts.whole += cover.whole > 0
-        counts.covered += float(np.count_nonzero(cover.parts)) / cover.parts.size
-        return self._state(item, cover)
+        state = self._state(item, cover, shown_s)
+        counts.covered += float(np.count_nonzero(state.plan.cover)) / state.plan.cover.size
+        counts.left_alone += state.plan.left_alone > 0
+        return state
+
+    def _shown_s(self, item: Item) -> tuple[float, float]:
+        """Returns from when to when a frame is shown, in seconds of the input.
+
+        The next one is held: what leaves is looked at frames before, and a cut stays behind it.
+        """
+        ticks = self._reader.last_duration
+        lasts_s = 1 / self._rate if ticks is None else seconds(ticks, item.frame.time_base)
+        shown = self._held[0].time_s if self._held else item.time_s + lasts_s
+        return self._begins_s + item.time_s, self._begins_s + shown
 
     def _seen_again(self, item: Item) -> RawFrame:
         """Returns the frame of `item`, read a second time.
@@ -428,12 +463,14 @@ class FileRun:
             "copy it to where nobody writes to it, or use --quality standard"
         )
 
-    def _state(self, item: Item, cover: Cover) -> CoverState:
+    def _state(self, item: Item, cover: Cover, shown_s: tuple[float, float]) -> Parsed | Propagated:
         plan = self._policy.plan(
             frame_id=item.number,
             size_wh=item.frame.size_wh,
             parts=cover.parts,
             tracks=cover.tracks,
+            people=cover.places,
+            shown_s=shown_s,
         )
         if item.people is not None:
             return Parsed(plan)

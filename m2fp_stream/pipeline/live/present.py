@@ -114,8 +114,7 @@ class FrameStates:
             parts = np.where(parts > 0, np.uint8(Label.HUMAN), np.uint8(0))
             tracks = cover.tracks.copy()
             scale = parts.shape[1] / raw.size_wh[0]
-            for number, box in enumerate(cover.bodies):
-                mark = number % 254 + 1
+            for mark, box in zip(cover.marks, cover.bodies, strict=True):
                 lay_box(parts, tracks, mark, box, Label.HUMAN, scale)
             cover = replace(cover, parts=parts, tracks=tracks)
         return self._policy.plan(
@@ -123,7 +122,9 @@ class FrameStates:
             size_wh=raw.size_wh,
             parts=cover.parts,
             tracks=cover.tracks,
+            people=cover.places,
             silhouette=request.silhouette,
+            sure=not old,  # who may be elsewhere by now is not left alone
         )
 
 
@@ -322,6 +323,8 @@ class Presenter:
         covered = 1.0
         if not isinstance(state, Unknown):
             covered = float(np.count_nonzero(state.plan.cover)) / state.plan.cover.size
+            if state.plan.left_alone:
+                self._stats.left_alone()
         self._hand_out(safe, now_s - held.captured_s, covered)
         self._last_safe = None if isinstance(state, Unknown) else safe
 

@@ -125,6 +125,7 @@ class LiveRun:
         Raises:
             SourceError: the source cannot be opened, or a file cannot be read on; what was read
                 before is shown first.
+            UsageError: a zone reaches outside the picture; also as the next one.
             SinkError, UsageError: a sink cannot be opened, or the last one has failed for good (a
                 reader of a pipe that leaves just ends the run).
             ModelError: a looker cannot be started.
@@ -137,6 +138,7 @@ class LiveRun:
         follower: threading.Thread | None = None
         try:
             size_wh = self._capture.connect().size_wh
+            self._check_zones(size_wh)
             self._load = self._new_load(live_face_side(size_wh, self._options.look_size))
             for outlet in self._outlets:
                 outlet.open(size_wh)
@@ -169,6 +171,11 @@ class LiveRun:
         if self._capture.error is not None:
             raise self._capture.error
 
+    def _check_zones(self, size_wh: tuple[int, int]) -> None:
+        self._policy.zones.check(size_wh)
+        if self._policy.zones.kept:
+            self._notice("people in a keep-zone are left alone, whoever they are")
+
     def facts(self) -> dict[str, Any]:
         """Returns what was measured so far, as JSON values."""
         return self._stats.summary(
@@ -179,6 +186,9 @@ class LiveRun:
             source="away" if self._capture.away else "up",
             waiting_for=self._capture.waiting_for,
             level=self._dial.level.value,
+            zones=len(self._policy.zones.covered),
+            zones_inverted=self._policy.zones.invert,
+            keep_zones=len(self._policy.zones.kept),
             given_way=self._load.step,
             look_side=self._load.side,
             taken_share=round(self._load.share, 2),

@@ -51,7 +51,7 @@ class LiveStats:
         self._looks: dict[str, _Window] = {}
         self._looked: Counter[str] = Counter()
         self._failed: Counter[str] = Counter()
-        self._frames = self._cards = 0
+        self._frames = self._cards = self._left_alone = 0
         self._reasons: dict[str, int] = {}
         self._person_at_s: float | None = None
 
@@ -81,6 +81,11 @@ class LiveStats:
             self._failed[name] += failed
             self._looks.setdefault(name, _Window(self._window_s)).add(seconds, time.monotonic())
 
+    def left_alone(self) -> None:
+        """Counts one frame in which people were left alone, for they were in a keep-zone."""
+        with self._lock:
+            self._left_alone += 1
+
     def presence(self) -> None:
         """Says that somebody is in the picture."""
         with self._lock:
@@ -102,6 +107,7 @@ class LiveStats:
                 "fps": round(len(latency) / span_s, 2),
                 "frames": self._frames,
                 "frames_wholly_covered": self._cards,
+                "frames_with_people_left_alone": self._left_alone,
                 "reasons": dict(sorted(self._reasons.items())),
                 "latency_ms": _spread(latency, 1e3),
                 "cover_age_ms": _spread(self._age.recent(now_s), 1e3),

@@ -25,7 +25,7 @@ from .judge import LIKELY
 from .place import Places
 from .records import U8, Hidden, Shapes
 
-__all__ = ["Layer"]
+__all__ = ["Layer", "mark_of"]
 
 
 MOVING_REACH: Final = 0.6
@@ -91,7 +91,7 @@ class Layer:
             whole: whether all of the body is covered, for its head is nowhere.
             others: everybody, for what moves with them is theirs.
         """
-        hidden, scale, mark = self._hidden, self._scale, _mark(track)
+        hidden, scale, mark = self._hidden, self._scale, mark_of(track)
         head = self._places.head(track, number)
         grown = head.scaled(1 + GROWTH_PER_GAP * track.gap(number))
         if not track.born <= number <= track.last:
@@ -130,7 +130,7 @@ class Layer:
         return replace(wide, roll=track.roll_at(number))
 
     def _lay_body(self, track: Track, number: int, parts: U8, tracks: U8, shapes: Shapes) -> None:
-        mark, body = _mark(track), self._places.body(track, number)
+        mark, body = mark_of(track), self._places.body(track, number)
         for kept in (shapes.body, shapes.fine_body):
             for frame in _around(kept, number):
                 box = self._carried(track, shapes.places[frame], number)
@@ -195,10 +195,10 @@ class Layer:
         touching = np.unique(pieces[(core[inside] > 0) & (whole[inside] > 0)])
         whole[inside] = np.isin(pieces, touching[touching > 0])
         large = cv2.resize(whole, parts.shape[::-1], interpolation=cv2.INTER_NEAREST)
-        put_on(parts, tracks, np.asarray(large > 0), int(Label.FACE), _mark(track))
+        put_on(parts, tracks, np.asarray(large > 0), int(Label.FACE), mark_of(track))
 
 
-def _mark(track: Track) -> int:
+def mark_of(track: Track) -> int:
     """Returns what somebody is called on the map of tracks: 1 to 255."""
     return (track.track_id - 1) % 255 + 1
 

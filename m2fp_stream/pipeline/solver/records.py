@@ -161,6 +161,7 @@ class Cover:
         age: frames to the nearest sighting of whoever was seen longest ago.
         bodies: boxes of those who are covered, in pixels of the frame.
         whole: how many of them are covered whole, for their heads are nowhere.
+        marks: what each of `bodies` is called in `tracks`; by default 1, 2 and so on.
     """
 
     parts: U8
@@ -168,11 +169,25 @@ class Cover:
     age: int
     bodies: tuple[Rect, ...]
     whole: int = 0
+    marks: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not self.marks:
+            counted = tuple(number % 254 + 1 for number in range(len(self.bodies)))
+            object.__setattr__(self, "marks", counted)
 
     @property
     def people(self) -> int:
         """How many are covered."""
         return len(self.bodies)
+
+    @property
+    def places(self) -> list[tuple[int, tuple[float, float, float, float]]]:
+        """The mark and the box of each of them."""
+        return [
+            (mark, (box.x1, box.y1, box.x2, box.y2))
+            for mark, box in zip(self.marks, self.bodies, strict=True)
+        ]
 
 
 @dataclass(slots=True, eq=False)

@@ -41,7 +41,7 @@ from .judge import (
     is_somebody,
     is_unjudged,
 )
-from .lay import Layer
+from .lay import Layer, mark_of
 from .orders import Orders
 from .parts import PartReader
 from .place import FAR_SHARE, STILL_EVERY, Places
@@ -413,11 +413,9 @@ class Solver:
             return self._cover(number)
 
     def _cover(self, number: int) -> Cover:
-        width, height = self._map_wh
-        parts = np.zeros((height, width), np.uint8)
-        tracks = np.zeros((height, width), np.uint8)
+        parts, tracks = (np.zeros(self._map_wh[::-1], np.uint8) for _ in range(2))
         age, whole = 0, 0
-        bodies: list[Rect] = []
+        laid: list[Track] = []
         held = self._tracker.tracks
         known = [track for track in held if self.is_somebody(track)]
         for track in known:
@@ -433,7 +431,7 @@ class Solver:
                 others=held,
             ):
                 age = max(age, track.gap(number))
-                bodies.append(self._places.body(track, number))
+                laid.append(track)
                 whole += track.track_id in self._parts.whole and not self._hidden.person
         self._unjudged.lay(number, lambda at: self._explained(known, at), parts, tracks)
         fed = self._fed.get(number)
@@ -443,7 +441,8 @@ class Solver:
             ]
             explained = self._explained(sure, number)
             self._unlooked.lay(number, fed.motion, explained, parts, tracks)
-        return Cover(parts, tracks, age, tuple(bodies), whole)
+        bodies = tuple(self._places.body(track, number) for track in laid)
+        return Cover(parts, tracks, age, bodies, whole, tuple(map(mark_of, laid)))
 
     def _explained(self, known: Sequence[Track], number: int) -> list[Rect]:
         """Returns boxes in which somebody known may move, arms included, in a frame."""

@@ -128,7 +128,8 @@ def test_help_states_the_real_defaults_and_names(capsys: Capture) -> None:
         stated = option.help.rpartition("(default: ")[2].rstrip(")")
         unset = {
             "None": {"from the beginning", "to the end", "what was pulled", "none"},
-            "False": {"refuse", "embedded"},
+            "False": {"refuse", "embedded", "no"},
+            "[]": {"none"},
         }
         assert stated in {*values, *unset.get(values.pop(), set())}
     assert f"(default: {given['policy']['effect']})" in text

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from m2fp_stream.cli.show import live_summary
 from m2fp_stream.config import Settings
 from tests.kit.cli import FakeApp, run
 
@@ -122,3 +123,97 @@ def test_a_cameras_window_is_a_mirror_unless_somebody_said_otherwise(
         monkeypatch.setenv("M2FP_STREAM_WINDOW__MIRROR", variable)
     assert run("preview", *words.split()) == 0
     assert [settings.window.mirror for settings in live] == [mirrored]
+
+
+def test_zones_reach_the_settings_in_their_order(here: Path, app: FakeApp) -> None:
+    words = "--zone 0.1,0.2,0.3,0.4 --zone 10,10,90,10,50,40@0:12-0:30 --keep-zone 0,0,.5,.5"
+    words += " --invert --cover-span 0:10-0:12 --cover-span 20- --effect zone=solid"
+    assert run("anonymize", "a.mp4", *words.split()) == 0
+    policy = app.settings.policy
+    assert policy.zones == ("0.1,0.2,0.3,0.4", "10,10,90,10,50,40@0:12-0:30")
+    assert (policy.keep_zones, policy.invert) == (("0,0,.5,.5",), True)
+    assert policy.cover_spans == ("0:10-0:12", "20-")
+    assert policy.effects == {"zone": "solid"}
+
+
+def test_zones_of_the_command_line_replace_those_of_a_file(here: Path, app: FakeApp) -> None:
+    (here / "c.yaml").write_text(
+        "policy:\n  zones:\n    - 0,0,1,1\n    - 0,0,.5,.5\n  keep_zones: ['0,0,.1,.1']",
+        encoding="utf-8",
+    )
+    assert run("anonymize", "a.mp4", "--config", "c.yaml") == 0
+    before = app.settings.policy
+    assert before.zones == ("0,0,1,1", "0,0,.5,.5")
+    more = ["--zone", "0,0,.2,.2", "--overwrite"]
+    assert run("anonymize", "a.mp4", "--config", "c.yaml", *more) == 0
+    assert app.settings.policy.zones == ("0,0,.2,.2",)
+    assert before.keep_zones == ("0,0,.1,.1",)
+    assert app.settings.policy.keep_zones == ("0,0,.1,.1",)
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        ("--zone 0.3,0.2,0.1,0.4", "--zone: '0.3,0.2,0.1,0.4' has no area"),
+        ("--zone nan,0,1,1", "--zone: expected x1,y1,x2,y2"),
+        ("--zone=-0.1,0,1,1", "--zone: -0.1 lies outside the picture"),
+        ("--zone 0,0,1,1,1,0,0,1", "--zone: the sides of"),
+        ("--zone 0,0,1,1@0:30-0:12", "--zone: '0:30-0:12' ends before it begins"),
+        ("--keep-zone 0,0,1", "--keep-zone: expected x1,y1,x2,y2"),
+        ("--cover-span 0:10", "--cover-span: expected a time from BEGIN-END"),
+        ("--cover-span 12-10", "--cover-span: '12-10' ends before it begins"),
+        ("--invert", "invert covers all but the zones, and there is none"),
+        ("--effect zones=solid", "--effect: unknown label 'zones'"),
+    ],
+)
+def test_what_is_no_zone_is_one_line_and_exit_2(
+    here: Path, app: FakeApp, capsys: Capture, words: str, expected: str
+) -> None:
+    assert run("anonymize", "a.mp4", *words.split()) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("zones: [0.1, 0.2, 0.3, 0.4]", "policy.zones: expected a list of texts"),
+        ("zones: 0.1,0.2,0.3,0.4", "policy.zones: expected a list of texts"),
+        ("keep_zones: ['0.1,0.2']", "policy.keep_zones: expected x1,y1,x2,y2"),
+        ("cover_spans: ['9-1']", "policy.cover_spans: '9-1' ends before it begins"),
+        ("invert: true", "policy: invert covers all but the zones"),
+    ],
+)
+def test_a_file_with_what_is_no_zone_says_where(
+    here: Path, app: FakeApp, capsys: Capture, text: str, expected: str
+) -> None:
+    (here / "c.yaml").write_text(f"policy: {{{text}}}", encoding="utf-8")
+    if text.startswith("zones: 0"):
+        (here / "c.yaml").write_text(f"policy:\n  {text}", encoding="utf-8")
+    assert run("anonymize", "a.mp4", "--config", "c.yaml") == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert expected in line
+
+
+@pytest.mark.parametrize("words", [["preview"], ["kiosk", "--no-browser"]])
+def test_a_time_is_refused_for_live_pictures(
+    here: Path, app: FakeApp, capsys: Capture, words: list[str]
+) -> None:
+    assert run(*words, "--zone", "0,0,1,1@0:12-0:30") == 2
+    assert "are for files" in capsys.readouterr().err
+
+
+def test_a_span_is_refused_for_pictures(here: Path, app: FakeApp, capsys: Capture) -> None:
+    assert run("anonymize", "d.jpg", "--cover-span", "1-2") == 2
+    assert "--cover-span: is for videos and GIFs; d.jpg is none" in capsys.readouterr().err
+
+
+def test_a_live_summary_tells_that_people_were_left_alone() -> None:
+    facts = {
+        **dict.fromkeys(("frames", "frames_wholly_covered", "dropped", "reconnects"), 0),
+        "uptime_s": 1.0,
+        "looks": {},
+    }
+    assert "left alone" not in live_summary(facts)
+    facts["frames_with_people_left_alone"] = 7
+    assert "7 with people left alone in a keep-zone" in live_summary(facts)
