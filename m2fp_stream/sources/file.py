@@ -32,7 +32,13 @@ from .opener import check_size, decodable_videos, loose_limit, open_file
 from .options import FileOptions
 from .orientation import Orientation
 from .timestamps import Timestamps
-from .transparency import AlphaDecoder, AlphaMissingError, carries_alpha, refuse_lost_alpha
+from .transparency import (
+    AlphaDecoder,
+    AlphaMissingError,
+    carries_alpha,
+    refuse_alpha_apart,
+    refuse_lost_alpha,
+)
 from .whole import Wholeness
 
 __all__ = ["FileSource"]
@@ -102,6 +108,7 @@ class FileSource(Source):
         self._given_from_start = True
         self._left_out = 0
         try:
+            refuse_alpha_apart(self._file, str(path))
             container = self._container = open_file(
                 self._file, str(path), max_pixels=self._options.max_pixels
             )

@@ -34,7 +34,7 @@ from .opener import (
 )
 from .options import StreamOptions
 from .orientation import Orientation
-from .transparency import carries_alpha, refuse_lost_alpha
+from .transparency import carries_alpha, refuse_alpha_beside, refuse_lost_alpha
 from .whole import Wholeness
 
 __all__ = ["StreamSource"]
@@ -161,6 +161,7 @@ class StreamSource(LiveSource):
             unreadable="no decoder for its video; have it send H.264",
         )
         stream = max(decodable, key=lambda one: one.width * one.height)
+        refuse_alpha_beside(stream, decodable, self._name)
         self._check_size(stream.width, stream.height)
         # Frame threads would each add the delay of a frame. With more than one for slices, FFmpeg
         # marks no damaged H.264 pictures (measured: 0 of 20 with a slice left out or cut short).

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -21,6 +22,7 @@ from m2fp_stream.core.errors import SourceError, TruncatedSourceError
 from m2fp_stream.sources.base import SourceInfo
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.options import FileOptions
+from m2fp_stream.sources.transparency import refuse_alpha_beside
 from tests.kit import media
 
 SALVAGE = FileOptions(salvage=True)
@@ -686,6 +688,48 @@ def test_what_alpha_hides_stays_hidden_in_every_container_that_has_it(
     for picture in got.pictures:
         assert not reveals(picture)
         assert picture[5:20, 5:40].max() > 60
+
+
+def write_avif(path: Path, *, transparent: bool, moving: bool) -> Path:
+    """Writes what libavif writes: alpha is an item, of what moves also a track, of its own."""
+    pictures = [media.card((96, 64), number) for number in range(3 if moving else 1)]
+    if transparent:
+        alpha = np.full((64, 96), 255, np.uint8)
+        alpha[:, 60:] = 0
+        pictures = [np.dstack([picture, alpha]) for picture in pictures]
+    if moving:
+        animation = cv2.Animation()
+        animation.frames, animation.durations = pictures, [40] * len(pictures)
+        path.write_bytes(cv2.imencodeanimation(".avif", animation)[1].tobytes())
+    else:
+        path.write_bytes(cv2.imencode(".avif", pictures[0])[1].tobytes())
+    return path
+
+
+@pytest.mark.parametrize("moving", [False, True])
+def test_alpha_that_has_an_item_or_track_of_its_own_is_refused(
+    tmp_path: Path, moving: bool
+) -> None:
+    path = write_avif(tmp_path / "hides.avif", transparent=True, moving=moving)
+    with av.open(path) as container:  # the control: FFmpeg gives the picture without it
+        shown = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    assert reveals(np.asarray(shown[0], np.uint8))
+    with pytest.raises(SourceError, match="transparency cannot be decoded"):
+        FileSource(path)
+    opaque = read(write_avif(tmp_path / "shows.avif", transparent=False, moving=moving))
+    assert opaque.numbers[0] == 0
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_alpha_that_comes_live_on_a_track_of_its_own_is_refused(
+    tmp_path: Path, transparent: bool
+) -> None:
+    path = write_avif(tmp_path / "live.avif", transparent=transparent, moving=True)
+    with av.open(path) as container:
+        videos = list(container.streams.video)
+        assert len(videos) == (4 if transparent else 2)
+        with pytest.raises(SourceError) if transparent else nullcontext():
+            refuse_alpha_beside(videos[0], videos, "live")
 
 
 def test_what_a_gif_leaves_transparent_is_black(tmp_path: Path) -> None:
