@@ -85,7 +85,7 @@ examples:
 """
 _ANONYMIZE_OPTIONS: Final = (
     *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--salvage"),
-    *("--parser", "--model-dir", "--tiles"),
+    *("--stream", "--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
 _PREVIEW_OPTIONS: Final = ("--hide", "--parser", "--model-dir")

@@ -133,6 +133,13 @@ OPTIONS: Final = (
         "threads of the decoder and of the encoder (default: 2)",
     ),
     Option(
+        "--stream",
+        ("source.stream",),
+        _read_whole,
+        "N",
+        "which of several videos in a file, counted from 1 (default: the one a player shows)",
+    ),
+    Option(
         "--start",
         ("source.start_s",),
         _read_time,
@@ -217,7 +224,7 @@ OPTIONS: Final = (
 
 _OF_M2FP: Final = ("--model-dir", "--tiles")
 _OF_ENCODER: Final = ("--crf", "--preset")
-_OF_TIMES: Final = ("--start", "--end")
+_OF_TIMES: Final = ("--stream", "--start", "--end")
 
 
 def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> None:

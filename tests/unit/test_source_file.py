@@ -174,6 +174,75 @@ def test_times_that_do_not_rise_are_mended_and_no_frame_is_lost(
     assert any(says in one for one in warnings) if says else warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "starts_s", "sound_s", "expected_s"),
+    [
+        ("clip.ts", 1.48, 0, 0),
+        ("clip.m2ts", 1.48, 0, 0),
+        ("clip.mpg", 1.48, 0, 0),
+        ("clip.ts", 0.8, 1, 0.8),  # its sound starts at once
+        ("clip.mp4", 1.48, 0, 1.48),  # has a 0
+    ],
+)
+def test_a_clock_that_starts_anywhere_starts_at_0(
+    tmp_path: Path, name: str, starts_s: float, sound_s: float, expected_s: float
+) -> None:
+    path = media.write_video(
+        tmp_path / name,
+        codec="mpeg2video" if name.endswith("mpg") else "libx264",
+        options={"bf": "0"},
+        pts=[round(25 * starts_s) + i for i in range(10)],
+        audio_s=sound_s,
+    )
+    with av.open(path) as container:  # the control
+        first_s = min(frame.time or 0.0 for frame in container.decode(video=0))
+    assert first_s >= starts_s - 0.01
+    assert read(path).times[0] == pytest.approx(expected_s, abs=0.03)
+
+
+def write_two(path: Path) -> Path:
+    """Writes a film with two videos: the second is larger, and counts from 10 on."""
+    with av.open(path, "w") as container:
+        streams: list[Any] = []
+        for codec, size_wh in (("libx264", (96, 64)), ("libx265", (192, 128))):
+            options = {"crf": "5"}
+            if codec == "libx265":
+                options["x265-params"] = "log-level=none"
+            stream: Any = container.add_stream(codec, rate=25, options=options)
+            stream.width, stream.height, stream.pix_fmt = *size_wh, "yuv420p"
+            streams.append(stream)
+        for number in range(5):
+            for shift, stream in enumerate(streams):
+                picture = media.card((stream.width, stream.height), number + 10 * shift)
+                frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["two.mkv", "two.mp4", "two.ts"])
+def test_of_two_videos_both_are_named_and_one_can_be_chosen(tmp_path: Path, name: str) -> None:
+    path = write_two(tmp_path / name)
+    got = read(path)
+    assert got.numbers == list(range(5) if name == "two.mp4" else range(10, 15))
+    (warning,) = got.info.warnings
+    first, second = "1 (h264, 96x64", "2 (hevc, 192x128"
+    assert warning.startswith("holds 2 videos: ")
+    assert first in warning
+    assert second in warning
+    assert warning.count(", taken)") == 1
+    for number in (1, 2):
+        chosen = read(path, FileOptions(stream=number))
+        assert chosen.numbers == list(range(10 * (number - 1), 10 * (number - 1) + 5))
+        assert chosen.info.warnings == ()
+        left_out = (f"video 2 {second[2:]})", f"video 1 {first[2:]})")[number - 1]
+        assert left_out in chosen.info.dropped_streams
+    with pytest.raises(SourceError, match="has no video 3; --stream chooses of 1 "):
+        FileSource(path, FileOptions(stream=3))
+
+
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
 @pytest.mark.parametrize(
     ("start", "end", "first", "count"),
@@ -252,21 +321,68 @@ def test_an_odd_angle_is_taken_to_the_next_right_one_with_a_warning(tmp_path: Pa
     )
 
 
-def test_a_change_of_size_is_fitted_into_the_first_and_restarts(tmp_path: Path) -> None:
+def test_a_change_of_size_is_fitted_into_the_largest_of_the_first_seconds_and_restarts(
+    tmp_path: Path,
+) -> None:
     path = media.write_changing_size(tmp_path / "clip.ts", [(96, 64), (64, 96), (192, 128)])
     got = read(path)
     assert len(got.pictures) == 18
     assert got.restarts == [6, 12]
-    assert {picture.shape for picture in got.pictures} == {(64, 96, 3)}
+    assert {picture.shape for picture in got.pictures} == {(128, 192, 3)}
+    assert [media.number_of(one) for one in got.pictures[:6]] == list(range(6))
+    corners_match(got.pictures[2], UPRIGHT, 12)
     tall = got.pictures[8]
-    assert not tall[:, :26].any(), "bars are black"
-    assert not tall[:, -26:].any()
-    corners_match(tall[:, 28:68], UPRIGHT, 12)
-    assert [media.number_of(one[:, 28:68]) for one in got.pictures[6:12]] == list(range(6, 12))
+    assert not tall[:, :52].any(), "bars are black"
+    assert not tall[:, -52:].any()
+    corners_match(tall[:, 56:136], UPRIGHT, 12)
+    assert [media.number_of(one[:, 56:136]) for one in got.pictures[6:12]] == list(range(6, 12))
     assert [media.number_of(one) for one in got.pictures[12:]] == list(range(12, 18))
     corners_match(got.pictures[14], UPRIGHT)
     assert got.info.warnings == (
-        "the picture's size changes; later frames are fitted into the first size",
+        "the picture's size changes (96x64, 64x96, 192x128); all is fitted into 192x128",
+    )
+
+
+def write_ramp(path: Path, *, small_s: float, large_s: float) -> Path:
+    """Writes what browsers record of a call: VP8 that begins small."""
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("libvpx", rate=25)
+        number = 0
+        for size_wh, length_s in (((96, 54), small_s), ((480, 270), large_s)):
+            encoder: Any = av.CodecContext.create("libvpx", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = *size_wh, "yuv420p"
+            encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+            encoder.options = {"deadline": "realtime", "cpu-used": "8"}
+            encoder.bit_rate = 2_000_000
+            if not number:
+                stream.width, stream.height = size_wh
+            packets = []
+            for _ in range(round(length_s * 25)):
+                frame = av.VideoFrame.from_ndarray(media.card(size_wh, number), format="bgr24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                packets += encoder.encode(frame.reformat(format="yuv420p"))
+                number += 1
+            for packet in [*packets, *encoder.encode(None)]:
+                packet.stream = stream
+                container.mux(packet)
+    return path
+
+
+def test_a_recording_that_begins_small_has_the_size_that_it_grows_to(tmp_path: Path) -> None:
+    got = read(write_ramp(tmp_path / "ramp.webm", small_s=2, large_s=1))
+    assert got.info.size_wh == (480, 270)
+    assert got.restarts == [50]
+    assert got.numbers == [number % 28 for number in range(75)]
+    assert got.info.warnings == (
+        "the picture's size changes (96x54, 480x270); all is fitted into 480x270",
+    )
+
+
+def test_a_change_of_size_that_comes_late_names_both_sizes(tmp_path: Path) -> None:
+    got = read(write_ramp(tmp_path / "late.webm", small_s=10.4, large_s=0.2))
+    assert got.info.size_wh == (96, 54)
+    assert got.info.warnings == (
+        "the picture's size changes (96x54, 480x270); all is fitted into 96x54",
     )
 
 
@@ -717,7 +833,7 @@ def test_alpha_that_has_an_item_or_track_of_its_own_is_refused(
     with pytest.raises(SourceError, match="transparency cannot be decoded"):
         FileSource(path)
     opaque = read(write_avif(tmp_path / "shows.avif", transparent=False, moving=moving))
-    assert opaque.numbers[0] == 0
+    assert opaque.numbers == list(range(3 if moving else 1))
 
 
 @pytest.mark.parametrize("transparent", [False, True])
