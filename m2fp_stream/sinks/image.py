@@ -31,13 +31,17 @@ _PARAMETERS: Final[dict[str, list[int]]] = {
     ".png": [],
     ".jpg": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
     ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
+    ".jfif": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
     ".webp": [cv2.IMWRITE_WEBP_QUALITY, _JPEG_QUALITY],
     ".bmp": [],
     ".tif": [],
     ".tiff": [],
 }
 
-_MAX_SIDE: Final = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
+_ALIASES: Final = {".jfif": ".jpg"}
+"""Suffixes that OpenCV does not know."""
+
+_MAX_SIDE: Final = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500, ".jfif": 65_500}
 """Pixels. Sources: RFC 9649, 3.1; libjpeg's JPEG_MAX_DIMENSION."""
 
 _GIF_TICK: Final = Fraction(1, 100)
@@ -49,7 +53,7 @@ class ImageSink(Sink[SafeFrame]):
     """Writes exactly one frame as the kind of picture that the file name says.
 
     Args:
-        path: .png, .jpg, .jpeg, .webp, .bmp, .tif or .tiff; no metadata is written.
+        path: .png, .jpg, .jpeg, .jfif, .webp, .bmp, .tif or .tiff; no metadata is written.
         overwrite: False refuses a name that is taken.
 
     Raises:
@@ -145,7 +149,7 @@ def _encoded(item: SafeFrame, suffix: str, name: str) -> bytes:
     limit = _MAX_SIDE.get(suffix)
     if limit is not None and max(width, height) > limit:
         raise SinkError(f"{name}: {width}x{height} does not fit this kind of picture")
-    _, data = cv2.imencode(suffix, item.pixels, _PARAMETERS[suffix])
+    _, data = cv2.imencode(_ALIASES.get(suffix, suffix), item.pixels, _PARAMETERS[suffix])
     return data.tobytes()
 
 

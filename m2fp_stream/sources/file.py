@@ -56,7 +56,7 @@ _LATE_START_S: Final = 10
 """Streams that start later carry a running clock (broadcast, CCTV): their start becomes 0. Chosen:
 more than a muxer leaves in front, less than any clock shows."""
 
-_NO_ZERO: Final = ("mpegts", "mpeg")
+_NO_ZERO: Final = ("mpegts", "mpeg", "mpegvideo", "dhav", "gxf", "wtv")
 """Demuxers of formats without a 0; muxers leave room for a buffer in front (FFmpeg 1.4 s). Source:
 ISO/IEC 13818-1, 2.4.2.2: clocks may start at any value."""
 
@@ -122,7 +122,7 @@ class FileSource(Source):
             )
             self._stream = self._choose(container)
             self._declared_end = self._read_declared_end(container)
-            self._rate = self._stream.average_rate or self._stream.guessed_rate or _FALLBACK_RATE
+            self._rate = _rate_of(self._stream)
             self._read_end = Fraction(0)
             self._decoded = self._decode()
             first = next(self._decoded, None)
@@ -260,7 +260,9 @@ class FileSource(Source):
     def _zero(self, container: InputContainer, first_pts: int) -> int:
         """Returns the timestamp that becomes 0."""
         zero, begins = 0, container.start_time
-        if container.format.name in _NO_ZERO and begins is not None:
+        if container.format.name in _NO_ZERO:
+            if begins is None or not container.streams.audio:
+                return first_pts
             zero = math.floor(Fraction(begins, av.time_base) / self._time_base)
         waits = 0 <= seconds(first_pts - zero, self._time_base) <= _LATE_START_S
         return zero if waits else first_pts
@@ -484,3 +486,11 @@ def _size_wh_of(decoder: AlphaDecoder | VideoStream) -> tuple[int, int]:
     if isinstance(decoder, AlphaDecoder):
         return decoder.size_wh
     return decoder.codec_context.width, decoder.codec_context.height
+
+
+def _rate_of(stream: VideoStream) -> Fraction:
+    """Returns frames a second; an average of twice the guess counts ticks or fields (DV, GXF)."""
+    average, guessed = stream.average_rate, stream.guessed_rate
+    if average and guessed and average >= 2 * guessed:
+        return guessed
+    return average or guessed or _FALLBACK_RATE

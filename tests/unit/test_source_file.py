@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -241,6 +242,62 @@ def test_of_two_videos_both_are_named_and_one_can_be_chosen(tmp_path: Path, name
         assert left_out in chosen.info.dropped_streams
     with pytest.raises(SourceError, match="has no video 3; --stream chooses of 1 "):
         FileSource(path, FileOptions(stream=3))
+
+
+def write_dav(path: Path) -> Path:
+    """Writes DHAV, as recorders do: a head and a tail around each H.264 picture."""
+    source = media.write_video(
+        path.with_suffix(".h264"), options={"bf": "0", "g": "5"}, container_format="h264"
+    )
+    content = b""
+    with av.open(source) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for number, packet in enumerate(packets):
+        data = bytes(packet)
+        more = bytes([0x81, 0, 2, 25, 0x82, 0, 0, 0, 96, 0, 64, 0])  # H.264, 25 fps; the size
+        length = 24 + len(more) + len(data) + 8
+        kind = 0xFD if packet.is_keyframe else 0xFC
+        head = struct.pack("<4sBBBBII", b"DHAV", kind, 0, 0, 0, number, length)
+        head += struct.pack("<IHBB", 0x5A210000, 40 * number, len(more), 0)
+        content += head + more + data + b"dhav" + struct.pack("<I", length)
+    path.write_bytes(content)
+    return path
+
+
+def test_what_a_recorder_writes_is_read(tmp_path: Path) -> None:
+    got = read(write_dav(tmp_path / "clip.dav"))
+    assert got.numbers == list(range(10))
+    assert got.times[0] == 0
+    assert got.info.size_wh == (96, 64)
+
+
+QUIET = {"x265-params": "log-level=none"}
+OTHERS: dict[str, dict[str, Any]] = {
+    "a.h265": {"codec": "libx265", "container_format": "hevc", "options": QUIET},
+    "a.mjpg": {"codec": "mjpeg", "pix_fmt": "yuvj420p", "container_format": "mjpeg"},
+    "a.qt": {"container_format": "mov"},
+    "a.insv": {"container_format": "mp4"},
+    "a.3g2": {},
+    "a.asf": {"codec": "wmv2"},
+    "a.m2v": {"codec": "mpeg2video"},
+    "a.dv": {"codec": "dvvideo", "size_wh": (720, 576)},
+    "a.rm": {"codec": "rv20", "size_wh": (176, 144)},
+    "a.gxf": {"codec": "mpeg2video", "size_wh": (720, 576)},
+    "a.wtv": {"codec": "mpeg2video"},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("suffix", [None, ".anything"])
+def test_the_rarer_containers_are_read_whatever_their_name(
+    tmp_path: Path, name: str, suffix: str | None
+) -> None:
+    path = media.write_video(tmp_path / name, **OTHERS[name])
+    got = read(path.rename(path.with_suffix(suffix)) if suffix else path)
+    assert len(got.pictures) == 10
+    assert got.times[0] == 0
+    assert got.info.average_rate == 25
+    assert got.info.duration_s is None or got.info.duration_s == pytest.approx(0.4, abs=0.05)
 
 
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
