@@ -14,7 +14,7 @@ __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "check_target", "find_media", "ou
 MARK: Final = ".anonymized"
 
 IMAGE_SUFFIXES: Final = frozenset(
-    {".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+    {".apng", ".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
 """Still pictures; together with GIF they keep their format."""
 

@@ -22,13 +22,14 @@ from ..core.safe import SafeFrame
 from ..core.timing import rescale
 from .base import Sink
 
-__all__ = ["GifSink", "ImageSink", "MemoryImageSink"]
+__all__ = ["GifSink", "ImageSink", "MemoryImageSink", "encoded"]
 
 _JPEG_QUALITY: Final = 95
 """OpenCV's own default for JPEG; also used for WebP, which would be lossless without it."""
 
 _PARAMETERS: Final[dict[str, list[int]]] = {
     ".png": [],
+    ".apng": [],
     ".jpg": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
     ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
     ".jfif": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
@@ -38,7 +39,7 @@ _PARAMETERS: Final[dict[str, list[int]]] = {
     ".tiff": [],
 }
 
-_ALIASES: Final = {".jfif": ".jpg"}
+_ALIASES: Final = {".apng": ".png", ".jfif": ".jpg"}
 """Suffixes that OpenCV does not know."""
 
 _MAX_SIDE: Final = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500, ".jfif": 65_500}
@@ -76,7 +77,7 @@ class ImageSink(Sink[SafeFrame]):
             raise SinkError(f"{self._path}: takes one frame only; use a video for more")
         self._written = True
         try:
-            self._part.write(_encoded(item, self._suffix, str(self._path)))
+            self._part.write(encoded(item, self._suffix, str(self._path)))
         except (cv2.error, OSError) as error:
             self._part.refuse(error)
 
@@ -125,7 +126,7 @@ class MemoryImageSink(Sink[SafeFrame]):
         if self._encoded is not None:
             raise SinkError("the picture takes one frame only; use a video for more")
         try:
-            self._encoded = _encoded(item, self._suffix, "the picture")
+            self._encoded = encoded(item, self._suffix, "the picture")
         except cv2.error:
             raise SinkError("the picture cannot be encoded; make it smaller") from None
 
@@ -138,11 +139,11 @@ class MemoryImageSink(Sink[SafeFrame]):
         self._encoded = None
 
 
-def _encoded(item: SafeFrame, suffix: str, name: str) -> bytes:
-    """Returns `item` as a picture of that kind.
+def encoded(item: SafeFrame, suffix: str, name: str) -> bytes:
+    """Returns `item` as a file that holds one picture of the kind of `suffix`, without metadata.
 
     Raises:
-        SinkError: it does not fit.
+        SinkError: it does not fit; the message begins with `name`.
         cv2.error: there is not enough memory.
     """
     width, height = item.size_wh

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from fractions import Fraction
+from typing import Final
 
 from av.container import InputContainer
 from av.stream import Disposition
@@ -11,7 +13,10 @@ from av.video.stream import VideoStream
 from ..core.errors import SourceError
 from .convert import is_attached
 
-__all__ = ["choose", "dropped", "several"]
+__all__ = ["choose", "dropped", "rate_of", "several"]
+
+_FALLBACK_RATE: Final = Fraction(25)
+"""Frames a second where nothing states one. Source: FFmpeg's default for raw video."""
 
 
 def choose(videos: Sequence[VideoStream], wanted: int | None, name: str) -> VideoStream:
@@ -68,6 +73,14 @@ def dropped(
     if keys := {key for key in keys if key.isprintable()}:
         words.append(f"metadata ({', '.join(sorted(keys))})")
     return tuple(words)
+
+
+def rate_of(stream: VideoStream) -> Fraction:
+    """Returns frames a second; an average of twice the guess counts ticks or fields (DV, GXF)."""
+    average, guessed = stream.average_rate, stream.guessed_rate
+    if average and guessed and average >= 2 * guessed:
+        return guessed
+    return average or guessed or _FALLBACK_RATE
 
 
 def _rank(stream: VideoStream) -> tuple[bool, int, int]:

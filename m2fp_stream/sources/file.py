@@ -27,13 +27,15 @@ from ..core.ring import BufferPool
 from ..core.timing import seconds
 from .base import Captured, Source, SourceInfo, open_regular
 from .canvas import largest_wh, said
-from .choose import choose, dropped, several
+from .choose import choose, dropped, rate_of, several
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .deinterlace import Deinterlacer
 from .opener import check_size, decodable_videos, loose_limit, open_file
 from .options import FileOptions
 from .orientation import Orientation
+from .png import PNG, still_apart
 from .timestamps import Timestamps
+from .trailers import ends_early
 from .transparency import (
     AlphaDecoder,
     AlphaMissingError,
@@ -63,9 +65,6 @@ ISO/IEC 13818-1, 2.4.2.2: clocks may start at any value."""
 _END_TOLERANCE_S: Final = Fraction(1, 5)
 """By how much the last packet may end before the declared end, at least: its own duration is not
 always stated. Also three frames, for reordering can hide that many. Chosen."""
-
-_FALLBACK_RATE: Final = Fraction(25)
-"""Frames a second where nothing states one. Source: FFmpeg's default for raw video."""
 
 _JOINED_MIDWAY: Final = (
     "its first pictures are made from others that it does not hold; they are left out"
@@ -117,12 +116,13 @@ class FileSource(Source):
         self._left_out = 0
         try:
             refuse_alpha_apart(self._file, str(path))
+            self._apart = self._read_apart()
             container = self._container = open_file(
                 self._file, str(path), max_pixels=self._options.max_pixels
             )
             self._stream = self._choose(container)
             self._declared_end = self._read_declared_end(container)
-            self._rate = _rate_of(self._stream)
+            self._rate = rate_of(self._stream)
             self._read_end = Fraction(0)
             self._decoded = self._decode()
             first = next(self._decoded, None)
@@ -180,6 +180,16 @@ class FileSource(Source):
                 stream, threads=self._options.threads, options=loose_limit(self._options.max_pixels)
             )
         return stream
+
+    def _read_apart(self) -> tuple[str, ...]:
+        """Names what FFmpeg does not give of an APNG; the file is at its beginning afterwards."""
+        try:
+            data = self._file.read(len(PNG))
+            data += self._file.read() if data == PNG else b""
+            self._file.seek(0)
+        except OSError as error:
+            raise SourceError(f"{self._path}: cannot be read ({error.strerror})") from None
+        return ("a still picture that is not part of the animation",) if still_apart(data) else ()
 
     def _check_size(self, width: int, height: int) -> None:
         check_size(str(self._path), (width, height), self._options.max_pixels)
@@ -250,7 +260,7 @@ class FileSource(Source):
             colorspace=tags.matrix,
             color_range=tags.range,
             has_audio=bool(container.streams.audio),
-            dropped_streams=dropped(container, self._videos, self._stream),
+            dropped_streams=(*dropped(container, self._videos, self._stream), *self._apart),
         )
 
     def _largest_wh(self, first_wh: tuple[int, int]) -> tuple[int, int]:
@@ -259,11 +269,11 @@ class FileSource(Source):
 
     def _zero(self, container: InputContainer, first_pts: int) -> int:
         """Returns the timestamp that becomes 0."""
-        zero, begins = 0, container.start_time
+        zero = 0
         if container.format.name in _NO_ZERO:
-            if begins is None or not container.streams.audio:
+            if not container.streams.audio:
                 return first_pts
-            zero = math.floor(Fraction(begins, av.time_base) / self._time_base)
+            zero = math.floor(Fraction(container.start_time, av.time_base) / self._time_base)
         waits = 0 <= seconds(first_pts - zero, self._time_base) <= _LATE_START_S
         return zero if waits else first_pts
 
@@ -359,10 +369,9 @@ class FileSource(Source):
             tolerance = max(_END_TOLERANCE_S, 3 / self._rate)
             if self._read_end + tolerance < self._declared_end:
                 self._damage(int(self._read_end / self._time_base))
-        elif self._container is not None and self._container.format.name == "gif":
-            # A GIF declares no length, but it has an end (GIF89a, 27: trailer).
-            self._file.seek(-min(64, os.fstat(self._file.fileno()).st_size), os.SEEK_END)
-            if not self._file.read().rstrip(b"\0").endswith(b";"):
+        elif self._container is not None:
+            size = os.fstat(self._file.fileno()).st_size
+            if ends_early(self._container.format.name, self._file, size):
                 self._damage(int(self._read_end / self._time_base))
 
     def _damage(self, pts: int | None) -> bool:
@@ -486,11 +495,3 @@ def _size_wh_of(decoder: AlphaDecoder | VideoStream) -> tuple[int, int]:
     if isinstance(decoder, AlphaDecoder):
         return decoder.size_wh
     return decoder.codec_context.width, decoder.codec_context.height
-
-
-def _rate_of(stream: VideoStream) -> Fraction:
-    """Returns frames a second; an average of twice the guess counts ticks or fields (DV, GXF)."""
-    average, guessed = stream.average_rate, stream.guessed_rate
-    if average and guessed and average >= 2 * guessed:
-        return guessed
-    return average or guessed or _FALLBACK_RATE

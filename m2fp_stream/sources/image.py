@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import time
-import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -21,11 +20,11 @@ from ..core.ring import BufferPool
 from .base import Captured, Source, SourceInfo, open_regular
 from .options import FileOptions
 from .orientation import Orientation
+from .png import PNG, is_whole_png
 
 __all__ = ["ImageSource"]
 
 _KINDS: Final = "JPEG, PNG, WebP, BMP or TIFF"
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
 _JPEG: Final = b"\xff\xd8\xff"
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOS: Final = frozenset({0xDA})
@@ -199,7 +198,7 @@ def _size_of(data: bytes) -> tuple[int, int]:
     Raises:
         ValueError, struct.error, IndexError: no such header.
     """
-    if data.startswith(_PNG):
+    if data.startswith(PNG):
         width, height = struct.unpack_from(">II", data, 16)
     elif data.startswith(_JPEG):
         height, width = struct.unpack_from(">HH", data, _jpeg_segment(data, _SOF) + 5)
@@ -260,25 +259,11 @@ def _is_whole(data: bytes) -> bool:
     if data.startswith(_JPEG):
         # Searched after the scan's start, for a thumbnail has an end of its own.
         return data.rfind(b"\xff\xd9") > _jpeg_segment(data, _SOS)
-    if data.startswith(_PNG):
-        return _png_is_whole(data)
+    if data.startswith(PNG):
+        return is_whole_png(data)
     if data.startswith(b"RIFF"):
         return len(data) >= 8 + int(struct.unpack_from("<I", data, 4)[0])
     return True
-
-
-def _png_is_whole(data: bytes) -> bool:
-    # Checked in full: libpng tells what it finds on stderr.
-    at = len(_PNG)
-    while len(data) >= at + 12:
-        length, kind = struct.unpack_from(">I4s", data, at)
-        checked = data[at + 4 : at + 8 + length]
-        if data[at + 8 + length : at + 12 + length] != struct.pack(">I", zlib.crc32(checked)):
-            return False
-        if kind == b"IEND":
-            return True
-        at += 12 + length
-    return False
 
 
 def _dropped(data: bytes) -> tuple[str, ...]:
