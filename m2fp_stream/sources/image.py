@@ -18,6 +18,7 @@ from ..core.errors import SourceError, TruncatedSourceError
 from ..core.raw import RawFrame
 from ..core.ring import BufferPool
 from .base import Captured, Source, SourceInfo, open_regular
+from .behind import left_behind
 from .options import FileOptions
 from .orientation import Orientation
 from .png import PNG, is_whole_png
@@ -272,4 +273,17 @@ def _dropped(data: bytes) -> tuple[str, ...]:
         words.append("metadata")
     if b"acTL" in data[:256] or b"ANIM" in data[:256]:
         words.append("all frames but the first")
-    return tuple(words)
+    if data[:2] in _ENDIAN and _next_page(data):
+        words.append("all pages but the first")
+    return (*words, *left_behind(data))
+
+
+def _next_page(data: bytes) -> int:
+    """Returns where a TIFF's second directory starts, 0 for none (TIFF 6.0, 2)."""
+    order = _ENDIAN[data[:2]]
+    try:
+        start = struct.unpack_from(order + "I", data, 4)[0]
+        count = struct.unpack_from(order + "H", data, start)[0]
+        return int(struct.unpack_from(order + "I", data, start + 2 + 12 * count)[0])
+    except struct.error:
+        return 0

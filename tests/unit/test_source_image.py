@@ -225,6 +225,38 @@ def test_frames_beyond_the_first_are_named(tmp_path: Path) -> None:
         assert source.info.dropped_streams == ("all frames but the first",)
 
 
+def test_what_lies_behind_a_picture_is_left_out_and_named(tmp_path: Path) -> None:
+    picture = media.card()
+    jpeg, png, webp = (encode(suffix, picture) for suffix in (".jpg", ".png", ".webp"))
+    progressive = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    film = media.write_video(tmp_path / "film.mp4", count=3).read_bytes()
+    cases = [
+        (jpeg, ()),
+        (progressive, ()),
+        (jpeg + bytes(100), ()),
+        (jpeg + film, ("a video (motion photo)",)),
+        (progressive + jpeg, ("another picture",)),
+        (jpeg + bytes(8) + jpeg + jpeg, ("2 other pictures",)),
+        (jpeg + jpeg + film, ("another picture", "a video (motion photo)")),
+        (jpeg + b"whatever", ("data behind the picture",)),
+        (png, ()),
+        (png + png[8:200], ("data behind the picture",)),
+        (webp, ()),
+        (webp + film, ("a video (motion photo)",)),
+    ]
+    for content, left_out in cases:
+        (tmp_path / "p").write_bytes(content)
+        with ImageSource(tmp_path / "p") as source:
+            assert source.info.dropped_streams == left_out
+
+
+def test_pages_beyond_the_first_are_named(tmp_path: Path) -> None:
+    pages = [media.card(number=number) for number in range(2)]
+    (tmp_path / "p").write_bytes(cv2.imencodemulti(".tiff", pages)[1].tobytes())
+    with ImageSource(tmp_path / "p") as source:
+        assert source.info.dropped_streams == ("all pages but the first",)
+
+
 # ----------------------------------------------------------------- bad input
 
 
