@@ -14,9 +14,13 @@ __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "check_target", "find_media", "ou
 MARK: Final = ".anonymized"
 
 IMAGE_SUFFIXES: Final = frozenset(
-    {".apng", ".bmp", ".jfif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+    {".apng", ".avif", ".bmp", ".heic", ".heif", ".hif", ".jfif", ".jpeg", ".jpg", ".png", ".tif"}
+    | {".tiff", ".webp"}
 )
-"""Still pictures; together with GIF they keep their format."""
+"""Still pictures; together with GIF they keep their format, but for HEIC."""
+
+_WRITTEN_AS: Final = {".heic": ".jpg", ".heif": ".jpg", ".hif": ".jpg"}
+"""HEIC is read, but nothing here writes it."""
 
 VIDEO_SUFFIXES: Final = frozenset(
     {".3g2", ".3gp", ".asf", ".avi", ".dav", ".dv", ".flv", ".gif", ".h264", ".h265", ".hevc"}
@@ -29,12 +33,13 @@ VIDEO_SUFFIXES: Final = frozenset(
 def output_path(path_in: Path, taken: Collection[Path] = ()) -> Path:
     """Returns where the anonymised copy of `path_in` goes unless the user says: beside it.
 
-    ``holiday.mkv`` becomes ``holiday.anonymized.mp4``; pictures and GIF keep their format. Where
-    that name is in `taken`, the old suffix stays: ``holiday.mkv.anonymized.mp4``.
+    ``holiday.mkv`` becomes ``holiday.anonymized.mp4``; pictures and GIF keep their format, but
+    ``photo.heic`` becomes ``photo.anonymized.jpg``. Where that name is in `taken`, the old suffix
+    stays: ``holiday.mkv.anonymized.mp4``.
     """
     suffix = path_in.suffix
     kept = suffix.lower() in IMAGE_SUFFIXES or suffix.lower() == ".gif"
-    ending = MARK + (suffix if kept else ".mp4")
+    ending = MARK + (_WRITTEN_AS.get(suffix.lower(), suffix) if kept else ".mp4")
     plain = path_in.with_name(path_in.stem + ending)
     return path_in.with_name(path_in.name + ending) if plain in taken else plain
 

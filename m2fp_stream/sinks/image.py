@@ -25,7 +25,7 @@ from .base import Sink
 __all__ = ["GifSink", "ImageSink", "MemoryImageSink", "encoded"]
 
 _JPEG_QUALITY: Final = 95
-"""OpenCV's own default for JPEG; also used for WebP, which would be lossless without it."""
+"""OpenCV's own default for JPEG and AVIF; WebP would be lossless without it."""
 
 _PARAMETERS: Final[dict[str, list[int]]] = {
     ".png": [],
@@ -33,6 +33,7 @@ _PARAMETERS: Final[dict[str, list[int]]] = {
     ".jpg": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
     ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
     ".jfif": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
+    ".avif": [cv2.IMWRITE_AVIF_QUALITY, _JPEG_QUALITY],
     ".webp": [cv2.IMWRITE_WEBP_QUALITY, _JPEG_QUALITY],
     ".bmp": [],
     ".tif": [],
@@ -54,7 +55,7 @@ class ImageSink(Sink[SafeFrame]):
     """Writes exactly one frame as the kind of picture that the file name says.
 
     Args:
-        path: .png, .jpg, .jpeg, .jfif, .webp, .bmp, .tif or .tiff; no metadata is written.
+        path: .png, .jpg, .jpeg, .jfif, .avif, .webp, .bmp, .tif or .tiff; no metadata is written.
         overwrite: False refuses a name that is taken.
 
     Raises:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from fractions import Fraction
-from typing import Final
+from typing import BinaryIO, Final
 
 from av.container import InputContainer
 from av.stream import Disposition
@@ -12,11 +12,30 @@ from av.video.stream import VideoStream
 
 from ..core.errors import SourceError
 from .convert import is_attached
+from .isobmff import only_stills
+from .png import PNG, still_apart
 
-__all__ = ["choose", "dropped", "rate_of", "several"]
+__all__ = ["apart", "choose", "dropped", "rate_of", "several"]
 
 _FALLBACK_RATE: Final = Fraction(25)
 """Frames a second where nothing states one. Source: FFmpeg's default for raw video."""
+
+
+def apart(file: BinaryIO, name: str) -> tuple[str, ...]:
+    """Names what FFmpeg does not give of a file, which is at its beginning afterwards.
+
+    Raises:
+        SourceError: it holds still pictures, of which FFmpeg gives the tiles; or cannot be read.
+    """
+    try:
+        data = file.read(len(PNG))
+        data += file.read() if data == PNG else b""
+        stills = only_stills(file)
+    except OSError as error:
+        raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
+    if stills:
+        raise SourceError(f"{name}: is a still picture; name it .heic or .avif")
+    return ("a still picture that is not part of the animation",) if still_apart(data) else ()
 
 
 def choose(videos: Sequence[VideoStream], wanted: int | None, name: str) -> VideoStream:

@@ -27,13 +27,12 @@ from ..core.ring import BufferPool
 from ..core.timing import seconds
 from .base import Captured, Source, SourceInfo, open_regular
 from .canvas import largest_wh, said
-from .choose import choose, dropped, rate_of, several
+from .choose import apart, choose, dropped, rate_of, several
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .deinterlace import Deinterlacer
 from .opener import check_size, decodable_videos, loose_limit, open_file
 from .options import FileOptions
 from .orientation import Orientation
-from .png import PNG, still_apart
 from .timestamps import Timestamps
 from .trailers import ends_early
 from .transparency import (
@@ -116,7 +115,7 @@ class FileSource(Source):
         self._left_out = 0
         try:
             refuse_alpha_apart(self._file, str(path))
-            self._apart = self._read_apart()
+            self._apart = apart(self._file, str(path))
             container = self._container = open_file(
                 self._file, str(path), max_pixels=self._options.max_pixels
             )
@@ -180,16 +179,6 @@ class FileSource(Source):
                 stream, threads=self._options.threads, options=loose_limit(self._options.max_pixels)
             )
         return stream
-
-    def _read_apart(self) -> tuple[str, ...]:
-        """Names what FFmpeg does not give of an APNG; the file is at its beginning afterwards."""
-        try:
-            data = self._file.read(len(PNG))
-            data += self._file.read() if data == PNG else b""
-            self._file.seek(0)
-        except OSError as error:
-            raise SourceError(f"{self._path}: cannot be read ({error.strerror})") from None
-        return ("a still picture that is not part of the animation",) if still_apart(data) else ()
 
     def _check_size(self, width: int, height: int) -> None:
         check_size(str(self._path), (width, height), self._options.max_pixels)

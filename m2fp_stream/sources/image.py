@@ -19,13 +19,14 @@ from ..core.raw import RawFrame
 from ..core.ring import BufferPool
 from .base import Captured, Source, SourceInfo, open_regular
 from .behind import left_behind
+from .heif import Heif, is_heif
 from .options import FileOptions
 from .orientation import Orientation
 from .png import PNG, is_whole_png
 
 __all__ = ["ImageSource"]
 
-_KINDS: Final = "JPEG, PNG, WebP, BMP or TIFF"
+_KINDS: Final = "JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF"
 _JPEG: Final = b"\xff\xd8\xff"
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOS: Final = frozenset({0xDA})
@@ -38,10 +39,10 @@ _EXIF: Final = cv2.IMAGE_METADATA_EXIF
 
 @final
 class ImageSource(Source):
-    """Reads one JPEG, PNG, WebP, BMP or TIFF; told by its contents, not by its name.
+    """Reads one JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF; told by its contents, not by its name.
 
-    The picture comes upright (EXIF orientation applied), 8 bits, alpha over black; of several
-    pages or frames the first. Its `pts` is 0 and `time_base` one second.
+    The picture comes upright (EXIF orientation applied, of HEIF its own), 8 bits, alpha over black;
+    of several pages or frames the first. Its `pts` is 0 and `time_base` one second.
 
     Args:
         path: the file, or, where `data` is given, what messages call the picture.
@@ -72,7 +73,11 @@ class ImageSource(Source):
             )
         if not whole:
             raise TruncatedSourceError(f"{path}: is cut short; copy it again")
-        self._bgr: NDArray[np.uint8] | None = _decode(data, path)
+        if is_heif(data):
+            bgr = Heif(data, str(path)).decode(options.max_pixels)
+        else:
+            bgr = _decode(data, path)
+        self._bgr: NDArray[np.uint8] | None = bgr
         height, width = self._bgr.shape[:2]
         self._info = SourceInfo(
             size_wh=(width, height),
@@ -208,6 +213,8 @@ def _size_of(data: bytes) -> tuple[int, int]:
         width, height = struct.unpack_from("<HH" if core else "<ii", data, 18)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         width, height = _webp_size(data)
+    elif is_heif(data):
+        width, height = Heif(data, "").size_wh
     elif data[:2] in _ENDIAN:
         tags = _tiff_tags(data)
         width, height = tags.get(256, 0), tags.get(257, 0)
@@ -262,12 +269,16 @@ def _is_whole(data: bytes) -> bool:
         return data.rfind(b"\xff\xd9") > _jpeg_segment(data, _SOS)
     if data.startswith(PNG):
         return is_whole_png(data)
+    if is_heif(data):
+        return Heif(data, "").whole
     if data.startswith(b"RIFF"):
         return len(data) >= 8 + int(struct.unpack_from("<I", data, 4)[0])
     return True
 
 
 def _dropped(data: bytes) -> tuple[str, ...]:
+    if is_heif(data):
+        return Heif(data, "").dropped
     words = []
     if any(mark in data for mark in (b"Exif\0\0", b"eXIf", b"EXIF", b"iTXt", b"http://ns.adobe")):
         words.append("metadata")

@@ -10,7 +10,7 @@ import struct
 from collections.abc import Iterator
 from typing import BinaryIO, Final
 
-__all__ = ["ALPHA_URNS", "announces_alpha", "boxes"]
+__all__ = ["ALPHA_URNS", "announces_alpha", "boxes", "only_stills"]
 
 ALPHA_URNS: Final = (
     b"urn:mpeg:mpegB:cicp:systems:auxiliary:alpha",
@@ -56,13 +56,25 @@ def announces_alpha(file: BinaryIO) -> bool:
         OSError: it cannot be read.
     """
     try:
-        return any(_names_alpha(file, *place) for place in _described(file))
+        return any(_names_alpha(file, at, end) for _, at, end in _described(file))
     finally:
         file.seek(0)
 
 
-def _described(file: BinaryIO) -> Iterator[tuple[int, int]]:
-    """Gives begin and end of the boxes at the top that describe what the file holds."""
+def only_stills(file: BinaryIO) -> bool:
+    """Returns whether a file describes pictures, but no track. It is at its beginning afterwards.
+
+    Raises:
+        OSError: it cannot be read.
+    """
+    try:
+        return {kind for kind, _, _ in _described(file)} == {b"meta"}
+    finally:
+        file.seek(0)
+
+
+def _described(file: BinaryIO) -> Iterator[tuple[bytes, int, int]]:
+    """Gives kind, begin and end of the boxes at the top that describe what the file holds."""
     end, at = file.seek(0, os.SEEK_END), 0
     while at + 8 <= end:
         file.seek(at)
@@ -73,7 +85,7 @@ def _described(file: BinaryIO) -> Iterator[tuple[int, int]]:
         if size < 8:  # the last one, or none of these formats
             size = end - at
         if kind in _DESCRIPTIONS:
-            yield at, min(end, at + size)
+            yield kind, at, min(end, at + size)
         at += size
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from ..core.errors import SourceError
 from .base import Source, open_regular
 from .file import FileSource
+from .heif import is_heif, moves
 from .image import ImageSource
 from .options import FileOptions
 from .png import moving_png
@@ -16,7 +17,7 @@ __all__ = ["open_picture"]
 
 
 def open_picture(path: Path, options: FileOptions | None = None) -> Source:
-    """Opens a picture: a moving WebP, a moving PNG (APNG), or one that stands still.
+    """Opens a picture: a moving WebP, PNG (APNG) or AVIF, or one that stands still.
 
     Raises:
         SourceError: see `WebpSource`, `FileSource` and `ImageSource`.
@@ -28,6 +29,6 @@ def open_picture(path: Path, options: FileOptions | None = None) -> Source:
             raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
     if moving_webp(data):
         return WebpSource(path, options)
-    if moving_png(data):
+    if moving_png(data) or (is_heif(data) and moves(data)):
         return FileSource(path, options)
     return ImageSource(path, options)

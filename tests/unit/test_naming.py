@@ -20,6 +20,8 @@ from m2fp_stream.naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_media, outpu
         ("photo.JPG", "photo.anonymized.JPG"),
         ("photo.webp", "photo.anonymized.webp"),
         ("photo.jfif", "photo.anonymized.jfif"),
+        ("photo.HEIC", "photo.anonymized.jpg"),
+        ("photo.avif", "photo.anonymized.avif"),
         ("recorder.dav", "recorder.anonymized.mp4"),
     ],
 )

@@ -879,18 +879,24 @@ def write_avif(path: Path, *, transparent: bool, moving: bool) -> Path:
     return path
 
 
-@pytest.mark.parametrize("moving", [False, True])
-def test_alpha_that_has_an_item_or_track_of_its_own_is_refused(
-    tmp_path: Path, moving: bool
-) -> None:
-    path = write_avif(tmp_path / "hides.avif", transparent=True, moving=moving)
+def test_alpha_that_has_a_track_of_its_own_is_refused(tmp_path: Path) -> None:
+    path = write_avif(tmp_path / "hides.avif", transparent=True, moving=True)
     with av.open(path) as container:  # the control: FFmpeg gives the picture without it
         shown = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
     assert reveals(np.asarray(shown[0], np.uint8))
     with pytest.raises(SourceError, match="transparency cannot be decoded"):
         FileSource(path)
-    opaque = read(write_avif(tmp_path / "shows.avif", transparent=False, moving=moving))
-    assert opaque.numbers == list(range(3 if moving else 1))
+    opaque = read(write_avif(tmp_path / "shows.avif", transparent=False, moving=True))
+    assert opaque.numbers == [0, 1, 2]
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_still_picture_is_not_read_as_a_video_of_its_tiles(
+    tmp_path: Path, transparent: bool
+) -> None:
+    path = write_avif(tmp_path / "still", transparent=transparent, moving=False)
+    with pytest.raises(SourceError, match=r"transparency cannot|still picture; name it \.heic"):
+        FileSource(path)
 
 
 @pytest.mark.parametrize("transparent", [False, True])
