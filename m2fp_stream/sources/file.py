@@ -299,7 +299,7 @@ class FileSource(Source):
         for packet in self._packets():
             if packet is not None and not wholeness.take(packet):
                 damaged = self._damage(packet.pts)
-            transparent |= packet is not None and carries_alpha(stream, packet)
+            transparent |= packet is not None and carries_alpha(stream, packet, str(self._path))
             try:
                 frames = decoder.decode(packet)
             except (av.error.FFmpegError, AlphaMissingError, OSError):

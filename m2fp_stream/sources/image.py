@@ -22,7 +22,7 @@ from .behind import left_behind
 from .heif import Heif, is_heif
 from .options import FileOptions
 from .orientation import Orientation
-from .png import PNG, is_whole_png
+from .png import PNG, clear_grey, is_whole_png
 
 __all__ = ["ImageSource"]
 
@@ -34,6 +34,8 @@ _SOS: Final = frozenset({0xDA})
 _ENDIAN: Final = {b"II": "<", b"MM": ">"}
 _TIFF_INTEGERS: Final = {3: "H", 4: "I"}
 """SHORT and LONG. Source: TIFF 6.0, section 2."""
+_COLOURS: Final = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
+"""Samples of a colour by PhotometricInterpretation. Source: TIFF 6.0, tag 262."""
 _EXIF: Final = cv2.IMAGE_METADATA_EXIF
 
 
@@ -166,9 +168,14 @@ def _apply_alpha(bgr: MatLike, data: bytes, path: Path) -> None:
     encoded = np.frombuffer(data, np.uint8)
     stored, kinds, blocks = cv2.imdecodeWithMetadata(encoded, cv2.IMREAD_UNCHANGED)
     bitmap = data.startswith(b"BM")
+    if stored.ndim == 2 and (clear := clear_grey(data)) is not None:
+        # OpenCV knows the colour that is clear in other PNGs, but not in grey ones.
+        most = 255 if stored.dtype == np.uint8 else 65535
+        opaque = np.where(stored == clear, 0, most).astype(stored.dtype)
+        stored = cv2.merge([stored, stored, stored, opaque])
     if stored.ndim == 2 or stored.shape[2] < 4:
-        # TIFF 6.0, 277: of two samples a pixel the second is alpha; OpenCV gives the first alone.
-        if data[:2] in _ENDIAN and _tiff_tags(data).get(277) == 2:
+        # Whatever a TIFF has besides its colours may be alpha; here OpenCV gives none of it.
+        if data[:2] in _ENDIAN and _has_more_samples(_tiff_tags(data)):
             raise SourceError(
                 f"{path}: its transparency cannot be decoded, and what it hides would show; "
                 "export it without transparency first"
@@ -183,6 +190,11 @@ def _apply_alpha(bgr: MatLike, data: bytes, path: Path) -> None:
         orientation.turn(alpha.astype(np.uint8), upright)
         cv2.multiply(bgr, cv2.merge([upright] * 3), bgr, 1 / 255)
     stored.fill(0)
+
+
+def _has_more_samples(tags: dict[int, int]) -> bool:
+    """Returns whether pixels have more than their colour (TIFF 6.0: 262 says which, 277 of all)."""
+    return tags.get(277, 1) > _COLOURS.get(tags.get(262, 1), 3)
 
 
 def _exif_orientation(block: bytes) -> int:

@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator
 from typing import Final
 
-__all__ = ["PNG", "is_whole_png", "moving_png", "still_apart"]
+__all__ = ["PNG", "clear_grey", "is_whole_png", "moving_png", "still_apart"]
 
 PNG: Final = b"\x89PNG\r\n\x1a\n"
 """What such a file begins with (5.2)."""
@@ -45,6 +45,18 @@ def still_apart(data: bytes) -> bool:
     """Returns whether the picture of who knows no animations is not part of the one there is."""
     kinds = {kind for kind, _ in _begin(data)}
     return b"acTL" in kinds and b"fcTL" not in kinds
+
+
+def clear_grey(data: bytes) -> int | None:
+    """Returns the grey that is transparent in a grey PNG (11.3.2.1), as decoders scale it."""
+    if not data.startswith(PNG):
+        return None
+    depth, colour_type = data[24], data[25]  # 11.2.1: IHDR
+    for kind, at in _begin(data):
+        if kind == b"tRNS" and colour_type == 0:
+            grey = int(struct.unpack_from(">H", data, at)[0]) & (1 << depth) - 1
+            return grey * 255 // ((1 << depth) - 1) if depth < 8 else grey
+    return None
 
 
 def _begin(data: bytes) -> Iterator[tuple[bytes, int]]:

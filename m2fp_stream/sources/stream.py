@@ -275,7 +275,7 @@ class StreamSource(LiveSource):
         self._wholeness.take(packet)
         if missed:
             self._wholeness.lose(near=True)
-        self._transparent |= carries_alpha(self._stream, packet)
+        self._transparent |= carries_alpha(self._stream, packet, self._name)
         frames = None
         with suppress(av.error.FFmpegError, OSError):
             frames = self._stream.decode(packet)

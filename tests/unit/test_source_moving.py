@@ -119,6 +119,31 @@ def test_what_an_animation_hides_stays_hidden(tmp_path: Path, suffix: str) -> No
         assert np.abs(picture[:, :44].astype(int) - CARDS[number][:, :44]).mean() < 6
 
 
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_a_grey_that_is_transparent_in_a_moving_png_is_black_or_refused(
+    tmp_path: Path, bits: int
+) -> None:
+    rows = {1: b"\xff\xff\0\0", 2: b"\xaa" * 4 + b"\x55" * 4, 4: b"\xcc" * 8 + b"\x55" * 8}
+    grey = {1: 1, 2: 2, 4: 12, 8: 200}[bits]
+    row = rows.get(bits, bytes([200]) * 16 + bytes([90]) * 16)
+    data = zlib.compress((b"\0" + row) * 32)
+    parts = [(b"IHDR", struct.pack(">IIBBBBB", 32, 32, bits, 0, 0, 0, 0))]
+    parts += [(b"acTL", struct.pack(">II", 2, 0)), (b"tRNS", struct.pack(">H", grey))]
+    for number, image in ((0, (b"IDAT", data)), (1, (b"fdAT", struct.pack(">I", 2) + data))):
+        parts += [(b"fcTL", struct.pack(">IIIIIHHBB", number, 32, 32, 0, 0, 4, 100, 0, 0)), image]
+    path = tmp_path / "a.png"
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in [*parts, (b"IEND", b"")])
+    )
+    if bits < 8:  # FFmpeg does not decode these as transparent
+        with pytest.raises(SourceError, match="transparency cannot be decoded"):
+            taken(open_picture(path))
+        return
+    pictures, _, _ = taken(open_picture(path))
+    assert not any(picture[:, :16].any() for picture in pictures)
+    assert all(picture[:, 16:].any() for picture in pictures)
+
+
 def riff(kind: bytes, data: bytes) -> bytes:
     return kind + struct.pack("<I", len(data)) + data + bytes(len(data) % 2)
 
