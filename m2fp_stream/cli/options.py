@@ -137,7 +137,8 @@ OPTIONS: Final = (
         ("source.stream",),
         _read_whole,
         "N",
-        "which of several videos in a file, counted from 1 (default: the one a player shows)",
+        "which of several videos in a file to take, counted from 1, if not the one that a player "
+        "shows (default: none)",
     ),
     Option(
         "--start",
