@@ -21,9 +21,9 @@ _LOOKED_AT_S: Final = 10
 """How far is looked ahead. Chosen: calls and browsers begin small and have grown within seconds."""
 
 _APART_S: Final = Fraction(1, 2)
-_MANY: Final = 40
+_MANY: Final = 12
 """After so many key frames, of those that are closer than this one is enough: of codecs that have
-nothing else, 60 pictures are decoded at most. Chosen: a second of 4K."""
+nothing else, 32 pictures are decoded at most. Chosen: seconds of 4K."""
 
 _FORMATS: Final = (
     *("matroska", "mpegts", "mpeg", "flv", "ivf", "h264", "hevc", "av1", "obu", "ogg", "dhav"),

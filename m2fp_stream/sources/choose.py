@@ -25,16 +25,22 @@ def apart(file: BinaryIO, name: str) -> tuple[str, ...]:
     """Names what FFmpeg does not give of a file, which is at its beginning afterwards.
 
     Raises:
-        SourceError: it holds still pictures, of which FFmpeg gives the tiles; or cannot be read.
+        SourceError: it is a picture that FFmpeg does not read, or gives the tiles of; or it cannot
+            be read.
     """
     try:
-        data = file.read(len(PNG))
-        data += file.read() if data == PNG else b""
+        data = file.read(12)
+        data += file.read() if data.startswith(PNG) else b""
         stills = only_stills(file)
     except OSError as error:
         raise SourceError(f"{name}: cannot be read ({error.strerror})") from None
-    if stills:
-        raise SourceError(f"{name}: is a still picture; name it .heic or .avif")
+    suffix = ".heic or .avif" if stills else ""
+    if data.startswith(PNG) and b"acTL" not in data:
+        suffix = ".png"
+    if data[:4] == b"RIFF" and data[8:] == b"WEBP":
+        suffix = ".webp"
+    if suffix:
+        raise SourceError(f"{name}: is a picture, no video; name it {suffix}")
     return ("a still picture that is not part of the animation",) if still_apart(data) else ()
 
 

@@ -895,7 +895,9 @@ def test_a_still_picture_is_not_read_as_a_video_of_its_tiles(
     tmp_path: Path, transparent: bool
 ) -> None:
     path = write_avif(tmp_path / "still", transparent=transparent, moving=False)
-    with pytest.raises(SourceError, match=r"transparency cannot|still picture; name it \.heic"):
+    with pytest.raises(
+        SourceError, match=r"transparency cannot|a picture, no video; name it \.heic"
+    ):
         FileSource(path)
 
 
@@ -1183,6 +1185,13 @@ def test_what_is_no_container_of_video_or_sound_is_not_even_probed(tmp_path: Pat
         assert container.streams[0].type == "subtitle"
     with pytest.raises(SourceError, match="is not a video that can be read"):
         FileSource(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_a_picture_under_another_name_is_called_one(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "p").write_bytes(cv2.imencode(suffix, media.card())[1].tobytes())
+    with pytest.raises(SourceError, match=rf"is a picture, no video; name it \{suffix}$"):
+        FileSource(tmp_path / "p")
 
 
 def test_a_video_stream_without_a_frame_is_refused(tmp_path: Path) -> None:

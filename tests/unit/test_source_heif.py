@@ -54,7 +54,7 @@ def test_tiles_make_one_picture(tmp_path: Path) -> None:
     with av.open(path) as container:  # the control
         assert container.streams.video[0].width == 64
     assert near(read(path), picture)
-    with pytest.raises(SourceError, match="still picture"):
+    with pytest.raises(SourceError, match="is a picture, no video"):
         FileSource(path)
 
 
