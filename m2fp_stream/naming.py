@@ -13,12 +13,19 @@ __all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "check_target", "find_media", "ou
 
 MARK: Final = ".anonymized"
 
-IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
-"""Still pictures; together with GIF they keep their format."""
+IMAGE_SUFFIXES: Final = frozenset(
+    {".apng", ".avif", ".bmp", ".heic", ".heif", ".hif", ".jfif", ".jpeg", ".jpg", ".png", ".tif"}
+    | {".tiff", ".webp"}
+)
+"""Still pictures; together with GIF they keep their format, but for HEIC."""
+
+_WRITTEN_AS: Final = {".heic": ".jpg", ".heif": ".jpg", ".hif": ".jpg"}
+"""HEIC is read, but nothing here writes it."""
 
 VIDEO_SUFFIXES: Final = frozenset(
-    {".3gp", ".avi", ".flv", ".gif", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
-    | {".mts", ".mxf", ".ogv", ".ts", ".vob", ".webm", ".wmv"}
+    {".3g2", ".3gp", ".asf", ".avi", ".dav", ".dv", ".flv", ".gif", ".h264", ".h265", ".hevc"}
+    | {".insv", ".m2ts", ".m2v", ".m4v", ".mjpeg", ".mjpg", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg"}
+    | {".mts", ".mxf", ".ogv", ".qt", ".ts", ".vob", ".webm", ".wmv"}
 )
 """What is taken from a folder as video; a file that is named outright may have any suffix."""
 
@@ -26,12 +33,13 @@ VIDEO_SUFFIXES: Final = frozenset(
 def output_path(path_in: Path, taken: Collection[Path] = ()) -> Path:
     """Returns where the anonymised copy of `path_in` goes unless the user says: beside it.
 
-    ``holiday.mkv`` becomes ``holiday.anonymized.mp4``; pictures and GIF keep their format. Where
-    that name is in `taken`, the old suffix stays: ``holiday.mkv.anonymized.mp4``.
+    ``holiday.mkv`` becomes ``holiday.anonymized.mp4``; pictures and GIF keep their format, but
+    ``photo.heic`` becomes ``photo.anonymized.jpg``. Where that name is in `taken`, the old suffix
+    stays: ``holiday.mkv.anonymized.mp4``.
     """
     suffix = path_in.suffix
     kept = suffix.lower() in IMAGE_SUFFIXES or suffix.lower() == ".gif"
-    ending = MARK + (suffix if kept else ".mp4")
+    ending = MARK + (_WRITTEN_AS.get(suffix.lower(), suffix) if kept else ".mp4")
     plain = path_in.with_name(path_in.stem + ending)
     return path_in.with_name(path_in.name + ending) if plain in taken else plain
 

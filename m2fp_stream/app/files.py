@@ -25,12 +25,14 @@ from ..pipeline.wire import MAX_INPUT_SIDE
 from ..pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from ..policy import Policy
 from ..privacy.hardening import few_heaps, harden
+from ..sinks.animation import MOVING_SUFFIXES, AnimationSink
 from ..sinks.base import Sink
 from ..sinks.image import GifSink, ImageSink
 from ..sinks.video_file import VideoFileSink
 from ..sources.base import Source, SourceInfo
 from ..sources.file import FileSource
 from ..sources.image import ImageSource
+from ..sources.picture import open_picture
 from .m2fp import fine_deadline_s, fine_parser, fine_side
 
 __all__ = ["anonymize"]
@@ -116,7 +118,7 @@ class _Anonymization:
             if settings.file.quality == "high":
                 again = opened.enter_context(_open_source(self.path, settings))
             sink = opened.enter_context(
-                _open_sink(self.target, source.info, settings, overwrite=overwrite)
+                _open_sink(self.target, source, settings, overwrite=overwrite)
             )
             info = source.info
             fine = _fine_looks(settings, info.size_wh, self.listeners.on_notice)
@@ -204,14 +206,17 @@ def _fine_looks(
 
 def _open_source(path: Path, settings: Settings) -> Source:
     if path.suffix.lower() in IMAGE_SUFFIXES:
-        return ImageSource(path, settings.source)
+        return open_picture(path, settings.source)
     return FileSource(path, settings.source)
 
 
 def _open_sink(
-    path: Path, info: SourceInfo, settings: Settings, *, overwrite: bool
+    path: Path, source: Source, settings: Settings, *, overwrite: bool
 ) -> Sink[SafeFrame]:
-    suffix = path.suffix.lower()
+    suffix, info = path.suffix.lower(), source.info
+    if suffix in MOVING_SUFFIXES and not isinstance(source, ImageSource):
+        rate, base = info.average_rate, info.time_base
+        return AnimationSink(path, time_base=base, rate=rate, overwrite=overwrite)
     if suffix in IMAGE_SUFFIXES:
         return ImageSink(path, overwrite=overwrite)
     if suffix == ".gif":

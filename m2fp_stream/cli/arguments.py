@@ -95,7 +95,7 @@ _ZONES: Final = ("--zone", "--keep-zone", "--invert")
 _ANONYMIZE_OPTIONS: Final = (
     *(*_ZONES, "--cover-span"),
     *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--salvage"),
-    *("--parser", "--model-dir", "--tiles"),
+    *("--stream", "--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
 _PREVIEW_OPTIONS: Final = (*_ZONES, "--hide", "--parser", "--model-dir")

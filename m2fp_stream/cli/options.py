@@ -172,6 +172,14 @@ OPTIONS: Final = (
         "threads of the decoder and of the encoder (default: 2)",
     ),
     Option(
+        "--stream",
+        ("source.stream",),
+        _read_whole,
+        "N",
+        "which of several videos in a file to take, counted from 1, if not the one that a player "
+        "shows (default: none)",
+    ),
+    Option(
         "--start",
         ("source.start_s",),
         read_time,
@@ -256,7 +264,7 @@ OPTIONS: Final = (
 
 _OF_M2FP: Final = ("--model-dir", "--tiles")
 _OF_ENCODER: Final = ("--crf", "--preset")
-_OF_TIMES: Final = ("--start", "--end", "--cover-span")
+_OF_TIMES: Final = ("--stream", "--start", "--end", "--cover-span")
 
 
 def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> None:

@@ -22,22 +22,28 @@ from ..core.safe import SafeFrame
 from ..core.timing import rescale
 from .base import Sink
 
-__all__ = ["GifSink", "ImageSink", "MemoryImageSink"]
+__all__ = ["GifSink", "ImageSink", "MemoryImageSink", "encoded"]
 
 _JPEG_QUALITY: Final = 95
-"""OpenCV's own default for JPEG; also used for WebP, which would be lossless without it."""
+"""OpenCV's own default for JPEG and AVIF; WebP would be lossless without it."""
 
 _PARAMETERS: Final[dict[str, list[int]]] = {
     ".png": [],
+    ".apng": [],
     ".jpg": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
     ".jpeg": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
+    ".jfif": [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY],
+    ".avif": [cv2.IMWRITE_AVIF_QUALITY, _JPEG_QUALITY],
     ".webp": [cv2.IMWRITE_WEBP_QUALITY, _JPEG_QUALITY],
     ".bmp": [],
     ".tif": [],
     ".tiff": [],
 }
 
-_MAX_SIDE: Final = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500}
+_ALIASES: Final = {".apng": ".png", ".jfif": ".jpg"}
+"""Suffixes that OpenCV does not know."""
+
+_MAX_SIDE: Final = {".webp": 16_383, ".jpg": 65_500, ".jpeg": 65_500, ".jfif": 65_500}
 """Pixels. Sources: RFC 9649, 3.1; libjpeg's JPEG_MAX_DIMENSION."""
 
 _GIF_TICK: Final = Fraction(1, 100)
@@ -49,7 +55,7 @@ class ImageSink(Sink[SafeFrame]):
     """Writes exactly one frame as the kind of picture that the file name says.
 
     Args:
-        path: .png, .jpg, .jpeg, .webp, .bmp, .tif or .tiff; no metadata is written.
+        path: .png, .jpg, .jpeg, .jfif, .avif, .webp, .bmp, .tif or .tiff; no metadata is written.
         overwrite: False refuses a name that is taken.
 
     Raises:
@@ -72,7 +78,7 @@ class ImageSink(Sink[SafeFrame]):
             raise SinkError(f"{self._path}: takes one frame only; use a video for more")
         self._written = True
         try:
-            self._part.write(_encoded(item, self._suffix, str(self._path)))
+            self._part.write(encoded(item, self._suffix, str(self._path)))
         except (cv2.error, OSError) as error:
             self._part.refuse(error)
 
@@ -121,7 +127,7 @@ class MemoryImageSink(Sink[SafeFrame]):
         if self._encoded is not None:
             raise SinkError("the picture takes one frame only; use a video for more")
         try:
-            self._encoded = _encoded(item, self._suffix, "the picture")
+            self._encoded = encoded(item, self._suffix, "the picture")
         except cv2.error:
             raise SinkError("the picture cannot be encoded; make it smaller") from None
 
@@ -134,18 +140,18 @@ class MemoryImageSink(Sink[SafeFrame]):
         self._encoded = None
 
 
-def _encoded(item: SafeFrame, suffix: str, name: str) -> bytes:
-    """Returns `item` as a picture of that kind.
+def encoded(item: SafeFrame, suffix: str, name: str) -> bytes:
+    """Returns `item` as a file that holds one picture of the kind of `suffix`, without metadata.
 
     Raises:
-        SinkError: it does not fit.
+        SinkError: it does not fit; the message begins with `name`.
         cv2.error: there is not enough memory.
     """
     width, height = item.size_wh
     limit = _MAX_SIDE.get(suffix)
     if limit is not None and max(width, height) > limit:
         raise SinkError(f"{name}: {width}x{height} does not fit this kind of picture")
-    _, data = cv2.imencode(suffix, item.pixels, _PARAMETERS[suffix])
+    _, data = cv2.imencode(_ALIASES.get(suffix, suffix), item.pixels, _PARAMETERS[suffix])
     return data.tobytes()
 
 

@@ -16,7 +16,7 @@ from typing import Final, cast, final
 import av
 import numpy as np
 from av.container import InputContainer
-from av.stream import Disposition, Stream
+from av.stream import Stream
 from av.video.reformatter import VideoReformatter
 from av.video.stream import VideoStream
 from numpy.typing import NDArray
@@ -26,13 +26,22 @@ from ..core.raw import RawFrame
 from ..core.ring import BufferPool
 from ..core.timing import seconds
 from .base import Captured, Source, SourceInfo, open_regular
+from .canvas import largest_wh, said
+from .choose import apart, choose, dropped, rate_of, several
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .deinterlace import Deinterlacer
 from .opener import check_size, decodable_videos, loose_limit, open_file
 from .options import FileOptions
 from .orientation import Orientation
 from .timestamps import Timestamps
-from .transparency import AlphaDecoder, AlphaMissingError, carries_alpha, refuse_lost_alpha
+from .trailers import ends_early
+from .transparency import (
+    AlphaDecoder,
+    AlphaMissingError,
+    carries_alpha,
+    refuse_alpha_apart,
+    refuse_lost_alpha,
+)
 from .whole import Wholeness
 
 __all__ = ["FileSource"]
@@ -48,12 +57,13 @@ _LATE_START_S: Final = 10
 """Streams that start later carry a running clock (broadcast, CCTV): their start becomes 0. Chosen:
 more than a muxer leaves in front, less than any clock shows."""
 
+_NO_ZERO: Final = ("mpegts", "mpeg", "mpegvideo", "dhav", "gxf", "wtv")
+"""Demuxers of formats without a 0; muxers leave room for a buffer in front (FFmpeg 1.4 s). Source:
+ISO/IEC 13818-1, 2.4.2.2: clocks may start at any value."""
+
 _END_TOLERANCE_S: Final = Fraction(1, 5)
 """By how much the last packet may end before the declared end, at least: its own duration is not
 always stated. Also three frames, for reordering can hide that many. Chosen."""
-
-_FALLBACK_RATE: Final = Fraction(25)
-"""Frames a second where nothing states one. Source: FFmpeg's default for raw video."""
 
 _JOINED_MIDWAY: Final = (
     "its first pictures are made from others that it does not hold; they are left out"
@@ -69,15 +79,17 @@ class FileSource(Source):
 
     Frames come upright (display matrix applied, mirrors too), deinterlaced where they are flagged
     interlaced, as BGR by the tagged matrix and range, alpha over black, HDR mapped to SDR. Where
-    the picture's size changes, later frames are fitted into the first size with black bars.
+    the picture's size changes, all frames are fitted into the largest size of the first seconds
+    (`canvas`), with black bars.
 
     What alpha hides stays hidden: also where VP8 and VP9 carry it beside the picture. Where it is
     known to be there and is not decoded, the file is refused.
 
     Timestamps are the file's own. A missing one is filled from the frame rate; one that does not
     rise is moved up by one tick; after a fall of more than a second, time goes on from where it
-    was. A stream that starts before 0 or with a running clock is moved to 0, and with `start_s`
-    that point becomes 0.
+    was. A stream that starts before 0 or with a running clock is moved to 0; in formats whose clock
+    starts anywhere, 0 is where the first of its streams starts. With `start_s` that point becomes
+    0.
 
     Pictures made from others that are damaged or missing are never given (`whole`). At the
     beginning, where a recording was joined midway, that is no damage, but said.
@@ -102,12 +114,14 @@ class FileSource(Source):
         self._given_from_start = True
         self._left_out = 0
         try:
+            refuse_alpha_apart(self._file, str(path))
+            self._apart = apart(self._file, str(path))
             container = self._container = open_file(
                 self._file, str(path), max_pixels=self._options.max_pixels
             )
             self._stream = self._choose(container)
             self._declared_end = self._read_declared_end(container)
-            self._rate = self._stream.average_rate or self._stream.guessed_rate or _FALLBACK_RATE
+            self._rate = rate_of(self._stream)
             self._read_end = Fraction(0)
             self._decoded = self._decode()
             first = next(self._decoded, None)
@@ -122,7 +136,10 @@ class FileSource(Source):
     @property
     def info(self) -> SourceInfo:
         """What is known so far; its `warnings` are complete when the frames have ended."""
-        return replace(self._info, warnings=tuple(self._warnings))
+        warnings = [*self._warnings]
+        if len(self._sizes) > 1:
+            warnings.append(said(self._sizes, self._canvas_wh))
+        return replace(self._info, warnings=tuple(warnings))
 
     def close(self) -> None:
         """Lets go of the file; idempotent. Frames given before stay valid."""
@@ -142,10 +159,10 @@ class FileSource(Source):
             unreadable="no decoder for its video; convert it to H.264 first",
         )
 
-        def rank(stream: VideoStream) -> tuple[bool, int]:
-            return bool(stream.disposition & Disposition.default), stream.width * stream.height
-
-        stream = max(decodable, key=rank)
+        self._videos = decodable
+        stream = choose(decodable, self._options.stream, str(self._path))
+        if sentence := several(decodable, stream, self._options.stream):
+            self._warn(sentence)
         if not stream.width or not stream.height:
             # FFmpeg was given the limit, too, and forgets a size beyond it.
             raise SourceError(
@@ -189,13 +206,42 @@ class FileSource(Source):
             self._rate = self._stream.guessed_rate or self._rate
         self._orientation = self._orientation_of(first)
         self._shape = (first.width, first.height, self._orientation)
+        first_wh = self._orientation.size_of(first.width, first.height)
+        self._sizes = {first_wh: None}  # a set that keeps order
+        self._canvas_wh = self._largest_wh(first_wh)
         first_pts = first.pts or 0
         start_s = seconds(first_pts, self._time_base)
-        zero = 0 if 0 <= start_s <= _LATE_START_S else first_pts  # what players count as 0
+        zero = self._zero(container, first_pts)
         start = options.start_s
         self._origin = zero if start is None else first_pts + self._ticks(start)
         self._end = None if options.end_s is None else first_pts + self._ticks(options.end_s)
 
+        duration, count = self._length(container, start_s)
+        if is_hdr(first):
+            self._warn("HDR video becomes SDR")
+        ratio = self._stream.sample_aspect_ratio or None
+        if ratio is not None and self._orientation.transpose:
+            ratio = 1 / ratio
+        tags = ColorTags.of(first)
+        return SourceInfo(
+            size_wh=self._canvas_wh,
+            time_base=self._time_base,
+            sample_aspect_ratio=ratio,
+            average_rate=self._rate,
+            duration_s=duration,
+            frame_count=count,
+            color_primaries=tags.primaries,
+            color_trc=tags.trc,
+            colorspace=tags.matrix,
+            color_range=tags.range,
+            has_audio=bool(container.streams.audio),
+            begins_s=seconds(self._origin - zero, self._time_base),
+            dropped_streams=(*dropped(container, self._videos, self._stream), *self._apart),
+        )
+
+    def _length(self, container: InputContainer, start_s: float) -> tuple[float | None, int | None]:
+        """Returns the seconds of what is read, and the number of its frames, as far as known."""
+        options = self._options
         duration = None
         if self._declared_end is not None:
             duration = float(self._declared_end) - start_s
@@ -209,28 +255,21 @@ class FileSource(Source):
                 count = round(duration * self._rate)
             elif whole > 0:
                 count = round(count * duration / whole)
+        return duration, count
 
-        if is_hdr(first):
-            self._warn("HDR video becomes SDR")
-        ratio = self._stream.sample_aspect_ratio or None
-        if ratio is not None and self._orientation.transpose:
-            ratio = 1 / ratio
-        tags = ColorTags.of(first)
-        return SourceInfo(
-            size_wh=self._orientation.size_of(first.width, first.height),
-            time_base=self._time_base,
-            sample_aspect_ratio=ratio,
-            average_rate=self._rate,
-            duration_s=duration,
-            frame_count=count,
-            color_primaries=tags.primaries,
-            color_trc=tags.trc,
-            colorspace=tags.matrix,
-            color_range=tags.range,
-            has_audio=bool(container.streams.audio),
-            begins_s=seconds(self._origin - zero, self._time_base),
-            dropped_streams=_dropped(container, self._stream),
-        )
+    def _largest_wh(self, first_wh: tuple[int, int]) -> tuple[int, int]:
+        found = largest_wh(self._path, self._stream.index, max_pixels=self._options.max_pixels)
+        return max(first_wh, found or first_wh, key=lambda wh: wh[0] * wh[1])
+
+    def _zero(self, container: InputContainer, first_pts: int) -> int:
+        """Returns the timestamp that becomes 0."""
+        zero = 0
+        if container.format.name in _NO_ZERO:
+            if not container.streams.audio:
+                return first_pts
+            zero = math.floor(Fraction(container.start_time, av.time_base) / self._time_base)
+        waits = 0 <= seconds(first_pts - zero, self._time_base) <= _LATE_START_S
+        return zero if waits else first_pts
 
     def _ticks(self, moment_s: float) -> int:
         return math.ceil(Fraction(moment_s).limit_denominator(1_000_000) / self._time_base)
@@ -265,7 +304,7 @@ class FileSource(Source):
         for packet in self._packets():
             if packet is not None and not wholeness.take(packet):
                 damaged = self._damage(packet.pts)
-            transparent |= packet is not None and carries_alpha(stream, packet)
+            transparent |= packet is not None and carries_alpha(stream, packet, str(self._path))
             try:
                 frames = decoder.decode(packet)
             except (av.error.FFmpegError, AlphaMissingError, OSError):
@@ -324,10 +363,9 @@ class FileSource(Source):
             tolerance = max(_END_TOLERANCE_S, 3 / self._rate)
             if self._read_end + tolerance < self._declared_end:
                 self._damage(int(self._read_end / self._time_base))
-        elif self._container is not None and self._container.format.name == "gif":
-            # A GIF declares no length, but it has an end (GIF89a, 27: trailer).
-            self._file.seek(-min(64, os.fstat(self._file.fileno()).st_size), os.SEEK_END)
-            if not self._file.read().rstrip(b"\0").endswith(b";"):
+        elif self._container is not None:
+            size = os.fstat(self._file.fileno()).st_size
+            if ends_early(self._container.format.name, self._file, size):
                 self._damage(int(self._read_end / self._time_base))
 
     def _damage(self, pts: int | None) -> bool:
@@ -410,8 +448,8 @@ class FileSource(Source):
         orientation = self._orientation_of(frame)
         shape = (frame.width, frame.height, orientation)
         if shape != self._shape:
-            self._warn("the picture's size changes; later frames are fitted into the first size")
             restart, self._shape = True, shape
+        self._sizes[orientation.size_of(frame.width, frame.height)] = None
         width, height = self._info.size_wh
         buffer = self._pool.take(height, width)
         try:
@@ -451,18 +489,3 @@ def _size_wh_of(decoder: AlphaDecoder | VideoStream) -> tuple[int, int]:
     if isinstance(decoder, AlphaDecoder):
         return decoder.size_wh
     return decoder.codec_context.width, decoder.codec_context.height
-
-
-def _dropped(container: InputContainer, chosen: VideoStream) -> tuple[str, ...]:
-    """Says in words what of the container does not pass (P8); names, never contents."""
-    words = [
-        "attached picture" if is_attached(stream) else stream.type
-        for stream in container.streams
-        if stream.index != chosen.index
-    ]
-    if chapters := container.chapters():
-        words.append(f"chapters ({len(chapters)})")
-    keys = {key.lower() for holder in (container, *container.streams) for key in holder.metadata}
-    if keys := {key for key in keys if key.isprintable()}:
-        words.append(f"metadata ({', '.join(sorted(keys))})")
-    return tuple(words)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import struct
 import time
-import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -19,13 +18,15 @@ from ..core.errors import SourceError, TruncatedSourceError
 from ..core.raw import RawFrame
 from ..core.ring import BufferPool
 from .base import Captured, Source, SourceInfo, open_regular
+from .behind import left_behind
+from .heif import Heif, is_heif
 from .options import FileOptions
 from .orientation import Orientation
+from .png import PNG, clear_grey, is_whole_png
 
 __all__ = ["ImageSource"]
 
-_KINDS: Final = "JPEG, PNG, WebP, BMP or TIFF"
-_PNG: Final = b"\x89PNG\r\n\x1a\n"
+_KINDS: Final = "JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF"
 _JPEG: Final = b"\xff\xd8\xff"
 _SOF: Final = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SOS: Final = frozenset({0xDA})
@@ -33,15 +34,17 @@ _SOS: Final = frozenset({0xDA})
 _ENDIAN: Final = {b"II": "<", b"MM": ">"}
 _TIFF_INTEGERS: Final = {3: "H", 4: "I"}
 """SHORT and LONG. Source: TIFF 6.0, section 2."""
+_COLOURS: Final = {0: 1, 1: 1, 2: 3, 3: 1, 5: 4, 6: 3, 8: 3}
+"""Samples of a colour by PhotometricInterpretation. Source: TIFF 6.0, tag 262."""
 _EXIF: Final = cv2.IMAGE_METADATA_EXIF
 
 
 @final
 class ImageSource(Source):
-    """Reads one JPEG, PNG, WebP, BMP or TIFF; told by its contents, not by its name.
+    """Reads one JPEG, PNG, WebP, HEIC, AVIF, BMP or TIFF; told by its contents, not by its name.
 
-    The picture comes upright (EXIF orientation applied), 8 bits, alpha over black; of several
-    pages or frames the first. Its `pts` is 0 and `time_base` one second.
+    The picture comes upright (EXIF orientation applied, of HEIF its own), 8 bits, alpha over black;
+    of several pages or frames the first. Its `pts` is 0 and `time_base` one second.
 
     Args:
         path: the file, or, where `data` is given, what messages call the picture.
@@ -72,7 +75,11 @@ class ImageSource(Source):
             )
         if not whole:
             raise TruncatedSourceError(f"{path}: is cut short; copy it again")
-        self._bgr: NDArray[np.uint8] | None = _decode(data, path)
+        if is_heif(data):
+            bgr = Heif(data, str(path)).decode(options.max_pixels)
+        else:
+            bgr = _decode(data, path)
+        self._bgr: NDArray[np.uint8] | None = bgr
         height, width = self._bgr.shape[:2]
         self._info = SourceInfo(
             size_wh=(width, height),
@@ -161,9 +168,14 @@ def _apply_alpha(bgr: MatLike, data: bytes, path: Path) -> None:
     encoded = np.frombuffer(data, np.uint8)
     stored, kinds, blocks = cv2.imdecodeWithMetadata(encoded, cv2.IMREAD_UNCHANGED)
     bitmap = data.startswith(b"BM")
+    if stored.ndim == 2 and (clear := clear_grey(data)) is not None:
+        # OpenCV knows the colour that is clear in other PNGs, but not in grey ones.
+        most = 255 if stored.dtype == np.uint8 else 65535
+        opaque = np.where(stored == clear, 0, most).astype(stored.dtype)
+        stored = cv2.merge([stored, stored, stored, opaque])
     if stored.ndim == 2 or stored.shape[2] < 4:
-        # TIFF 6.0, 277: of two samples a pixel the second is alpha; OpenCV gives the first alone.
-        if data[:2] in _ENDIAN and _tiff_tags(data).get(277) == 2:
+        # Whatever a TIFF has besides its colours may be alpha; here OpenCV gives none of it.
+        if data[:2] in _ENDIAN and _has_more_samples(_tiff_tags(data)):
             raise SourceError(
                 f"{path}: its transparency cannot be decoded, and what it hides would show; "
                 "export it without transparency first"
@@ -178,6 +190,11 @@ def _apply_alpha(bgr: MatLike, data: bytes, path: Path) -> None:
         orientation.turn(alpha.astype(np.uint8), upright)
         cv2.multiply(bgr, cv2.merge([upright] * 3), bgr, 1 / 255)
     stored.fill(0)
+
+
+def _has_more_samples(tags: dict[int, int]) -> bool:
+    """Returns whether pixels have more than their colour (TIFF 6.0: 262 says which, 277 of all)."""
+    return tags.get(277, 1) > _COLOURS.get(tags.get(262, 1), 3)
 
 
 def _exif_orientation(block: bytes) -> int:
@@ -199,7 +216,7 @@ def _size_of(data: bytes) -> tuple[int, int]:
     Raises:
         ValueError, struct.error, IndexError: no such header.
     """
-    if data.startswith(_PNG):
+    if data.startswith(PNG):
         width, height = struct.unpack_from(">II", data, 16)
     elif data.startswith(_JPEG):
         height, width = struct.unpack_from(">HH", data, _jpeg_segment(data, _SOF) + 5)
@@ -208,6 +225,8 @@ def _size_of(data: bytes) -> tuple[int, int]:
         width, height = struct.unpack_from("<HH" if core else "<ii", data, 18)
     elif data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         width, height = _webp_size(data)
+    elif is_heif(data):
+        width, height = Heif(data, "").size_wh
     elif data[:2] in _ENDIAN:
         tags = _tiff_tags(data)
         width, height = tags.get(256, 0), tags.get(257, 0)
@@ -260,31 +279,34 @@ def _is_whole(data: bytes) -> bool:
     if data.startswith(_JPEG):
         # Searched after the scan's start, for a thumbnail has an end of its own.
         return data.rfind(b"\xff\xd9") > _jpeg_segment(data, _SOS)
-    if data.startswith(_PNG):
-        return _png_is_whole(data)
+    if data.startswith(PNG):
+        return is_whole_png(data)
+    if is_heif(data):
+        return Heif(data, "").whole
     if data.startswith(b"RIFF"):
         return len(data) >= 8 + int(struct.unpack_from("<I", data, 4)[0])
     return True
 
 
-def _png_is_whole(data: bytes) -> bool:
-    # Checked in full: libpng tells what it finds on stderr.
-    at = len(_PNG)
-    while len(data) >= at + 12:
-        length, kind = struct.unpack_from(">I4s", data, at)
-        checked = data[at + 4 : at + 8 + length]
-        if data[at + 8 + length : at + 12 + length] != struct.pack(">I", zlib.crc32(checked)):
-            return False
-        if kind == b"IEND":
-            return True
-        at += 12 + length
-    return False
-
-
 def _dropped(data: bytes) -> tuple[str, ...]:
+    if is_heif(data):
+        return Heif(data, "").dropped
     words = []
     if any(mark in data for mark in (b"Exif\0\0", b"eXIf", b"EXIF", b"iTXt", b"http://ns.adobe")):
         words.append("metadata")
     if b"acTL" in data[:256] or b"ANIM" in data[:256]:
         words.append("all frames but the first")
-    return tuple(words)
+    if data[:2] in _ENDIAN and _next_page(data):
+        words.append("all pages but the first")
+    return (*words, *left_behind(data))
+
+
+def _next_page(data: bytes) -> int:
+    """Returns where a TIFF's second directory starts, 0 for none (TIFF 6.0, 2)."""
+    order = _ENDIAN[data[:2]]
+    try:
+        start = struct.unpack_from(order + "I", data, 4)[0]
+        count = struct.unpack_from(order + "H", data, start)[0]
+        return int(struct.unpack_from(order + "I", data, start + 2 + 12 * count)[0])
+    except struct.error:
+        return 0

@@ -34,8 +34,8 @@ __all__ = [
 ]
 
 _FILE_FORMATS: Final = (
-    "aac,apng,asf,av1,avi,dv,flac,flv,gif,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp3,mpeg,mpegts,"
-    "mpegvideo,mxf,nut,obu,ogg,wav,webm,yuv4mpegpipe"
+    "aac,apng,asf,av1,avi,dhav,dv,flac,flv,gif,gxf,h263,h264,hevc,ivf,m4v,matroska,mjpeg,mov,mp3,"
+    "mpeg,mpegts,mpegvideo,mpjpeg,mxf,nut,obu,ogg,rm,vc1,wav,webm,wtv,yuv4mpegpipe"
 )
 """Demuxers that may run: containers of pictures and sound in one file. Left out on purpose:
 playlists and everything else that opens other files or the network (hls, concat, dash, imf, sdp,
@@ -187,7 +187,7 @@ def open_file(file: BinaryIO, name: str, *, max_pixels: int) -> InputContainer:
     except (av.error.FFmpegError, OSError, ValueError) as error:
         raise SourceError(
             f"{name}: is not a video that can be read "
-            f"({reason_of(error)}); check that the file is complete"
+            f"({reason_of(error)}); check that the file is complete, or convert it to MP4 first"
         ) from None
 
 

@@ -26,6 +26,17 @@ class FileOptions(Options):
     threads: Annotated[
         int, Field(title="Decoder threads", description="Never changes the result.", ge=1, le=64)
     ] = 2
+    stream: Annotated[
+        int | None,
+        Field(
+            title="Video",
+            description=(
+                "Which of several videos in a file, counted from 1; leave it out for the one that "
+                "a player shows."
+            ),
+            ge=1,
+        ),
+    ] = None
     start_s: Annotated[
         float | None,
         Field(

@@ -19,6 +19,7 @@ from av.video.stream import VideoStream
 from ..core.address import Address
 from ..core.errors import SourceError
 from .base import Captured, SourceInfo
+from .canvas import said
 from .convert import ColorTags, is_hdr, orientation_of, reason_of, write_bgr
 from .key_frames import KeyFrames
 from .live import LIVE_TIME_BASE, LiveSource, Pace
@@ -34,7 +35,7 @@ from .opener import (
 )
 from .options import StreamOptions
 from .orientation import Orientation
-from .transparency import carries_alpha, refuse_lost_alpha
+from .transparency import carries_alpha, refuse_alpha_beside, refuse_lost_alpha
 from .whole import Wholeness
 
 __all__ = ["StreamSource"]
@@ -42,6 +43,9 @@ __all__ = ["StreamSource"]
 
 _PACED: Final = "hls"
 """Gives seconds of video at once, whole segments of it; all others give frames as they happen."""
+
+_MOST_SIZES: Final = 16
+"""Sizes of a stream's pictures that are remembered. Chosen: more than a sentence names."""
 
 _SAID_AFTER_S: Final = 1.0
 """Packets that bring no whole picture for longer are worth a word. The key frames of a camera that
@@ -126,7 +130,10 @@ class StreamSource(LiveSource):
     @property
     def info(self) -> SourceInfo:
         """What is known so far; `warnings` may grow while frames are read."""
-        return replace(self._info, warnings=tuple(self._warnings))
+        warnings = [*self._warnings]
+        if len(self._sizes) > 1:
+            warnings.append(said(tuple(self._sizes), self._size_wh))
+        return replace(self._info, warnings=tuple(warnings))
 
     @property
     def corrupt(self) -> int:
@@ -161,6 +168,7 @@ class StreamSource(LiveSource):
             unreadable="no decoder for its video; have it send H.264",
         )
         stream = max(decodable, key=lambda one: one.width * one.height)
+        refuse_alpha_beside(stream, decodable, self._name)
         self._check_size(stream.width, stream.height)
         # Frame threads would each add the delay of a frame. With more than one for slices, FFmpeg
         # marks no damaged H.264 pictures (measured: 0 of 20 with a slice left out or cut short).
@@ -185,6 +193,7 @@ class StreamSource(LiveSource):
         self._shape = (first.width, first.height, orientation)
         upright_wh = orientation.size_of(first.width, first.height)
         self._size_wh = self._canvas_wh or upright_wh
+        self._sizes = {upright_wh: None}  # a set that keeps order
         if is_hdr(first):
             self._warn("HDR video becomes SDR")
         ratio = self._stream.sample_aspect_ratio or None
@@ -274,7 +283,7 @@ class StreamSource(LiveSource):
         self._wholeness.take(packet)
         if missed:
             self._wholeness.lose(near=True)
-        self._transparent |= carries_alpha(self._stream, packet)
+        self._transparent |= carries_alpha(self._stream, packet, self._name)
         frames = None
         with suppress(av.error.FFmpegError, OSError):
             frames = self._stream.decode(packet)
@@ -312,7 +321,8 @@ class StreamSource(LiveSource):
         restart = shape != self._shape
         if restart:
             self._shape = shape
-            self._warn("the picture's size changes; it is fitted into the first size")
+            if len(self._sizes) < _MOST_SIZES:
+                self._sizes[orientation.size_of(frame.width, frame.height)] = None
         problem = ""
         try:
             return self._captured(

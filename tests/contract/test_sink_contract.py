@@ -25,6 +25,7 @@ from m2fp_stream.core.errors import SealError, SinkError
 from m2fp_stream.core.labels import CIHP
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.core.safe import LabelImage, SafeFrame
+from m2fp_stream.sinks.animation import AnimationSink
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sinks.image import GifSink, ImageSink, MemoryImageSink
 from m2fp_stream.sinks.label_png import LabelPngSink, MemoryLabelSink
@@ -75,7 +76,13 @@ def _gif(path: Path, **options: Any) -> Sink[Any]:
     return GifSink(path, time_base=TIME_BASE, **options)
 
 
+def _moving(path: Path, **options: Any) -> Sink[Any]:
+    return AnimationSink(path, time_base=TIME_BASE, **options)
+
+
 CASES = (
+    Case(_moving, "out.webp", safe_frame),
+    Case(_moving, "out.apng", safe_frame),
     Case(_video, "out.mp4", safe_frame),
     Case(_gif, "out.gif", safe_frame),
     Case(ImageSink, "out.png", safe_frame),

@@ -18,6 +18,7 @@ from m2fp_stream.sources.base import Source
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.image import ImageSource
 from m2fp_stream.sources.options import FileOptions
+from m2fp_stream.sources.webp import WebpSource
 from tests.contract.test_live_source_contract import LIVE_SOURCES
 from tests.kit import media
 
@@ -37,7 +38,11 @@ def _png(folder: Path) -> Source:
     return ImageSource(path)
 
 
-MAKERS: tuple[Callable[[Path], Source], ...] = (_mp4, _gif, _png)
+def _webp(folder: Path) -> Source:
+    return WebpSource(media.write_moving(folder / "moving.webp"))
+
+
+MAKERS: tuple[Callable[[Path], Source], ...] = (_mp4, _gif, _png, _webp)
 
 
 @pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)

@@ -19,8 +19,10 @@ import pytest
 from numpy.typing import NDArray
 
 import m2fp_stream
+from m2fp_stream.config import load_settings
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.sinks.video_file import VideoFileSink
+from tests.kit import heif, media
 
 Bgr = NDArray[np.uint8]
 
@@ -183,6 +185,40 @@ def test_still_pictures_keep_their_format(portrait: Bgr, tmp_path: Path) -> None
     # Nothing is found in the upper right: bit for bit. (In the lower right something is taken for
     # a body cut by the edge, and covered.)
     assert np.array_equal(covered[:300, -40:], portrait[:300, -40:])
+
+
+def test_a_heic_becomes_a_jpeg_in_which_the_face_is_covered(portrait: Bgr, tmp_path: Path) -> None:
+    tiles = heif.tiled(portrait[:384, :448], 192, 2, tmp_path)
+    source = heif.write(tmp_path / "portrait.heic", tiles)
+    report = m2fp_stream.anonymize(source)
+    assert report.path_out == str(tmp_path / "portrait.anonymized.jpg")
+    covered = cv2.imread(report.path_out)
+    assert covered is not None
+    assert covered.shape == (384, 448, 3)
+    left, top, right, bottom = FACE_XYXY
+    face = (slice(top, bottom), slice(left, right))
+    assert likeness(portrait[face], np.asarray(covered[face], np.uint8)) < 0.3
+
+
+@pytest.mark.parametrize("quality", ["standard", "high"])
+@pytest.mark.parametrize("suffix", [".webp", ".png"])
+def test_moving_pictures_stay_such_and_the_face_is_covered_in_each(
+    portrait: Bgr, tmp_path: Path, suffix: str, quality: str
+) -> None:
+    pictures = [window(portrait, number) for number in range(8)]
+    source = media.write_moving(tmp_path / f"moving{suffix}", pictures, shown_ms=80)
+    config = load_settings(None, overrides={"file.quality": quality})
+    report = m2fp_stream.anonymize(source, config=config)
+    assert report.path_out == str(tmp_path / f"moving.anonymized{suffix}")
+    assert report.frames == 8
+    content = np.frombuffer(Path(report.path_out).read_bytes(), np.uint8)
+    _, animation = cv2.imdecodeanimation(content)
+    assert list(animation.durations) == [80] * 8
+    left, top, right, bottom = FACE_XYXY
+    for number, (raw, covered) in enumerate(zip(pictures, animation.frames, strict=True)):
+        face = (slice(top - 20, bottom - 20), slice(left - 4 * number, right - 4 * number))
+        shown = np.asarray(covered[face][:, :, :3], np.uint8)
+        assert likeness(raw[face], shown) < 0.3, f"frame {number}"
 
 
 def test_labels_of_a_picture_name_face_and_hair(portrait: Bgr, tmp_path: Path) -> None:

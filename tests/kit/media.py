@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import av
+import cv2
 import numpy as np
 from av.container import OutputContainer
 from av.packet import Packet
@@ -194,6 +195,15 @@ def write_changing_size(path: Path, sizes_wh: Sequence[tuple[int, int]], count: 
             for packet in [*packets, *encoder.encode(None)]:
                 packet.stream = stream
                 container.mux(packet)
+    return path
+
+
+def write_moving(path: Path, pictures: Sequence[BGR] | None = None, shown_ms: int = 40) -> Path:
+    """Writes a moving picture of the kind that the suffix says, by OpenCV; ten `card`s."""
+    animation = cv2.Animation()
+    animation.frames = list(pictures or [card(number=number) for number in range(10)])
+    animation.durations = [shown_ms] * len(animation.frames)
+    path.write_bytes(cv2.imencodeanimation(path.suffix, animation)[1].tobytes())
     return path
 
 

@@ -19,6 +19,10 @@ from m2fp_stream.naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, find_media, outpu
         ("dance.gif", "dance.anonymized.gif"),
         ("photo.JPG", "photo.anonymized.JPG"),
         ("photo.webp", "photo.anonymized.webp"),
+        ("photo.jfif", "photo.anonymized.jfif"),
+        ("photo.HEIC", "photo.anonymized.jpg"),
+        ("photo.avif", "photo.anonymized.avif"),
+        ("recorder.dav", "recorder.anonymized.mp4"),
     ],
 )
 def test_a_video_becomes_mp4_and_pictures_keep_their_format(name: str, expected: str) -> None:
@@ -32,7 +36,8 @@ def test_on_a_collision_the_old_suffix_stays() -> None:
 
 
 def test_a_folder_gives_its_media_sorted_without_hidden_files_and_outputs(tmp_path: Path) -> None:
-    wanted = ["a.MP4", "b.gif", "deep/d.avi", "deep/er/c.mkv"]
+    more = ["3g2", "asf", "dav", "dv", "h264", "h265", "hevc", "insv", "m2v", "mjpeg", "mjpg", "qt"]
+    wanted = ["a.MP4", "b.gif", "deep/d.avi", "deep/er/c.mkv", *(f"f/a.{one}" for one in more)]
     others = ["x.txt", ".a.mp4", ".b.anonymized.mp4.part", "a.anonymized.mp4", ".git/e.mp4"]
     others += ["a.mkv.anonymized.mp4", "deep/.f.mp4", "photo.jpg", "mp4"]
     for name in wanted + others:

@@ -15,7 +15,9 @@ from m2fp_stream.sinks.image import GifSink, ImageSink
 from tests.kit import media
 
 
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".JPEG", ".webp", ".bmp", ".tif", ".tiff"])
+@pytest.mark.parametrize(
+    "suffix", [".png", ".jpg", ".JPEG", ".jfif", ".avif", ".webp", ".bmp", ".tif", ".tiff"]
+)
 @pytest.mark.parametrize("size_wh", [(96, 64), (95, 63)])
 def test_the_name_says_the_kind_and_the_picture_comes_back(
     tmp_path: Path, suffix: str, size_wh: tuple[int, int]
@@ -30,6 +32,7 @@ def test_the_name_says_the_kind_and_the_picture_comes_back(
     assert np.abs(back.astype(int) - picture).mean() <= (0 if lossless else 3)
     magic = {".png": b"\x89PNG", ".jpg": b"\xff\xd8", ".JPEG": b"\xff\xd8", ".webp": b"RIFF"}
     magic |= {".bmp": b"BM", ".tif": b"II", ".tiff": b"II"}
+    magic |= {".jfif": b"\xff\xd8", ".avif": b"\0\0\0 ftypavif"}
     assert path.read_bytes().startswith(magic[suffix])
     assert b"Exif" not in path.read_bytes()
 

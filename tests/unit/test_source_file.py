@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
@@ -21,6 +23,7 @@ from m2fp_stream.core.errors import SourceError, TruncatedSourceError
 from m2fp_stream.sources.base import SourceInfo
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.options import FileOptions
+from m2fp_stream.sources.transparency import refuse_alpha_beside
 from tests.kit import media
 
 SALVAGE = FileOptions(salvage=True)
@@ -172,6 +175,131 @@ def test_times_that_do_not_rise_are_mended_and_no_frame_is_lost(
     assert any(says in one for one in warnings) if says else warnings == ()
 
 
+@pytest.mark.parametrize(
+    ("name", "starts_s", "sound_s", "expected_s"),
+    [
+        ("clip.ts", 1.48, 0, 0),
+        ("clip.m2ts", 1.48, 0, 0),
+        ("clip.mpg", 1.48, 0, 0),
+        ("clip.ts", 0.8, 1, 0.8),  # its sound starts at once
+        ("clip.mp4", 1.48, 0, 1.48),  # has a 0
+    ],
+)
+def test_a_clock_that_starts_anywhere_starts_at_0(
+    tmp_path: Path, name: str, starts_s: float, sound_s: float, expected_s: float
+) -> None:
+    path = media.write_video(
+        tmp_path / name,
+        codec="mpeg2video" if name.endswith("mpg") else "libx264",
+        options={"bf": "0"},
+        pts=[round(25 * starts_s) + i for i in range(10)],
+        audio_s=sound_s,
+    )
+    with av.open(path) as container:  # the control
+        first_s = min(frame.time or 0.0 for frame in container.decode(video=0))
+    assert first_s >= starts_s - 0.01
+    assert read(path).times[0] == pytest.approx(expected_s, abs=0.03)
+
+
+def write_two(path: Path) -> Path:
+    """Writes a film with two videos: the second is larger, and counts from 10 on."""
+    with av.open(path, "w") as container:
+        streams: list[Any] = []
+        for codec, size_wh in (("libx264", (96, 64)), ("libx265", (192, 128))):
+            options = {"crf": "5"}
+            if codec == "libx265":
+                options["x265-params"] = "log-level=none"
+            stream: Any = container.add_stream(codec, rate=25, options=options)
+            stream.width, stream.height, stream.pix_fmt = *size_wh, "yuv420p"
+            streams.append(stream)
+        for number in range(5):
+            for shift, stream in enumerate(streams):
+                picture = media.card((stream.width, stream.height), number + 10 * shift)
+                frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                container.mux(stream.encode(frame))
+        for stream in streams:
+            container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("name", ["two.mkv", "two.mp4", "two.ts"])
+def test_of_two_videos_both_are_named_and_one_can_be_chosen(tmp_path: Path, name: str) -> None:
+    path = write_two(tmp_path / name)
+    got = read(path)
+    assert got.numbers == list(range(5) if name == "two.mp4" else range(10, 15))
+    (warning,) = got.info.warnings
+    first, second = "1 (h264, 96x64", "2 (hevc, 192x128"
+    assert warning.startswith("holds 2 videos: ")
+    assert first in warning
+    assert second in warning
+    assert warning.count(", taken)") == 1
+    for number in (1, 2):
+        chosen = read(path, FileOptions(stream=number))
+        assert chosen.numbers == list(range(10 * (number - 1), 10 * (number - 1) + 5))
+        assert chosen.info.warnings == ()
+        left_out = (f"video 2 {second[2:]})", f"video 1 {first[2:]})")[number - 1]
+        assert left_out in chosen.info.dropped_streams
+    with pytest.raises(SourceError, match="has no video 3; --stream chooses of 1 "):
+        FileSource(path, FileOptions(stream=3))
+
+
+def write_dav(path: Path) -> Path:
+    """Writes DHAV, as recorders do: a head and a tail around each H.264 picture."""
+    source = media.write_video(
+        path.with_suffix(".h264"), options={"bf": "0", "g": "5"}, container_format="h264"
+    )
+    content = b""
+    with av.open(source) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    for number, packet in enumerate(packets):
+        data = bytes(packet)
+        more = bytes([0x81, 0, 2, 25, 0x82, 0, 0, 0, 96, 0, 64, 0])  # H.264, 25 fps; the size
+        length = 24 + len(more) + len(data) + 8
+        kind = 0xFD if packet.is_keyframe else 0xFC
+        head = struct.pack("<4sBBBBII", b"DHAV", kind, 0, 0, 0, number, length)
+        head += struct.pack("<IHBB", 0x5A210000, 40 * number, len(more), 0)
+        content += head + more + data + b"dhav" + struct.pack("<I", length)
+    path.write_bytes(content)
+    return path
+
+
+def test_what_a_recorder_writes_is_read(tmp_path: Path) -> None:
+    got = read(write_dav(tmp_path / "clip.dav"))
+    assert got.numbers == list(range(10))
+    assert got.times[0] == 0
+    assert got.info.size_wh == (96, 64)
+
+
+QUIET = {"x265-params": "log-level=none"}
+OTHERS: dict[str, dict[str, Any]] = {
+    "a.h265": {"codec": "libx265", "container_format": "hevc", "options": QUIET},
+    "a.mjpg": {"codec": "mjpeg", "pix_fmt": "yuvj420p", "container_format": "mjpeg"},
+    "a.qt": {"container_format": "mov"},
+    "a.insv": {"container_format": "mp4"},
+    "a.3g2": {},
+    "a.asf": {"codec": "wmv2"},
+    "a.m2v": {"codec": "mpeg2video"},
+    "a.dv": {"codec": "dvvideo", "size_wh": (720, 576)},
+    "a.rm": {"codec": "rv20", "size_wh": (176, 144)},
+    "a.gxf": {"codec": "mpeg2video", "size_wh": (720, 576)},
+    "a.wtv": {"codec": "mpeg2video"},
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("suffix", [None, ".anything"])
+def test_the_rarer_containers_are_read_whatever_their_name(
+    tmp_path: Path, name: str, suffix: str | None
+) -> None:
+    path = media.write_video(tmp_path / name, **OTHERS[name])
+    got = read(path.rename(path.with_suffix(suffix)) if suffix else path)
+    assert len(got.pictures) == 10
+    assert got.times[0] == 0
+    assert got.info.average_rate == 25
+    assert got.info.duration_s is None or got.info.duration_s == pytest.approx(0.4, abs=0.05)
+
+
 @pytest.mark.parametrize("name", ["clip.mp4", "clip.mkv", "clip.ts"])
 @pytest.mark.parametrize(
     ("start", "end", "first", "count"),
@@ -269,21 +397,68 @@ def test_an_odd_angle_is_taken_to_the_next_right_one_with_a_warning(tmp_path: Pa
     )
 
 
-def test_a_change_of_size_is_fitted_into_the_first_and_restarts(tmp_path: Path) -> None:
+def test_a_change_of_size_is_fitted_into_the_largest_of_the_first_seconds_and_restarts(
+    tmp_path: Path,
+) -> None:
     path = media.write_changing_size(tmp_path / "clip.ts", [(96, 64), (64, 96), (192, 128)])
     got = read(path)
     assert len(got.pictures) == 18
     assert got.restarts == [6, 12]
-    assert {picture.shape for picture in got.pictures} == {(64, 96, 3)}
+    assert {picture.shape for picture in got.pictures} == {(128, 192, 3)}
+    assert [media.number_of(one) for one in got.pictures[:6]] == list(range(6))
+    corners_match(got.pictures[2], UPRIGHT, 12)
     tall = got.pictures[8]
-    assert not tall[:, :26].any(), "bars are black"
-    assert not tall[:, -26:].any()
-    corners_match(tall[:, 28:68], UPRIGHT, 12)
-    assert [media.number_of(one[:, 28:68]) for one in got.pictures[6:12]] == list(range(6, 12))
+    assert not tall[:, :52].any(), "bars are black"
+    assert not tall[:, -52:].any()
+    corners_match(tall[:, 56:136], UPRIGHT, 12)
+    assert [media.number_of(one[:, 56:136]) for one in got.pictures[6:12]] == list(range(6, 12))
     assert [media.number_of(one) for one in got.pictures[12:]] == list(range(12, 18))
     corners_match(got.pictures[14], UPRIGHT)
     assert got.info.warnings == (
-        "the picture's size changes; later frames are fitted into the first size",
+        "the picture's size changes (96x64, 64x96, 192x128); all is fitted into 192x128",
+    )
+
+
+def write_ramp(path: Path, *, small_s: float, large_s: float) -> Path:
+    """Writes what browsers record of a call: VP8 that begins small."""
+    with av.open(path, "w") as container:
+        stream: Any = container.add_stream("libvpx", rate=25)
+        number = 0
+        for size_wh, length_s in (((96, 54), small_s), ((480, 270), large_s)):
+            encoder: Any = av.CodecContext.create("libvpx", "w")
+            encoder.width, encoder.height, encoder.pix_fmt = *size_wh, "yuv420p"
+            encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
+            encoder.options = {"deadline": "realtime", "cpu-used": "8"}
+            encoder.bit_rate = 2_000_000
+            if not number:
+                stream.width, stream.height = size_wh
+            packets = []
+            for _ in range(round(length_s * 25)):
+                frame = av.VideoFrame.from_ndarray(media.card(size_wh, number), format="bgr24")
+                frame.pts, frame.time_base = number, Fraction(1, 25)
+                packets += encoder.encode(frame.reformat(format="yuv420p"))
+                number += 1
+            for packet in [*packets, *encoder.encode(None)]:
+                packet.stream = stream
+                container.mux(packet)
+    return path
+
+
+def test_a_recording_that_begins_small_has_the_size_that_it_grows_to(tmp_path: Path) -> None:
+    got = read(write_ramp(tmp_path / "ramp.webm", small_s=2, large_s=1))
+    assert got.info.size_wh == (480, 270)
+    assert got.restarts == [50]
+    assert got.numbers == [number % 28 for number in range(75)]
+    assert got.info.warnings == (
+        "the picture's size changes (96x54, 480x270); all is fitted into 480x270",
+    )
+
+
+def test_a_change_of_size_that_comes_late_names_both_sizes(tmp_path: Path) -> None:
+    got = read(write_ramp(tmp_path / "late.webm", small_s=10.4, large_s=0.2))
+    assert got.info.size_wh == (96, 54)
+    assert got.info.warnings == (
+        "the picture's size changes (96x54, 480x270); all is fitted into 96x54",
     )
 
 
@@ -707,6 +882,56 @@ def test_what_alpha_hides_stays_hidden_in_every_container_that_has_it(
         assert picture[5:20, 5:40].max() > 60
 
 
+def write_avif(path: Path, *, transparent: bool, moving: bool) -> Path:
+    """Writes what libavif writes: alpha is an item, of what moves also a track, of its own."""
+    pictures = [media.card((96, 64), number) for number in range(3 if moving else 1)]
+    if transparent:
+        alpha = np.full((64, 96), 255, np.uint8)
+        alpha[:, 60:] = 0
+        pictures = [np.dstack([picture, alpha]) for picture in pictures]
+    if moving:
+        animation = cv2.Animation()
+        animation.frames, animation.durations = pictures, [40] * len(pictures)
+        path.write_bytes(cv2.imencodeanimation(".avif", animation)[1].tobytes())
+    else:
+        path.write_bytes(cv2.imencode(".avif", pictures[0])[1].tobytes())
+    return path
+
+
+def test_alpha_that_has_a_track_of_its_own_is_refused(tmp_path: Path) -> None:
+    path = write_avif(tmp_path / "hides.avif", transparent=True, moving=True)
+    with av.open(path) as container:  # the control: FFmpeg gives the picture without it
+        shown = [frame.to_ndarray(format="bgr24") for frame in container.decode(video=0)]
+    assert reveals(np.asarray(shown[0], np.uint8))
+    with pytest.raises(SourceError, match="transparency cannot be decoded"):
+        FileSource(path)
+    opaque = read(write_avif(tmp_path / "shows.avif", transparent=False, moving=True))
+    assert opaque.numbers == [0, 1, 2]
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_a_still_picture_is_not_read_as_a_video_of_its_tiles(
+    tmp_path: Path, transparent: bool
+) -> None:
+    path = write_avif(tmp_path / "still", transparent=transparent, moving=False)
+    with pytest.raises(
+        SourceError, match=r"transparency cannot|a picture, no video; name it \.heic"
+    ):
+        FileSource(path)
+
+
+@pytest.mark.parametrize("transparent", [False, True])
+def test_alpha_that_comes_live_on_a_track_of_its_own_is_refused(
+    tmp_path: Path, transparent: bool
+) -> None:
+    path = write_avif(tmp_path / "live.avif", transparent=transparent, moving=True)
+    with av.open(path) as container:
+        videos = list(container.streams.video)
+        assert len(videos) == (4 if transparent else 2)
+        with pytest.raises(SourceError) if transparent else nullcontext():
+            refuse_alpha_beside(videos[0], videos, "live")
+
+
 def test_what_a_gif_leaves_transparent_is_black(tmp_path: Path) -> None:
     """Its first picture: later ones lie over it."""
     path = media.write_video(tmp_path / "opaque.gif", codec="gif", pix_fmt="rgb8", count=1)
@@ -979,6 +1204,13 @@ def test_what_is_no_container_of_video_or_sound_is_not_even_probed(tmp_path: Pat
         assert container.streams[0].type == "subtitle"
     with pytest.raises(SourceError, match="is not a video that can be read"):
         FileSource(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".webp"])
+def test_a_picture_under_another_name_is_called_one(tmp_path: Path, suffix: str) -> None:
+    (tmp_path / "p").write_bytes(cv2.imencode(suffix, media.card())[1].tobytes())
+    with pytest.raises(SourceError, match=rf"is a picture, no video; name it \{suffix}$"):
+        FileSource(tmp_path / "p")
 
 
 def test_a_video_stream_without_a_frame_is_refused(tmp_path: Path) -> None:

@@ -215,6 +215,51 @@ def test_a_grey_tiff_with_alpha_is_refused(tmp_path: Path) -> None:
         ImageSource(tmp_path / "p")
 
 
+def png_of(colour_type: int, depth: int, row: bytes, clear: bytes) -> bytes:
+    """Returns a PNG of 32x32 whose rows are equal and of which one colour is transparent."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        body = kind + data
+        return struct.pack(">I", len(data)) + body + struct.pack(">I", zlib.crc32(body))
+
+    header = struct.pack(">IIBBBBB", 32, 32, depth, colour_type, 0, 0, 0)
+    parts = [(b"IHDR", header), (b"tRNS", clear), (b"IDAT", zlib.compress((b"\0" + row) * 32))]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*one) for one in [*parts, (b"IEND", b"")])
+
+
+CLEAR = {
+    "RGB": (2, 8, bytes([10, 200, 30]) * 16 + bytes([90] * 3) * 16, bytes([0, 10, 0, 200, 0, 30])),
+    "grey": (0, 8, bytes([200]) * 16 + bytes([90]) * 16, bytes([0, 200])),
+    "grey of 1 bit": (0, 1, b"\xff\xff\0\0", bytes([0, 1])),
+    "grey of 2 bits": (0, 2, b"\xaa" * 4 + b"\x55" * 4, bytes([0, 2])),
+    "grey of 4 bits": (0, 4, b"\xcc" * 8 + b"\x55" * 8, bytes([0, 12])),
+    "grey of 16 bits": (0, 16, b"\xc8\xc9" * 16 + b"\x5a\x5b" * 16, b"\xc8\xc9"),
+}
+
+
+@pytest.mark.parametrize("kind", CLEAR)
+def test_a_colour_that_is_transparent_in_a_png_is_black(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "p").write_bytes(png_of(*CLEAR[kind]))
+    picture = read(tmp_path / "p")
+    assert not picture[:, :16].any()
+    assert picture[:, 16:].any() or kind == "grey of 1 bit"  # there the rest is black
+
+
+def test_a_tiff_of_more_samples_than_colours_is_refused_where_they_are_not_decoded(
+    tmp_path: Path,
+) -> None:
+    tags = [(256, 4, 8), (257, 4, 8), (258, 3, 200), (259, 3, 1), (262, 3, 1), (273, 4, 210)]
+    tags += [(277, 3, 3), (278, 4, 8), (279, 4, 192)]
+    entries = b"".join(
+        struct.pack("<HHII", tag, kind, 3 if tag == 258 else 1, value) for tag, kind, value in tags
+    )
+    directory = b"II*\0" + struct.pack("<IH", 8, len(tags)) + entries + bytes(4)
+    content = directory.ljust(200, b"\0") + struct.pack("<3H", 8, 8, 8)
+    (tmp_path / "p").write_bytes(content.ljust(210, b"\0") + bytes([200, 0, 255]) * 64)
+    with pytest.raises(SourceError, match="transparency cannot be decoded"):
+        ImageSource(tmp_path / "p")
+
+
 def test_frames_beyond_the_first_are_named(tmp_path: Path) -> None:
     data = encode(".png", media.card())
     control = struct.pack(">II", 2, 0)
@@ -223,6 +268,38 @@ def test_frames_beyond_the_first_are_named(tmp_path: Path) -> None:
     (tmp_path / "p").write_bytes(data[:33] + whole + data[33:])
     with ImageSource(tmp_path / "p") as source:
         assert source.info.dropped_streams == ("all frames but the first",)
+
+
+def test_what_lies_behind_a_picture_is_left_out_and_named(tmp_path: Path) -> None:
+    picture = media.card()
+    jpeg, png, webp = (encode(suffix, picture) for suffix in (".jpg", ".png", ".webp"))
+    progressive = cv2.imencode(".jpg", picture, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1].tobytes()
+    film = media.write_video(tmp_path / "film.mp4", count=3).read_bytes()
+    cases = [
+        (jpeg, ()),
+        (progressive, ()),
+        (jpeg + bytes(100), ()),
+        (jpeg + film, ("a video (motion photo)",)),
+        (progressive + jpeg, ("another picture",)),
+        (jpeg + bytes(8) + jpeg + jpeg, ("2 other pictures",)),
+        (jpeg + jpeg + film, ("another picture", "a video (motion photo)")),
+        (jpeg + b"whatever", ("data behind the picture",)),
+        (png, ()),
+        (png + png[8:200], ("data behind the picture",)),
+        (webp, ()),
+        (webp + film, ("a video (motion photo)",)),
+    ]
+    for content, left_out in cases:
+        (tmp_path / "p").write_bytes(content)
+        with ImageSource(tmp_path / "p") as source:
+            assert source.info.dropped_streams == left_out
+
+
+def test_pages_beyond_the_first_are_named(tmp_path: Path) -> None:
+    pages = [media.card(number=number) for number in range(2)]
+    (tmp_path / "p").write_bytes(cv2.imencodemulti(".tiff", pages)[1].tobytes())
+    with ImageSource(tmp_path / "p") as source:
+        assert source.info.dropped_streams == ("all pages but the first",)
 
 
 # ----------------------------------------------------------------- bad input

@@ -283,7 +283,7 @@ def test_a_change_of_size_on_the_way_restarts_in_the_same_canvas() -> None:
         assert restarts == 2
         assert sum(a != b for a, b in pairwise(narrow)) == 2
         assert source.info.warnings == (
-            "the picture's size changes; it is fitted into the first size",
+            "the picture's size changes (192x128, 96x128); all is fitted into 192x128",
         )
 
 
