@@ -145,6 +145,11 @@ class FileSource(Source):
         """Lets go of the file; idempotent. Frames given before stay valid."""
         super().close()
         if self._container is not None:
+            # Its threads let go of packets that Python marked, for which each wants the
+            # interpreter's lock; who frees a decoder holds it, and waits for them: for ever.
+            for stream in self._container.streams.video:
+                if (context := getattr(stream, "codec_context", None)) is not None:
+                    context.flush_buffers()
             self._container.close()
             self._container = None
         self._file.close()
