@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from ..core.errors import UsageError
 from ..core.labels import nearest, parse_label_name
+from ..core.timing import read_span, read_time
 from ..naming import IMAGE_SUFFIXES
 from .jobs import Job
 from .show import PROGRAM, say
@@ -21,6 +22,7 @@ __all__ = [
     "OPTIONS",
     "Option",
     "add_effect",
+    "add_mute",
     "add_options",
     "refuse_useless",
     "say_vain",
@@ -69,19 +71,6 @@ def _read_effect(text: str) -> object:
     return parse_label_name(label).title if equals else None, effect
 
 
-def _read_time(text: str) -> float:
-    hours, minutes, seconds = (["0", "0", *text.split(":")])[-3:]
-    if text.count(":") > 2 or not (hours.isdecimal() and minutes.isdecimal()):
-        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
-    try:
-        value = float(seconds)
-    except ValueError:
-        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}") from None
-    if not 0 <= value < float("inf") or (":" in text and value >= 60):
-        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
-    return int(hours) * 3600 + int(minutes) * 60 + value
-
-
 def _read_parser(text: str) -> bool:
     if text not in ("embedded", "m2fp"):
         raise ValueError(f"expected embedded or m2fp, got {text!r}")
@@ -93,6 +82,11 @@ def _read_whole(text: str) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"expected a whole number, got {text!r}") from None
+
+
+def _read_mute(text: str) -> str:
+    read_span(text)
+    return text
 
 
 OPTIONS: Final = (
@@ -135,16 +129,24 @@ OPTIONS: Final = (
     Option(
         "--start",
         ("source.start_s",),
-        _read_time,
+        read_time,
         "TIME",
         "leave out what is before, in seconds or H:MM:SS (default: from the beginning)",
     ),
     Option(
         "--end",
         ("source.end_s",),
-        _read_time,
+        read_time,
         "TIME",
         "leave out what is after, in seconds or H:MM:SS (default: to the end)",
+    ),
+    Option(
+        "--audio",
+        ("audio.mode",),
+        str,
+        "WHAT",
+        "drop leaves sound out; keep encodes it again, as it is; disguise shifts voices, a casual "
+        "disguise: words and manner of speaking stay, and an expert can undo it (default: drop)",
     ),
     Option(
         "--salvage",
@@ -248,6 +250,18 @@ def add_effect(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_mute(command: argparse.ArgumentParser) -> None:
+    """Adds ``--mute``, which may come several times."""
+    command.add_argument(
+        "--mute",
+        action="append",
+        type=_for_argparse(_read_mute),
+        metavar="TIME-TIME",
+        help="let nothing be heard between these times of the input, as 0:12-0:30 (0: all before "
+        "the first picture, too); needs --audio keep or disguise; may be repeated",
+    )
+
+
 def _for_argparse(read: Callable[[str], object]) -> Callable[[str], object]:
     """Returns `read` for argparse: its ValueError's text is what the user reads."""
 
@@ -289,7 +303,12 @@ def settings_of(
                 overrides["policy.effect"] = effect
         # A bare effect is for all: it also ends what a file says about single labels.
         overrides["policy.effects"] = by_label
+    mute = getattr(args, "mute", None)
+    if mute:
+        overrides["audio.mute"] = mute
     settings = load_settings(config, overrides=overrides, flags=flags)
+    if mute and settings.audio.mode == "drop":
+        raise UsageError("--mute: all sound is left out; add --audio keep or disguise")
     for option in given:
         if option.flag in _OF_M2FP and not settings.m2fp.enabled:
             raise UsageError(f"{option.flag}: is for M2FP; add --parser m2fp or leave it out")

@@ -200,6 +200,8 @@ class RunReport:
         whole_frames: frames in which somebody was covered whole, for his head was nowhere.
         dropped: what the container held and the output does not (audio, subtitles, ...).
         warnings: what the user should know.
+        sound: what became of it where it was asked for: "kept", "disguised", "left out" (the
+            output can have none), "none" (the input has none); nothing where it was not.
     """
 
     path_out: str
@@ -212,3 +214,4 @@ class RunReport:
     whole_frames: int = 0
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    sound: str = ""

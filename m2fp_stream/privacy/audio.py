@@ -155,7 +155,11 @@ def _silent_samples(
 
 @final
 class _Disguise:
-    """FFmpeg's filters: played faster or slower (pitch and formants), then brought back to time."""
+    """FFmpeg's filters: played faster or slower (pitch and formants), then brought back to time.
+
+    The latter moves sound by some milliseconds, and does not add up (measured over rates from 8
+    to 96 kHz and all shifts: 16 ms early to 3 ms late).
+    """
 
     def __init__(self, audio_format: AudioFormat, shift: float) -> None:
         self._format = audio_format

@@ -31,6 +31,7 @@ from .deinterlace import Deinterlacer
 from .opener import check_size, decodable_videos, loose_limit, open_file
 from .options import FileOptions
 from .orientation import Orientation
+from .sound import FileClock
 from .timestamps import Timestamps
 from .transparency import AlphaDecoder, AlphaMissingError, carries_alpha, refuse_lost_alpha
 from .whole import Wholeness
@@ -124,6 +125,13 @@ class FileSource(Source):
         """What is known so far; its `warnings` are complete when the frames have ended."""
         return replace(self._info, warnings=tuple(self._warnings))
 
+    @property
+    def clock(self) -> FileClock:
+        """Where its pictures lie on the file's own clock, for who reads its sound."""
+        base = self._time_base
+        end_s = None if self._end is None else self._end * base
+        return FileClock(self._first_pts * base, self._origin * base, end_s)
+
     def close(self) -> None:
         """Lets go of the file; idempotent. Frames given before stay valid."""
         super().close()
@@ -189,7 +197,7 @@ class FileSource(Source):
             self._rate = self._stream.guessed_rate or self._rate
         self._orientation = self._orientation_of(first)
         self._shape = (first.width, first.height, self._orientation)
-        first_pts = first.pts or 0
+        first_pts = self._first_pts = first.pts or 0
         start_s = seconds(first_pts, self._time_base)
         if options.start_s is not None:
             self._origin = first_pts + self._ticks(options.start_s)
