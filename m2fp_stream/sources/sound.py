@@ -51,6 +51,10 @@ most (Opus, RFC 7845, 4.6); as for pictures, see `file`."""
 _END_TOLERANCE_S: Final = Fraction(1, 2)
 """By how much sound may end before it says. Chosen: edit lists and priming make it some frames."""
 
+_JOINING_S: Final = Fraction(1)
+"""Packets that cannot be decoded this long, at the beginning, are those of a recording that was
+joined midway. Chosen: what is longer, a listener would miss."""
+
 _SEEKABLE: Final = ("mov", "matroska")
 _DECLARES: Final = "mov"
 
@@ -181,30 +185,40 @@ class SoundSource:
 
     def _decode(self, container: InputContainer) -> Iterator[av.AudioFrame]:
         """Gives decoded frames, with the time base of the stream, and all damage."""
-        end = Fraction(0)
+        end, began, heard = Fraction(0), None, False
         try:
             for packet in container.demux(self._stream):
-                if packet.is_corrupt:
-                    self._damage(packet.pts)
                 if packet.pts is not None:
                     end = max(end, (packet.pts + (packet.duration or 0)) * self._time_base)
+                    began = packet.pts if began is None else began
+                joining = not heard and end - (began or 0) * self._time_base < _JOINING_S
+                if packet.is_corrupt:
+                    self._damage(packet.pts, joining=joining)
                 try:
                     frames = self._stream.decode(packet)
                 except av.error.FFmpegError:
-                    self._damage(packet.pts)
+                    self._damage(packet.pts, joining=joining)
                     continue
                 for frame in frames:
                     if frame.samples:
+                        heard = True
                         yield frame
         except IndexError:
             return  # see `FileSource._packets`
         except (av.error.FFmpegError, OSError):
             self._damage(None)
+        if began is not None and not heard:
+            raise SourceError(
+                f"{self._path}: its sound cannot be decoded; convert it first, {_HINT}"
+            )
         declared = self._stream.duration if container.format.name.startswith(_DECLARES) else None
         if declared and end + _END_TOLERANCE_S < declared * self._time_base:
             self._damage(int(end / self._time_base))
 
-    def _damage(self, pts: int | None) -> None:
+    def _damage(self, pts: int | None, *, joining: bool = False) -> None:
+        if joining:
+            self._warn("its sound begins with what cannot be decoded; that is silence")
+            return
         if self._options.salvage:
             self._warn("its sound is damaged or cut short; what could not be read is silence")
             return
@@ -248,16 +262,19 @@ class SoundSource:
             end = _nearest((clock.end_s - clock.origin_s) * audio_format.rate)
         try:
             for frame in self._resample(audio_format):
-                samples = np.nan_to_num(frame.to_ndarray(), nan=0.0, posinf=1.0, neginf=-1.0)
-                samples = np.clip(samples, -1, 1).astype(np.float32, copy=False)
+                samples = np.asarray(frame.to_ndarray(), np.float32)
+                np.nan_to_num(samples, copy=False, nan=0.0, posinf=1.0, neginf=-1.0)
+                np.clip(samples, -1, 1, out=samples)
                 for piece in self._placed(
                     samples, self._place_of(frame, audio_format), audio_format
                 ):
                     left = len(piece[0]) if end is None else end - self._next
                     if left > 0:
-                        kept = np.ascontiguousarray(piece[:, :left])
-                        yield RawAudio(kept, start=self._next, audio_format=audio_format)
+                        yield RawAudio(
+                            piece[:, :left].copy(), start=self._next, audio_format=audio_format
+                        )
                     self._next += piece.shape[1]
+                samples.fill(0)
                 if end is not None and self._next >= end:
                     return
         except (av.error.FFmpegError, ValueError) as error:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -244,13 +244,19 @@ def test_a_film_without_sound_has_no_format(tmp_path: Path) -> None:
 def damaged(path: Path) -> Path:
     """Puts noise over a stretch of the sound, and no picture."""
     write_film(path, [voice(2, 48000)], codec="flac", sample_format="s16")
+    return spoil(path, [10])
+
+
+def spoil(path: Path, numbers: Iterable[int]) -> Path:
+    """Puts noise over packets of the sound."""
     with av.open(path) as container:
-        packets = [one for one in container.demux(audio=0) if one.size]
-    victim = bytes(packets[10])
+        packets = [bytes(one) for one in container.demux(audio=0) if one.size]
     data = path.read_bytes()
-    at = data.index(victim)
-    noise = np.random.default_rng(2).bytes(len(victim))
-    path.write_bytes(data[:at] + noise + data[at + len(victim) :])
+    for number in numbers:
+        if number < len(packets):
+            noise = np.random.default_rng(number).bytes(len(packets[number]))
+            data = data.replace(packets[number], noise, 1)
+    path.write_bytes(data)
     return path
 
 
@@ -260,6 +266,24 @@ def test_damaged_sound_is_an_error_that_says_what_to_do(tmp_path: Path) -> None:
         TruncatedSourceError, match="--salvage, or leave the sound out with --audio"
     ):
         list(chunks(path))
+
+
+@pytest.mark.parametrize("salvage", [False, True])
+def test_sound_of_which_nothing_can_be_decoded_is_an_error(salvage: bool, tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mkv", [voice(2, 48000)], codec="flac", sample_format="s16")
+    spoil(path, range(1000))
+    with pytest.raises(SourceError, match=r"cannot be decoded|damaged .*--audio drop"):
+        list(chunks(path, salvage=salvage))
+
+
+def test_sound_that_was_joined_midway_begins_with_silence_and_that_is_said(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mkv", [voice(2, 48000)], codec="flac", sample_format="s16")
+    spoil(path, range(3))
+    with SoundSource(path, FileOptions(), FROM_0) as read:
+        assert read.warnings == ["its sound begins with what cannot be decoded; that is silence"]
+    whole = np.concatenate(list(chunks(path)), axis=1)
+    assert not whole[:, :9000].any()
+    assert sound.lag_s(voice(2, 48000), whole[0])[0] == pytest.approx(0, abs=0.002)
 
 
 def test_with_salvage_damaged_sound_is_silent_and_the_rest_in_its_place(tmp_path: Path) -> None:
