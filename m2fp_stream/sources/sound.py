@@ -38,8 +38,9 @@ _JITTER_S: Final = Fraction(15, 1000)
 _JUMP_S: Final = 1
 """As for pictures, see `timestamps`."""
 
-_LONGEST_GAP_S: Final = 86_400
-"""A gap is filled by silence. Chosen: a day; more is a damaged timestamp."""
+_LONGEST_GAP_S: Final = 3600
+"""A gap is filled by silence. Chosen: an hour; more is a damaged timestamp, and would be encoded
+for minutes (found by mutated files)."""
 
 _SILENCE_S: Final = 1
 """At a time, of a gap. Chosen: memory must not grow with its length."""
@@ -303,7 +304,9 @@ class SoundSource:
                 "picture; leave the sound out with --audio drop"
             )
         if gap > _LONGEST_GAP_S * audio_format.rate:
-            raise SourceError(f"{self._path}: its sound has a gap of more than a day; {_HINT[3:]}")
+            raise SourceError(
+                f"{self._path}: its sound has a gap of more than an hour; {_HINT[3:]}"
+            )
         while gap > 0:
             count = min(gap, _SILENCE_S * audio_format.rate)
             yield np.zeros((audio_format.channels, count), np.float32)

@@ -309,6 +309,12 @@ def test_time_that_jumps_back_is_an_error(tmp_path: Path) -> None:
         list(chunks(path))
 
 
+def test_a_gap_of_hours_is_a_damaged_timestamp(tmp_path: Path) -> None:
+    path = write_film(tmp_path / "a.mkv", [voice(1, 8000)], rate=8000, start_s=4000)
+    with pytest.raises(SourceError, match=r"gap of more than an hour; leave the sound out"):
+        list(chunks(path))
+
+
 def test_memory_does_not_grow_with_length(tmp_path: Path) -> None:
     def peak(seconds: int) -> int:
         path = tmp_path / f"{seconds}.mkv"
