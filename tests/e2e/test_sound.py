@@ -56,6 +56,21 @@ def test_sound_is_left_out_kept_or_disguised_as_asked(tmp_path: Path, capsys: Ca
     assert abs(after[48000 + 4096 :]).max() < 1e-3
 
 
+def test_a_batch_hands_on_what_is_asked_of_sound(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a.mp4", "b.mkv"):
+        film(tmp_path / name)
+    options = ("--audio", "keep", "--mute", "0-1", "--mute", "1.5-9", "--jobs", "2")
+    done, out, _ = anonymize(capfd, tmp_path, *options)
+    assert done == 0
+    assert out.count(", sound kept, ") == 2
+    for name in ("a", "b"):
+        after = sound.heard(tmp_path / f"{name}.anonymized.mp4")
+        assert abs(after[2048 : 48000 - 2048]).max() < 1e-3
+        assert abs(after[48000:72000]).max() > 0.05
+
+
 def test_where_there_is_no_sound_or_no_place_for_it_that_is_said(
     tmp_path: Path, capsys: Capture
 ) -> None:
