@@ -17,6 +17,24 @@ def seconds(pts: int, time_base: Fraction) -> float:
     return float(pts * time_base)
 
 
+def read_time(text: str) -> float:
+    """Returns the seconds that ``12.5``, ``0:12.5`` or ``1:02:03`` mean.
+
+    Raises:
+        ValueError: it is none of them, not finite, or below 0.
+    """
+    hours, minutes, seconds = (["0", "0", *text.split(":")])[-3:]
+    if text.count(":") > 2 or not (hours.isdecimal() and minutes.isdecimal()):
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
+    try:
+        value = float(seconds)
+    except ValueError:
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}") from None
+    if not 0 <= value < math.inf or (":" in text and value >= 60):
+        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
+    return int(hours) * 3600 + int(minutes) * 60 + value
+
+
 def rescale(pts: int, source: Fraction, target: Fraction) -> int:
     """Returns `pts` of time base `source` in ticks of `target`, rounded to nearest, half up.
 
@@ -27,24 +45,6 @@ def rescale(pts: int, source: Fraction, target: Fraction) -> int:
         raise ValueError(f"time bases must be positive, got {source} and {target}")
     exact = pts * source / target
     return (2 * exact.numerator + exact.denominator) // (2 * exact.denominator)
-
-
-def read_time(text: str) -> float:
-    """Returns the seconds that somebody wrote: ``12.5``, ``1:05`` or ``1:02:05.5``.
-
-    Raises:
-        ValueError: it is no such time; the message says what was expected.
-    """
-    hours, minutes, rest = (["0", "0", *text.split(":")])[-3:]
-    value = math.nan
-    if text.count(":") <= 2 and hours.isdecimal() and minutes.isdecimal():
-        try:
-            value = float(rest)
-        except ValueError:
-            value = math.nan
-    if not 0 <= value < math.inf or (":" in text and value >= 60):
-        raise ValueError(f"expected seconds or H:MM:SS, got {text!r}")
-    return int(hours) * 3600 + int(minutes) * 60 + value
 
 
 def read_span(text: str) -> tuple[Fraction, Fraction]:
