@@ -159,6 +159,13 @@ class SoundSource:
             self._warn(f"sound of {channels} channels becomes stereo")
         if rate != first.sample_rate:
             self._warn(f"sound of {first.sample_rate} Hz becomes {rate} Hz")
+        self._pieces = self._placed_pieces(self.format)
+        piece = next(self._pieces, None)
+        if piece is None:
+            self.format = None
+            self._warn("its sound ends before the start point")
+            return
+        self._pieces = chain([piece], self._pieces)
 
     def _seek(self, container: InputContainer) -> None:
         target = self._clock.origin_s - _SEEK_MARGIN_S
@@ -186,7 +193,7 @@ class SoundSource:
 
     def _decode(self, container: InputContainer) -> Iterator[av.AudioFrame]:
         """Gives decoded frames, with the time base of the stream, and all damage."""
-        end, began, heard = Fraction(0), None, False
+        end, began, heard, failed = Fraction(0), None, False, False
         try:
             for packet in container.demux(self._stream):
                 if packet.pts is not None:
@@ -198,6 +205,7 @@ class SoundSource:
                 try:
                     frames = self._stream.decode(packet)
                 except av.error.FFmpegError:
+                    failed = True
                     self._damage(packet.pts, joining=joining)
                     continue
                 for frame in frames:
@@ -208,7 +216,7 @@ class SoundSource:
             return  # see `FileSource._packets`
         except (av.error.FFmpegError, OSError):
             self._damage(None)
-        if began is not None and not heard:
+        if failed and not heard:
             raise SourceError(
                 f"{self._path}: its sound cannot be decoded; convert it first, {_HINT}"
             )
@@ -254,9 +262,9 @@ class SoundSource:
 
         Whoever gets a chunk releases it.
         """
-        audio_format = self.format
-        if audio_format is None:
-            return
+        return iter(()) if self.format is None else self._pieces
+
+    def _placed_pieces(self, audio_format: AudioFormat) -> Iterator[RawAudio]:
         clock = self._clock
         end = None
         if clock.end_s is not None:

@@ -146,6 +146,19 @@ def test_start_and_end_cut_sound_with_the_picture(tmp_path: Path) -> None:
         (tmp_path / "out.mp4").unlink()
 
 
+@pytest.mark.parametrize("name", ["a.mp4", "a.mkv", "a.ts"])
+@pytest.mark.parametrize("start_s", [2.5, 6, 9])
+def test_sound_that_ends_before_the_start_point_is_none_and_that_is_said(
+    name: str, start_s: float, tmp_path: Path
+) -> None:
+    path = write_film(tmp_path / name, [voice(2, 48000)], video_pts=range(250))
+    given = FileOptions(start_s=start_s)
+    with FileSource(path, given) as source, SoundSource(path, given, source.clock) as read:
+        assert read.format is None
+        assert len(read.warnings) == 1
+        assert list(read.chunks()) == []
+
+
 def test_muted_spans_are_silent_and_the_rest_is_not(tmp_path: Path) -> None:
     path = write_film(tmp_path / "a.mp4", [voice(4, 48000)], video_pts=range(100))
     mute = AudioOptions(mode="keep", mute=("0-0.5", "1.5-2.25"))
