@@ -32,6 +32,7 @@ from .pipeline.files.options import FilePipelineOptions
 from .pipeline.live.capture import CaptureOptions
 from .pipeline.live.options import LiveOptions
 from .policy import PolicyOptions
+from .privacy.audio import AudioOptions
 from .sinks.pipe import PipeOptions
 from .sinks.push import PushOptions
 from .sinks.segments import RecordOptions
@@ -89,6 +90,7 @@ class Settings(Options):
     output: VideoFileOptions = Field(
         default_factory=VideoFileOptions, title="Writing the output video"
     )
+    audio: AudioOptions = Field(default_factory=AudioOptions, title="The sound of recorded files")
     file: FilePipelineOptions = Field(
         default_factory=FilePipelineOptions, title="The pipeline for recorded files"
     )

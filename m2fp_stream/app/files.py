@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from fractions import Fraction
 from pathlib import Path
 from typing import Final, final
 
@@ -14,9 +15,10 @@ import cv2
 
 from ..compositor.compose import Compositor
 from ..config import Settings
-from ..core.errors import UsageError
+from ..core.audio import AudioFormat
+from ..core.errors import SourceError, UsageError
 from ..core.records import Progress, RunReport
-from ..core.safe import SafeFrame
+from ..core.safe import SafeAudio, SafeFrame
 from ..naming import IMAGE_SUFFIXES, check_target, output_path
 from ..pipeline.files.run import FileRun, Outcome
 from ..pipeline.looks import LookPool, LookWorker
@@ -24,6 +26,7 @@ from ..pipeline.solver.fine import FineLooks
 from ..pipeline.wire import MAX_INPUT_SIDE
 from ..pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from ..policy import Policy
+from ..privacy.audio import AudioGuard, AudioOptions, draw_shift
 from ..privacy.hardening import few_heaps, harden
 from ..sinks.animation import MOVING_SUFFIXES, AnimationSink
 from ..sinks.base import Sink
@@ -33,9 +36,11 @@ from ..sources.base import Source, SourceInfo
 from ..sources.file import FileSource
 from ..sources.image import ImageSource
 from ..sources.picture import open_picture
+from ..sources.sound import SoundSource
+from ..sources.timestamps import TIME_JUMPS
 from .m2fp import fine_deadline_s, fine_parser, fine_side
 
-__all__ = ["anonymize"]
+__all__ = ["SoundTrack", "anonymize"]
 
 _CORES_FOR_TWO: Final = 4
 """Decoding, encoding and one process of looks keep two cores busy."""
@@ -117,8 +122,10 @@ class _Anonymization:
             again = None
             if settings.file.quality == "high":
                 again = opened.enter_context(_open_source(self.path, settings))
+            sound = self._open_sound(source, opened)
+            heard = None if sound is None else sound.format
             sink = opened.enter_context(
-                _open_sink(self.target, source, settings, overwrite=overwrite)
+                _open_sink(self.target, source, settings, heard, overwrite=overwrite)
             )
             info = source.info
             fine = _fine_looks(settings, info.size_wh, self.listeners.on_notice)
@@ -135,18 +142,39 @@ class _Anonymization:
                 options=settings.file,
                 fine=fine,
                 again=again,
+                sound=sound,
                 on_frames=lambda done: self._tell_progress(done, info.frame_count),
-                before_finish=lambda outcome: self._warn(outcome, source),
+                before_finish=lambda outcome: self._warn(outcome, source, sound),
             ).run()
-        return self._report(outcome, info)
+        return self._report(outcome, info, sound)
+
+    def _open_sound(self, source: Source, opened: ExitStack) -> SoundTrack | None:
+        """Returns the sound that is asked for, where there is any and the output can have it."""
+        options = self.settings.audio
+        wanted = options.mode != "drop" and self.target.suffix.lower() == ".mp4"
+        if not wanted or not isinstance(source, FileSource) or not source.info.has_audio:
+            return None
+        clock = source.clock
+        sound = opened.enter_context(SoundSource(self.path, self.settings.source, clock))
+        if sound.format is None:
+            self.warnings += sound.warnings
+            return None
+        return SoundTrack(sound, sound.format, options, clock.first_s - clock.origin_s)
 
     def _tell_progress(self, done: int, total: int | None) -> None:
         if self.listeners.progress is not None:
             self.listeners.progress(Progress(done, total, time.monotonic() - self.began_s))
 
-    def _warn(self, outcome: Outcome, source: Source) -> None:
+    def _warn(self, outcome: Outcome, source: Source, sound: SoundTrack | None) -> None:
         """Tells what is known by now; whoever listens may end the run."""
         self.warnings += source.info.warnings
+        if sound is not None:
+            self.warnings += sound.warnings
+            if TIME_JUMPS in source.info.warnings:
+                raise SourceError(
+                    f"{self.path}: time jumps back in it, so that its sound would come apart from "
+                    "the picture; leave the sound out with --audio drop"
+                )
         if outcome.unknown_frames:
             self.warnings.append(
                 f"{outcome.unknown_frames} of {outcome.frames} frames are covered whole: "
@@ -160,7 +188,14 @@ class _Anonymization:
             for warning in self.warnings:
                 self.listeners.on_warning(warning)
 
-    def _report(self, outcome: Outcome, info: SourceInfo) -> RunReport:
+    def _report(self, outcome: Outcome, info: SourceInfo, sound: SoundTrack | None) -> RunReport:
+        dropped = info.dropped_streams
+        mode, became = self.settings.audio.mode, ""
+        if mode != "drop":
+            became = "left out" if info.has_audio else "none"
+        if sound is not None:
+            became = "disguised" if mode == "disguise" else "kept"
+            dropped = (*sound.left_out, *(one for one in dropped if one != "audio"))
         return RunReport(
             path_out=os.fspath(self.target),
             frames=outcome.frames,
@@ -172,9 +207,50 @@ class _Anonymization:
             whole_frames=outcome.whole_frames,
             requested_frames=outcome.requested_frames,
             left_alone_frames=outcome.left_alone_frames,
-            dropped=info.dropped_streams,
+            dropped=dropped,
             warnings=tuple(self.warnings),
+            sound=became,
         )
+
+
+@final
+class SoundTrack:
+    """The sound of a file, let pass as the options say; see `pipeline.files.run.Sound`."""
+
+    def __init__(
+        self,
+        source: SoundSource,
+        audio_format: AudioFormat,
+        options: AudioOptions,
+        first_s: Fraction,
+    ) -> None:
+        self.format = audio_format
+        self._source = source
+        self._chunks = source.chunks()
+        self._guard = AudioGuard(options, audio_format, first_s=first_s, shift=draw_shift())
+        self._read = 0
+        self._ended = False
+
+    @property
+    def warnings(self) -> list[str]:
+        """What the user should know of it."""
+        return self._source.warnings
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Other streams of sound, in words."""
+        return self._source.left_out
+
+    def until(self, moment_s: Fraction | None) -> Iterator[SafeAudio]:
+        """Gives what begins before a moment of the output, None: all that is left."""
+        while not self._ended and (moment_s is None or self._read < moment_s * self.format.rate):
+            raw = next(self._chunks, None)
+            if raw is None:
+                self._ended = True
+                yield from self._guard.rest()
+                return
+            self._read = raw.start + raw.count
+            yield from self._guard.take(raw)
 
 
 def _look_workers(settings: Settings) -> list[LookWorker]:
@@ -211,7 +287,12 @@ def _open_source(path: Path, settings: Settings) -> Source:
 
 
 def _open_sink(
-    path: Path, source: Source, settings: Settings, *, overwrite: bool
+    path: Path,
+    source: Source,
+    settings: Settings,
+    sound: AudioFormat | None,
+    *,
+    overwrite: bool,
 ) -> Sink[SafeFrame]:
     suffix, info = path.suffix.lower(), source.info
     if suffix in MOVING_SUFFIXES and not isinstance(source, ImageSource):
@@ -222,12 +303,17 @@ def _open_sink(
     if suffix == ".gif":
         return GifSink(path, time_base=info.time_base, rate=info.average_rate, overwrite=overwrite)
     if suffix == ".mp4":
-        return _open_video(path, info, settings, overwrite=overwrite)
+        return _open_video(path, info, settings, sound, overwrite=overwrite)
     raise UsageError(f"unknown output format {suffix!r} of {path}; use .mp4, .gif or a picture's")
 
 
 def _open_video(
-    path: Path, info: SourceInfo, settings: Settings, *, overwrite: bool
+    path: Path,
+    info: SourceInfo,
+    settings: Settings,
+    sound: AudioFormat | None,
+    *,
+    overwrite: bool,
 ) -> VideoFileSink:
     return VideoFileSink(
         path,
@@ -239,6 +325,7 @@ def _open_video(
         color_trc=info.color_trc,
         colorspace=info.colorspace,
         color_range=info.color_range,
+        sound=sound,
         options=settings.output,
         overwrite=overwrite,
     )

@@ -11,7 +11,7 @@ from .. import __version__
 from ..core.errors import UsageError
 from ..core.labels import PRESETS, Label
 from . import checks, files, live, models
-from .options import add_effect, add_options
+from .options import add_effect, add_mute, add_options
 from .show import PROGRAM
 
 __all__ = ["Command", "parsers"]
@@ -31,6 +31,7 @@ examples:
   {PROGRAM} anonymize holiday/ -o shared/ --jobs 2    a folder of videos and pictures
   {PROGRAM} anonymize clip.mp4 --hide person --effect solid
   {PROGRAM} anonymize clip.mp4 --effect hair=mosaic --start 0:30 --end 1:10 -o cut.mp4
+  {PROGRAM} anonymize clip.mp4 --audio keep --mute 0:12-0:15
 
 zones:
   {PROGRAM} anonymize clip.mp4 --zone 0,0.9,0.3,1     the lower left corner: a number plate, a name
@@ -94,8 +95,8 @@ examples:
 _ZONES: Final = ("--zone", "--keep-zone", "--invert")
 _ANONYMIZE_OPTIONS: Final = (
     *(*_ZONES, "--cover-span"),
-    *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--salvage"),
-    *("--stream", "--parser", "--model-dir", "--tiles"),
+    *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--audio"),
+    *("--salvage", "--stream", "--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
 _PREVIEW_OPTIONS: Final = (*_ZONES, "--hide", "--parser", "--model-dir")
@@ -188,6 +189,7 @@ def _anonymize(commands: _Commands) -> None:
     )
     add_effect(command)
     add_options(command, _ANONYMIZE_OPTIONS)
+    add_mute(command)
     _add_common(command)
     command.add_argument(
         "--jobs",

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["FileTask", "anonymize", "parse"]
 
-_SECTIONS: Final = frozenset({"policy", "parser", "compose", "source", "m2fp", "output", "file"})
+_SECTIONS: Final = frozenset(
+    {"policy", "parser", "compose", "source", "m2fp", "output", "audio", "file"}
+)
 """What a run over a file reads; sections that may hold passwords are not among them."""
 
 

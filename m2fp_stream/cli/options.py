@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from ..core.errors import UsageError
 from ..core.labels import nearest, parse_label_name
-from ..core.timing import read_time
+from ..core.timing import read_span, read_time
 from ..naming import IMAGE_SUFFIXES
 from .jobs import Job
 from .show import PROGRAM, say
@@ -22,6 +22,7 @@ __all__ = [
     "OPTIONS",
     "Option",
     "add_effect",
+    "add_mute",
     "add_options",
     "refuse_useless",
     "say_vain",
@@ -97,6 +98,11 @@ def _read_whole(text: str) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"expected a whole number, got {text!r}") from None
+
+
+def _read_mute(text: str) -> str:
+    read_span(text)
+    return text
 
 
 OPTIONS: Final = (
@@ -192,6 +198,14 @@ OPTIONS: Final = (
         read_time,
         "TIME",
         "leave out what is after, in seconds or H:MM:SS (default: to the end)",
+    ),
+    Option(
+        "--audio",
+        ("audio.mode",),
+        str,
+        "WHAT",
+        "drop leaves sound out; keep encodes it again, as it is; disguise shifts voices, a casual "
+        "disguise: words and manner of speaking stay, and an expert can undo it (default: drop)",
     ),
     Option(
         "--salvage",
@@ -296,6 +310,18 @@ def add_effect(command: argparse.ArgumentParser) -> None:
     )
 
 
+def add_mute(command: argparse.ArgumentParser) -> None:
+    """Adds ``--mute``, which may come several times."""
+    command.add_argument(
+        "--mute",
+        action="append",
+        type=_for_argparse(_read_mute),
+        metavar="TIME-TIME",
+        help="let nothing be heard between these times of the input, as 0:12-0:30 (0: all before "
+        "the first picture, too); needs --audio keep or disguise; may be repeated",
+    )
+
+
 def _for_argparse(read: Callable[[str], object]) -> Callable[[str], object]:
     """Returns `read` for argparse: its ValueError's text is what the user reads."""
 
@@ -337,7 +363,12 @@ def settings_of(
                 overrides["policy.effect"] = effect
         # A bare effect is for all: it also ends what a file says about single labels.
         overrides["policy.effects"] = by_label
+    mute = getattr(args, "mute", None)
+    if mute:
+        overrides["audio.mute"] = mute
     settings = load_settings(config, overrides=overrides, flags=flags)
+    if mute and settings.audio.mode == "drop":
+        raise UsageError("--mute: all sound is left out; add --audio keep or disguise")
     for option in given:
         if option.flag in _OF_M2FP and not settings.m2fp.enabled:
             raise UsageError(f"{option.flag}: is for M2FP; add --parser m2fp or leave it out")

@@ -84,6 +84,8 @@ def file_summary(path_in: Path, report: RunReport) -> str:
     shortened = (
         f", {report.shortened_frames} with a shorter look-behind" if report.shortened_frames else ""
     )
+    sound = f", sound {report.sound}" if report.sound else ""
+    sound = ", no sound" if report.sound == "none" else sound
     whole = f", {report.whole_frames} with a whole body covered" if report.whole_frames else ""
     requested = f", {report.requested_frames} covered on request" if report.requested_frames else ""
     alone = (
@@ -93,7 +95,7 @@ def file_summary(path_in: Path, report: RunReport) -> str:
     )
     return (
         f"{path_in} -> {report.path_out}: "
-        f"{report.frames} frames{unknown}{requested}{shortened}{whole}{alone}, looks: "
+        f"{report.frames} frames{sound}{unknown}{requested}{shortened}{whole}{alone}, looks: "
         f"{looks}; {report.covered_fraction:.1%} covered on average, "
         f"{report.elapsed_s:.1f} s "
         f"({rate:.1f} fps)"

@@ -1,14 +1,14 @@
-"""The key without which a composed frame cannot be made.
+"""The keys without which what sinks take cannot be made.
 
-`COMPOSED` may be imported by `compositor.compose` alone; the import contracts in `pyproject.toml`
-and `tests/gates` hold this. `core.safe` checks it.
+`COMPOSED` may be imported by `compositor.compose` alone, `AUDIBLE` by `privacy.audio`; the import
+contracts in `pyproject.toml` and `tests/gates` hold this. `core.safe` checks them.
 """
 
 from __future__ import annotations
 
 from typing import Final, final
 
-__all__ = ["COMPOSED", "Key"]
+__all__ = ["AUDIBLE", "COMPOSED", "Key"]
 
 
 @final
@@ -30,4 +30,5 @@ class Key:
         raise TypeError("a key cannot be copied or pickled")
 
 
+AUDIBLE: Final = Key("audible")
 COMPOSED: Final = Key("composed")

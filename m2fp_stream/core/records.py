@@ -202,6 +202,8 @@ class RunReport:
         left_alone_frames: frames in which people were not covered, for they were in a keep-zone.
         dropped: what the container held and the output does not (audio, subtitles, ...).
         warnings: what the user should know.
+        sound: what became of it where it was asked for: "kept", "disguised", "left out" (the
+            output can have none), "none" (the input has none); nothing where it was not.
     """
 
     path_out: str
@@ -216,3 +218,4 @@ class RunReport:
     left_alone_frames: int = 0
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    sound: str = ""

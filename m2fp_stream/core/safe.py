@@ -1,4 +1,4 @@
-"""What sinks take, and nothing else: composed frames, and label images."""
+"""What sinks take, and nothing else: composed frames, sound that was let pass, label images."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ from typing import Never, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ._mint import COMPOSED, Key
+from ._mint import AUDIBLE, COMPOSED, Key
+from .audio import AudioFormat
 from .errors import SealError
 from .records import ParseResult
 
-__all__ = ["CoverInfo", "CoverLevel", "LabelImage", "SafeFrame"]
+__all__ = ["CoverInfo", "CoverLevel", "LabelImage", "SafeAudio", "SafeFrame"]
 
 
 class CoverLevel(Enum):
@@ -100,6 +101,47 @@ class SafeFrame(_Sealed):
 
     def __repr__(self) -> str:
         return f"SafeFrame(frame_id={self.frame_id}, size_wh={self.size_wh}, cover={self.cover})"
+
+
+@final
+class SafeAudio(_Sealed):
+    """A stretch of sound that may be heard; `samples` is read-only (channels, N) float32.
+
+    Only `privacy.audio` can make one: the constructor wants its key.
+
+    Raises:
+        SealError: the key is not that one; no object exists then.
+    """
+
+    __slots__ = ("_samples", "format", "start")
+
+    def __init__(
+        self, samples: NDArray[np.float32], *, start: int, audio_format: AudioFormat, key: Key
+    ) -> None:
+        if key is not AUDIBLE:
+            raise SealError("SafeAudio is made by privacy.audio only")
+        if (
+            samples.dtype != np.float32
+            or samples.ndim != 2
+            or len(samples) != audio_format.channels
+        ):
+            raise SealError(f"expected {audio_format}, got {samples.dtype} {samples.shape}")
+        samples.setflags(write=False)
+        self._samples = samples
+        self.start = start
+        self.format = audio_format
+
+    def __init_subclass__(cls) -> None:
+        raise TypeError("SafeAudio is final")
+
+    @property
+    def samples(self) -> NDArray[np.float32]:
+        """(channels, N) float32, full scale at 1, a read-only view; any thread."""
+        return self._samples.view()
+
+    def __repr__(self) -> str:
+        count = self._samples.shape[1]
+        return f"SafeAudio(start={self.start}, count={count}, format={self.format})"
 
 
 @final

@@ -6,7 +6,7 @@ import math
 from fractions import Fraction
 from typing import Final
 
-__all__ = ["NEVER", "read_time", "rescale", "seconds"]
+__all__ = ["NEVER", "read_span", "read_time", "rescale", "seconds"]
 
 NEVER: Final = -math.inf
 """The last time (or frame) of what has not happened yet: all of its intervals are over."""
@@ -45,3 +45,18 @@ def rescale(pts: int, source: Fraction, target: Fraction) -> int:
         raise ValueError(f"time bases must be positive, got {source} and {target}")
     exact = pts * source / target
     return (2 * exact.numerator + exact.denominator) // (2 * exact.denominator)
+
+
+def read_span(text: str) -> tuple[Fraction, Fraction]:
+    """Returns the seconds that ``0:12-0:30`` begins and ends at.
+
+    Raises:
+        ValueError: it is no such span, or its end is not after its beginning.
+    """
+    begin_text, dash, end_text = text.partition("-")
+    if not dash:
+        raise ValueError(f"expected TIME-TIME, as 0:12-0:30, got {text!r}")
+    begin, end = (Fraction(read_time(one.strip())) for one in (begin_text, end_text))
+    if begin >= end:
+        raise ValueError(f"expected an end after the beginning, got {text!r}")
+    return begin, end

@@ -1,4 +1,4 @@
-"""The sealed door: a sink takes exactly one kind of composed data, and nothing else."""
+"""The sealed door: a sink takes exactly one kind of composed data, a film its sound besides."""
 
 from __future__ import annotations
 
@@ -8,14 +8,22 @@ from types import TracebackType
 from typing import ClassVar, Final, Generic, Self, TypeVar, final
 
 from ..core.errors import SealError, SinkError
-from ..core.safe import LabelImage, SafeFrame
+from ..core.safe import LabelImage, SafeAudio, SafeFrame
 
 __all__ = ["Sink"]
 
 Item = TypeVar("Item", SafeFrame, LabelImage)
 
 _ALLOWED: Final = (SafeFrame, LabelImage)
-_SEALED: Final = ("write", "finish", "abort", "__enter__", "__exit__", "__init_subclass__")
+_SEALED: Final = (
+    "write",
+    "write_audio",
+    "finish",
+    "abort",
+    "__enter__",
+    "__exit__",
+    "__init_subclass__",
+)
 
 
 class Sink(ABC, Generic[Item]):
@@ -26,6 +34,9 @@ class Sink(ABC, Generic[Item]):
     """
 
     accepts: ClassVar[type]
+
+    accepts_audio: ClassVar[bool] = False
+    """Whether it also takes the sound of what it shows: then it writes `_emit_audio`, too."""
 
     retry: ClassVar[bool] = True
     """Whether a new sink may go on where one has failed; False where both write one output."""
@@ -61,6 +72,25 @@ class Sink(ABC, Generic[Item]):
         self._check_open()
         try:
             self._emit(item)
+        except BaseException:
+            self.abort()
+            raise
+
+    @final
+    def write_audio(self, item: SafeAudio) -> None:
+        """Passes sound on if it is exactly `SafeAudio`, and this sink takes any.
+
+        Raises:
+            SealError: it is not, not even as a subclass; nothing was written.
+            SinkError: see `write`.
+        """
+        kind: object = type(item)
+        if kind is not SafeAudio or type(self).accepts_audio is not True:
+            self.abort()
+            raise SealError(f"{type(self).__name__} refused a {type(item).__name__} as sound")
+        self._check_open()
+        try:
+            self._emit_audio(item)
         except BaseException:
             self.abort()
             raise
@@ -117,6 +147,10 @@ class Sink(ABC, Generic[Item]):
     @abstractmethod
     def _emit(self, item: Item) -> None:
         """Writes one item that `write` has checked."""
+
+    def _emit_audio(self, item: SafeAudio) -> None:
+        """Writes sound that `write_audio` has checked; it follows what came before it."""
+        raise NotImplementedError(f"{type(self).__name__} says that it takes sound")
 
     @abstractmethod
     def _finish(self) -> None:

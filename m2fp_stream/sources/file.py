@@ -33,6 +33,7 @@ from .deinterlace import Deinterlacer
 from .opener import check_size, decodable_videos, loose_limit, open_file
 from .options import FileOptions
 from .orientation import Orientation
+from .sound import FileClock
 from .timestamps import Timestamps
 from .trailers import ends_early
 from .transparency import (
@@ -141,6 +142,13 @@ class FileSource(Source):
             warnings.append(said(self._sizes, self._canvas_wh))
         return replace(self._info, warnings=tuple(warnings))
 
+    @property
+    def clock(self) -> FileClock:
+        """Where its pictures lie on the file's own clock, for who reads its sound."""
+        base = self._time_base
+        end_s = None if self._end is None else self._end * base
+        return FileClock(self._first_pts * base, self._origin * base, end_s)
+
     def close(self) -> None:
         """Lets go of the file; idempotent. Frames given before stay valid."""
         super().close()
@@ -214,7 +222,7 @@ class FileSource(Source):
         first_wh = self._orientation.size_of(first.width, first.height)
         self._sizes = {first_wh: None}  # a set that keeps order
         self._canvas_wh = self._largest_wh(first_wh)
-        first_pts = first.pts or 0
+        first_pts = self._first_pts = first.pts or 0
         start_s = seconds(first_pts, self._time_base)
         zero = self._zero(container, first_pts)
         start = options.start_s

@@ -7,7 +7,9 @@ from typing import Final, final
 
 from ..core.timing import rescale
 
-__all__ = ["Timestamps"]
+__all__ = ["TIME_JUMPS", "Timestamps"]
+
+TIME_JUMPS: Final = "time jumps back in the file; it goes on from where it was"
 
 _JUMP_S: Final = 1
 """A timestamp that falls back by more than this is a new recording appended to the old one; less
@@ -40,7 +42,7 @@ class Timestamps:
         else:
             stamp = pts + self._shift
             if last is not None and last - stamp > self._jump:
-                self._remark("time jumps back in the file; it goes on from where it was")
+                self._remark(TIME_JUMPS)
                 self._shift += last + self._step - stamp
                 stamp, jumped = last + self._step, True
         if last is not None and stamp <= last:

@@ -15,6 +15,7 @@ import av
 import cv2
 import pytest
 
+from tests.kit import media
 from tests.kit.stage import Picture, backdrop
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -103,11 +104,13 @@ def write_clip(path: Path, pictures: list[Picture]) -> None:
         stream.height, stream.width = pictures[0].shape[:2]
         stream.pix_fmt = "yuv420p"
         stream.time_base = Fraction(1, 25)
+        sound = container.add_stream("aac", rate=48000)
         for index, picture in enumerate(pictures):
             frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
             frame.pts = index
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+        media.write_silence(container, sound, 0.5)
 
 
 def is_byte_code(path: str) -> bool:
@@ -122,8 +125,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call]]:
     write_clip(folder / "in.mp4", [room] * 12)
     out = folder / "out.mp4"
     command = [sys.executable, "-m", "m2fp_stream", "anonymize", str(folder / "in.mp4")]
-    calls = traced([*command, "-o", str(out)], folder)
-    assert out.stat().st_size > 0
+    calls = traced([*command, "-o", str(out), "--audio", "disguise"], folder)
+    with av.open(out) as container:
+        assert [one.type for one in container.streams] == ["video", "audio"]
     return folder, calls
 
 

@@ -23,7 +23,7 @@ ROOMS = "Rooms import to the right only, and not each other"
 CLI = "The command line: arguments, then commands, then what they share"
 APP = "Files, live and stills are put together apart from each other"
 CORE = "Core needs numpy and the standard library only"
-MINT = "Only the compositor holds the key"
+MINT = "Only the makers of what sinks take hold the keys"
 HEAVY = "Heavy libraries stay in their own file"
 CONTAINERS = "Only sources and sinks touch containers"
 
@@ -32,6 +32,8 @@ IMPORTS = (
     ("sinks/base.py", "from ..core._mint import COMPOSED", MINT, "m2fp_stream.core._mint"),
     ("compositor/effects.py", "from m2fp_stream.core import _mint", MINT, "m2fp_stream.core._mint"),
     ("app/files.py", "import m2fp_stream.core._mint", MINT, "m2fp_stream.core._mint"),
+    ("sources/sound.py", "from ..core._mint import AUDIBLE", MINT, "m2fp_stream.core._mint"),
+    ("privacy/hardening.py", "from ..core import _mint", MINT, "m2fp_stream.core._mint"),
     ("core/ring.py", "import cv2", CORE, "cv2"),
     ("core/records.py", "def later() -> None:\n    import pydantic", CORE, "pydantic"),
     ("core/timing.py", "from ..sinks import base", ROOMS, "m2fp_stream.sinks.base"),
@@ -51,6 +53,7 @@ IMPORTS = (
     ("tracking/motion.py", "import torch", HEAVY, "torch"),
     ("sinks/base.py", "import onnxruntime", HEAVY, "onnxruntime"),
     ("tracking/motion.py", "import av", CONTAINERS, "av"),
+    ("privacy/hardening.py", "import av", CONTAINERS, "av"),
 )
 """What is planted where, and what its contract must say of it: the import, or the new room."""
 
@@ -126,6 +129,21 @@ def test_the_package_keeps_every_contract_and_each_planted_import_breaks_its_own
         importer = "m2fp_stream." + module.removesuffix(".py").replace("/", ".")
         wanted = importer if imported is None else f"{importer} -> {imported}"
         assert wanted in broken[contract], f"{module}: {text}"
+
+
+KEYS = {"core/safe.py": {"AUDIBLE", "COMPOSED", "Key"}}
+KEYS |= {"compositor/compose.py": {"COMPOSED"}, "privacy/audio.py": {"AUDIBLE"}}
+
+
+def test_each_maker_holds_its_own_key_alone() -> None:
+    """The contract knows modules; which name each imports is told here."""
+    held: dict[str, set[str]] = {}
+    for file in sorted(PACKAGE.rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").endswith("_mint"):
+                names = held.setdefault(str(file.relative_to(PACKAGE)), set())
+                names |= {alias.name for alias in node.names}
+    assert held == KEYS
 
 
 def test_core_needs_nothing_but_numpy() -> None:

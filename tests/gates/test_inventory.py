@@ -13,7 +13,7 @@ from types import ModuleType, new_class
 import pytest
 
 import m2fp_stream
-from m2fp_stream.core import _mint, plan, raw, records, ring, safe
+from m2fp_stream.core import _mint, audio, plan, raw, records, ring, safe
 
 MODULES = sorted(
     info.name
@@ -21,12 +21,12 @@ MODULES = sorted(
     if not info.name.endswith("__main__")
 )
 
-SEALED_MODULES = (_mint, plan, raw, records, ring, safe)
+SEALED_MODULES = (_mint, audio, plan, raw, records, ring, safe)
 """Every public class here is final, and says so to the checkers."""
 
 REFUSES_SUBCLASS = {
-    *(_mint.Key, raw.RawFrame, ring.BufferPool),
-    *(safe.LabelImage, safe.SafeFrame),
+    *(_mint.Key, audio.RawAudio, raw.RawFrame, ring.BufferPool),
+    *(safe.LabelImage, safe.SafeAudio, safe.SafeFrame),
 }
 """What Python itself refuses to subclass, because a subclass would be a way round the seal."""
 
@@ -57,7 +57,7 @@ def test_a_class_of_the_seal_refuses_to_be_subclassed(kind: type) -> None:
         type("Mine", (kind,), {})
 
 
-def test_every_class_that_holds_pixels_or_a_key_is_among_them() -> None:
+def test_every_class_that_holds_pixels_sound_or_a_key_is_among_them() -> None:
     """A new class of these modules that says it is final at run time has to be listed above."""
     refusing = {kind for kind in CLASSES if "__init_subclass__" in vars(kind)}
     assert refusing == REFUSES_SUBCLASS

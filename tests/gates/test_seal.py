@@ -4,18 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
+import av
 import numpy as np
 import pytest
 
-from m2fp_stream.core._mint import COMPOSED
+from m2fp_stream.core._mint import AUDIBLE, COMPOSED
+from m2fp_stream.core.audio import AudioFormat, RawAudio
 from m2fp_stream.core.errors import SealError
 from m2fp_stream.core.labels import CIHP
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import ParseResult
-from m2fp_stream.core.safe import LabelImage, SafeFrame
+from m2fp_stream.core.safe import LabelImage, SafeAudio, SafeFrame
 from m2fp_stream.sinks.base import Sink
 
-from .test_construction import TIME, frame
+from .test_construction import TIME, frame, sound
 
 
 class Kept(Sink[SafeFrame]):
@@ -36,6 +38,32 @@ class Kept(Sink[SafeFrame]):
 
     def _abort(self) -> None:
         self.aborted = True
+
+
+class Film(Kept):
+    """Takes sound, too."""
+
+    accepts_audio = True
+
+    def _emit_audio(self, item: SafeAudio) -> None:
+        self.got.append(item)
+
+
+def raw_audio() -> RawAudio:
+    return RawAudio(np.zeros((2, 8), np.float32), start=0, audio_format=AudioFormat(48000, 2))
+
+
+def unmade_sound() -> object:
+    """Returns something whose class claims to be SafeAudio."""
+
+    class Disguised:
+        __class__ = SafeAudio  # type: ignore[assignment]  # the point
+
+    return Disguised()
+
+
+def decoded_sound() -> av.AudioFrame:
+    return av.AudioFrame.from_ndarray(np.zeros((2, 8), np.float32), format="fltp")
 
 
 def raw_frame() -> RawFrame:
@@ -97,7 +125,50 @@ def test_a_sink_takes_a_safe_frame() -> None:
     assert sink.got == [safe]
 
 
-@pytest.mark.parametrize("name", ["write", "finish", "abort", "__enter__", "__exit__"])
+@pytest.mark.parametrize(
+    "make",
+    [
+        raw_audio,
+        decoded_sound,
+        unmade_sound,
+        lambda: sound(AUDIBLE).samples,
+        lambda: frame(COMPOSED),
+        lambda: b"\0" * 72,
+        lambda: None,
+    ],
+    ids=["raw", "decoded", "disguised", "its samples", "a frame", "bytes", "nothing"],
+)
+def test_a_film_refuses_all_sound_but_safe_sound_and_stops(make: Any) -> None:
+    film = Film()
+    with pytest.raises(SealError, match=r"Film refused a .* as sound"):
+        film.write_audio(make())
+    assert film.got == []
+    assert film.aborted
+
+
+def test_a_film_takes_safe_sound_and_no_sound_as_a_picture() -> None:
+    film = Film()
+    safe, picture = sound(AUDIBLE), frame(COMPOSED)
+    film.write_audio(safe)
+    film.write(picture)
+    assert film.got == [safe, picture]
+    with pytest.raises(SealError, match="Film refused a SafeAudio"):
+        film.write(safe)  # type: ignore[arg-type]  # the point
+    assert film.aborted
+
+
+@pytest.mark.parametrize("claim", [False, 1, "yes", None])
+def test_a_sink_of_pictures_takes_no_sound(claim: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Film, "accepts_audio", claim)
+    film = Film()
+    with pytest.raises(SealError, match="refused a SafeAudio as sound"):
+        film.write_audio(sound(AUDIBLE))
+    assert film.got == []
+
+
+@pytest.mark.parametrize(
+    "name", ["write", "write_audio", "finish", "abort", "__enter__", "__exit__"]
+)
 def test_a_sink_that_overrides_a_sealed_method_is_no_class(name: str) -> None:
     with pytest.raises(TypeError, match=f"may not override {name}"):
         type("Leaky", (Kept,), {name: lambda *_: None})
@@ -124,7 +195,7 @@ def test_a_sink_bent_after_its_definition_still_refuses(monkeypatch: pytest.Monk
     assert sink.got == []
 
 
-@pytest.mark.parametrize("sealed", [SafeFrame, LabelImage])
+@pytest.mark.parametrize("sealed", [SafeFrame, SafeAudio, LabelImage])
 def test_a_sealed_type_has_no_subclass_to_pass(sealed: type) -> None:
     with pytest.raises(TypeError, match="is final"):
         type("Mine", (sealed,), {})

@@ -24,6 +24,7 @@ class FakeApp:
         self.failing: dict[str, BaseException] = {}
         self.warnings: list[str] = []
         self.dropped: tuple[str, ...] = ()
+        self.sound = ""
         self.progress: list[Progress] = []
         self.during: Callable[[], None] = lambda: None
 
@@ -55,6 +56,7 @@ class FakeApp:
             unknown_frames=2,
             elapsed_s=4.0,
             dropped=self.dropped,
+            sound=self.sound,
             warnings=tuple(self.warnings),
         )
 

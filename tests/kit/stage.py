@@ -19,7 +19,7 @@ from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import LookKind, ParseResult
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.pipeline.files.options import FilePipelineOptions
-from m2fp_stream.pipeline.files.run import FileRun, Outcome
+from m2fp_stream.pipeline.files.run import FileRun, Outcome, Sound
 from m2fp_stream.pipeline.looks import LookPool, Seen, SyncLooker
 from m2fp_stream.pipeline.solver.fine import FineLooks
 from m2fp_stream.pipeline.workers import ParserQueue, SyncParser
@@ -216,6 +216,7 @@ class Show:
     policy: dict[str, Any] = field(default_factory=dict)
     again: Footage | None = None
     fine: SyncParser | None = None
+    sound: Sound | None = None
 
     def run(self, on_frames: Callable[[int], None] | None = None) -> Outcome:
         with ExitStack() as opened:
@@ -233,6 +234,7 @@ class Show:
                 options=FilePipelineOptions.model_validate(self.options),
                 fine=fine,
                 again=self.again,
+                sound=self.sound,
                 on_frames=on_frames,
             ).run()
 

@@ -93,7 +93,7 @@ def test_a_byte_order_mark_is_accepted(config: Path) -> None:
         ("crf: 20", "crf", "did you mean output.crf or record.crf?"),
         ("policy: {crf: 20}", "policy.crf", "did you mean output.crf or record.crf?"),
         ("policy: {zzzz: 1}", "policy.zzzz", "valid names: cover_spans, effect, effects, hide"),
-        ("qqqq: {}", "qqqq", "valid names: camera, c"),
+        ("qqqq: {}", "qqqq", "valid names: audio, c"),
         ("3: {}", "3", "valid names"),
     ],
 )

@@ -14,7 +14,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
+from m2fp_stream.core._mint import AUDIBLE
+from m2fp_stream.core.audio import AudioFormat
 from m2fp_stream.core.errors import SinkError
+from m2fp_stream.core.safe import SafeAudio
 from m2fp_stream.sinks.video_file import VideoFileOptions, VideoFileSink
 from m2fp_stream.sources.file import FileSource
 from tests.kit import media
@@ -331,3 +334,57 @@ def test_an_interruption_while_opening_leaves_nothing(
 def test_options_out_of_range_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         VideoFileOptions.model_validate(wrong)
+
+
+def stretch(count: int, *, start: int = 0, rate: int = 48000) -> SafeAudio:
+    samples = np.full((2, count), 0.25, np.float32)
+    return SafeAudio(samples, start=start, audio_format=AudioFormat(rate, 2), key=AUDIBLE)
+
+
+STEREO = AudioFormat(48000, 2)
+
+
+def sound_sink(path: Path, *, sound: AudioFormat | None = STEREO) -> VideoFileSink:
+    base = Fraction(1, 25)
+    return VideoFileSink(path, size_wh=(96, 64), time_base=base, sound=sound, options=FAST)
+
+
+def test_sound_becomes_a_track_of_its_length_from_0_on(tmp_path: Path) -> None:
+    path = tmp_path / "out.mp4"
+    with sound_sink(path) as sink:
+        for at, count in ((0, 1), (1, 40_000), (40_001, 0), (40_001, 7_999)):
+            sink.write_audio(stretch(count, start=at))
+        sink.write(media.composed(media.card((96, 64)), time_base=Fraction(1, 25)))
+        sink.finish()
+    with av.open(path) as container:
+        frames = list(container.decode(audio=0))
+        assert frames[0].pts == 0
+        assert sum(frame.samples for frame in frames) == pytest.approx(48_000, abs=1024)
+
+
+@pytest.mark.parametrize(
+    ("item", "problem"),
+    [
+        (stretch(100, start=1), "from sample 0 on"),
+        (stretch(100, rate=44100), "expected AudioFormat"),
+    ],
+    ids=["a gap", "another rate"],
+)
+def test_sound_that_does_not_follow_is_refused_and_nothing_is_left(
+    item: SafeAudio, problem: str, tmp_path: Path
+) -> None:
+    with sound_sink(tmp_path / "out.mp4") as sink:
+        with pytest.raises(SinkError, match=problem):
+            sink.write_audio(item)
+        with pytest.raises(SinkError, match="is closed"):
+            sink.finish()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_film_without_sound_takes_none(tmp_path: Path) -> None:
+    with (
+        sound_sink(tmp_path / "out.mp4", sound=None) as sink,
+        pytest.raises(SinkError, match="opened without sound"),
+    ):
+        sink.write_audio(stretch(100))
+    assert list(tmp_path.iterdir()) == []

@@ -16,8 +16,9 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Final, Protocol, final
 
 import numpy as np
@@ -25,7 +26,7 @@ import numpy as np
 from ...core.errors import SourceError
 from ...core.plan import CoverState, Parsed, Propagated, Unknown, Why
 from ...core.raw import RawFrame
-from ...core.safe import SafeFrame
+from ...core.safe import SafeAudio, SafeFrame
 from ...core.timing import seconds
 from ...policy import Policy
 from ...sinks.base import Sink
@@ -42,7 +43,7 @@ from .options import FilePipelineOptions
 from .reader import Item, Reader
 from .under_way import LooksUnderWay
 
-__all__ = ["Composer", "FileRun", "Outcome"]
+__all__ = ["Composer", "FileRun", "Outcome", "Sound"]
 
 _READ_AHEAD: Final = 8
 """Decoded frames that may wait for looks. Chosen: enough that no thread waits for the next; each is
@@ -76,6 +77,14 @@ class Composer(Protocol):
 
     def compose(self, raw: RawFrame, state: CoverState) -> SafeFrame:
         """Returns the composed frame; total."""
+        ...
+
+
+class Sound(Protocol):
+    """Gives the sound of what is run over, in step with the pictures."""
+
+    def until(self, moment_s: Fraction | None) -> Iterator[SafeAudio]:
+        """Gives what begins before a moment of the output, None: all that is left."""
         ...
 
 
@@ -123,6 +132,7 @@ class FileRun:
         fine: a second parser, whose findings are added.
         again: the same source opened a second time: each shot is then known whole before its first
             frame is covered.
+        sound: what is heard, where something is.
         on_frames: gets the frames written so far; what it raises ends the run without an output.
             Called, as the next one, from the thread of `run()`.
         before_finish: gets what was done; what it raises likewise.
@@ -142,6 +152,7 @@ class FileRun:
         options: FilePipelineOptions,
         fine: FineLooks | None = None,
         again: Source | None = None,
+        sound: Sound | None = None,
         on_frames: Callable[[int], None] | None = None,
         before_finish: Callable[[Outcome], None] | None = None,
     ) -> None:
@@ -150,6 +161,10 @@ class FileRun:
         self._looks = LooksUnderWay(looks, options, fine)
         self._policy = policy
         self._options = options
+        self._sound = sound
+        self._complete = False
+        """All frames were solved: what is left of the sound belongs to the film."""
+        self._halted = False
         self._on_frames = on_frames
         self._before_finish = before_finish
         self._reader = Reader(source, looks, options.look_size)
@@ -213,6 +228,7 @@ class FileRun:
                 if self._on_frames is not None:
                     self._on_frames(self._written)
             self._settle()
+            self._complete = True
             self._write.finish()
             writer.join()
             done = self._write_error is None
@@ -257,6 +273,7 @@ class FileRun:
         while self._held:
             self._held.popleft().drop()
         if not done:
+            self._halted = True
             for frame, _ in self._write.stop():
                 frame.release()
         if reader.ident is not None:
@@ -485,13 +502,23 @@ class FileRun:
                     safe = self._composer.compose(frame, state)
                 finally:
                     frame.release()
+                self._write_sound(safe.pts * safe.time_base)
                 self._sink.write(safe)
                 self._written += 1
+            if self._complete:
+                self._write_sound(None)
         except BaseException as error:  # carried to the solver, which raises it
             self._write_error = error
         finally:
             for frame, _ in self._write.stop():
                 frame.release()
+
+    def _write_sound(self, moment_s: Fraction | None) -> None:
+        if self._sound is not None:
+            for stretch in self._sound.until(moment_s):
+                if self._halted:
+                    return
+                self._sink.write_audio(stretch)
 
 
 _FORGET_EVERY: Final = 32

@@ -1,4 +1,4 @@
-"""A SafeFrame is not made without a key, and a key is not made of something else."""
+"""What sinks take is not made without a key, and a key is not made of something else."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from fractions import Fraction
 
 import numpy as np
 
-from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
+from m2fp_stream.core.audio import AudioFormat
+from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeAudio, SafeFrame
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 COVER = CoverInfo(None, CoverLevel.FRAME, "none")
@@ -22,3 +23,9 @@ SafeFrame(
     cover=COVER,
     key="composed",  # E: arg-type reportArgumentType
 )
+
+SAMPLES = np.zeros((2, 8), np.float32)
+FORMAT = AudioFormat(48000, 2)
+
+SafeAudio(SAMPLES, start=0, audio_format=FORMAT)  # E: call-arg reportCallIssue
+SafeAudio(SAMPLES, start=0, audio_format=FORMAT, key="audible")  # E: arg-type reportArgumentType

@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from m2fp_stream.core.audio import RawAudio
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.safe import LabelImage, SafeFrame
+from m2fp_stream.core.safe import LabelImage, SafeAudio, SafeFrame
 from m2fp_stream.sinks.base import Sink
 
 
@@ -16,6 +17,14 @@ def show(
     sink.write(raw)  # E: arg-type reportArgumentType
     sink.write(pixels)  # E: arg-type reportArgumentType
     sink.write(labels)  # E: arg-type reportArgumentType
+
+
+def play(
+    sink: Sink[SafeFrame], raw: RawAudio, samples: NDArray[np.float32], safe: SafeAudio
+) -> None:
+    sink.write_audio(raw)  # E: arg-type reportArgumentType
+    sink.write_audio(samples)  # E: arg-type reportArgumentType
+    sink.write(safe)  # E: arg-type reportArgumentType
 
 
 def open_for_raw(sink: Sink[RawFrame]) -> None:  # E: type-var reportInvalidTypeArguments

@@ -6,12 +6,16 @@ from typing import assert_never
 
 from m2fp_stream.core.plan import CoverState, Parsed, Propagated, Unknown
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.safe import SafeFrame
+from m2fp_stream.core.safe import SafeAudio, SafeFrame
 from m2fp_stream.sinks.base import Sink
 
 
 def show(sink: Sink[SafeFrame], frame: SafeFrame) -> None:
     sink.write(frame)
+
+
+def play(sink: Sink[SafeFrame], sound: SafeAudio) -> None:
+    sink.write_audio(sound)
 
 
 def measure(raw: RawFrame) -> float:

@@ -195,7 +195,7 @@ def test_a_child_is_told_no_password_and_nothing_of_cameras(
     told = batch.told["a.mp4"]
     assert "s3cret" not in str(told)
     assert set(told["settings"]) == {
-        *("policy", "parser", "compose", "source", "m2fp", "output", "file")
+        *("policy", "parser", "compose", "source", "m2fp", "output", "audio", "file")
     }
     assert told["settings"]["output"]["crf"] == 3
 

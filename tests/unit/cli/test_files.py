@@ -10,6 +10,7 @@ import pytest
 
 from m2fp_stream.app.stills import ParseSummary
 from m2fp_stream.config import Settings
+from m2fp_stream.privacy.audio import AudioOptions
 from tests.kit.cli import FakeApp, one_error, run
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -95,6 +96,39 @@ def test_strict_makes_a_warning_an_error_but_not_what_is_left_out_as_asked(
     assert run("anonymize", "b.mkv", "--strict") == 3
     assert one_error(capsys) == "b.mkv: HDR became SDR (an error because of --strict)"
     assert not (here / "b.anonymized.mp4").exists()
+
+
+def test_sound_is_left_out_unless_asked_for(here: Path, app: FakeApp) -> None:
+    assert run("anonymize", "a.mp4") == 0
+    assert app.settings.audio == AudioOptions()
+    assert AudioOptions().mode == "drop"
+    assert (
+        run("anonymize", "b.mkv", "--audio", "disguise", "--mute", "0-2", "--mute", "3-1:00") == 0
+    )
+    disguised = AudioOptions(mode="disguise", mute=("0-2", "3-1:00"))
+    assert app.settings.audio == disguised
+
+
+def test_a_picture_has_no_use_for_sound_and_that_is_no_error(here: Path, app: FakeApp) -> None:
+    assert run("anonymize", "d.jpg", "--audio", "keep") == 0
+
+
+@pytest.mark.parametrize(
+    ("sound", "told"),
+    [
+        ("kept", "120 frames, sound kept, 2"),
+        ("disguised", "120 frames, sound disguised, 2"),
+        ("left out", "120 frames, sound left out, 2"),
+        ("none", "120 frames, no sound, 2"),
+        ("", "120 frames, 2"),
+    ],
+)
+def test_the_summary_says_what_became_of_the_sound(
+    sound: str, told: str, here: Path, app: FakeApp, capsys: Capture
+) -> None:
+    app.sound = sound
+    assert run("anonymize", "a.mp4", "--audio", "keep") == 0
+    assert told in capsys.readouterr().out
 
 
 def test_parse_writes_png_and_prints_the_labels(
