@@ -11,8 +11,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from ..core.errors import BatchError
+from ..core.errors import EXIT_INTERRUPTED, BatchError
 from ..processes.child import Child, Stream, start_module
+from .interrupts import held
 from .jobs import Job, prepare
 from .show import report, say
 
@@ -74,7 +75,9 @@ def side_by_side(
                     report(error, debug=debug, about=job.path_in)
                     failed += 1
                 else:
-                    running[start(tell(job))] = job
+                    told = tell(job)
+                    with held():
+                        running[start(told)] = job
             if not running:
                 break
             time.sleep(_POLL_S)
@@ -86,10 +89,12 @@ def side_by_side(
 
 
 def _has_failed(process: Child, about: Path) -> bool:
-    """Says whether a process that has ended failed; it has said why unless it was killed."""
+    """Says whether a process that has ended failed; it has said why unless by a signal."""
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         say(f"error: {about}: its process was ended by {name}")
+    elif process.returncode == EXIT_INTERRUPTED:
+        say(f"error: {about}: its process was interrupted")
     return process.returncode != 0
 
 

@@ -9,23 +9,18 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from ..core.errors import EXIT_DONE, EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError
+from ..core.errors import EXIT_DONE, EXIT_INTERNAL, UsageError
 from ..core.labels import nearest
 from ..core.redact import install_redaction
 from ..privacy.hardening import harden, hide_arguments
 from .arguments import parsers
-from .interrupts import interruptible
-from .show import PROGRAM, report, say
+from .show import PROGRAM, report
 
 __all__ = ["carry_out", "main"]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; an error is one line on stderr.
-
-    Args:
-        argv: the arguments without the program's name; None takes those of the process.
-    """
+    """Runs one command; see `cli.main`, which hears signals meanwhile."""
     harden()
     arguments = list(sys.argv[1:] if argv is None else argv)
     hide_arguments(arguments)
@@ -35,7 +30,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def carry_out(work: Callable[[], None], *, debug: bool) -> int:
     """Does `work` as this program does its work, and returns its exit code.
 
-    Signals interrupt it, secrets stay out of logs, and an error is one line on stderr.
+    Secrets stay out of logs, and an error is one line on stderr; a signal passes.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name must not fail to print
@@ -46,13 +41,9 @@ def carry_out(work: Callable[[], None], *, debug: bool) -> int:
     )
     install_redaction()
     try:
-        with interruptible():
-            work()
+        work()
     except SystemExit as done:  # argparse, after --help and --version
         return done.code if isinstance(done.code, int) else EXIT_DONE
-    except KeyboardInterrupt:
-        say("interrupted; nothing unfinished was kept")
-        return EXIT_INTERRUPTED
     except BrokenPipeError:
         # Whoever read our output left, e.g. `| head`; keep the interpreter from flushing into it.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

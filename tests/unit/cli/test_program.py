@@ -239,6 +239,27 @@ def test_a_signal_is_130_and_a_second_one_does_not_disturb_the_cleaning(
     assert signal.getsignal(number) is before
 
 
+def test_signals_that_come_together_are_one_interrupt() -> None:
+    """Of a signal that came before it was set to be ignored Python complains on stderr."""
+    code = (
+        "import os, signal; from m2fp_stream.cli.interrupts import until_interrupted\n"
+        "def work():\n"
+        "    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)\n"
+        "    for number in numbers:\n"
+        "        os.kill(os.getpid(), number)\n"
+        "    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)\n"
+        "code = until_interrupted(work, told=True, last=True)\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "raise SystemExit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "m2fp-stream: interrupted; nothing unfinished was kept\n"
+
+
 def test_a_signal_that_is_ignored_from_outside_stays_ignored(here: Path, app: FakeApp) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
