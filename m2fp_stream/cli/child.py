@@ -14,9 +14,9 @@ from .interrupts import until_interrupted
 __all__ = ["main"]
 
 
-def main() -> int:
-    """Does what standard input says; returns the exit code."""
-    return until_interrupted(_work, told=False, last=True)
+def main(*, last: bool = False) -> int:
+    """Does what standard input says; returns the exit code. For `last` see `until_interrupted`."""
+    return until_interrupted(_work, told=False, last=last)
 
 
 def _work() -> int:
@@ -32,4 +32,4 @@ def _work() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(last=True))

@@ -276,3 +276,16 @@ def test_out_of_turn_a_process_does_not_wait_for_another(tmp_path: Path) -> None
         replace_file(tmp_path / "net", b"x", in_turns=False)
     assert (tmp_path / "net").read_bytes() == b"x"
     assert [one.name for one in tmp_path.iterdir()] == ["net"]
+
+
+@pytest.mark.parametrize("char", ["x", "人"])
+def test_the_longest_name_that_a_folder_takes_can_be_written(char: str, tmp_path: Path) -> None:
+    names = [f"{char * (250 // len(char.encode()))}{end}.mp4" for end in "ab"]
+    for name in names:
+        with PartFile(tmp_path / name, overwrite=False) as part:
+            assert Path(part.name).exists()
+            part.write(name.encode())
+            part.publish()
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    with pytest.raises(SinkError, match="choose a shorter name"):
+        PartFile(tmp_path / ("x" * 256), overwrite=False)
