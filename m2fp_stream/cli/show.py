@@ -5,10 +5,11 @@ from __future__ import annotations
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..core.errors import EXIT_INTERNAL, M2FPStreamError, UsageError
+from ..core.errors import EXIT_INTERNAL, M2FPStreamError, SinkError, UsageError
 from ..core.redact import redact
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ __all__ = [
     "PROGRAM",
     "batch_table",
     "file_summary",
+    "flush",
     "live_numbers",
     "live_summary",
     "one_line",
@@ -39,13 +41,32 @@ def one_line(text: object) -> str:
 
 
 def print_line(text: str) -> None:
-    """Prints what was asked for, on stdout."""
-    print(one_line(text), flush=True)
+    """Prints what was asked for, on stdout.
+
+    Raises:
+        SinkError: it cannot be written.
+        BrokenPipeError: nobody reads it any more.
+    """
+    flush(f"{one_line(text)}\n")
+
+
+def flush(text: str = "") -> None:
+    """Writes what was printed, and `text`; raises as `print_line` does."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SinkError(
+            f"standard output: cannot be written ({error.strerror}); files are complete"
+        ) from None
 
 
 def say(text: object) -> None:
-    """Prints a sentence about what goes on, on stderr."""
-    print(f"{PROGRAM}: {one_line(text)}", file=sys.stderr, flush=True)
+    """Prints a sentence about what goes on, on stderr, as far as anybody can be told."""
+    with suppress(OSError):
+        print(f"{PROGRAM}: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def report(error: Exception, *, debug: bool, about: Path | None = None) -> int:

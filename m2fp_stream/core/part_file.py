@@ -143,8 +143,8 @@ class PartFile:
 
     @property
     def name(self) -> str:
-        """The hidden name."""
-        return str(self._part)
+        """The hidden name as a library can say it in any locale; it is not for opening."""
+        return os.fsencode(self._part).decode("ascii", "backslashreplace")
 
     def write(self, data: bytes) -> int:
         """Writes all of `data` at the current position and returns its length.

@@ -341,3 +341,54 @@ def test_logging_uses_the_root_logger_once(here: Path, app: FakeApp) -> None:
     before = list(logging.getLogger().handlers)
     run("anonymize", "a.mp4")
     assert logging.getLogger().handlers == before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--source", "me:s3 cret@cam/live"], "preview --source ***"),
+        (["--source=me:s3 cret@cam"], "preview ***"),
+        (["--camera", "//me:s3cret@cam"], "preview --camera ***"),
+        (["--source", "cam/v?key=s3cret"], "preview --source ***"),
+        (["--source", "rtsp//me:s3cret@cam"], "preview --source ***"),
+        (["--source", "rtsp://me:s3 cret@cam/live"], "preview --source rtsp://***@cam/live"),
+        (["--source", "me@s3cret", "--source", "me@s3cret"], "preview --source *** --source ***"),
+        (["--camera", "2", "--seconds", "1"], "preview --camera 2 --seconds 1"),
+    ],
+)
+def test_a_source_that_may_hold_a_password_leaves_the_list_of_processes(
+    words: list[str], expected: str, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from m2fp_stream.cli import program\n"
+        "line = Path('/proc/self/cmdline')\n"
+        "program._run = lambda _: print(line.read_text().split('\\0', 3)[3])\n"
+        "program.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "preview", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown = [word.rstrip("*") for word in done.stdout.split("\0")]  # as long as what was there
+    assert shown[:-1] == [word.rstrip("*") for word in expected.split()]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("me:s3cret@cam/live", "//me:s3cret@cam", "cam/v?key=s3cret", "rtsp//me:s3cret@cam"),
+        *("rtsp:/me:s3cret@cam", "me:s3 cret@cam", "camera:me:s3cret@cam", "rtsp://me:s3cret"),
+    ],
+)
+@pytest.mark.parametrize("flag", ["--source", "--camera"])
+def test_no_error_about_a_source_quotes_its_password(
+    flag: str, source: str, here: Path, capsys: Capture
+) -> None:
+    assert run("preview", "--no-window", "--seconds", "1", flag, source) in (2, 3)
+    assert "cret" not in "".join(capsys.readouterr())
+    run("preview", source)
+    assert "cret" not in "".join(capsys.readouterr())
