@@ -12,7 +12,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, final
 
-from ..core.errors import EXIT_INTERRUPTED, BatchError
+from ..core.errors import (
+    EXIT_INTERRUPTED,
+    BatchError,
+    ConfigError,
+    ParserError,
+    PromiseError,
+    SinkError,
+    SourceError,
+)
 from ..processes.child import Child, Stream, start_module
 from .interrupts import held
 from .jobs import Job, Plan, prepare, skipped_text
@@ -22,6 +30,15 @@ __all__ = ["Batch", "start_child"]
 
 _POLL_S: Final = 0.05
 """Seconds between looks at the child processes of a batch; small beside any file's time."""
+
+_WHAT: Final = {
+    ConfigError.exit_code: "usage or configuration",
+    SourceError.exit_code: "its input",
+    ParserError.exit_code: "parser or model",
+    SinkError.exit_code: "its output",
+    PromiseError.exit_code: "a privacy promise",
+}
+"""What failed, by the exit code of a process; the process has said why."""
 
 Start = Callable[[Mapping[str, Any]], Child]
 
@@ -113,7 +130,8 @@ class Batch:
         if process.returncode == 0:
             self.done += 1
             return
-        why = f"exit code {process.returncode}, see above"
+        what = _WHAT.get(process.returncode, "something")
+        why = f"{what} failed (exit code {process.returncode}, see above)"
         if process.returncode < 0:
             why = f"its process was ended by {signal.Signals(-process.returncode).name}"
         elif process.returncode == EXIT_INTERRUPTED:
@@ -122,12 +140,21 @@ class Batch:
             say(f"error: {about}: {why}")
         self.failed.append((about, why))
 
+    def _finished(self) -> str:
+        """Returns how many were left as they are, in words; nothing where none was."""
+        count = sum(job.finished for job in self.plan.jobs)
+        stale = sum(job.is_stale for job in self.plan.jobs)
+        if not count:
+            return ""
+        more = f", {stale} of them before their input was changed" if stale else ""
+        return f"{count}{more} (--overwrite makes them again)"
+
     def _conclude(self) -> None:
-        finished = sum(job.finished for job in self.plan.jobs)
+        finished = self._finished()
         skipped = skipped_text(self.plan.skipped)
         if not batch_table(self.done, finished, skipped, self.failed):
             if finished:
-                say(f"{finished} finished by an earlier run, left as they are; or use --overwrite")
+                say(f"finished by an earlier run: {finished}")
             if skipped:
                 say(f"skipped: {skipped}")
         if failed := len(self.failed):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, final
@@ -26,6 +26,14 @@ class Job(NamedTuple):
     path_in: Path
     path_out: Path
     finished: bool = False
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is finished, and its input was changed after that."""
+        with suppress(OSError):
+            out_ns = self.path_out.stat().st_mtime_ns
+            return self.finished and self.path_in.stat().st_mtime_ns > out_ns
+        return False
 
 
 @final
@@ -84,7 +92,7 @@ def plan(
         if target in taken or sources.get(os.path.realpath(target), file) != file:
             raise UsageError(f"{file}: {target} is another input or its output; use another -o")
         taken.add(target)
-        finished = file not in found.named and not overwrite and os.path.lexists(target)
+        finished = file not in found.named and not overwrite and _is_output(target)
         jobs.append(Job(file, target, finished))
     shortened = [
         job
@@ -92,6 +100,13 @@ def plan(
         if not job.finished and not job.path_out.name.startswith(job.path_in.stem)
     ]
     return Plan(jobs, single, found.skipped, found.closed, shortened)
+
+
+def _is_output(path: Path) -> bool:
+    """Says whether a file stands there that a run may have left: none leaves an empty one."""
+    with suppress(OSError):
+        return path.is_file() and path.stat().st_size > 0
+    return False
 
 
 @final

@@ -30,13 +30,13 @@ _SUSPICIOUS: Final = re.compile("[@?=&]|//")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; see `cli.main`, which hears signals meanwhile."""
     harden()
-    complete_streams()
+    _complete_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     hide_arguments(arguments, secret=_nameless(arguments))
     return carry_out(lambda: _run(arguments), debug="--debug" in arguments)
 
 
-def complete_streams() -> None:
+def _complete_streams() -> None:
     """Puts nothing in the place of standard streams that whoever started this process has closed.
 
     The next file that is opened would get the number of one that lacks: a library's complaint would

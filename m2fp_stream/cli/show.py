@@ -101,12 +101,12 @@ def _code(error: Exception) -> int:
     return EXIT_INTERNAL
 
 
-def batch_table(done: int, finished: int, skipped: str, failed: Sequence[tuple[Path, str]]) -> bool:
+def batch_table(done: int, finished: str, skipped: str, failed: Sequence[tuple[Path, str]]) -> bool:
     """Shows on a terminal what a batch did; returns whether there is one.
 
     Args:
         done: files with an output of this run.
-        finished: files with an output of an earlier run.
+        finished: how many have an output of an earlier run, in words.
         skipped: what is no input, in words.
         failed: what has no output, and why.
     """
@@ -119,7 +119,7 @@ def batch_table(done: int, finished: int, skipped: str, failed: Sequence[tuple[P
     table = Table(show_header=False, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
     table.add_row("done", str(done))
     if finished:
-        table.add_row("finished earlier", f"{finished} (--overwrite makes them again)")
+        table.add_row("finished earlier", finished)
     if skipped:
         table.add_row("skipped", Text(one_line(skipped)))
     for path, why in failed:

@@ -177,7 +177,7 @@ def test_the_same_batch_again_leaves_what_is_finished(
     assert run("anonymize", "in") == 0
     assert [call[0].name for call in app.calls] == ["b.mkv"]
     assert capsys.readouterr().err == (
-        "m2fp-stream: 1 finished by an earlier run, left as they are; or use --overwrite\n"
+        "m2fp-stream: finished by an earlier run: 1 (--overwrite makes them again)\n"
         "m2fp-stream: skipped: 2 .txt, 1 .pdf, 1 output of an earlier run\n"
     )
     app.calls.clear()
@@ -189,6 +189,32 @@ def test_the_same_batch_again_leaves_what_is_finished(
     assert run("anonymize", "in/a.mp4", "in") == 8  # named outright
     assert run("anonymize", "in", "--overwrite") == 0
     assert len(app.calls) == 2
+
+
+def test_what_no_run_leaves_is_not_finished(here: Path, app: FakeApp, capsys: Capture) -> None:
+    (here / "in").mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4", "d.mp4"):
+        (here / "in" / name).touch()
+    (here / "in/a.anonymized.mp4").touch()
+    (here / "in/b.anonymized.mp4").mkdir()
+    (here / "in/c.anonymized.mp4").symlink_to("nowhere")
+    assert run("anonymize", "in") == 8
+    assert [call[0].name for call in app.calls] == ["d.mp4"]
+    assert capsys.readouterr().err.count("exists; use --overwrite") == 3
+
+
+def test_an_input_that_was_changed_since_is_told(here: Path, app: FakeApp, capsys: Capture) -> None:
+    (here / "in").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (here / "in" / name).touch()
+    assert run("anonymize", "in") == 0
+    os.utime(here / "in/a.anonymized.mp4", ns=(0, 0))
+    capsys.readouterr()
+    assert run("anonymize", "in") == 0
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "m2fp-stream: finished by an earlier run: 2, 1 of them before their input was changed "
+        "(--overwrite makes them again)"
+    )
 
 
 def test_an_output_folder_is_made_but_not_the_way_to_it(
@@ -242,7 +268,7 @@ def test_on_a_terminal_a_table_says_what_became_of_all(
     here: Path, app: FakeApp, capsys: Capture, monkeypatch: Patch
 ) -> None:
     (here / "x.txt").touch()
-    (here / "a.anonymized.mp4").touch()
+    (here / "a.anonymized.mp4").write_bytes(b"covered")
     app.failing = {"b.mkv": errors.SourceError("damaged [red]")}
     monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
     monkeypatch.setenv("COLUMNS", "100")
@@ -334,8 +360,17 @@ def test_jobs_run_side_by_side_and_failures_are_told(here: Path, capsys: Capture
         return python(codes.get(told["name"], "import os; os.kill(os.getpid(), 9)"))
 
     names = ("a.mp4", "b.mkv", "c.gif", "no.mp4")
+    batch = batch_of(*names)
     with pytest.raises(errors.BatchError) as caught:
-        batch_of(*names).side_by_side(2, told_of, start=start)
+        batch.side_by_side(2, told_of, start=start)
+    assert (batch.done, sorted(batch.failed)) == (
+        1,
+        [
+            (Path("b.mkv"), "its input failed (exit code 3, see above)"),
+            (Path("c.gif"), "its process was ended by SIGKILL"),
+            (Path("no.mp4"), "no.mp4: no such file"),
+        ],
+    )
     assert started == ["a.mp4", "b.mkv", "c.gif"]
     err = capsys.readouterr().err
     assert "error: c.gif: its process was ended by SIGKILL" in err
