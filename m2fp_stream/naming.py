@@ -14,6 +14,7 @@ from typing import Final, final
 from .core.errors import UsageError
 
 __all__ = [
+    "EARLIER",
     "IMAGE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Media",
@@ -24,6 +25,8 @@ __all__ = [
 ]
 
 MARK: Final = ".anonymized"
+EARLIER: Final = "output of an earlier run"
+"""Why a file with that mark before its suffix is no input."""
 
 IMAGE_SUFFIXES: Final = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 """Still pictures; together with GIF they keep their format."""
@@ -151,5 +154,5 @@ def _no_input(name: str, suffixes: Collection[str]) -> str:
         return "hidden"
     suffix = Path(name).suffix.lower()
     if Path(name).stem.endswith(MARK):
-        return "output of an earlier run"
+        return EARLIER
     return "" if suffix in suffixes else suffix or "without a suffix"

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from ..core.errors import M2FPStreamError, SinkError, SourceError, UsageError
-from ..naming import find_media
+from ..naming import EARLIER, find_media
 
 __all__ = ["Job", "Plan", "check", "plan", "prepare", "skipped_text"]
 
@@ -99,6 +99,8 @@ def plan(
         for job in jobs
         if not job.finished and not job.path_out.name.startswith(job.path_in.stem)
     ]
+    if output is None:  # these are known already
+        found.skipped -= Counter({EARLIER: sum(_is_output(job.path_out) for job in jobs)})
     return Plan(jobs, single, found.skipped, found.closed, shortened)
 
 

@@ -178,7 +178,7 @@ def test_the_same_batch_again_leaves_what_is_finished(
     assert [call[0].name for call in app.calls] == ["b.mkv"]
     assert capsys.readouterr().err == (
         "m2fp-stream: finished by an earlier run: 1 (--overwrite makes them again)\n"
-        "m2fp-stream: skipped: 2 .txt, 1 .pdf, 1 output of an earlier run\n"
+        "m2fp-stream: skipped: 2 .txt, 1 .pdf\n"
     )
     app.calls.clear()
     assert run("anonymize", "in") == 0
@@ -187,8 +187,13 @@ def test_the_same_batch_again_leaves_what_is_finished(
     assert run("anonymize", "in/a.mp4") == 2
     assert "in/a.anonymized.mp4: exists; use --overwrite" in one_error(capsys)
     assert run("anonymize", "in/a.mp4", "in") == 8  # named outright
+    (here / "in/old.anonymized.mov").touch()
+    capsys.readouterr()
     assert run("anonymize", "in", "--overwrite") == 0
     assert len(app.calls) == 2
+    assert capsys.readouterr().err == (
+        "m2fp-stream: skipped: 2 .txt, 1 .pdf, 1 output of an earlier run\n"
+    )
 
 
 def test_what_no_run_leaves_is_not_finished(here: Path, app: FakeApp, capsys: Capture) -> None:
@@ -277,7 +282,7 @@ def test_on_a_terminal_a_table_says_what_became_of_all(
     assert [[cell.strip() for cell in row] for row in rows] == [
         ["done", "2"],
         ["finished earlier", "1 (--overwrite makes them again)"],
-        ["skipped", "1 .txt, 1 output of an earlier run"],
+        ["skipped", "1 .txt"],
         ["failed", "b.mkv: damaged [red]"],
     ]
 
