@@ -32,6 +32,14 @@ _waiting: Final[list[int]] = []
 """For the block of `held` that runs, if one does: the last signal that came, or 0."""
 
 
+class _Interrupt(KeyboardInterrupt):
+    """What a signal raises.
+
+    An exact KeyboardInterrupt that passes through `exec`, as while a dataclass is made, is kept in
+    mind by Python, which then kills itself at its end. Source: run_eval_code_obj in pythonrun.c.
+    """
+
+
 def until_interrupted(work: Callable[[], int], *, told: bool, last: bool) -> int:
     """Returns the exit code that `work` returns, or 130 where a signal has ended it.
 
@@ -76,7 +84,7 @@ def interruptible(*, last: bool = False) -> Iterator[None]:
             return
         for number in heard:
             signal.signal(number, _deaf)
-        raise KeyboardInterrupt
+        raise _Interrupt
 
     for number in heard:
         signal.signal(number, interrupt)

@@ -260,6 +260,25 @@ def test_signals_that_come_together_are_one_interrupt() -> None:
     assert done.stderr == "m2fp-stream: interrupted; nothing unfinished was kept\n"
 
 
+def test_a_signal_in_generated_code_is_an_exit_code_too(tmp_path: Path) -> None:
+    """Dataclasses are; a plain KeyboardInterrupt from there makes Python kill itself at its end."""
+    code = (
+        "from m2fp_stream.cli.interrupts import until_interrupted\n"
+        "def work():\n"
+        "    exec('import os, signal; os.kill(os.getpid(), signal.SIGINT); list(range(9))')\n"
+        "raise SystemExit(until_interrupted(work, told=False, last=True))"
+    )
+    (tmp_path / "mod.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mod"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_a_signal_that_is_ignored_from_outside_stays_ignored(here: Path, app: FakeApp) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
