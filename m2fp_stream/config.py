@@ -24,6 +24,7 @@ from pydantic import Field, ValidationError
 
 from .compositor.compose import ComposeOptions
 from .core.errors import ConfigError
+from .core.home import own_folder
 from .core.labels import nearest
 from .options import Options
 from .parsers.embedded.options import EmbeddedOptions
@@ -165,11 +166,11 @@ def load_settings(
 def cache_folder(environ: Mapping[str, str] | None = None) -> Path:
     """Returns the folder for what may be thrown away; it need not exist.
 
-    Source: XDG Base Directory Specification 0.8, a relative ``XDG_CACHE_HOME`` is ignored.
+    Raises:
+        ConfigError: see `own_folder`.
     """
-    given = (os.environ if environ is None else environ).get("XDG_CACHE_HOME", "")
-    base = Path(given) if Path(given).is_absolute() else Path.home() / ".cache"
-    return base / "m2fp-stream"
+    given = os.environ if environ is None else environ
+    return own_folder("XDG_CACHE_HOME", given, ".cache") / "m2fp-stream"
 
 
 def sample_yaml() -> str:

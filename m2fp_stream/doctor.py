@@ -17,7 +17,14 @@ from pathlib import Path
 from typing import Final
 
 from . import __version__
-from .core.errors import M2FPStreamError, ModelError, SinkError, SourceError, UsageError
+from .core.errors import (
+    ConfigError,
+    M2FPStreamError,
+    ModelError,
+    SinkError,
+    SourceError,
+    UsageError,
+)
 from .pipeline.live.health import Health, judge
 from .privacy.hardening import harden
 
@@ -67,11 +74,17 @@ def examine() -> list[Fact]:
         Fact("network", "not used, but for the live sources and sinks that you name"),
     ]
     if not any(fact.error for fact in facts):  # what follows imports those packages
-        from .config import cache_folder
-
-        facts += [Fact("cache folder", _kept_in(cache_folder()))]
-        facts += [*_weights(), _parser(), *_live()]
+        facts += [_cache(), *_weights(), _parser(), *_live()]
     return facts
+
+
+def _cache() -> Fact:
+    from .config import cache_folder
+
+    try:
+        return Fact("cache folder", _kept_in(cache_folder()))
+    except ConfigError as error:
+        return Fact("cache folder", "none", str(error))
 
 
 def _kept_in(folder: Path) -> str:

@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections import Counter
 from collections.abc import Collection
+from contextlib import suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, final
 
 from .core.errors import UsageError
 
-__all__ = ["IMAGE_SUFFIXES", "VIDEO_SUFFIXES", "check_target", "find_media", "output_path"]
+__all__ = [
+    "EARLIER",
+    "IMAGE_SUFFIXES",
+    "VIDEO_SUFFIXES",
+    "Media",
+    "check_target",
+    "find_media",
+    "fitting",
+    "output_path",
+]
 
 MARK: Final = ".anonymized"
+EARLIER: Final = "output of an earlier run"
+"""Why a file with that mark before its suffix is no input."""
 
 IMAGE_SUFFIXES: Final = frozenset(
     {".apng", ".avif", ".bmp", ".heic", ".heif", ".hif", ".jfif", ".jpeg", ".jpg", ".png", ".tif"}
@@ -29,19 +44,46 @@ VIDEO_SUFFIXES: Final = frozenset(
 )
 """What is taken from a folder as video; a file that is named outright may have any suffix."""
 
+_NAME_MAX: Final = 255
+"""Bytes of a file's name where the system does not say. Source: NAME_MAX of linux/limits.h."""
+
 
 def output_path(path_in: Path, taken: Collection[Path] = ()) -> Path:
     """Returns where the anonymised copy of `path_in` goes unless the user says: beside it.
 
     ``holiday.mkv`` becomes ``holiday.anonymized.mp4``; pictures and GIF keep their format, but
     ``photo.heic`` becomes ``photo.anonymized.jpg``. Where that name is in `taken`, the old suffix
-    stays: ``holiday.mkv.anonymized.mp4``.
+    stays: ``holiday.mkv.anonymized.mp4``. What would be too long for the folder is shortened,
+    always to the same name.
     """
     suffix = path_in.suffix
     kept = suffix.lower() in IMAGE_SUFFIXES or suffix.lower() == ".gif"
     ending = MARK + (_WRITTEN_AS.get(suffix.lower(), suffix) if kept else ".mp4")
-    plain = path_in.with_name(path_in.stem + ending)
-    return path_in.with_name(path_in.name + ending) if plain in taken else plain
+    plain = fitting(path_in, path_in.stem, ending)
+    return fitting(path_in, path_in.name, ending) if plain in taken else plain
+
+
+def fitting(path_in: Path, stem: str, ending: str) -> Path:
+    """Returns `stem` and `ending` beside `path_in`; a stem that is too long is cut, and told apart.
+
+    Eight digits of its SHA-256 keep two that begin alike apart: by chance alike are the names of
+    one folder of 9 000 in a hundred such folders.
+    """
+    name, limit = stem + ending, _name_limit(path_in.parent)
+    if len(os.fsencode(name)) > limit:
+        ending = f"~{hashlib.sha256(os.fsencode(stem)).hexdigest()[:8]}{ending}"
+        while len(os.fsencode(stem + ending)) > limit:
+            stem = stem[:-1]
+        name = stem + ending
+    return path_in.with_name(name)
+
+
+def _name_limit(folder: Path) -> int:
+    """Returns how many bytes a name in `folder`, or where it will be made, may have."""
+    for place in (folder, *folder.parents):
+        with suppress(OSError, ValueError, AttributeError):
+            return os.pathconf(place, "PC_NAME_MAX")
+    return _NAME_MAX
 
 
 def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
@@ -57,27 +99,68 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
             raise UsageError(f"output exists: {target}; use --overwrite or name another output")
 
 
-def find_media(folder: Path, suffixes: Collection[str]) -> list[Path]:
-    """Returns the files below `folder` with one of `suffixes`, sorted by path.
+@final
+@dataclass(slots=True)
+class Media:
+    """What a folder holds.
 
-    Hidden files and folders, linked folders and outputs of earlier runs (``*.anonymized.*``) are
-    skipped.
+    Attributes:
+        files: the inputs, sorted by path.
+        skipped: how many are none, by suffix or by what else they are.
+        closed: what the system said of folders below it that cannot be listed.
+    """
+
+    files: list[Path] = field(default_factory=list)
+    skipped: Counter[str] = field(default_factory=Counter)
+    closed: list[OSError] = field(default_factory=list)
+
+
+def find_media(folder: Path, suffixes: Collection[str], *, without: Path | None = None) -> Media:
+    """Returns the files below `folder` with one of `suffixes`, and what was skipped.
+
+    Skipped are other suffixes, hidden files and folders, linked folders, outputs of earlier runs
+    (``*.anonymized.mp4`` and the like; ``a.anonymized.v2.mov`` is an input) and, not counted, the
+    folder `without`.
 
     Raises:
-        OSError: a folder cannot be listed.
+        OSError: `folder` cannot be listed.
     """
-    found = []
-    for root, folders, names in os.walk(folder, onerror=_raise):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [
-            Path(root, name)
-            for name in names
-            if Path(name).suffix.lower() in suffixes
-            and not name.startswith(".")
-            and f"{MARK}." not in name
-        ]
-    return sorted(found)
+    found = Media()
+
+    def note(error: OSError) -> None:
+        if Path(error.filename) == folder:
+            raise error
+        found.closed.append(error)
+
+    for root, folders, names in os.walk(folder, onerror=note):
+        for name in list(folders):
+            path = Path(root, name)
+            reason = _passed_over(path)
+            if reason:
+                found.skipped[reason] += 1
+            if reason or (without is not None and without.is_dir() and path.samefile(without)):
+                folders.remove(name)
+        for name in names:
+            if reason := _no_input(name, suffixes):
+                found.skipped[reason] += 1
+            else:
+                found.files.append(Path(root, name))
+    found.files.sort()
+    return found
 
 
-def _raise(error: OSError) -> None:
-    raise error
+def _passed_over(folder: Path) -> str:
+    """Returns why a folder is not entered, in words to count; nothing where it is."""
+    if folder.name.startswith("."):
+        return "hidden"
+    return "linked folder" if folder.is_symlink() else ""
+
+
+def _no_input(name: str, suffixes: Collection[str]) -> str:
+    """Returns why a file is no input, in words to count; nothing where it is one."""
+    if name.startswith("."):
+        return "hidden"
+    suffix = Path(name).suffix.lower()
+    if Path(name).stem.endswith(MARK):
+        return EARLIER
+    return "" if suffix in suffixes else suffix or "without a suffix"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
-from typing import Final, final
+from typing import Final, Self, final
 
 import cv2
 
@@ -118,6 +118,7 @@ class _Anonymization:
             for looker in lookers:
                 looker.begin()  # it imports while the source is opened
                 opened.callback(looker.close)
+            steady = opened.enter_context(_Steady(self.path))
             source = opened.enter_context(_open_source(self.path, settings))
             again = None
             if settings.file.quality == "high":
@@ -144,7 +145,7 @@ class _Anonymization:
                 again=again,
                 sound=sound,
                 on_frames=lambda done: self._tell_progress(done, info.frame_count),
-                before_finish=lambda outcome: self._warn(outcome, source, sound),
+                before_finish=lambda outcome: self._warn(outcome, source, sound, steady),
             ).run()
         return self._report(outcome, info, sound)
 
@@ -165,7 +166,9 @@ class _Anonymization:
         if self.listeners.progress is not None:
             self.listeners.progress(Progress(done, total, time.monotonic() - self.began_s))
 
-    def _warn(self, outcome: Outcome, source: Source, sound: SoundTrack | None) -> None:
+    def _warn(
+        self, outcome: Outcome, source: Source, sound: SoundTrack | None, steady: _Steady
+    ) -> None:
         """Tells what is known by now; whoever listens may end the run."""
         self.warnings += source.info.warnings
         if sound is not None:
@@ -175,6 +178,14 @@ class _Anonymization:
                     f"{self.path}: time jumps back in it, so that its sound would come apart from "
                     "the picture; leave the sound out with --audio drop"
                 )
+        if not steady.holds():
+            text = "it is still being written: it changed while it was read"
+            if not self.settings.source.salvage:
+                raise SourceError(
+                    f"{self.path}: {text}; wait until it is complete, or take what is there with "
+                    "--salvage"
+                )
+            self.warnings.append(f"{text}; what came later is missing")
         if outcome.unknown_frames:
             self.warnings.append(
                 f"{outcome.unknown_frames} of {outcome.frames} frames are covered whole: "
@@ -251,6 +262,38 @@ class SoundTrack:
                 return
             self._read = raw.start + raw.count
             yield from self._guard.take(raw)
+
+
+@final
+class _Steady:
+    """Says whether an input changes while it is read: a recorder's fragments are each complete.
+
+    The very file is watched, not its name: one that was replaced under its name stays whole. A
+    writer who pauses for as long as all of the run goes unnoticed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._fd = -1
+        with suppress(OSError, ValueError):  # whoever opens it to read says why that fails
+            self._fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+        self._at_first = self._state()
+
+    def holds(self) -> bool:
+        """Says whether size and time of the last change are those of the beginning."""
+        return self._state() == self._at_first
+
+    def _state(self) -> tuple[int, int]:
+        if self._fd < 0:
+            return 0, 0
+        status = os.fstat(self._fd)
+        return status.st_size, status.st_mtime_ns
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 def _look_workers(settings: Settings) -> list[LookWorker]:

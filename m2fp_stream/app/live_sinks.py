@@ -175,7 +175,7 @@ def _rearmed(say: Callable[[str], None]) -> Callable[[], None]:
         if threading.current_thread() is not threading.main_thread():
             return
         for number, handler in before.items():
-            if callable(handler) and signal.getsignal(number) is signal.SIG_IGN:
+            if callable(handler) and signal.getsignal(number) is not handler:
                 signal.signal(number, handler)
         if callable(signal.getsignal(signal.SIGINT)):
             say("interrupt again to give it up")

@@ -184,8 +184,8 @@ def _anonymize(commands: _Commands) -> None:
         "--output",
         type=Path,
         metavar="OUT",
-        help="output file; an existing folder for several inputs (default: NAME.anonymized.mp4 "
-        "beside each input; pictures and GIFs keep their format)",
+        help="output file; a folder for several inputs, whose last level is made (default: "
+        "NAME.anonymized.mp4 beside each input; pictures and GIFs keep their format)",
     )
     add_effect(command)
     add_options(command, _ANONYMIZE_OPTIONS)
@@ -221,7 +221,7 @@ def _parse(commands: _Commands) -> None:
         type=Path,
         metavar="OUT",
         required=True,
-        help="output PNG; an existing folder for several inputs (NAME.png in it)",
+        help="output PNG; a folder for several inputs, whose last level is made (NAME.png in it)",
     )
     command.add_argument(
         "--format",
@@ -446,7 +446,9 @@ def _duration(text: str) -> float:
 
 def _add_common(command: Command) -> None:
     command.add_argument(
-        "--overwrite", action="store_true", help="replace existing outputs (default: refuse)"
+        "--overwrite",
+        action="store_true",
+        help="replace existing outputs (default: refuse; in folders, leave them as finished)",
     )
     command.add_argument(
         "--config",

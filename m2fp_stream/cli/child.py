@@ -2,27 +2,34 @@
 
 Started by `cli.batch` as ``python -P -m m2fp_stream.cli.child``. Its job by standard input, as
 JSON: see `FileTask.as_json`, and ``debug``. It says on stdout and stderr what the program says of
-one file, and ends with that file's exit code.
+one file, and ends with that file's exit code. Ctrl-C is the batch's to handle, and to tell.
 """
 
 from __future__ import annotations
 
 import sys
 
-from ..privacy.hardening import harden
-from ..processes.child import read_job
-from .files import FileTask
-from .program import carry_out
+from .interrupts import until_interrupted
 
 __all__ = ["main"]
 
 
-def main() -> int:
-    """Does what standard input says; returns the exit code."""
+def main(*, last: bool = False) -> int:
+    """Does what standard input says; returns the exit code. For `last` see `until_interrupted`."""
+    return until_interrupted(_work, told=False, last=last)
+
+
+def _work() -> int:
+    from ..privacy.hardening import harden
+
     harden()
+    from ..processes.child import read_job
+    from .files import FileTask
+    from .program import carry_out
+
     told = read_job()
     return carry_out(lambda: FileTask.from_json(told).run(), debug=told["debug"])
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(last=True))

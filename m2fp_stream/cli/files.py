@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from ..core.errors import SourceError
 from ..core.labels import Label
-from ..naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, output_path
-from .batch import one_after_another, side_by_side
-from .jobs import Job, check, plan
+from ..naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, fitting, output_path
+from .batch import Batch
+from .jobs import Job, Plan, check, plan, prepare
 from .options import refuse_useless, say_vain, settings_of
 from .progress import FileDisplay
 from .show import file_summary, print_line, say
@@ -31,13 +31,15 @@ _SECTIONS: Final = frozenset(
 
 def anonymize(args: argparse.Namespace) -> None:
     """Writes covered copies of what was named."""
-    jobs = plan(args.paths, args.output, IMAGE_SUFFIXES | VIDEO_SUFFIXES, output_path)
+    suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
+    planned = plan(args.paths, args.output, suffixes, output_path, overwrite=args.overwrite)
+    jobs = planned.jobs
     refuse_useless(args, jobs)
-    single = len(jobs) == 1 and not args.paths[0].is_dir()
-    if single:
+    if planned.single:
         check(jobs[0], overwrite=args.overwrite)
     settings = settings_of(args, args.config)
     say_vain(args, settings)
+    _say_shortened(planned)
 
     def task(job: Job, progress: str) -> FileTask:
         return FileTask(
@@ -52,13 +54,14 @@ def anonymize(args: argparse.Namespace) -> None:
         quiet = "off" if args.progress == "off" else "lines"  # bars would paint over each other
         return {**task(job, quiet).as_json(), "debug": args.debug}
 
-    batch = {"overwrite": args.overwrite, "debug": args.debug}
-    if single:
+    batch = Batch(planned, overwrite=args.overwrite, debug=args.debug)
+    if planned.single:
+        prepare(jobs[0], overwrite=args.overwrite)
         task(jobs[0], args.progress).run()
     elif args.jobs > 1:
-        side_by_side(jobs, args.jobs, told, **batch)
+        batch.side_by_side(args.jobs, told)
     else:
-        one_after_another(jobs, lambda job: task(job, args.progress).run(), **batch)
+        batch.one_after_another(lambda job: task(job, args.progress).run())
 
 
 @final
@@ -108,7 +111,7 @@ class FileTask:
         """Anonymizes the file and prints what came of it."""
         from ..app.files import anonymize
 
-        path_in, path_out = self.job
+        path_in, path_out, _ = self.job
         with FileDisplay(path_in.name, self.progress) as display:
 
             def warn(text: str) -> None:
@@ -133,26 +136,28 @@ class FileTask:
 
 def parse(args: argparse.Namespace) -> None:
     """Writes label maps of the pictures that were named."""
-    jobs = plan(args.paths, args.output, IMAGE_SUFFIXES, _label_path)
-    single = len(jobs) == 1 and not args.paths[0].is_dir()
-    if single:
-        check(jobs[0], overwrite=args.overwrite)
+    planned = plan(args.paths, args.output, IMAGE_SUFFIXES, _label_path, overwrite=args.overwrite)
+    if planned.single:
+        check(planned.jobs[0], overwrite=args.overwrite)
     settings = settings_of(args, args.config)
     say_vain(args, settings)
-    if single:
-        _parse_one(jobs[0], settings, args)
+    _say_shortened(planned)
+    if planned.single:
+        prepare(planned.jobs[0], overwrite=args.overwrite)
+        _parse_one(planned.jobs[0], settings, args)
     else:
-        one_after_another(
-            jobs,
-            lambda job: _parse_one(job, settings, args),
-            overwrite=args.overwrite,
-            debug=args.debug,
-        )
+        batch = Batch(planned, overwrite=args.overwrite, debug=args.debug)
+        batch.one_after_another(lambda job: _parse_one(job, settings, args))
+
+
+def _say_shortened(planned: Plan) -> None:
+    for job in planned.shortened:
+        say(f"{job.path_in}: the output's name would be too long; it is {job.path_out.name}")
 
 
 def _label_path(path_in: Path, taken: set[Path]) -> Path:
-    plain = path_in.with_suffix(".png")
-    return path_in.with_name(path_in.name + ".png") if plain in taken else plain
+    plain = fitting(path_in, path_in.stem, ".png")
+    return fitting(path_in, path_in.name, ".png") if plain in taken else plain
 
 
 def _parse_one(job: Job, settings: Settings, args: argparse.Namespace) -> None:

@@ -3,22 +3,57 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, final
 
 from ..core.errors import M2FPStreamError, SinkError, SourceError, UsageError
-from ..naming import find_media
+from ..naming import EARLIER, find_media
 
-__all__ = ["Job", "check", "plan", "prepare"]
+__all__ = ["Job", "Plan", "check", "plan", "prepare", "skipped_text"]
 
 
 class Job(NamedTuple):
-    """One input and its output."""
+    """One input and its output.
+
+    `finished` where its folder was named and the output of an earlier run is there: it is left
+    alone, and counted.
+    """
 
     path_in: Path
     path_out: Path
+    finished: bool = False
+
+    @property
+    def is_stale(self) -> bool:
+        """Whether it is finished, and its input was changed after that."""
+        with suppress(OSError):
+            out_ns = self.path_out.stat().st_mtime_ns
+            return self.finished and self.path_in.stat().st_mtime_ns > out_ns
+        return False
+
+
+@final
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What is to be done.
+
+    Attributes:
+        jobs: every input, in order.
+        single: whether it is one file, named outright.
+        skipped: how many files of folders are no input, by suffix or by what else they are.
+        closed: folders below those named that cannot be read.
+        shortened: the jobs whose output has a shorter name than it should.
+    """
+
+    jobs: list[Job]
+    single: bool = False
+    skipped: Mapping[str, int] = field(default_factory=dict)
+    closed: Sequence[SourceError] = ()
+    shortened: Sequence[Job] = ()
 
 
 def plan(
@@ -26,44 +61,112 @@ def plan(
     output: Path | None,
     suffixes: frozenset[str],
     name: Callable[[Path, set[Path]], Path],
-) -> list[Job]:
+    *,
+    overwrite: bool,
+) -> Plan:
     """Returns who is written where; opens and creates nothing.
 
     Raises:
-        SourceError: a folder cannot be read or holds nothing of `suffixes`.
-        SinkError: the output folder does not exist.
+        SourceError: a folder that was named cannot be read, or they hold nothing of `suffixes`.
+        SinkError: the folder of the output folder does not exist.
         UsageError: two inputs would be written to one file.
     """
-    found = _found(inputs, suffixes)
+    found = _Found(suffixes, output)
+    for path in inputs:
+        found.add(path)
+    files = found.files
+    if not files:
+        raise SourceError(f"{inputs[0]}: no file to work on in this folder{found.besides}")
+    single = len(files) == 1 and files[0] == (inputs[0], inputs[0].parent)
     if output is not None:
         with _within_reach(SinkError):
-            if len(found) == 1 and found[0][0] == inputs[0] and not output.is_dir():
+            if single and not output.is_dir() and output.suffix:
                 _need_folder(output.parent)
-                return [Job(inputs[0], output)]
-            _need_folder(output)
-    sources = {os.path.realpath(file): file for file, _ in found}
+                return Plan([Job(inputs[0], output)], single=True)
+            _may_be_made(output)
+    sources = {os.path.realpath(file): file for file, _ in files}
     jobs = []
     taken: set[Path] = set()
-    for file, base in found:
+    for file, base in files:
         target = name(file if output is None else output / file.relative_to(base), taken)
         if target in taken or sources.get(os.path.realpath(target), file) != file:
             raise UsageError(f"{file}: {target} is another input or its output; use another -o")
         taken.add(target)
-        jobs.append(Job(file, target))
-    return jobs
+        finished = file not in found.named and not overwrite and _is_output(target)
+        jobs.append(Job(file, target, finished))
+    shortened = [
+        job
+        for job in jobs
+        if not job.finished and not job.path_out.name.startswith(job.path_in.stem)
+    ]
+    if output is None:  # these are known already
+        found.skipped -= Counter({EARLIER: sum(_is_output(job.path_out) for job in jobs)})
+    return Plan(jobs, single, found.skipped, found.closed, shortened)
 
 
-def _found(inputs: list[Path], suffixes: frozenset[str]) -> list[tuple[Path, Path]]:
-    """Returns each input once, with the folder that an output folder stands in for."""
-    found: list[tuple[Path, Path]] = []
-    for path in inputs:
+def _is_output(path: Path) -> bool:
+    """Says whether a file stands there that a run may have left: none leaves an empty one."""
+    with suppress(OSError):
+        return path.is_file() and path.stat().st_size > 0
+    return False
+
+
+@final
+class _Found:
+    """What was named, and what is in the folders that were.
+
+    Args:
+        suffixes: of inputs in folders.
+        output: the output folder, which may lie in an input folder and holds no input then.
+    """
+
+    def __init__(self, suffixes: frozenset[str], output: Path | None) -> None:
+        self._suffixes = suffixes
+        self._output = output
+        self._files: dict[tuple[Path, Path], None] = {}
+        self.named: set[Path] = set()
+        self.skipped: Counter[str] = Counter()
+        self.closed: list[SourceError] = []
+
+    def add(self, path: Path) -> None:
+        """Adds a file, or what a folder holds.
+
+        Raises:
+            SourceError: it cannot be read.
+        """
         with _within_reach(SourceError):
-            folder = path if path.is_dir() else None
-            media = [path] if folder is None else find_media(folder, suffixes)
-        if not media:
-            raise SourceError(f"{path}: no file to work on in this folder")
-        found += [(file, folder or path.parent) for file in media]
-    return list(dict.fromkeys(found))
+            if not path.is_dir():
+                self.named.add(path)
+                self._files[path, path.parent] = None
+                return
+            media = find_media(path, self._suffixes, without=self._output)
+        self._files |= dict.fromkeys((file, path) for file in media.files)
+        self.skipped += media.skipped
+        self.closed += [SourceError(_told(error)) for error in media.closed]
+
+    @property
+    def files(self) -> list[tuple[Path, Path]]:
+        """Each input once, with the folder that an output folder stands in for."""
+        return list(self._files)
+
+    @property
+    def besides(self) -> str:
+        """What they hold besides, in brackets."""
+        return f" (skipped: {skipped_text(self.skipped)})" if self.skipped else ""
+
+
+def skipped_text(skipped: Mapping[str, int]) -> str:
+    """Returns what was skipped, the most frequent first: ``3 .txt, 1 .pdf``."""
+    ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
+    return ", ".join(f"{count} {what}" for what, count in ordered)
+
+
+def _may_be_made(folder: Path) -> None:
+    """Refuses an output folder of which more than the last level is missing."""
+    if not folder.exists():
+        _need_folder(folder.parent)
+    elif not folder.is_dir():
+        raise UsageError(f"{folder}: not a folder; name an existing folder for the output")
 
 
 def _need_folder(folder: Path) -> None:
@@ -92,7 +195,7 @@ def check(job: Job, *, overwrite: bool) -> None:
 
 
 def prepare(job: Job, *, overwrite: bool) -> None:
-    """Checks `job` and makes its folder below the output folder.
+    """Checks `job` and makes its output folder.
 
     Raises:
         SinkError: the folder cannot be made.
@@ -111,4 +214,8 @@ def _within_reach(kind: type[M2FPStreamError]) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, M2FPStreamError):
             raise
-        raise kind(f"{error.filename}: {error.strerror}") from None
+        raise kind(_told(error)) from None
+
+
+def _told(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}"

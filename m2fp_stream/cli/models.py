@@ -5,10 +5,11 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from ..core.errors import ModelError, UsageError
+from ..core.errors import ConfigError, ModelError, UsageError
 from .progress import PullDisplay
 from .show import print_line, say
 
@@ -47,7 +48,7 @@ def _list(_: argparse.Namespace) -> None:
         try:
             folder = pulled_folder(model.name, store_folder(os.environ))[0]
             size = f"{(folder / 'pytorch_model.pt').stat().st_size / 1e6:.1f} MB"
-        except ModelError:
+        except (ConfigError, ModelError):
             size = "not pulled"
         rows.append((model.name, model.licence, f"modelscope: {model.model_id}", size, ""))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
@@ -59,7 +60,9 @@ def _verify(_: argparse.Namespace) -> None:
     from ..models.pins import store_folder, verify_pulled
     from ..models.store import verify_all
 
-    results = verify_all() + verify_pulled(store_folder(os.environ))
+    results = verify_all()
+    with suppress(ConfigError):  # who has no home has pulled nothing
+        results += verify_pulled(store_folder(os.environ))
     for result in results:
         print_line(f"{result.name}: {'ok' if result.ok else result.problem}")
     bad = [result.name for result in results if not result.ok]

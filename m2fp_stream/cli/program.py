@@ -5,37 +5,57 @@ from __future__ import annotations
 import io
 import logging
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import Final
 
-from ..core.errors import EXIT_DONE, EXIT_INTERNAL, EXIT_INTERRUPTED, UsageError
+from ..core.address import looks_like_address
+from ..core.errors import EXIT_DONE, EXIT_INTERNAL, UsageError
 from ..core.labels import nearest
 from ..core.redact import install_redaction
 from ..privacy.hardening import harden, hide_arguments
-from .arguments import parsers
-from .interrupts import interruptible
-from .show import PROGRAM, report, say
+from .show import PROGRAM, flush, report
 
 __all__ = ["carry_out", "main"]
 
+_SOURCES: Final = ("--source", "--camera")
+"""Options whose value may be an address."""
+_SUSPICIOUS: Final = re.compile("[@?=&]|//")
+"""What an address with a password has somewhere, whatever it lacks."""
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit code; an error is one line on stderr.
-
-    Args:
-        argv: the arguments without the program's name; None takes those of the process.
-    """
+    """Runs one command; see `cli.main`, which hears signals meanwhile."""
     harden()
+    _complete_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
-    hide_arguments(arguments)
+    hide_arguments(arguments, secret=_nameless(arguments))
     return carry_out(lambda: _run(arguments), debug="--debug" in arguments)
+
+
+def _complete_streams() -> None:
+    """Puts nothing in the place of standard streams that whoever started this process has closed.
+
+    The next file that is opened would get the number of one that lacks: a library's complaint would
+    be written into the output, and what a child inherits would be taken for its standard input.
+    """
+    for number, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(number)
+        except OSError:
+            mode = os.O_RDONLY if number == 0 else os.O_WRONLY
+            os.set_inheritable(os.open(os.devnull, mode), True)  # the lowest free
+            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
+            setattr(sys, f"__{name}__", getattr(sys, name))
 
 
 def carry_out(work: Callable[[], None], *, debug: bool) -> int:
     """Does `work` as this program does its work, and returns its exit code.
 
-    Signals interrupt it, secrets stay out of logs, and an error is one line on stderr.
+    Secrets stay out of logs, and an error is one line on stderr; a signal passes.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a name must not fail to print
@@ -45,24 +65,51 @@ def carry_out(work: Callable[[], None], *, debug: bool) -> int:
         format=f"{PROGRAM}: %(levelname)s: %(name)s: %(message)s",
     )
     install_redaction()
+    code = EXIT_DONE
     try:
-        with interruptible():
+        try:
             work()
-    except SystemExit as done:  # argparse, after --help and --version
-        return done.code if isinstance(done.code, int) else EXIT_DONE
-    except KeyboardInterrupt:
-        say("interrupted; nothing unfinished was kept")
-        return EXIT_INTERRUPTED
-    except BrokenPipeError:
-        # Whoever read our output left, e.g. `| head`; keep the interpreter from flushing into it.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        except SystemExit as done:  # argparse, after --help and --version
+            code = done.code if isinstance(done.code, int) else EXIT_DONE
+        flush()
+    except BrokenPipeError:  # whoever read our output left, e.g. `| head`
+        _drop_output()
         return EXIT_INTERNAL
     except Exception as error:
-        return report(error, debug=debug)
-    return EXIT_DONE
+        code = report(error, debug=debug)
+        with suppress(OSError):
+            sys.stdout.flush()
+            return code
+        _drop_output()
+    return code
+
+
+def _drop_output() -> None:
+    """Keeps the interpreter from writing at its end what could not be written."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _nameless(arguments: Sequence[str]) -> list[str]:
+    """Returns the words that name a source without saying of which kind, and may hold a password.
+
+    A scheme that was forgotten, or is misspelt: what is no address has no place for a password
+    that could be told from the rest.
+    """
+    found = []
+    for before, word in zip(["", *arguments], arguments, strict=False):
+        flag, equals, value = word.partition("=")
+        if before not in _SOURCES and not (equals and flag in _SOURCES):
+            continue
+        text = word if before in _SOURCES else value
+        if not looks_like_address(text) and _SUSPICIOUS.search(text) and not os.path.lexists(text):
+            found.append(word)
+    return found
 
 
 def _run(arguments: list[str]) -> None:
+    from .arguments import parsers  # all commands: passwords are hidden before that
+
     parser, commands = parsers()
     name = arguments[0] if arguments else ""
     if name in ("-h", "--help", "--version"):
@@ -77,12 +124,14 @@ def _run(arguments: list[str]) -> None:
     for word in unknown:
         if word.startswith("-") and len(word) > 1:
             option = word.partition("=")[0]
-            raise UsageError(f"unknown option {option!r}; {nearest(option, command.flags)}")
+            named = f", or ./{word} for the file" if os.path.lexists(word) else ""
+            raise UsageError(f"unknown option {option!r}; {nearest(option, command.flags)}{named}")
     after = arguments[end + 1 :]
     if command.wants_paths:
         args.paths += map(Path, [*unknown, *after])
         if not args.paths:
             raise UsageError(f"{name}: name at least one {command.wants_paths}")
     elif unexpected := [*unknown, *after]:
-        raise UsageError(f"{name}: unexpected argument {unexpected[0]!r}")
+        word = "" if _SUSPICIOUS.search(unexpected[0]) else f" {unexpected[0]!r}"
+        raise UsageError(f"{name}: unexpected argument{word}")
     command.run(args)

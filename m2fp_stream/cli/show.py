@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 import traceback
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from ..core.errors import EXIT_INTERNAL, M2FPStreamError, UsageError
+from ..core.errors import EXIT_INTERNAL, M2FPStreamError, SinkError, UsageError
 from ..core.redact import redact
 
 if TYPE_CHECKING:
@@ -16,11 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "PROGRAM",
+    "batch_table",
     "file_summary",
+    "flush",
     "live_numbers",
     "live_summary",
     "one_line",
     "print_line",
+    "reason",
     "report",
     "say",
 ]
@@ -37,13 +41,32 @@ def one_line(text: object) -> str:
 
 
 def print_line(text: str) -> None:
-    """Prints what was asked for, on stdout."""
-    print(one_line(text), flush=True)
+    """Prints what was asked for, on stdout.
+
+    Raises:
+        SinkError: it cannot be written.
+        BrokenPipeError: nobody reads it any more.
+    """
+    flush(f"{one_line(text)}\n")
+
+
+def flush(text: str = "") -> None:
+    """Writes what was printed, and `text`; raises as `print_line` does."""
+    try:
+        sys.stdout.write(text)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise SinkError(
+            f"standard output: cannot be written ({error.strerror}); files are complete"
+        ) from None
 
 
 def say(text: object) -> None:
-    """Prints a sentence about what goes on, on stderr."""
-    print(f"{PROGRAM}: {one_line(text)}", file=sys.stderr, flush=True)
+    """Prints a sentence about what goes on, on stderr, as far as anybody can be told."""
+    with suppress(OSError):
+        print(f"{PROGRAM}: {one_line(text)}", file=sys.stderr, flush=True)
 
 
 def report(error: Exception, *, debug: bool, about: Path | None = None) -> int:
@@ -51,20 +74,59 @@ def report(error: Exception, *, debug: bool, about: Path | None = None) -> int:
     if debug:
         # Frames and classes only: the message of an unforeseen exception may quote an array.
         _print_stack(error)
-    if isinstance(error, M2FPStreamError):
-        text, code = str(error), error.exit_code
-    elif isinstance(error, ImportError) and not str(error.name).startswith("m2fp_stream"):
-        text = f"cannot import {error.name}: {error.msg}; `{PROGRAM} doctor` says what to do"
-        code = UsageError.exit_code
-    else:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}:{last.lineno}"
-        hint = "" if debug else "; run again with --debug and report what it prints"
-        text, code = f"internal error: {type(error).__name__} at {place}{hint}", EXIT_INTERNAL
+    text, code = reason(error), _code(error)
+    if code == EXIT_INTERNAL and not isinstance(error, M2FPStreamError) and not debug:
+        text += "; run again with --debug and report what it prints"
     if about is not None and str(about) not in text:
         text = f"{about}: {text}"
     say(f"error: {text}")
     return code
+
+
+def reason(error: Exception) -> str:
+    """Returns why something failed: our errors' own words, of others what may be told."""
+    if isinstance(error, M2FPStreamError):
+        return str(error)
+    if _code(error) == UsageError.exit_code and isinstance(error, ImportError):
+        return f"cannot import {error.name}: {error.msg}; `{PROGRAM} doctor` says what to do"
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"internal error: {type(error).__name__} at {Path(last.filename).name}:{last.lineno}"
+
+
+def _code(error: Exception) -> int:
+    if isinstance(error, M2FPStreamError):
+        return error.exit_code
+    if isinstance(error, ImportError) and not str(error.name).startswith("m2fp_stream"):
+        return UsageError.exit_code
+    return EXIT_INTERNAL
+
+
+def batch_table(done: int, finished: str, skipped: str, failed: Sequence[tuple[Path, str]]) -> bool:
+    """Shows on a terminal what a batch did; returns whether there is one.
+
+    Args:
+        done: files with an output of this run.
+        finished: how many have an output of an earlier run, in words.
+        skipped: what is no input, in words.
+        failed: what has no output, and why.
+    """
+    if not sys.stderr.isatty():
+        return False
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(show_header=False, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_row("done", str(done))
+    if finished:
+        table.add_row("finished earlier", finished)
+    if skipped:
+        table.add_row("skipped", Text(one_line(skipped)))
+    for path, why in failed:
+        text = why if str(path) in why else f"{path}: {why}"
+        table.add_row("failed", Text(one_line(text), overflow="fold"))
+    Console(stderr=True).print(table)
+    return True
 
 
 def _print_stack(error: BaseException) -> None:

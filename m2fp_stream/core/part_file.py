@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
@@ -21,8 +22,13 @@ _HINTS: Final = {
     errno.EDQUOT: "your quota is used up; free some space",
     errno.EFBIG: "the system's limit on file sizes is too low",
     errno.EROFS: "the disk is read-only, perhaps after an error; see what the system's log says",
+    errno.ENAMETOOLONG: "choose a shorter name",
     errno.EIO: "the disk fails; see what the system's log says",
 }
+
+_NAME_MAX: Final = 255
+"""Bytes of a name. Source: linux/limits.h."""
+_LONGEST: Final = _NAME_MAX - len("..part")
 
 _NO_LINK: Final = (
     *(errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS),  # FAT, some network shares
@@ -33,8 +39,17 @@ _CANNOT_TELL: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODE
 
 
 def part_name(path: Path) -> Path:
-    """Returns the hidden name under which the file of the final name `path` grows."""
-    return path.with_name(f".{path.name}.part")
+    """Returns the hidden name under which the file of the final name `path` grows.
+
+    A final name that fits where this one would not is cut, and told apart by its SHA-256.
+    """
+    name = path.name
+    if _LONGEST < len(os.fsencode(name)) <= _NAME_MAX:
+        digest = hashlib.sha256(os.fsencode(name)).hexdigest()[:16]
+        while len(os.fsencode(name)) > _LONGEST - len(digest) - 1:
+            name = name[:-1]
+        name = f"{name}~{digest}"
+    return path.with_name(f".{name}.part")
 
 
 @final
@@ -128,8 +143,8 @@ class PartFile:
 
     @property
     def name(self) -> str:
-        """The hidden name."""
-        return str(self._part)
+        """The hidden name as a library can say it in any locale; it is not for opening."""
+        return os.fsencode(self._part).decode("ascii", "backslashreplace")
 
     def write(self, data: bytes) -> int:
         """Writes all of `data` at the current position and returns its length.

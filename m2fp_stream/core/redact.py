@@ -22,6 +22,14 @@ _SPACED = re.compile(
 _BARE = re.compile(
     r"(?<![\w/@.:*-])(?!usb-[0-9a-f]{4}:[0-9a-f]{4}@)[^\s'\"/@:]+:(?!//)[^\s'\"]+@(?=[\w\[])"
 )
+# So was its name: //user:password@camera.
+_SLASHED = re.compile(r"(?<![:/])//[^\s/@:]+:[^\s'\"]*@(?=[\w\[])")
+# A password with a space that no quotes held together: what stands here is its beginning.
+_CUT = re.compile(
+    r"(?P<user>[A-Za-z][A-Za-z0-9+.-]*://[^\s/?#@:\[]+):(?!\d+(?:[/?#\s'\";,.:)]|$))[^\s'\"]+"
+)
+# A query without a scheme before it.
+_ASKED = re.compile(r"(?<=[^\s'\"?])\?(?=[^\s'\"=]*=)[^\s'\"]+")
 _QUERY = re.compile(r"(?P<head>[A-Za-z][A-Za-z0-9+.-]*://[^\s?#]*)[?#][^\s'\"]*")
 # Some cameras want the password in the path: /user=admin_password=..._channel=1_stream=0.sdp
 _NAMED = re.compile(r"(?P<name>(?:password|passwd|pwd|pass)=)[^\s&/'\"]+", re.IGNORECASE)
@@ -34,8 +42,9 @@ def redact(text: str) -> str:
     """
     for pattern in (_USER, _SPACED):
         text = pattern.sub(r"\g<scheme>***@", text)
-    text = _NAMED.sub(r"\g<name>***", _BARE.sub("***@", text))
-    return _QUERY.sub(r"\g<head>?***", text)
+    text = _BARE.sub("***@", _CUT.sub(r"\g<user>:***", _SLASHED.sub("//***@", text)))
+    text = _NAMED.sub(r"\g<name>***", text)
+    return _ASKED.sub("?***", _QUERY.sub(r"\g<head>?***", text))
 
 
 class RedactingFilter(logging.Filter):

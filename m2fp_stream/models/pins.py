@@ -18,6 +18,7 @@ from typing import Annotated, Final, Literal
 from pydantic import Field, StringConstraints, ValidationError
 
 from ..core.errors import ModelError
+from ..core.home import own_folder
 from ..core.part_file import replace_file
 from ..options import Options
 from .hub import HubModel, hub_model
@@ -56,11 +57,10 @@ PINS: Final = "pins.json"
 def store_folder(environ: Mapping[str, str]) -> Path:
     """Returns the folder for what is pulled; it need not exist.
 
-    Source: XDG Base Directory Specification 0.8, a relative ``XDG_DATA_HOME`` is ignored.
+    Raises:
+        ConfigError: see `own_folder`.
     """
-    given = Path(environ.get("XDG_DATA_HOME", ""))
-    base = given if given.is_absolute() else Path.home() / ".local" / "share"
-    return base / "m2fp-stream" / "models"
+    return own_folder("XDG_DATA_HOME", environ, ".local", "share") / "m2fp-stream" / "models"
 
 
 @dataclass(frozen=True, slots=True)

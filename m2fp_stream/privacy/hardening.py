@@ -136,14 +136,16 @@ def silence_libraries() -> None:
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
-def hide_arguments(arguments: Sequence[str]) -> bool:
+def hide_arguments(arguments: Sequence[str], *, secret: Sequence[str] = ()) -> bool:
     """Takes passwords out of what a list of processes shows of this one (Linux).
 
     Every user of the machine can read the command line of every process. Those of `arguments` that
-    `redact` would change are overwritten in place, from now on: whoever looks in the first moment
-    sees them still. Returns whether there was nothing to hide, or it was done.
+    `redact` would change are overwritten in place, and all of those that are `secret`, from now on:
+    whoever looks in the first moment sees them still. Returns whether there was nothing to hide, or
+    it was done.
     """
     hidden = {one: redact(one) for one in arguments if redact(one) != one}
+    hidden |= dict.fromkeys(secret, "***")
     if not hidden:
         return True
     try:
@@ -155,10 +157,11 @@ def hide_arguments(arguments: Sequence[str]) -> bool:
         for secret, shown in hidden.items():
             old = b"\0" + os.fsencode(secret) + b"\0"
             new = os.fsencode(shown)[: len(old) - 2].ljust(len(old) - 2, b"*")
-            at = line.find(old)
-            if at < 0:
+            if old not in line:
                 return False
-            ctypes.memmove(start + at + 1, new, len(new))
+            while (at := line.find(old)) >= 0:  # it may have been given twice
+                line = line.replace(old, b"\0" + new + b"\0", 1)
+                ctypes.memmove(start + at + 1, new, len(new))
     except (OSError, ValueError, IndexError):
         return False
     return True

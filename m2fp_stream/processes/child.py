@@ -7,6 +7,9 @@ What it needs to know is its job, JSON on its standard input.
 
 Python children get `-P`: without it, Python looks in the working folder first, where somebody's
 `json.py` may lie. Of our open files a child inherits those that are named, and no other.
+
+A terminal sends Ctrl-C to every process of a command. It is the first one's to handle, so our
+Python children are born with it blocked: one that still imports would end with a traceback.
 """
 
 from __future__ import annotations
@@ -17,8 +20,8 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from types import TracebackType
@@ -210,19 +213,30 @@ def start_module(
         OSError: see `Child`.
     """
     text = None if job is None else json.dumps(job).encode()  # before anything is started
-    child = Child(
-        [sys.executable, "-P", "-m", module, *map(str, descriptors), *arguments],
-        descriptors=descriptors,
-        environment={**child_environment(), **(variables or {})},
-        stdin=stdin if text is None else Stream.PIPE,
-        stdout=stdout,
-        stderr=stderr,
-        new_session=new_session,
-    )
+    with _deaf_to_the_terminal():
+        child = Child(
+            [sys.executable, "-P", "-m", module, *map(str, descriptors), *arguments],
+            descriptors=descriptors,
+            environment={**child_environment(), **(variables or {})},
+            stdin=stdin if text is None else Stream.PIPE,
+            stdout=stdout,
+            stderr=stderr,
+            new_session=new_session,
+        )
     if text is not None:
         with suppress(BrokenPipeError), child.stdin as pipe:  # it has died, as its watcher sees
             pipe.write(text)
     return child
+
+
+@contextmanager
+def _deaf_to_the_terminal() -> Iterator[None]:
+    """Blocks Ctrl-C here for a moment, and for good in what is started meanwhile."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def start_with_channel(

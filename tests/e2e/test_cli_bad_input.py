@@ -325,7 +325,7 @@ def test_an_unwritable_output_folder_is_5(here: Path, unprivileged: Callable[[],
 def test_a_missing_output_folder_is_5(here: Path, refused: Refuse) -> None:
     before = snapshot(here)
     refused(["anonymize", "good.mp4", "-o", "nope/x.mp4"], 5, "nope: no such output folder")
-    refused(["anonymize", ".", "-o", "nope"], 5, "nope: no such output folder")
+    refused(["anonymize", ".", "-o", "nope/out"], 5, "nope: no such output folder")
     assert snapshot(here) == before
 
 

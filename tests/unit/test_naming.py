@@ -43,15 +43,60 @@ def test_a_folder_gives_its_media_sorted_without_hidden_files_and_outputs(tmp_pa
     for name in wanted + others:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    assert find_media(tmp_path, VIDEO_SUFFIXES) == [tmp_path / name for name in wanted]
-    assert find_media(tmp_path, IMAGE_SUFFIXES) == [tmp_path / "photo.jpg"]
+    found = find_media(tmp_path, VIDEO_SUFFIXES)
+    assert found.files == [tmp_path / name for name in wanted]
+    assert found.skipped == {
+        "hidden": 4,
+        "output of an earlier run": 2,
+        ".txt": 1,
+        ".jpg": 1,
+        "without a suffix": 1,
+    }
+    assert find_media(tmp_path, IMAGE_SUFFIXES).files == [tmp_path / "photo.jpg"]
+
+
+def test_a_name_with_our_mark_inside_is_an_input(tmp_path: Path) -> None:
+    for name in ("interview.anonymized.v2.mov", "x.anonymized.mp4", "x.anonymized.MP4"):
+        (tmp_path / name).touch()
+    found = find_media(tmp_path, VIDEO_SUFFIXES)
+    assert [path.name for path in found.files] == ["interview.anonymized.v2.mov"]
+    assert found.skipped == {"output of an earlier run": 2}
+
+
+def test_the_output_folder_inside_is_not_searched(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/labels.png").touch()
+    (tmp_path / "a.png").touch()
+    found = find_media(tmp_path, IMAGE_SUFFIXES, without=tmp_path / "." / "out")
+    assert (found.files, found.skipped) == ([tmp_path / "a.png"], {})
+    assert find_media(tmp_path, IMAGE_SUFFIXES, without=tmp_path).files == [
+        tmp_path / "a.png",
+        tmp_path / "out/labels.png",
+    ]
+
+
+@pytest.mark.parametrize("char", ["x", "é", "人", "\udcff"])
+def test_a_name_that_would_be_too_long_is_shortened_to_one_of_its_own(
+    char: str, tmp_path: Path
+) -> None:
+    most = (255 - 4) // len(os.fsencode(char))
+    names = [tmp_path / f"{char * (most - 1)}{end}.mp4" for end in "ab"]
+    outputs = [output_path(name) for name in names]
+    assert outputs[0] != outputs[1]
+    assert output_path(names[0]) == outputs[0]
+    for path in outputs:
+        assert path.name.endswith(".anonymized.mp4")
+        assert 245 < len(os.fsencode(path.name)) <= 255
+        path.touch()
+    assert find_media(tmp_path, VIDEO_SUFFIXES).files == []
 
 
 def test_linked_folders_are_not_followed(tmp_path: Path) -> None:
     (tmp_path / "real").mkdir()
     (tmp_path / "real" / "a.mp4").touch()
     (tmp_path / "loop").symlink_to(tmp_path, target_is_directory=True)
-    assert find_media(tmp_path, VIDEO_SUFFIXES) == [tmp_path / "real" / "a.mp4"]
+    assert find_media(tmp_path, VIDEO_SUFFIXES).files == [tmp_path / "real" / "a.mp4"]
+    assert find_media(tmp_path, VIDEO_SUFFIXES).skipped == {"linked folder": 1}
 
 
 def test_a_folder_that_cannot_be_listed_is_an_error(

@@ -295,3 +295,16 @@ def test_what_could_not_be_written_is_cut_off_and_the_rest_is_published(
     part.cut(5)
     part.publish()
     assert (tmp_path / "out").read_bytes() == b"whole"
+
+
+@pytest.mark.parametrize("char", ["x", "人"])
+def test_the_longest_name_that_a_folder_takes_can_be_written(char: str, tmp_path: Path) -> None:
+    names = [f"{char * (250 // len(char.encode()))}{end}.mp4" for end in "ab"]
+    for name in names:
+        with PartFile(tmp_path / name, overwrite=False) as part:
+            assert part_name(tmp_path / name).exists()
+            part.write(name.encode())
+            part.publish()
+    assert sorted(path.name for path in tmp_path.iterdir()) == names
+    with pytest.raises(SinkError, match="choose a shorter name"):
+        PartFile(tmp_path / ("x" * 256), overwrite=False)

@@ -35,6 +35,12 @@ SECRET = "s3cr3t"
             "rtsp://cam/user=admin_password=s3cr3t_channel=1.sdp/x",
             "rtsp://cam/user=admin_password=***/x",
         ),
+        ("//bob:s3cr3t@cam.lan/live: no such file", "//***@cam.lan/live: no such file"),
+        ("unexpected argument 'rtsp://bob:s3cr3t'", "unexpected argument 'rtsp://bob:***'"),
+        ("rtsp://cam.lan:554/live, http://cam:80", "rtsp://cam.lan:554/live, http://cam:80"),
+        ("http://[::1]:8080/a and http://a:1.", "http://[::1]:8080/a and http://a:1."),
+        ("cam.lan/video?user=bob&key=s3cr3t: no file", "cam.lan/video?*** no file"),
+        ("is it there? no=1; (what?) a=b", "is it there? no=1; (what?) a=b"),
         ("", ""),
     ],
 )

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from m2fp_stream.cli import child
-from m2fp_stream.cli.batch import side_by_side, start_child
-from m2fp_stream.cli.jobs import Job
+from m2fp_stream.cli.batch import Batch as Runner
+from m2fp_stream.cli.batch import start_child
+from m2fp_stream.cli.jobs import Job, Plan
 from m2fp_stream.config import Settings
 from m2fp_stream.core import errors
 from m2fp_stream.processes.child import Child, start_program
@@ -65,8 +66,11 @@ def test_a_folder_of_one_file_is_still_a_batch(here: Path, app: FakeApp, capsys:
     (here / "in").mkdir()
     assert run("anonymize", "in") == 3
     assert one_error(capsys) == "in: no file to work on in this folder"
+    (here / "in/x.txt").touch()
+    assert run("anonymize", "in") == 3
+    assert one_error(capsys) == "in: no file to work on in this folder (skipped: 1 .txt)"
     (here / "in/a.mp4").write_bytes(b"")
-    assert run("anonymize", "in", "-o", "nope") == 5
+    assert run("anonymize", "in", "-o", "nope/deeper") == 5
     app.failing["a.mp4"] = errors.SourceError("damaged")
     assert run("anonymize", "in") == 8
 
@@ -109,16 +113,17 @@ class Batch:
     count: int = 0
 
     def side_by_side(
-        self, jobs: list[Job], count: int, tell: Callable[[Job], Mapping[str, Any]], **_: bool
+        self, runner: Runner, count: int, tell: Callable[[Job], Mapping[str, Any]]
     ) -> None:
         self.count = count
+        jobs = runner.plan.jobs
         self.told = {job.path_in.name: json.loads(json.dumps(tell(job))) for job in jobs}
 
 
 @pytest.fixture
 def batch(monkeypatch: Patch) -> Batch:
     fake = Batch()
-    monkeypatch.setattr("m2fp_stream.cli.files.side_by_side", fake.side_by_side)
+    monkeypatch.setattr(Runner, "side_by_side", lambda *told: fake.side_by_side(*told))
     return fake
 
 
@@ -156,6 +161,130 @@ def test_names_that_are_no_text_reach_a_child(
     assert run("anonymize", name, "b.mkv", "--jobs", "2") == 0
     assert be_child(batch.told[name], monkeypatch) == 0
     assert app.calls[0][0] == Path(name)
+
+
+def test_the_same_batch_again_leaves_what_is_finished(
+    here: Path, app: FakeApp, capsys: Capture
+) -> None:
+    (here / "in").mkdir()
+    for name in ("a.mp4", "b.mkv", "x.txt", "y.txt", "z.pdf"):
+        (here / "in" / name).touch()
+    app.failing["b.mkv"] = errors.SourceError("damaged")
+    assert run("anonymize", "in") == 8
+    app.failing.clear()
+    app.calls.clear()
+    capsys.readouterr()
+    assert run("anonymize", "in") == 0
+    assert [call[0].name for call in app.calls] == ["b.mkv"]
+    assert capsys.readouterr().err == (
+        "m2fp-stream: finished by an earlier run: 1 (--overwrite makes them again)\n"
+        "m2fp-stream: skipped: 2 .txt, 1 .pdf\n"
+    )
+    app.calls.clear()
+    assert run("anonymize", "in") == 0
+    assert app.calls == []
+    capsys.readouterr()
+    assert run("anonymize", "in/a.mp4") == 2
+    assert "in/a.anonymized.mp4: exists; use --overwrite" in one_error(capsys)
+    assert run("anonymize", "in/a.mp4", "in") == 8  # named outright
+    (here / "in/old.anonymized.mov").touch()
+    capsys.readouterr()
+    assert run("anonymize", "in", "--overwrite") == 0
+    assert len(app.calls) == 2
+    assert capsys.readouterr().err == (
+        "m2fp-stream: skipped: 2 .txt, 1 .pdf, 1 output of an earlier run\n"
+    )
+
+
+def test_what_no_run_leaves_is_not_finished(here: Path, app: FakeApp, capsys: Capture) -> None:
+    (here / "in").mkdir()
+    for name in ("a.mp4", "b.mp4", "c.mp4", "d.mp4"):
+        (here / "in" / name).touch()
+    (here / "in/a.anonymized.mp4").touch()
+    (here / "in/b.anonymized.mp4").mkdir()
+    (here / "in/c.anonymized.mp4").symlink_to("nowhere")
+    assert run("anonymize", "in") == 8
+    assert [call[0].name for call in app.calls] == ["d.mp4"]
+    assert capsys.readouterr().err.count("exists; use --overwrite") == 3
+
+
+def test_an_input_that_was_changed_since_is_told(here: Path, app: FakeApp, capsys: Capture) -> None:
+    (here / "in").mkdir()
+    for name in ("a.mp4", "b.mp4"):
+        (here / "in" / name).touch()
+    assert run("anonymize", "in") == 0
+    os.utime(here / "in/a.anonymized.mp4", ns=(0, 0))
+    capsys.readouterr()
+    assert run("anonymize", "in") == 0
+    assert capsys.readouterr().err.splitlines()[0] == (
+        "m2fp-stream: finished by an earlier run: 2, 1 of them before their input was changed "
+        "(--overwrite makes them again)"
+    )
+
+
+def test_an_output_folder_is_made_but_not_the_way_to_it(
+    here: Path, app: FakeApp, capsys: Capture
+) -> None:
+    assert run("anonymize", ".", "-o", "no/way") == 5
+    assert one_error(capsys) == "no: no such output folder; create it first (mkdir -p)"
+    assert not (here / "no").exists()
+    assert run("anonymize", ".", "-o", "shared") == 0
+    assert run("anonymize", "a.mp4", "-o", "one") == 0
+    assert (here / "shared/a.anonymized.mp4").exists()
+    assert (here / "one/a.anonymized.mp4").exists()
+    app.calls.clear()
+    assert run("anonymize", ".", "-o", "shared") == 0
+    assert app.calls == []
+
+
+def test_a_folder_below_that_cannot_be_listed_is_one_failure(
+    here: Path, app: FakeApp, capsys: Capture, monkeypatch: Patch
+) -> None:
+    (here / "secret").mkdir()
+    listed = os.scandir
+
+    def refuse(path: str) -> object:
+        if "secret" in str(path):
+            raise PermissionError(13, "Permission denied", path)
+        return listed(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert run("anonymize", ".") == 8
+    assert [call[0].name for call in app.calls] == ["a.mp4", "b.mkv", "c.gif", "d.jpg"]
+    lines = capsys.readouterr().err.splitlines()
+    assert lines == [
+        "m2fp-stream: error: ./secret: Permission denied",
+        "m2fp-stream: error: 1 of 5 files failed, see above; the others are complete",
+    ]
+
+
+def test_a_long_name_is_shortened_and_told(here: Path, app: FakeApp, capsys: Capture) -> None:
+    name = "人" * 83 + ".mp4"
+    (here / name).touch()
+    assert run("anonymize", name) == 0
+    (written,) = app.outputs
+    assert len(os.fsencode(written.name)) <= 255
+    assert capsys.readouterr().err == (
+        f"m2fp-stream: {name}: the output's name would be too long; it is {written.name}\n"
+    )
+
+
+def test_on_a_terminal_a_table_says_what_became_of_all(
+    here: Path, app: FakeApp, capsys: Capture, monkeypatch: Patch
+) -> None:
+    (here / "x.txt").touch()
+    (here / "a.anonymized.mp4").write_bytes(b"covered")
+    app.failing = {"b.mkv": errors.SourceError("damaged [red]")}
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("COLUMNS", "100")
+    assert run("anonymize", ".", "--progress", "off") == 8
+    rows = [line.split("│") for line in capsys.readouterr().err.splitlines() if "│" in line]
+    assert [[cell.strip() for cell in row] for row in rows] == [
+        ["done", "2"],
+        ["finished earlier", "1 (--overwrite makes them again)"],
+        ["skipped", "1 .txt"],
+        ["failed", "b.mkv: damaged [red]"],
+    ]
 
 
 @pytest.mark.parametrize(
@@ -218,8 +347,9 @@ def python(code: str) -> Child:
     return start_program([sys.executable, "-c", code])
 
 
-def jobs(*names: str) -> list[Job]:
-    return [Job(Path(name), Path(f"{name}.out")) for name in names]
+def batch_of(*names: str) -> Runner:
+    planned = Plan([Job(Path(name), Path(f"{name}.out")) for name in names])
+    return Runner(planned, overwrite=False, debug=False)
 
 
 def told_of(job: Job) -> dict[str, str]:
@@ -235,8 +365,17 @@ def test_jobs_run_side_by_side_and_failures_are_told(here: Path, capsys: Capture
         return python(codes.get(told["name"], "import os; os.kill(os.getpid(), 9)"))
 
     names = ("a.mp4", "b.mkv", "c.gif", "no.mp4")
+    batch = batch_of(*names)
     with pytest.raises(errors.BatchError) as caught:
-        side_by_side(jobs(*names), 2, told_of, overwrite=False, debug=False, start=start)
+        batch.side_by_side(2, told_of, start=start)
+    assert (batch.done, sorted(batch.failed)) == (
+        1,
+        [
+            (Path("b.mkv"), "its input failed (exit code 3, see above)"),
+            (Path("c.gif"), "its process was ended by SIGKILL"),
+            (Path("no.mp4"), "no.mp4: no such file"),
+        ],
+    )
     assert started == ["a.mp4", "b.mkv", "c.gif"]
     err = capsys.readouterr().err
     assert "error: c.gif: its process was ended by SIGKILL" in err
@@ -255,7 +394,7 @@ def test_no_more_than_so_many_run_at_a_time(here: Path) -> None:
         return running[-1]
 
     names = ("a.mp4", "b.mkv", "c.gif", "d.jpg")
-    side_by_side(jobs(*names), 2, told_of, overwrite=False, debug=False, start=start)
+    batch_of(*names).side_by_side(2, told_of, start=start)
     assert (len(running), most) == (4, 2)
 
 
@@ -272,7 +411,7 @@ def test_an_interrupted_batch_ends_its_processes(here: Path, monkeypatch: Patch)
     monkeypatch.setattr("time.sleep", sleep)
     names = ("a.mp4", "b.mkv", "c.gif")
     with pytest.raises(KeyboardInterrupt):
-        side_by_side(jobs(*names), 2, told_of, overwrite=False, debug=False, start=start)
+        batch_of(*names).side_by_side(2, told_of, start=start)
     assert [child.returncode for child in children] == [-signal.SIGTERM] * 2
 
 

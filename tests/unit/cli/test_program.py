@@ -247,6 +247,46 @@ def test_a_signal_is_130_and_a_second_one_does_not_disturb_the_cleaning(
     assert signal.getsignal(number) is before
 
 
+def test_signals_that_come_together_are_one_interrupt() -> None:
+    """Of a signal that came before it was set to be ignored Python complains on stderr."""
+    code = (
+        "import os, signal; from m2fp_stream.cli.interrupts import until_interrupted\n"
+        "def work():\n"
+        "    numbers = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}\n"
+        "    signal.pthread_sigmask(signal.SIG_BLOCK, numbers)\n"
+        "    for number in numbers:\n"
+        "        os.kill(os.getpid(), number)\n"
+        "    signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)\n"
+        "code = until_interrupted(work, told=True, last=True)\n"
+        "os.kill(os.getpid(), signal.SIGINT)\n"
+        "raise SystemExit(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout) == (130, "")
+    assert done.stderr == "m2fp-stream: interrupted; nothing unfinished was kept\n"
+
+
+def test_a_signal_in_generated_code_is_an_exit_code_too(tmp_path: Path) -> None:
+    """Dataclasses are; a plain KeyboardInterrupt from there makes Python kill itself at its end."""
+    code = (
+        "from m2fp_stream.cli.interrupts import until_interrupted\n"
+        "def work():\n"
+        "    exec('import os, signal; os.kill(os.getpid(), signal.SIGINT); list(range(9))')\n"
+        "raise SystemExit(until_interrupted(work, told=False, last=True))"
+    )
+    (tmp_path / "mod.py").write_text(code, encoding="utf-8")
+    done = subprocess.run(
+        [sys.executable, "-m", "mod"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, b"")
+
+
 def test_a_signal_that_is_ignored_from_outside_stays_ignored(here: Path, app: FakeApp) -> None:
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
@@ -328,3 +368,54 @@ def test_logging_uses_the_root_logger_once(here: Path, app: FakeApp) -> None:
     before = list(logging.getLogger().handlers)
     run("anonymize", "a.mp4")
     assert logging.getLogger().handlers == before
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--source", "me:s3 cret@cam/live"], "preview --source ***"),
+        (["--source=me:s3 cret@cam"], "preview ***"),
+        (["--camera", "//me:s3cret@cam"], "preview --camera ***"),
+        (["--source", "cam/v?key=s3cret"], "preview --source ***"),
+        (["--source", "rtsp//me:s3cret@cam"], "preview --source ***"),
+        (["--source", "rtsp://me:s3 cret@cam/live"], "preview --source rtsp://***@cam/live"),
+        (["--source", "me@s3cret", "--source", "me@s3cret"], "preview --source *** --source ***"),
+        (["--camera", "2", "--seconds", "1"], "preview --camera 2 --seconds 1"),
+    ],
+)
+def test_a_source_that_may_hold_a_password_leaves_the_list_of_processes(
+    words: list[str], expected: str, tmp_path: Path
+) -> None:
+    code = (
+        "import sys; from pathlib import Path; from m2fp_stream.cli import program\n"
+        "line = Path('/proc/self/cmdline')\n"
+        "program._run = lambda _: print(line.read_text().split('\\0', 3)[3])\n"
+        "program.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, "preview", *words],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    shown = [word.rstrip("*") for word in done.stdout.split("\0")]  # as long as what was there
+    assert shown[:-1] == [word.rstrip("*") for word in expected.split()]
+
+
+@pytest.mark.parametrize(
+    "source",
+    [
+        *("me:s3cret@cam/live", "//me:s3cret@cam", "cam/v?key=s3cret", "rtsp//me:s3cret@cam"),
+        *("rtsp:/me:s3cret@cam", "me:s3 cret@cam", "camera:me:s3cret@cam", "rtsp://me:s3cret"),
+    ],
+)
+@pytest.mark.parametrize("flag", ["--source", "--camera"])
+def test_no_error_about_a_source_quotes_its_password(
+    flag: str, source: str, here: Path, capsys: Capture
+) -> None:
+    assert run("preview", "--no-window", "--seconds", "1", flag, source) in (2, 3)
+    assert "cret" not in "".join(capsys.readouterr())
+    run("preview", source)
+    assert "cret" not in "".join(capsys.readouterr())
