@@ -20,7 +20,8 @@ from ..core.errors import SourceError, UsageError
 from ..core.records import Progress, RunReport
 from ..core.safe import SafeAudio, SafeFrame
 from ..naming import IMAGE_SUFFIXES, check_target, output_path
-from ..pipeline.files.run import FileRun, Outcome
+from ..pipeline.files.outcome import Outcome
+from ..pipeline.files.run import FileRun
 from ..pipeline.looks import LookPool, LookWorker
 from ..pipeline.solver.fine import FineLooks
 from ..pipeline.wire import MAX_INPUT_SIDE

@@ -20,7 +20,7 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Generator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
@@ -230,7 +230,7 @@ def start_module(
 
 
 @contextmanager
-def _deaf_to_the_terminal() -> Iterator[None]:
+def _deaf_to_the_terminal() -> Generator[None]:
     """Blocks Ctrl-C here for a moment, and for good in what is started meanwhile."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:

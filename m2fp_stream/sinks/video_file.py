@@ -149,11 +149,9 @@ class VideoFileSink(Sink[SafeFrame]):
     ) -> None:
         super().__init__()
         options = options or VideoFileOptions()
-        self._in_pieces = in_pieces
-        self._rescued = 0
-        self._size_wh = size_wh
+        self._in_pieces, self._rescued = in_pieces, 0
+        self._size_wh, self._rate = size_wh, rate
         self._time_base, self._origin_pts = time_base, origin_pts
-        self._rate = rate
         if colorspace is None:
             colorspace = UNSPECIFIED
         elif colorspace not in LUMA_WEIGHTS:

@@ -34,7 +34,7 @@ from .opener import check_size, decodable_videos, loose_limit, open_file
 from .options import FileOptions
 from .orientation import Orientation
 from .sound import FileClock
-from .timestamps import Timestamps
+from .timestamps import Timestamps, cut_length
 from .trailers import ends_early
 from .transparency import (
     AlphaDecoder,
@@ -229,7 +229,11 @@ class FileSource(Source):
         self._origin = zero if start is None else first_pts + self._ticks(start)
         self._end = None if options.end_s is None else first_pts + self._ticks(options.end_s)
 
-        duration, count = self._length(container, start_s)
+        duration = container.duration / av.time_base if container.duration else None
+        if self._declared_end is not None:
+            duration = float(self._declared_end) - start_s
+        count = self._stream.frames or None
+        duration, count = cut_length(duration, count, self._rate, options.start_s, options.end_s)
         if is_hdr(first):
             self._warn("HDR video becomes SDR")
         ratio = self._stream.sample_aspect_ratio or None
@@ -251,24 +255,6 @@ class FileSource(Source):
             begins_s=seconds(self._origin - zero, self._time_base),
             dropped_streams=(*dropped(container, self._videos, self._stream), *self._apart),
         )
-
-    def _length(self, container: InputContainer, start_s: float) -> tuple[float | None, int | None]:
-        """Returns the seconds of what is read, and the number of its frames, as far as known."""
-        options = self._options
-        duration = None
-        if self._declared_end is not None:
-            duration = float(self._declared_end) - start_s
-        elif container.duration:
-            duration = container.duration / av.time_base
-        count: int | None = self._stream.frames or None
-        if duration is not None:
-            whole, duration = duration, min(duration, options.end_s or duration)
-            duration = max(0.0, duration - (options.start_s or 0.0))
-            if count is None:
-                count = round(duration * self._rate)
-            elif whole > 0:
-                count = round(count * duration / whole)
-        return duration, count
 
     def _largest_wh(self, first_wh: tuple[int, int]) -> tuple[int, int]:
         found = largest_wh(self._path, self._stream.index, max_pixels=self._options.max_pixels)

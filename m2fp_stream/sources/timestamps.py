@@ -7,7 +7,7 @@ from typing import Final, final
 
 from ..core.timing import rescale
 
-__all__ = ["TIME_JUMPS", "Timestamps"]
+__all__ = ["TIME_JUMPS", "Timestamps", "cut_length"]
 
 TIME_JUMPS: Final = "time jumps back in the file; it goes on from where it was"
 
@@ -56,3 +56,27 @@ class Timestamps:
     def _remark(self, sentence: str) -> None:
         if sentence not in self.remarks:
             self.remarks.append(sentence)
+
+
+def cut_length(
+    duration_s: float | None,
+    count: int | None,
+    rate: Fraction,
+    start_s: float | None,
+    end_s: float | None,
+) -> tuple[float | None, int | None]:
+    """Returns the seconds and the frames of what is read of a file, as far as they are known.
+
+    Args:
+        duration_s: of all of it, None where unknown.
+        count: frames of all of it, None where unknown.
+        rate: frames a second, about.
+        start_s: what is read begins there, None: at the beginning.
+        end_s: and ends there, None: at the end.
+    """
+    if duration_s is None:
+        return None, count
+    read_s = max(0.0, min(duration_s, end_s or duration_s) - (start_s or 0.0))
+    if count is None:
+        return read_s, round(read_s * rate)
+    return read_s, round(count * read_s / duration_s) if duration_s > 0 else count

@@ -19,7 +19,8 @@ from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import LookKind, ParseResult
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.pipeline.files.options import FilePipelineOptions
-from m2fp_stream.pipeline.files.run import FileRun, Outcome, Sound
+from m2fp_stream.pipeline.files.outcome import Outcome, Sound
+from m2fp_stream.pipeline.files.run import FileRun
 from m2fp_stream.pipeline.looks import LookPool, Seen, SyncLooker
 from m2fp_stream.pipeline.solver.fine import FineLooks
 from m2fp_stream.pipeline.workers import ParserQueue, SyncParser

@@ -16,17 +16,17 @@ from __future__ import annotations
 import threading
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Protocol, final
+from typing import Final, final
 
 import numpy as np
 
 from ...core.errors import SourceError
 from ...core.plan import CoverState, Parsed, Propagated, Unknown, Why
 from ...core.raw import RawFrame
-from ...core.safe import SafeAudio, SafeFrame
+from ...core.safe import SafeFrame
 from ...core.timing import seconds
 from ...policy import Policy
 from ...sinks.base import Sink
@@ -40,10 +40,11 @@ from ..solver.fine import FineLooks
 from ..solver.records import Cover, Frame, Reach
 from ..solver.solve import FAR_EVERY_S, Solver
 from .options import FilePipelineOptions
+from .outcome import Composer, Outcome, Sound
 from .reader import Item, Reader
 from .under_way import LooksUnderWay
 
-__all__ = ["Composer", "FileRun", "Outcome", "Sound"]
+__all__ = ["FileRun"]
 
 _READ_AHEAD: Final = 8
 """Decoded frames that may wait for looks. Chosen: enough that no thread waits for the next; each is
@@ -70,39 +71,6 @@ memory must not grow with the length of a shot."""
 _KEPT_FRAMES: Final = 16
 """Frames that stay for looks out of turn, where the source is read twice. Chosen: more than what is
 looked back at (`orders.BESIDE_FRAMES`) and both lags together."""
-
-
-class Composer(Protocol):
-    """The one thing that may turn a raw frame into a safe one."""
-
-    def compose(self, raw: RawFrame, state: CoverState) -> SafeFrame:
-        """Returns the composed frame; total."""
-        ...
-
-
-class Sound(Protocol):
-    """Gives the sound of what is run over, in step with the pictures."""
-
-    def until(self, moment_s: Fraction | None) -> Iterator[SafeAudio]:
-        """Gives what begins before a moment of the output, None: all that is left."""
-        ...
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """Counts of one run; see `core.records.RunReport`."""
-
-    frames: int
-    looks: tuple[tuple[str, int], ...]
-    covered_fraction: float
-    unknown_frames: int
-    shortened_frames: int
-    whole_frames: int
-    requested_frames: int = 0
-    left_alone_frames: int = 0
-    unmet_times: tuple[str, ...] = ()
-    """Zones and spans whose time came in no frame."""
 
 
 @dataclass(slots=True)
@@ -156,12 +124,9 @@ class FileRun:
         on_frames: Callable[[int], None] | None = None,
         before_finish: Callable[[Outcome], None] | None = None,
     ) -> None:
-        self._sink = sink
-        self._composer = composer
+        self._sink, self._composer = sink, composer
         self._looks = LooksUnderWay(looks, options, fine)
-        self._policy = policy
-        self._options = options
-        self._sound = sound
+        self._policy, self._options, self._sound = policy, options, sound
         self._complete = False
         """All frames were solved: what is left of the sound belongs to the film."""
         self._halted = False
