@@ -45,6 +45,7 @@ REFUSED: list[Callable[[Any], object]] = [
     pickle.dumps,
     memoryview,
     lambda sound: sound[0],
+    lambda sound: sound.__reduce__(),
 ]
 
 
