@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import signal
-import threading
 from collections.abc import Iterator
 from fractions import Fraction
 
@@ -102,32 +100,6 @@ def test_an_error_of_the_pictures_asks_for_no_more_sound() -> None:
         show.run()
     assert show.sink.aborted
     assert sound.at <= 1000
-
-
-def test_an_interrupt_ends_sound_that_goes_on_after_the_pictures() -> None:
-    main = threading.main_thread().ident
-
-    class Endless(Ticking):
-        def until(self, moment_s: Fraction | None) -> Iterator[SafeAudio]:
-            if moment_s is not None:
-                yield from super().until(moment_s)
-                return
-            assert main is not None
-            signal.pthread_kill(main, signal.SIGINT)
-            while True:
-                self.at += 100
-                yield stretch(self.at - 100, 100)
-
-    show = Show(Footage(PICTURES), sink=Film(), sound=Endless(1000))
-    # Tests that run in the background do not hear it otherwise (see tests/conftest.py).
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            show.run()
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert show.sink.aborted
-    assert show.all_gone()
 
 
 def test_a_sink_of_pictures_alone_lets_no_sound_through() -> None:

@@ -68,6 +68,9 @@ costs a quarter of a second (docs/architecture.md)."""
 _LONGEST_S: Final = 60.0
 """What is known of a shot before it is covered, under `--quality high`: no more than that. Chosen:
 memory must not grow with the length of a shot."""
+_WAKE_S: Final = 1.0
+"""Seconds of a wait after which signals are looked for: one that comes in the very moment in which
+a wait begins does not end it (signal(7)). Chosen: nobody presses Ctrl-C again sooner."""
 _KEPT_FRAMES: Final = 16
 """Frames that stay for looks out of turn, where the source is read twice. Chosen: more than what is
 looked back at (`orders.BESIDE_FRAMES`) and both lags together."""
@@ -195,7 +198,8 @@ class FileRun:
             self._settle()
             self._complete = True
             self._write.finish()
-            writer.join()
+            while writer.is_alive():
+                writer.join(_WAKE_S)
             done = self._write_error is None
         except Stopped:
             pass  # the writer failed; its error is raised below
