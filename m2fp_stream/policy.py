@@ -19,8 +19,9 @@ from pydantic import Field, field_validator, model_validator
 from .core.labels import PRESETS, Label, LabelSet, nearest, parse_label_name
 from .core.plan import CoverPlan, Effect, Fill
 from .core.records import ParseResult
+from .core.timing import Span
 from .options import Options
-from .zones import Span, Zone, Zones
+from .zones import Zone, Zones
 
 __all__ = ["Findings", "Policy", "PolicyOptions"]
 

@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .core.errors import UsageError
-from .core.timing import read_time
+from .core.timing import Span
 
-__all__ = ["Span", "Zone", "Zones"]
+__all__ = ["Zone", "Zones"]
 
 Mask = NDArray[np.bool_]
 Point = tuple[Fraction, Fraction]
@@ -40,45 +40,6 @@ _FORM: Final = (
     "expected x1,y1,x2,y2 of a rectangle, or x,y of three or more corners, as fractions of the "
     "picture or in pixels"
 )
-
-
-@final
-@dataclass(frozen=True, slots=True)
-class Span:
-    """A time in a recorded file, ends included.
-
-    Attributes:
-        text: as people wrote it.
-        begin_s: seconds from the beginning of the input, as a player counts them.
-        end_s: not before it; infinite: to the end.
-    """
-
-    text: str
-    begin_s: float
-    end_s: float
-
-    @classmethod
-    def parse(cls, text: str) -> Self:
-        """Returns what ``0:12-0:30`` means; ``0:12-`` goes on to the end.
-
-        Raises:
-            ValueError: it means nothing, or ends before it begins.
-        """
-        begin, dash, end = text.strip().partition("-")
-        if not dash:
-            raise ValueError(f"expected a time from BEGIN-END, such as 0:12-0:30, got {text!r}")
-        span = cls(text.strip(), read_time(begin), read_time(end) if end else math.inf)
-        if span.end_s < span.begin_s:
-            raise ValueError(f"{text!r} ends before it begins")
-        return span
-
-    def touches(self, shown_s: tuple[float, float]) -> bool:
-        """Says whether a frame that is shown from one moment to another is in it at all."""
-        return shown_s[0] <= self.end_s and shown_s[1] > self.begin_s
-
-    def holds(self, shown_s: tuple[float, float]) -> bool:
-        """Says whether such a frame is in it the whole time."""
-        return self.begin_s <= shown_s[0] and shown_s[1] <= self.end_s
 
 
 @final

@@ -161,7 +161,7 @@ class _Anonymization:
         if sound.format is None:
             self.warnings += sound.warnings
             return None
-        return SoundTrack(sound, sound.format, options, clock.first_s - clock.origin_s)
+        return SoundTrack(sound, sound.format, options, clock.zero_s - clock.origin_s)
 
     def _tell_progress(self, done: int, total: int | None) -> None:
         if self.listeners.progress is not None:
@@ -234,19 +234,20 @@ class SoundTrack:
         source: SoundSource,
         audio_format: AudioFormat,
         options: AudioOptions,
-        first_s: Fraction,
+        zero_s: Fraction,
     ) -> None:
         self.format = audio_format
         self._source = source
         self._chunks = source.chunks()
-        self._guard = AudioGuard(options, audio_format, first_s=first_s, shift=draw_shift())
+        self._guard = AudioGuard(options, audio_format, zero_s=zero_s, shift=draw_shift())
         self._read = 0
         self._ended = False
 
     @property
     def warnings(self) -> list[str]:
-        """What the user should know of it."""
-        return self._source.warnings
+        """What the user should know of it; complete at its end."""
+        unmet = [f"--mute {text}: there is no sound then" for text in self._guard.unmet]
+        return self._source.warnings + (unmet if self._ended else [])
 
     @property
     def left_out(self) -> tuple[str, ...]:

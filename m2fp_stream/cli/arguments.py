@@ -11,7 +11,7 @@ from .. import __version__
 from ..core.errors import UsageError
 from ..core.labels import PRESETS, Label
 from . import checks, files, live, models
-from .options import add_effect, add_mute, add_options
+from .options import add_effect, add_options
 from .show import PROGRAM
 
 __all__ = ["Command", "parsers"]
@@ -96,7 +96,7 @@ _ZONES: Final = ("--zone", "--keep-zone", "--invert")
 _ANONYMIZE_OPTIONS: Final = (
     *(*_ZONES, "--cover-span"),
     *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--audio"),
-    *("--salvage", "--stream", "--parser", "--model-dir", "--tiles"),
+    *("--mute", "--salvage", "--stream", "--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
 _PREVIEW_OPTIONS: Final = (*_ZONES, "--hide", "--parser", "--model-dir")
@@ -189,7 +189,6 @@ def _anonymize(commands: _Commands) -> None:
     )
     add_effect(command)
     add_options(command, _ANONYMIZE_OPTIONS)
-    add_mute(command)
     _add_common(command)
     command.add_argument(
         "--jobs",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final, final
 
 from ..core.errors import UsageError
 from ..core.labels import nearest, parse_label_name
-from ..core.timing import read_span, read_time
+from ..core.timing import Span, read_time
 from ..naming import IMAGE_SUFFIXES
 from .jobs import Job
 from .show import PROGRAM, say
@@ -22,7 +22,6 @@ __all__ = [
     "OPTIONS",
     "Option",
     "add_effect",
-    "add_mute",
     "add_options",
     "refuse_useless",
     "say_vain",
@@ -82,8 +81,6 @@ def _read_zone(text: str) -> str:
 
 
 def _read_span(text: str) -> str:
-    from ..zones import Span
-
     return Span.parse(text).text
 
 
@@ -98,11 +95,6 @@ def _read_whole(text: str) -> int:
         return int(text)
     except ValueError:
         raise ValueError(f"expected a whole number, got {text!r}") from None
-
-
-def _read_mute(text: str) -> str:
-    read_span(text)
-    return text
 
 
 OPTIONS: Final = (
@@ -208,6 +200,16 @@ OPTIONS: Final = (
         "disguise: words and manner of speaking stay, and an expert can undo it (default: drop)",
     ),
     Option(
+        "--mute",
+        ("audio.mute",),
+        _read_span,
+        "BEGIN-END",
+        "let nothing be heard from one time of the input to another, in seconds or H:MM:SS; from "
+        "0: all before it, too; without END to the end; needs --audio keep or disguise; may be "
+        "repeated (default: none)",
+        many=True,
+    ),
+    Option(
         "--salvage",
         ("source.salvage",),
         lambda _: True,
@@ -310,18 +312,6 @@ def add_effect(command: argparse.ArgumentParser) -> None:
     )
 
 
-def add_mute(command: argparse.ArgumentParser) -> None:
-    """Adds ``--mute``, which may come several times."""
-    command.add_argument(
-        "--mute",
-        action="append",
-        type=_for_argparse(_read_mute),
-        metavar="TIME-TIME",
-        help="let nothing be heard between these times of the input, as 0:12-0:30 (0: all before "
-        "the first picture, too); needs --audio keep or disguise; may be repeated",
-    )
-
-
 def _for_argparse(read: Callable[[str], object]) -> Callable[[str], object]:
     """Returns `read` for argparse: its ValueError's text is what the user reads."""
 
@@ -363,11 +353,8 @@ def settings_of(
                 overrides["policy.effect"] = effect
         # A bare effect is for all: it also ends what a file says about single labels.
         overrides["policy.effects"] = by_label
-    mute = getattr(args, "mute", None)
-    if mute:
-        overrides["audio.mute"] = mute
     settings = load_settings(config, overrides=overrides, flags=flags)
-    if mute and settings.audio.mode == "drop":
+    if getattr(args, "mute", None) and settings.audio.mode == "drop":
         raise UsageError("--mute: all sound is left out; add --audio keep or disguise")
     for option in given:
         if option.flag in _OF_M2FP and not settings.m2fp.enabled:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final
+from typing import Final, Self, final
 
-__all__ = ["NEVER", "read_span", "read_time", "rescale", "seconds"]
+__all__ = ["NEVER", "Span", "read_time", "rescale", "seconds"]
 
 NEVER: Final = -math.inf
 """The last time (or frame) of what has not happened yet: all of its intervals are over."""
@@ -47,16 +48,40 @@ def rescale(pts: int, source: Fraction, target: Fraction) -> int:
     return (2 * exact.numerator + exact.denominator) // (2 * exact.denominator)
 
 
-def read_span(text: str) -> tuple[Fraction, Fraction]:
-    """Returns the seconds that ``0:12-0:30`` begins and ends at.
+@final
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A time in a recorded file, ends included.
 
-    Raises:
-        ValueError: it is no such span, or its end is not after its beginning.
+    Attributes:
+        text: as people wrote it.
+        begin_s: seconds from the beginning of the input, as a player counts them.
+        end_s: not before it; infinite: to the end.
     """
-    begin_text, dash, end_text = text.partition("-")
-    if not dash:
-        raise ValueError(f"expected TIME-TIME, as 0:12-0:30, got {text!r}")
-    begin, end = (Fraction(read_time(one.strip())) for one in (begin_text, end_text))
-    if begin >= end:
-        raise ValueError(f"expected an end after the beginning, got {text!r}")
-    return begin, end
+
+    text: str
+    begin_s: float
+    end_s: float
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Returns what ``0:12-0:30`` means; ``0:12-`` goes on to the end.
+
+        Raises:
+            ValueError: it means nothing, or ends before it begins.
+        """
+        begin, dash, end = text.strip().partition("-")
+        if not dash:
+            raise ValueError(f"expected a time from BEGIN-END, such as 0:12-0:30, got {text!r}")
+        span = cls(text.strip(), read_time(begin), read_time(end) if end else math.inf)
+        if span.end_s < span.begin_s:
+            raise ValueError(f"{text!r} ends before it begins")
+        return span
+
+    def touches(self, shown_s: tuple[float, float]) -> bool:
+        """Says whether a frame that is shown from one moment to another is in it at all."""
+        return shown_s[0] <= self.end_s and shown_s[1] > self.begin_s
+
+    def holds(self, shown_s: tuple[float, float]) -> bool:
+        """Says whether such a frame is in it the whole time."""
+        return self.begin_s <= shown_s[0] and shown_s[1] <= self.end_s

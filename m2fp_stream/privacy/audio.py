@@ -8,7 +8,9 @@ amounts.
 
 from __future__ import annotations
 
+import math
 import secrets
+import sys
 from collections.abc import Iterator, Sequence
 from fractions import Fraction
 from typing import Annotated, Final, Literal, final
@@ -22,7 +24,7 @@ from ..core._mint import AUDIBLE
 from ..core.audio import AudioFormat, RawAudio
 from ..core.errors import PromiseError
 from ..core.safe import SafeAudio
-from ..core.timing import read_span
+from ..core.timing import Span
 from ..options import Options
 
 __all__ = ["AudioGuard", "AudioOptions", "draw_shift"]
@@ -55,8 +57,8 @@ class AudioOptions(Options):
         Field(
             title="Silent spans",
             description=(
-                "Times, as 0:12-0:30, between which nothing is heard; from the first picture of "
-                "the input, 0 being all before it, too."
+                "Times of the input, as 0:12-0:30, between which nothing is heard; 0 is all "
+                "before it, too, and 0:12- goes on to the end."
             ),
         ),
     ] = ()
@@ -65,7 +67,9 @@ class AudioOptions(Options):
     @classmethod
     def _readable(cls, value: tuple[str, ...]) -> tuple[str, ...]:
         for text in value:
-            read_span(text)
+            span = Span.parse(text)
+            if span.begin_s == span.end_s:
+                raise ValueError(f"{text!r} ends where it begins, so that nothing would be silent")
         return value
 
 
@@ -86,8 +90,8 @@ class AudioGuard:
     Args:
         options: what is asked; `drop` lets nothing pass.
         audio_format: of the sound.
-        first_s: when the input's first picture is shown, in seconds of the output's time; below 0
-            where it is cut off.
+        zero_s: where the input's time 0 lies, in seconds of the output's; below 0 where what is
+            before the output's beginning is cut off.
         shift: the disguise's factor.
 
     Raises:
@@ -95,12 +99,12 @@ class AudioGuard:
     """
 
     def __init__(
-        self, options: AudioOptions, audio_format: AudioFormat, *, first_s: Fraction, shift: float
+        self, options: AudioOptions, audio_format: AudioFormat, *, zero_s: Fraction, shift: float
     ) -> None:
         if options.mode == "drop":
             raise PromiseError("sound is to be left out; nothing of it may pass")
         self._format = audio_format
-        self._silent = _silent_samples(options.mute, audio_format.rate, first_s)
+        self._silent = _silent_samples(options.mute, audio_format.rate, zero_s)
         self._voice = _Disguise(audio_format, shift) if options.mode == "disguise" else None
         self._taken = self._made = 0
 
@@ -116,7 +120,7 @@ class AudioGuard:
             self._taken += raw.count
             with raw.analysis() as samples:
                 heard = samples.copy()
-            for begin, end in self._silent:
+            for begin, end in self._silent.values():
                 heard[:, max(0, begin - raw.start) : max(0, end - raw.start)] = 0
         finally:
             raw.release()
@@ -135,6 +139,13 @@ class AudioGuard:
         if missing > 0:
             yield self._passed(np.zeros((self._format.channels, missing), np.float32))
 
+    @property
+    def unmet(self) -> tuple[str, ...]:
+        """Silent spans in which there was no sound; all that came was taken before."""
+        return tuple(
+            text for text, (begin, end) in self._silent.items() if end <= 0 or begin >= self._taken
+        )
+
     def _passed(self, samples: NDArray[np.float32]) -> SafeAudio:
         samples = samples[:, : self._taken - self._made].copy()
         start, self._made = self._made, self._made + samples.shape[1]
@@ -142,15 +153,18 @@ class AudioGuard:
 
 
 def _silent_samples(
-    spans: Sequence[str], rate: int, first_s: Fraction
-) -> tuple[tuple[int, int], ...]:
+    spans: Sequence[str], rate: int, zero_s: Fraction
+) -> dict[str, tuple[int, int]]:
     """Returns the spans in samples of the output, rounded outwards."""
-    found = []
+    found = {}
     for text in spans:
-        begin_s, end_s = read_span(text)
-        begin = 0 if begin_s == 0 else int((first_s + begin_s) * rate // 1)
-        found.append((begin, int(-(-(first_s + end_s) * rate // 1))))
-    return tuple(found)
+        span = Span.parse(text)
+        begin = 0 if span.begin_s == 0 else math.floor((zero_s + Fraction(span.begin_s)) * rate)
+        end = sys.maxsize
+        if span.end_s < math.inf:
+            end = math.ceil((zero_s + Fraction(span.end_s)) * rate)
+        found[text] = begin, end
+    return found
 
 
 @final

@@ -147,7 +147,7 @@ class FileSource(Source):
         """Where its pictures lie on the file's own clock, for who reads its sound."""
         base = self._time_base
         end_s = None if self._end is None else self._end * base
-        return FileClock(self._first_pts * base, self._origin * base, end_s)
+        return FileClock(self._zero_pts * base, self._origin * base, end_s)
 
     def close(self) -> None:
         """Lets go of the file; idempotent. Frames given before stay valid."""
@@ -222,9 +222,9 @@ class FileSource(Source):
         first_wh = self._orientation.size_of(first.width, first.height)
         self._sizes = {first_wh: None}  # a set that keeps order
         self._canvas_wh = self._largest_wh(first_wh)
-        first_pts = self._first_pts = first.pts or 0
+        first_pts = first.pts or 0
         start_s = seconds(first_pts, self._time_base)
-        zero = self._zero(container, first_pts)
+        zero = self._zero_pts = self._zero(container, first_pts)
         start = options.start_s
         self._origin = zero if start is None else first_pts + self._ticks(start)
         self._end = None if options.end_s is None else first_pts + self._ticks(options.end_s)

@@ -68,12 +68,12 @@ class FileClock:
     """Where the pictures of a file lie on its own clock, in seconds.
 
     Attributes:
-        first_s: the file's first picture, also where it is left out.
+        zero_s: what players count as 0.
         origin_s: what became 0.
         end_s: from where on all is left out; None where nothing is.
     """
 
-    first_s: Fraction
+    zero_s: Fraction
     origin_s: Fraction
     end_s: Fraction | None = None
 

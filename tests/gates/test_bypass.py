@@ -100,7 +100,7 @@ def heard(film: Film) -> bool:
 def test_muted_sound_passes_the_search(mode: str) -> None:
     film = Film()
     options = AudioOptions.model_validate({"mode": mode, "mute": ("0.25-0.5",)})
-    guard = AudioGuard(options, FORMAT, first_s=Fraction(0), shift=1.25)
+    guard = AudioGuard(options, FORMAT, zero_s=Fraction(0), shift=1.25)
     raw = RawAudio(said(), start=0, audio_format=FORMAT)
     for stretch in [*guard.take(raw), *guard.rest()]:
         film.write_audio(stretch)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from m2fp_stream.core.audio import AudioFormat, RawAudio
 from m2fp_stream.core.errors import PromiseError
 from m2fp_stream.core.safe import SafeAudio
-from m2fp_stream.core.timing import read_span, read_time
+from m2fp_stream.core.timing import read_time
 from m2fp_stream.privacy.audio import AudioGuard, AudioOptions, draw_shift
 from tests.kit.sound import Samples, voice
 
@@ -23,8 +23,8 @@ def raw(samples: Samples, start: int = 0, audio_format: AudioFormat = MONO) -> R
     return RawAudio(samples[None, :].copy(), start=start, audio_format=audio_format)
 
 
-def guard(options: AudioOptions, first_s: Fraction = Fraction(0), shift: float = 1.2) -> AudioGuard:
-    return AudioGuard(options, MONO, first_s=first_s, shift=shift)
+def guard(options: AudioOptions, zero_s: Fraction = Fraction(0), shift: float = 1.2) -> AudioGuard:
+    return AudioGuard(options, MONO, zero_s=zero_s, shift=shift)
 
 
 def through(one: AudioGuard, samples: Samples, piece: int = 1000) -> Samples:
@@ -88,16 +88,16 @@ def test_nothing_of_a_muted_span_is_in_what_comes_out(mode: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("first_s", "silent"),
+    ("zero_s", "silent"),
     [
         (Fraction(0), range(0, 4000)),
         (Fraction(1, 2), range(0, 12000)),  # the picture begins later, the span with the sound
         (Fraction(-1, 8), range(0, 2000)),  # the beginning is cut off
     ],
 )
-def test_a_span_from_0_begins_with_the_sound(first_s: Fraction, silent: range) -> None:
+def test_a_span_from_0_begins_with_the_sound(zero_s: Fraction, silent: range) -> None:
     options = AudioOptions(mode="keep", mute=("0-0.25",))
-    got = through(guard(options, first_s), np.ones(16000, np.float32))
+    got = through(guard(options, zero_s), np.ones(16000, np.float32))
     assert np.array_equal(np.flatnonzero(got == 0), np.array(silent))
 
 
@@ -108,7 +108,7 @@ def test_a_disguise_moves_pitch_by_its_factor_and_keeps_length(
 ) -> None:
     rate = audio_format.rate
     tone = (0.5 * np.sin(2 * np.pi * 440 * np.arange(2 * rate) / rate)).astype(np.float32)
-    one = AudioGuard(AudioOptions(mode="disguise"), audio_format, first_s=Fraction(0), shift=shift)
+    one = AudioGuard(AudioOptions(mode="disguise"), audio_format, zero_s=Fraction(0), shift=shift)
     safe = [*one.take(raw(tone, 0, audio_format)), *one.rest()]
     got = np.concatenate([each.samples[0] for each in safe])
     assert len(got) == len(tone)
@@ -146,13 +146,24 @@ def test_what_is_no_time_is_refused(text: str) -> None:
         read_time(text)
 
 
-def test_spans_are_read() -> None:
-    assert read_span("0:12-1:00.5") == (Fraction(12), Fraction(121, 2))
-    for text, problem in (("12", "TIME-TIME"), ("3-3", "after the"), ("1-x", "H:MM:SS")):
-        with pytest.raises(ValueError, match=problem):
-            read_span(text)
+@pytest.mark.parametrize(
+    ("text", "problem"),
+    [
+        ("12", "BEGIN-END"),
+        ("3-3", "ends where it begins"),
+        ("5-3", "ends before it begins"),
+        ("1-x", "H:MM:SS"),
+    ],
+)
+def test_options_refuse_spans_in_which_nothing_can_be_silent(text: str, problem: str) -> None:
+    with pytest.raises(ValidationError, match=problem):
+        AudioOptions(mode="keep", mute=(text,))
 
 
-def test_options_refuse_spans_that_cannot_be_read() -> None:
-    with pytest.raises(ValidationError, match="expected an end after the beginning"):
-        AudioOptions(mode="keep", mute=("5-3",))
+def test_a_span_without_an_end_goes_on_to_the_end_and_one_without_sound_is_told() -> None:
+    spans = ("0.5-", "2-9", "0:09-")
+    made = guard(AudioOptions(mode="keep", mute=spans))
+    got = through(made, np.ones(16000, np.float32))
+    assert got[:8000].all()
+    assert not got[8000:].any()
+    assert made.unmet == ("2-9", "0:09-")

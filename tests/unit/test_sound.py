@@ -28,13 +28,13 @@ ONE_FRAME_S = 1024 / 48000
 FROM_0 = FileClock(Fraction(0), Fraction(0))
 
 
-def passed(path: Path, audio: AudioOptions, out: Path, **options: Any) -> SoundSource:
+def passed(path: Path, audio: AudioOptions, out: Path, **options: Any) -> SoundTrack:
     """Writes what a run would, with cards for pictures."""
     given = FileOptions(**options)
     with FileSource(path, given) as source, SoundSource(path, given, source.clock) as read:
         assert read.format is not None
         clock, info = source.clock, source.info
-        track = SoundTrack(read, read.format, audio, clock.first_s - clock.origin_s)
+        track = SoundTrack(read, read.format, audio, clock.zero_s - clock.origin_s)
         fast = VideoFileOptions(preset="ultrafast")
         with VideoFileSink(
             out, size_wh=(96, 64), time_base=info.time_base, sound=read.format, options=fast
@@ -49,7 +49,7 @@ def passed(path: Path, audio: AudioOptions, out: Path, **options: Any) -> SoundS
             for stretch in track.until(None):
                 sink.write_audio(stretch)
             sink.finish()
-        return read
+        return track
 
 
 Write = Callable[[Path], Path]
@@ -173,14 +173,26 @@ def test_muted_spans_are_silent_and_the_rest_is_not(tmp_path: Path) -> None:
     assert sound.lag_s(before[kept], after[kept])[1] > 0.95
 
 
-def test_mute_counts_from_the_first_picture_whatever_is_cut(tmp_path: Path) -> None:
+def test_mute_counts_as_players_and_zones_do_whatever_is_cut(tmp_path: Path) -> None:
+    """The first picture is 0.4 s late, and 0.5 s after it are cut off."""
     path = write_film(tmp_path / "a.mkv", [voice(4, 48000)], video_pts=range(10, 100))
     mute = AudioOptions(mode="keep", mute=("1-2",))
     passed(path, mute, tmp_path / "out.mp4", start_s=0.5)
-    after = sound.heard(tmp_path / "out.mp4")  # from its first picture on, 0.5 s after the input's
-    assert np.abs(after[round(0.56 * 48000) : round(1.44 * 48000)]).max() < 1e-3
-    assert np.abs(after[: 24000 - 2048]).max() > 0.05
-    assert np.abs(after[72000 + 2048 : 96000]).max() > 0.05
+    after = sound.heard(tmp_path / "out.mp4")
+    assert np.abs(after[round(0.16 * 48000) : round(1.04 * 48000)]).max() < 1e-3
+    assert np.abs(after[: 4800 - 2048]).max() > 0.05
+    assert np.abs(after[52800 + 2048 : 76800]).max() > 0.05
+    with FileSource(path, FileOptions(start_s=0.5)) as source:
+        clock = source.clock
+        assert float(clock.origin_s - clock.zero_s) == pytest.approx(source.info.begins_s)
+
+
+def test_a_span_in_which_there_is_no_sound_is_told(tmp_path: Path) -> None:
+    """Who mistypes a time must not think that a name is silent."""
+    path = write_film(tmp_path / "a.mp4", [voice(2, 48000)])
+    mute = AudioOptions(mode="keep", mute=("0-1", "0:21-0:22"))
+    track = passed(path, mute, tmp_path / "out.mp4")
+    assert track.warnings == ["--mute 0:21-0:22: there is no sound then"]
 
 
 def chunks(path: Path, clock: FileClock = FROM_0, **options: Any) -> Iterator[sound.Samples]:

@@ -9,7 +9,8 @@ import pytest
 from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import UsageError
-from m2fp_stream.zones import Span, Zone, Zones
+from m2fp_stream.core.timing import Span
+from m2fp_stream.zones import Zone, Zones
 
 Mask = NDArray[np.bool_]
 SIZE_WH = 20, 10
