@@ -8,6 +8,7 @@ words that quote nothing.
 
 from __future__ import annotations
 
+import ipaddress
 import re
 from dataclasses import dataclass, field
 from typing import Final, final
@@ -15,7 +16,7 @@ from urllib.parse import quote, unquote
 
 from .redact import redact
 
-__all__ = ["Address", "looks_like_address", "parse_address"]
+__all__ = ["Address", "address_of", "looks_like_address", "parse_address"]
 
 _SCHEME: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://")
 _PLACE: Final = re.compile(
@@ -142,3 +143,12 @@ def _user_of(who: str) -> tuple[str, str]:
     if _CONTROL.search(user + password):
         raise ValueError("holds a line break or the like in user or password; check both")
     return user, password
+
+
+def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
+    """Returns the address behind an IP address or ``localhost``.
+
+    Raises:
+        ValueError: it is neither.
+    """
+    return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)

@@ -18,6 +18,7 @@ from typing import Any, Final, final
 
 from ..app.live_sinks import page_hello
 from ..config import Settings, cache_folder
+from ..core.address import address_of
 from ..core.errors import (
     ConfigError,
     M2FPStreamError,
@@ -29,7 +30,7 @@ from ..core.errors import (
 from ..core.safe import CoverLevel
 from ..processes import channel
 from ..sinks.page_link import make_memory
-from ..web.options import PageOptions, address_of
+from ..web.options import PageOptions
 from ..web.server import listen
 from .browser import Browser, Screen, find_browser, pin_of
 from .privacy_request import PrivacyRequestFile

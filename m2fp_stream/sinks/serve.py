@@ -5,13 +5,13 @@ The server is not here (`web.player_server`): it is handed in, and gets what was
 
 from __future__ import annotations
 
-import ipaddress
 import secrets
 from fractions import Fraction
 from typing import Annotated, ClassVar, Final, Protocol, Self, final
 
 from pydantic import Field, field_validator, model_validator
 
+from ..core.address import address_of
 from ..core.errors import SinkError
 from ..core.safe import SafeFrame
 from ..options import Options
@@ -108,14 +108,14 @@ class ServeOptions(Options):
     @classmethod
     def _an_address(cls, host: str) -> str:
         try:
-            _address(host)
+            address_of(host)
         except ValueError:
             raise ValueError("expected an IP address or localhost") from None
         return host
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:
-        if not _address(self.host).is_loopback:
+        if not address_of(self.host).is_loopback:
             if not self.allow_remote:
                 raise ValueError(
                     "host is open to other computers; set allow_remote: true or use 127.0.0.1"
@@ -123,10 +123,6 @@ class ServeOptions(Options):
             if self.token is None:
                 raise ValueError("host is open to other computers; set a token of your own")
         return self
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
 
 
 class Server(Protocol):

@@ -29,8 +29,9 @@ from pathlib import Path
 from typing import Final, Literal, final
 from urllib.parse import urlsplit
 
+from ..core.address import address_of
 from .limits import Blocks, Buckets, Rate
-from .options import PageOptions, address_of
+from .options import PageOptions
 
 __all__ = [
     "BAD_UPLOADS",

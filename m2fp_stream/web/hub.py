@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Final, Protocol, final
 
+from ..core.address import address_of
 from ..core.plan import Why
 from ..processes.channel import receive, send
 from ..processes.memory import CARD
@@ -31,7 +32,7 @@ from .messages import (
     handover_of,
     hello_of,
 )
-from .options import KioskOptions, PageOptions, address_of
+from .options import KioskOptions, PageOptions
 from .privacy import PrivacyRequests
 from .viewers import CLIENT_MESSAGE, Full, Viewer
 

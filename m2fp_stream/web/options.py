@@ -2,23 +2,14 @@
 
 from __future__ import annotations
 
-import ipaddress
 from typing import Annotated, Literal, Self, final
 
 from pydantic import Field, field_validator, model_validator
 
+from ..core.address import address_of
 from ..options import Options
 
-__all__ = ["KioskOptions", "PageOptions", "address_of"]
-
-
-def address_of(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """Returns the address behind an IP address or ``localhost``.
-
-    Raises:
-        ValueError: it is neither.
-    """
-    return ipaddress.ip_address("127.0.0.1" if host == "localhost" else host)
+__all__ = ["KioskOptions", "PageOptions"]
 
 
 @final

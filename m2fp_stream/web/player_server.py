@@ -11,6 +11,7 @@ import logging
 import threading
 from typing import Final, final
 
+from ..core.address import address_of
 from ..core.errors import SinkError
 from ..sinks.live_stream import LiveStream
 from ..sinks.serve import ServeOptions
@@ -18,7 +19,6 @@ from .access import LOOPBACK_NAMES, AccessControl
 from .app import need_extra
 from .gate import PLAYER_ROUTES, App, Gate
 from .limits import ConnectionLimits
-from .options import address_of
 from .server import Running, listen, running
 
 __all__ = ["MOST_PLAYERS", "PLAYER_LIMITS", "PlayerServer"]

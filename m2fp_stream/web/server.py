@@ -12,13 +12,14 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Protocol, final
 
+from ..core.address import address_of
 from ..core.errors import ConfigError, SinkError
 from .access import AccessControl
 from .app import need_extra
 from .gate import App, Receive, Scope, Send
 from .hub import Hub
 from .limits import ConnectionLimits
-from .options import PageOptions, address_of
+from .options import PageOptions
 
 if TYPE_CHECKING:
     import uvicorn
