@@ -159,9 +159,8 @@ class Batch:
                 say(f"skipped: {skipped}")
         if failed := len(self.failed):
             count = len(self.plan.jobs) + len(self.plan.closed)
-            raise BatchError(
-                f"{failed} of {count} files failed, see above; the others are complete"
-            )
+            rest = "; the others are complete" if failed < count else ""
+            raise BatchError(f"{failed} of {count} files failed, see above{rest}")
 
 
 def _end(processes: Iterable[Child]) -> None:

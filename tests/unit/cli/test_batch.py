@@ -383,6 +383,14 @@ def test_jobs_run_side_by_side_and_failures_are_told(here: Path, capsys: Capture
     assert str(caught.value) == "3 of 4 files failed, see above; the others are complete"
 
 
+def test_where_all_have_failed_there_are_no_others(here: Path) -> None:
+    with pytest.raises(errors.BatchError) as caught:
+        batch_of("a.mp4", "b.mkv").side_by_side(
+            2, told_of, start=lambda _: python("raise SystemExit(3)")
+        )
+    assert str(caught.value) == "2 of 2 files failed, see above"
+
+
 def test_no_more_than_so_many_run_at_a_time(here: Path) -> None:
     running: list[Child] = []
     most = 0
