@@ -292,6 +292,28 @@ def test_a_body_whose_head_is_elsewhere_has_it_covered_there() -> None:
     assert all(film.share(n, aside) > 0.9 for n in range(15, 60))
 
 
+@pytest.mark.parametrize("side", ["left", "right"])
+def test_a_head_that_the_side_of_the_picture_cuts_is_covered_there(side: str) -> None:
+    """Hair and an ear are all that is in the picture, and later looks see the ear alone."""
+
+    def mirrored(x1: float, y1: float, x2: float, y2: float) -> Rect:
+        return Rect(x1, y1, x2, y2) if side == "right" else Rect(640 - x2, y1, 640 - x1, y2)
+
+    hair, ear = mirrored(622, 100, 640, 130), mirrored(628, 136, 636, 148)
+    body = Body(mirrored(560, 80, 640, 340), 0.9)
+    both = planes(HAIR=box_mask(hair), FACE=box_mask(ear))
+    film = Film(
+        lambda n: [],
+        lambda n: [body],
+        lambda order: both if order.frame < 15 else planes(FACE=box_mask(ear)),
+    ).run(60)
+    middle = mirrored(575, 90, 600, 160)
+    for n in range(15, 60):
+        assert film.share(n, hair) > 0.9
+        assert film.share(n, ear) > 0.9
+        assert film.share(n, middle) < 0.1
+
+
 def test_two_people_have_marks_of_their_own() -> None:
     other = face_at(120, 120)
     film = Film(lambda n: [FACE, other]).run(10)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from statistics import median
 from typing import Final, final
 
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ...core.labels import Label
 from ...tracking.heads import Head, Rect, of_body
 from ...tracking.shape import (
+    Anchor,
     PartLook,
     Shape,
     anchor_of_body,
@@ -39,6 +41,14 @@ narrower."""
 LEAST_HEAD: Final = 0.15
 """Area of what the parts take for a head, over the expected box, from which it is one. Chosen on
 the tune half."""
+CUT_HEAD: Final = 1 / 3
+"""Of `LEAST_HEAD`, what is enough beside the edge of the picture that cuts the body: most of such a
+head may lie outside. Seen: .077 of an expected head for hair and an ear (clip `please`)."""
+HEAD_ASPECT: Final = 0.85
+"""Width of a head over its height, as in `heads.of_body`."""
+ROOM: Final = 1.2
+"""Size of a head that was found by its pieces, over theirs. Chosen: chin and hair end in cells that
+are not all head."""
 LEAST_PERSON: Final = 0.30
 """Share of its box that must be a person, by the parts, for a body without any head to be covered
 whole: lying, bent, or seen from above. Chosen on the tune half."""
@@ -110,7 +120,7 @@ class PartReader:
         shapes = self._shapes[order.track_id]
         head = track.head_at(order.frame)
         sighting = track.seen[order.frame]
-        if sighting.face == 0:
+        if sighting.face == 0 and not self._is_half_out(head):
             found = self._find_head(look, head)
             if found is not None:
                 track.place(order.frame, found, sighting.box)
@@ -172,17 +182,18 @@ class PartReader:
         anchor = anchor_of_body(box)
         planes = look.on(anchor, range(len(self._hidden.part_labels)))
         heads = planes[list(self._hidden.head_parts)].sum(axis=0, dtype=np.uint16) > 127
-        count, _, stats, _ = cv2.connectedComponentsWithStats(heads.astype(np.uint8))
-        if count > 1:
-            piece = 1 + int(np.argmax(stats[1:, cv2.CC_STAT_AREA]))
-            x, y, w, h, area = (float(v) for v in stats[piece])
-            cell_w, cell_h = float(anchor.matrix[0, 0]), float(anchor.matrix[1, 1])
-            head = of_body(box)
-            if area * cell_w * cell_h >= LEAST_HEAD * head.width * head.height:
-                centre = anchor.matrix[:, :2] @ (x + w / 2 - 0.5, y + h / 2 - 0.5)
-                centre = centre + anchor.matrix[:, 2] + 0.5
-                place = Head(float(centre[0]), float(centre[1]), w * cell_w * 1.2, h * cell_h * 1.2)
-                track.place(frame, place, track.seen[frame].box)
+        pieces = _pieces(heads, anchor)
+        if pieces:
+            place, least = pieces[0][0], LEAST_HEAD
+            if self._is_cut_beside(box, place):
+                earlier = track.head_at(frame)
+                known = [earlier.scaled(1 / ROOM).rect()] if self._is_half_out(earlier) else []
+                place = self._whole_head([*(one for one, _ in pieces), *known], box)
+                least = 0 if known else CUT_HEAD * LEAST_HEAD
+            expected = of_body(box)
+            if pieces[0][1] >= least * expected.width * expected.height:
+                found = Head(place.x, place.y, ROOM * place.width, ROOM * place.height)
+                track.place(frame, found, track.seen[frame].box)
                 self.whole.discard(track.track_id)
                 return
         person = float((255 - planes[0].astype(np.float32)).mean()) / 255 * 1.5 * 1.3
@@ -191,6 +202,28 @@ class PartReader:
         lies = box.width > LYING * box.height
         if person >= LEAST_PERSON and torso and lies and not cut:
             self.whole.add(track.track_id)
+
+    def _is_half_out(self, head: Head) -> bool:
+        """Says whether a head was placed by `_whole_head`."""
+        return not 1 < head.x < self._width - 1
+
+    def _is_cut_beside(self, body: Rect, piece: Rect) -> bool:
+        """Says whether a side of the picture cuts a body, on the side of a piece of its head."""
+        left = body.x1 <= 1 and piece.x < body.x
+        return left or (body.x2 >= self._width - 1 and piece.x > body.x)
+
+    def _whole_head(self, pieces: Sequence[Rect], body: Rect) -> Rect:
+        """Returns the head whose visible pieces lie at the side of the picture that cuts a body.
+
+        Hair and an ear may be apart. What lies outside is taken to be as wide as what is seen, and
+        the head to be as high as others.
+        """
+        near = [one for one in pieces if self._is_cut_beside(body, one)]
+        top, bottom = min(one.y1 for one in near), max(one.y2 for one in near)
+        edge = float(self._width) if near[0].x > body.x else 0.0
+        seen = max(abs(edge - (one.x1 if edge else one.x2)) for one in near)
+        half = max(bottom - top, 2 * seen / HEAD_ASPECT) / 2
+        return Rect(edge - seen, (top + bottom) / 2 - half, edge + seen, (top + bottom) / 2 + half)
 
     def _find_head(self, look: PartLook, expected: Head) -> Head | None:
         """Returns the head that the parts show near where the body lets expect it."""
@@ -218,3 +251,18 @@ class PartReader:
             expected.height * h / 32 * 1.1,
             expected.roll,
         )
+
+
+def _pieces(mask: NDArray[np.bool_], anchor: Anchor) -> list[tuple[Rect, float]]:
+    """Returns where the pieces of a mask are in the frame and their areas, the largest first."""
+    stats = cv2.connectedComponentsWithStats(mask.astype(np.uint8))[2]
+    cell_w, cell_h = float(anchor.matrix[0, 0]), float(anchor.matrix[1, 1])
+    left, top = (float(v) for v in anchor.matrix[:, :2] @ (-0.5, -0.5) + anchor.matrix[:, 2] + 0.5)
+    found = [
+        (
+            Rect(left, top, left + w * cell_w, top + h * cell_h).moved(x * cell_w, y * cell_h),
+            area * cell_w * cell_h,
+        )
+        for x, y, w, h, area in stats[1:].tolist()
+    ]
+    return sorted(found, key=lambda one: -one[1])
