@@ -198,6 +198,7 @@ def page_hello(config: Settings) -> PageHello:
         stored=any(sink.enabled for sink in elsewhere),
         delay_s=config.live.max_delay_s,
         fill=Policy(config.policy).effect_of(Label.HUMAN).value,
+        keep_zones=bool(config.policy.keep_zones),
     )
 
 

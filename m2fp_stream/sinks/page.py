@@ -96,6 +96,7 @@ class PageHello:
         stored: whether a recording is made or the picture passed on elsewhere.
         delay_s: how old, in seconds, a scene may be when its frame is composed.
         fill: the `Effect` that whole people are covered with.
+        keep_zones: whether people are left alone somewhere in the picture.
     """
 
     hide: str | tuple[str, ...]
@@ -103,6 +104,7 @@ class PageHello:
     stored: bool = False
     delay_s: float = 3.0
     fill: str = "frost"
+    keep_zones: bool = False
 
     def message(self, state: PageState | None = None) -> dict[str, Any]:
         """Returns it as the link carries it; without a state: as configured."""
@@ -116,6 +118,7 @@ class PageHello:
             "stored": self.stored,
             "delay_s": self.delay_s,
             "fill": self.fill,
+            "keep_zones": self.keep_zones,
         }
 
 

@@ -5,7 +5,7 @@ channel (`processes.channel`) of these messages:
 
     media to server
       hello     size_wh, hide (preset, or names of labels), floor, level, effect, stored, delay_s,
-                fill (the effect of whole people)
+                fill (the effect of whole people), keep_zones (whether people are left alone)
       card      number: the card lies in its slot
       frame     slot, number, sent_ns, captured_ns, level, why, requested and effect: what was asked
                 for before it was composed; mirrored: whether left and right are swapped in it

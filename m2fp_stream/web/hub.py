@@ -265,6 +265,7 @@ class Hub:
             "floor": "parts" if hello is None else hello.floor,
             "hide": None if hello is None else hello.hide,
             "effect": None if hello is None else hello.fill,
+            "keep_zones": None if hello is None else hello.keep_zones,
             "person": not self._deserted,
             "asleep": asleep,
             "fps": None if facts is None else facts.fps,

@@ -59,6 +59,7 @@ class Hello:
     stored: bool
     delay_s: float
     fill: str
+    keep_zones: bool
 
 
 @final
@@ -102,6 +103,7 @@ def hello_of(message: Mapping[str, Any]) -> Hello | None:
     floor, level = message.get("floor"), message.get("level")
     effect, stored = message.get("effect", "configured"), message.get("stored")
     hide, delay_s = message.get("hide"), message.get("delay_s", DELAY_S)
+    keep_zones = message.get("keep_zones", False)
     names, fill = hide if isinstance(hide, list) else [hide], message.get("fill", "frost")
     if (
         floor not in LEVELS
@@ -109,6 +111,7 @@ def hello_of(message: Mapping[str, Any]) -> Hello | None:
         or effect not in _EFFECTS
         or fill not in _FILLS
         or not isinstance(stored, bool)
+        or not isinstance(keep_zones, bool)
         or not _is_number(delay_s)
         or not 0 < len(names) <= _MOST_LABELS
         or not all(isinstance(name, str) and _NAME.fullmatch(name) for name in names)
@@ -122,6 +125,7 @@ def hello_of(message: Mapping[str, Any]) -> Hello | None:
         stored=stored,
         delay_s=delay_s,
         fill=fill,
+        keep_zones=keep_zones,
     )
 
 

@@ -51,6 +51,9 @@ class Status(BaseModel):
     effect: Literal["frost", "solid", "silhouette", "mosaic"] | None = Field(
         description="What whole people are covered with."
     )
+    keep_zones: bool | None = Field(
+        description="Whether people are left alone somewhere in the picture; null: not known."
+    )
     person: bool = Field(description="Whether somebody was seen of late.")
     asleep: bool = Field(description="Whether the page is black because nobody was.")
     fps: float | None

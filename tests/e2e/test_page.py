@@ -457,6 +457,17 @@ def test_what_is_not_frosted_is_not_said_to_be(look: Look, fill: str) -> None:
     mirror.reads("#bar button[data-mode=person]", "People covered")
 
 
+def test_where_people_are_left_alone_is_said_and_agreed_to(look: Look) -> None:
+    mirror = look(hello={"keep_zones": True}, kiosk={"consent": True})
+    mirror.view("consent")
+    words = mirror.page.locator("#consent-covered").inner_text()
+    assert "In a part of it that was set, people may be shown as they are." in words
+    agree(mirror.page, words="Nothing is stored.")
+    mirror.view("picture")
+    mirror.reads("#state-cover", "Heads are covered, but for a set area")
+    assert "kept" in mirror.page.evaluate("localStorage.getItem('m2fp-consent')")
+
+
 BLOCKING = """
 const ask = window.fetch;
 window.blocked = false;

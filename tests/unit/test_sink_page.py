@@ -125,7 +125,7 @@ def link() -> Iterator[Link]:
 
 def test_it_begins_with_hello_and_the_card(link: Link) -> None:
     link.state = PageState(CoverLevel.PERSON, silhouette=True)
-    link.sink(hello=PageHello(("face", "hair"), CoverLevel.PERSON, stored=True))
+    link.sink(hello=PageHello(("face", "hair"), CoverLevel.PERSON, stored=True, keep_zones=True))
     hello, card = link.heard()
     assert hello == {
         "kind": "hello",
@@ -137,6 +137,7 @@ def test_it_begins_with_hello_and_the_card(link: Link) -> None:
         "stored": True,
         "delay_s": 3.0,
         "fill": "frost",
+        "keep_zones": True,
     }
     assert abs(int(link.picture(card).mean()) - 40) <= 1
 

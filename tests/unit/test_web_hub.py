@@ -464,9 +464,20 @@ def test_the_server_is_told_by_the_kiosk_what_the_camera_process_will_say(
     stage.close()
 
 
+@pytest.mark.parametrize("zones", [(), ("0,0,.5,.5",)])
+def test_the_server_is_told_where_people_are_left_alone(zones: tuple[str, ...]) -> None:
+    settings = load_settings(None, {}, {"policy.keep_zones": zones})
+    supervisor = Supervisor(settings, environ={})
+    stage = Stage(hello=supervisor._server_job()["hello"])
+    supervisor.close()
+    assert stage.hub.status()["keep_zones"] is bool(zones)
+    stage.close()
+
+
 def test_settings_that_make_no_sense_deny_nothing() -> None:
     stage = Stage(hello={"kind": "hello", "stored": False})
     assert stage.hub.status()["stored"] is None
+    assert stage.hub.status()["keep_zones"] is None
     stage.close()
 
 

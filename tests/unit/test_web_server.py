@@ -331,6 +331,7 @@ def test_the_status_is_as_agreed(server: PageServer) -> None:
             "floor": "parts",
             "hide": "head",
             "effect": "frost",
+            "keep_zones": False,
             "person": True,
             "asleep": False,
             "fps": 25.0,

@@ -87,6 +87,7 @@ const terms = () => [
   "yes",
   ...(status?.stored === false ? [] : ["stored"]),
   ...(remote() ? ["remote"] : []),
+  ...(status?.keep_zones === false ? [] : ["kept"]),
 ];
 
 const consentNeeded = () =>
@@ -164,11 +165,12 @@ function stateWords(shown) {
   const { level, silhouette } = holds();
   if (!shown || level === "frame") return ["hidden", texts.covered.frame];
   const hide = preset();
+  const but = status?.keep_zones === true ? texts.coveredBut : "";
   if (level === "person") {
-    if (silhouette) return ["silhouette", texts.covered.silhouette];
-    return ["frosted", frosts() ? texts.covered.frosted : texts.covered.person];
+    if (silhouette) return ["silhouette", texts.covered.silhouette + but];
+    return ["frosted", (frosts() ? texts.covered.frosted : texts.covered.person) + but];
   }
-  return [hide === "person" ? "frosted" : "heads", texts.covered[hide]];
+  return [hide === "person" ? "frosted" : "heads", texts.covered[hide] + but];
 }
 
 /** Whether whole people are filled with frost, as far as the server said. */
@@ -226,7 +228,8 @@ function renderConsent() {
   const consent = at("consent");
   if (wanted) {
     const covered = floor() === "frame" ? "frame" : floor() === "person" ? "person" : preset();
-    write(at("consent-covered"), texts.consentCovered[covered] + texts.consentAutomatic);
+    const but = status?.keep_zones === false || covered === "frame" ? "" : texts.consentBut;
+    write(at("consent-covered"), texts.consentCovered[covered] + but + texts.consentAutomatic);
     const goes = remote() ? texts.consentRemote : texts.consentHere;
     write(at("consent-stored"), texts.consentStored[kept()] + goes);
   }

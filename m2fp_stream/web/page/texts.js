@@ -62,6 +62,7 @@ const EN = {
     silhouette: "Silhouettes only",
     frame: "Everything is hidden",
   },
+  coveredBut: ", but for a set area",
   modes: {
     face: "Faces covered",
     head: "Heads covered",
@@ -94,6 +95,7 @@ const EN = {
     custom: "Chosen parts of people are covered before the picture gets here.",
     frame: "The whole picture is hidden before it gets here.",
   },
+  consentBut: " In a part of it that was set, people may be shown as they are.",
   consentAutomatic: " That is done by a program. In doubt it covers more; still, it can miss something.",
   consentStored: {
     no: "Nothing is stored.",
@@ -124,6 +126,7 @@ const ZH = {
     silhouette: "只显示人物剪影",
     frame: "画面已全部隐藏",
   },
+  coveredBut: "（指定区域除外）",
   modes: {
     face: "遮挡面部",
     head: "遮挡头部",
@@ -156,6 +159,7 @@ const ZH = {
     custom: "画面在显示之前，人物的指定部位已被遮挡。",
     frame: "画面在显示之前，已被全部隐藏。",
   },
+  consentBut: "指定区域内的人物可能不被遮挡。",
   consentAutomatic: "遮挡由程序自动完成，拿不准时会多遮一些，但仍可能有疏漏。",
   consentStored: {
     no: "不保存任何画面。",
