@@ -76,10 +76,9 @@ def closing(*numbers: int) -> Callable[[], None]:
 @pytest.mark.parametrize("closed", [(0,), (1,), (2,), (0, 1, 2)])
 def test_closed_streams_change_nothing(closed: tuple[int, ...], jobs: str, tmp_path: Path) -> None:
     """The next file would get their numbers, and what is printed would go into it."""
-    for name in ("s.mp4", "t.mp4"):
-        write_clip(tmp_path / name, frames=5)
+    write_clip(tmp_path / "s.mp4", frames=2)
     done = subprocess.run(
-        program("anonymize", "s.mp4", "t.mp4", "nope.mp4", "--jobs", jobs),
+        program("anonymize", "s.mp4", "nope.mp4", "--jobs", jobs),
         cwd=tmp_path,
         env=clean_environment(),
         stdout=None if 1 in closed else subprocess.PIPE,
@@ -88,10 +87,9 @@ def test_closed_streams_change_nothing(closed: tuple[int, ...], jobs: str, tmp_p
         check=False,
     )
     assert done.returncode == 8
-    for name in ("s.anonymized.mp4", "t.anonymized.mp4"):
-        with av.open(tmp_path / name) as container:
-            assert sum(1 for _ in container.decode(video=0)) == 5
-    assert (done.stdout or b"").count(b" frames, ") == (0 if 1 in closed else 2)
+    with av.open(tmp_path / "s.anonymized.mp4") as container:
+        assert sum(1 for _ in container.decode(video=0)) == 2
+    assert (done.stdout or b"").count(b" frames, ") == (0 if 1 in closed else 1)
     assert b"no such file" not in (done.stdout or b"")
     if 2 not in closed:
         assert b"nope.mp4: no such file" in done.stderr
@@ -134,16 +132,16 @@ NAMES = (
 )
 
 
-@pytest.mark.parametrize("locale", ["C.UTF-8", "C"])
-def test_names_of_all_kinds_in_every_locale(locale: str, tmp_path: Path) -> None:
-    write_clip(tmp_path / "s.mp4", frames=2)
+@pytest.mark.parametrize(("locale", "jobs"), [("C.UTF-8", "1"), ("C", "2")])
+def test_names_of_all_kinds_in_every_locale(locale: str, jobs: str, tmp_path: Path) -> None:
+    write_clip(tmp_path / "s.mp4", frames=1)
     (tmp_path / "in").mkdir()
     for name in NAMES:
         content = (tmp_path / "s.mp4").read_bytes()
         (tmp_path / "in" / os.fsdecode(name)).write_bytes(content)
     plain = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
     done = subprocess.run(
-        program("anonymize", "in", "-o", "out", "--jobs", "2"),
+        program("anonymize", "in", "-o", "out", "--jobs", jobs),
         cwd=tmp_path,
         env=clean_environment() | plain,
         capture_output=True,

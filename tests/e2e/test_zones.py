@@ -143,8 +143,9 @@ def test_a_zone_outside_the_picture_is_one_line_and_leaves_nothing(
     assert not list(tmp_path.iterdir())
 
 
-def test_a_time_at_which_there_is_no_frame_is_a_warning(film: Path, tmp_path: Path) -> None:
-    words = ("anonymize", film, "-o", tmp_path / "out.mp4", "--cover-span", "0:10-0:12")
+def test_a_time_at_which_there_is_no_frame_is_a_warning(tmp_path: Path) -> None:
+    path = media.write_video(tmp_path / "in.mp4", count=5)
+    words = ("anonymize", path, "-o", tmp_path / "out.mp4", "--cover-span", "0:10-0:12")
     done = run(*words, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "0:10-0:12: no frame is shown then" in done.stderr
