@@ -81,6 +81,7 @@ class PartFile:
         self._part = part_name(path if in_turns else path.with_name(f"{path.name}.{os.getpid()}"))
         self._error: OSError | None = None
         self._broken: BaseException | None = None
+        self._claimed = False
         if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises where the folder is closed
             raise _refusal(f"{path}: is a folder, expected a file name; add one", errno.EISDIR)
         if os.path.lexists(path) and not overwrite:
@@ -191,7 +192,7 @@ class PartFile:
         Raises:
             SinkError: it is not.
         """
-        if not self._is_ours():
+        if not self._is_ours(self._part):
             raise _refusal(
                 f"{self._path}: was deleted while it was written; make its folder again if it is "
                 "gone, too",
@@ -211,6 +212,24 @@ class PartFile:
         """Opens the part file once more, for reading, whatever name and flags are asked for."""
         return self._part.open("rb")
 
+    def claim(self) -> None:
+        """Does of `publish` what may fail, for files that are to appear together or not at all.
+
+        All is brought to the disk, and a free name is taken with it; `discard` gives it back. What
+        is to be replaced stands until `publish`. Where the file system knows no links, the name is
+        taken by `publish`, too.
+
+        Raises:
+            SinkError: see `publish`.
+        """
+        try:
+            self._complete(private=False, sync=True)
+            if not self._overwrite:
+                self._claimed = True  # before: a signal may come between; only ours is given back
+                self._claimed = self._link()
+        except OSError as error:
+            self.refuse(error)
+
     def publish(self, *, private: bool = False, sync: bool = True) -> None:
         """Moves the file to its final name, with the rights that the user's umask allows.
 
@@ -224,18 +243,11 @@ class PartFile:
                 must follow.
         """
         try:
-            if self._error is not None:
-                raise self._error
-            if self._broken is not None:
-                raise self._broken
-            if not self._is_ours():
-                raise _refusal(f"{self._path}: its part file was replaced; run again", errno.ENOENT)
-            if not private:
-                mask = os.umask(0o077)
-                os.umask(mask)
-                os.fchmod(self._fd, 0o666 & ~mask)
-            if sync:
-                os.fsync(self._fd)
+            if self._claimed:
+                self._part.unlink()
+                self._close()
+                return
+            self._complete(private=private, sync=sync)
             if self._overwrite:
                 self._part.replace(self._path)
             else:
@@ -244,13 +256,36 @@ class PartFile:
         except OSError as error:
             self.refuse(error)
 
-    def _is_ours(self) -> bool:
+    def _complete(self, *, private: bool, sync: bool) -> None:
+        """Raises what went wrong before, sets the rights and waits for the disk."""
+        if self._error is not None:
+            raise self._error
+        if self._broken is not None:
+            raise self._broken
+        if not self._is_ours(self._part):
+            raise _refusal(f"{self._path}: its part file was replaced; run again", errno.ENOENT)
+        if not private:
+            mask = os.umask(0o077)
+            os.umask(mask)
+            os.fchmod(self._fd, 0o666 & ~mask)
+        if sync:
+            os.fsync(self._fd)
+
+    def _is_ours(self, name: Path) -> bool:
         # Another run may have taken it for stale between its creation and its lock.
-        return os.path.lexists(self._part) and os.path.samestat(
-            os.fstat(self._fd), os.lstat(self._part)
-        )
+        return os.path.lexists(name) and os.path.samestat(os.fstat(self._fd), os.lstat(name))
 
     def _move_to_free_name(self) -> None:
+        if self._link():
+            self._part.unlink()
+        else:
+            self._part.rename(self._path)
+
+    def _link(self) -> bool:
+        """Gives the part file its final name besides, if that is free.
+
+        Returns False where the file system cannot do that: it is free, but not taken.
+        """
         try:
             # link() fails where the name is taken; rename() would silently replace.
             os.link(self._part, self._path)
@@ -259,16 +294,17 @@ class PartFile:
                 raise
             if os.path.lexists(self._path):
                 raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
-            self._part.rename(self._path)
-        else:
-            self._part.unlink()
+            return False
+        return True
 
     def discard(self) -> None:
         """Removes the part file, where the disk lets it; idempotent."""
         if not self.closed:
-            if self._is_ours():
-                with suppress(OSError):  # a disk that became read-only keeps it
+            with suppress(OSError):  # a disk that became read-only keeps it
+                if self._is_ours(self._part):
                     self._part.unlink()
+                if self._claimed and self._is_ours(self._path):
+                    self._path.unlink()
             self._close()
 
     def _close(self) -> None:

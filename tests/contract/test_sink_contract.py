@@ -29,6 +29,7 @@ from m2fp_stream.sinks.animation import AnimationSink
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.sinks.image import GifSink, ImageSink, MemoryImageSink
 from m2fp_stream.sinks.label_png import LabelPngSink, MemoryLabelSink
+from m2fp_stream.sinks.track_table import TrackTableSink
 from m2fp_stream.sinks.video_file import VideoFileOptions, VideoFileSink
 from tests.contract.test_live_sink_contract import LIVE_SINKS
 from tests.kit import media
@@ -87,6 +88,8 @@ CASES = (
     Case(_gif, "out.gif", safe_frame),
     Case(ImageSink, "out.png", safe_frame),
     Case(LabelPngSink, "labels.png", label_image),
+    Case(TrackTableSink, "tracks.csv", lambda: media.located(200)),
+    Case(TrackTableSink, "tracks.json", lambda: media.located(200)),
 )
 
 

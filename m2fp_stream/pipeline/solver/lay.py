@@ -10,6 +10,7 @@ import cv2
 import numpy as np
 
 from ...core.labels import Label
+from ...core.safe import TrackState
 from ...tracking.heads import Head, Rect
 from ...tracking.shape import (
     Shape,
@@ -23,7 +24,7 @@ from ...tracking.shape import (
 from ...tracking.track import Track
 from .judge import LIKELY
 from .place import Places
-from .records import U8, Hidden, Shapes
+from .records import U8, Hidden, Laid, Shapes
 
 __all__ = ["Layer", "mark_of"]
 
@@ -116,6 +117,14 @@ class Layer:
         if hidden.body:
             self._lay_body(track, number, parts, tracks, shapes)
         return bool((tracks == mark).any())
+
+    def told(self, track: Track, number: int, *, whole: bool) -> Laid:
+        """Returns what is known of somebody whose cover was laid; `whole`: see `lay`."""
+        state = TrackState.PLACED if track.placed else TrackState.UNPLACED
+        if whole and not self._hidden.person:
+            state = TrackState.WHOLE
+        body = self._places.body(track, number)
+        return Laid(mark_of(track), track.track_id, body, state)
 
     @staticmethod
     def _ellipse(track: Track, number: int, grown: Head, shapes: Shapes) -> Head:
