@@ -16,12 +16,14 @@ from .core.errors import UsageError
 __all__ = [
     "EARLIER",
     "IMAGE_SUFFIXES",
+    "TABLE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Media",
     "check_target",
     "find_media",
     "fitting",
     "output_path",
+    "table_path",
 ]
 
 MARK: Final = ".anonymized"
@@ -44,6 +46,9 @@ VIDEO_SUFFIXES: Final = frozenset(
 )
 """What is taken from a folder as video; a file that is named outright may have any suffix."""
 
+TABLE_SUFFIXES: Final = (".csv", ".json")
+"""What a table of positions may be."""
+
 _NAME_MAX: Final = 255
 """Bytes of a file's name where the system does not say. Source: NAME_MAX of linux/limits.h."""
 
@@ -61,6 +66,15 @@ def output_path(path_in: Path, taken: Collection[Path] = ()) -> Path:
     ending = MARK + (_WRITTEN_AS.get(suffix.lower(), suffix) if kept else ".mp4")
     plain = fitting(path_in, path_in.stem, ending)
     return fitting(path_in, path_in.name, ending) if plain in taken else plain
+
+
+def table_path(path_out: Path, suffix: str) -> Path:
+    """Returns where the positions of an output go unless the user says: beside it.
+
+    ``holiday.anonymized.mp4`` has them in ``holiday.anonymized.mp4.csv``: as no two outputs have
+    one name, no two tables have.
+    """
+    return fitting(path_out, path_out.name, suffix)
 
 
 def fitting(path_in: Path, stem: str, ending: str) -> Path:
@@ -161,6 +175,7 @@ def _no_input(name: str, suffixes: Collection[str]) -> str:
     if name.startswith("."):
         return "hidden"
     suffix = Path(name).suffix.lower()
-    if Path(name).stem.endswith(MARK):
+    output = Path(name).stem if suffix in TABLE_SUFFIXES else name
+    if Path(output).stem.endswith(MARK):
         return EARLIER
     return "" if suffix in suffixes else suffix or "without a suffix"

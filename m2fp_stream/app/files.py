@@ -32,6 +32,7 @@ from ..privacy.hardening import few_heaps, harden
 from ..sinks.animation import MOVING_SUFFIXES, AnimationSink
 from ..sinks.base import Sink
 from ..sinks.image import GifSink, ImageSink
+from ..sinks.track_table import TrackTableSink
 from ..sinks.video_file import VideoFileSink
 from ..sources.base import Source, SourceInfo
 from ..sources.file import FileSource
@@ -53,6 +54,7 @@ def anonymize(
     config: Settings | None = None,
     *,
     overwrite: bool = False,
+    tracks: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
@@ -68,7 +70,9 @@ def anonymize(
         path_out: the output; by default ``NAME.anonymized.mp4`` (or ``.gif``, ``.jpg``...) beside
             the input.
         config: all options; defaults where None.
-        overwrite: whether an existing output may be replaced.
+        overwrite: whether existing outputs may be replaced.
+        tracks: where positions go, .csv or .json: frame, time, track, box and covered parts of
+            everybody, no picture. It is personal data. None: nowhere.
         progress: called now and then from the calling thread.
         on_warning: called with each warning before the output is completed; what it raises ends
             the run without one.
@@ -82,8 +86,12 @@ def anonymize(
     source = Path(path_in)
     target = Path(path_out) if path_out is not None else output_path(source, ())
     check_target(source, target, overwrite=overwrite)
+    table = None if tracks is None else Path(tracks)
+    if table is not None:
+        check_target(source, table, overwrite=overwrite)
     listeners = _Listeners(progress, on_warning, on_notice)
-    return _Anonymization(source, target, config or Settings(), listeners).run(overwrite=overwrite)
+    run = _Anonymization(source, target, table, config or Settings(), listeners)
+    return run.run(overwrite=overwrite)
 
 
 @final
@@ -103,6 +111,7 @@ class _Anonymization:
 
     path: Path
     target: Path
+    table: Path | None
     settings: Settings
     listeners: _Listeners
     began_s: float = field(default_factory=time.monotonic)
@@ -145,10 +154,16 @@ class _Anonymization:
                 fine=fine,
                 again=again,
                 sound=sound,
+                tracks=self._open_table(opened, overwrite=overwrite),
                 on_frames=lambda done: self._tell_progress(done, info.frame_count),
                 before_finish=lambda outcome: self._warn(outcome, source, sound, steady),
             ).run()
         return self._report(outcome, info, sound)
+
+    def _open_table(self, opened: ExitStack, *, overwrite: bool) -> TrackTableSink | None:
+        if self.table is None:
+            return None
+        return opened.enter_context(TrackTableSink(self.table, overwrite=overwrite))
 
     def _open_sound(self, source: Source, opened: ExitStack) -> SoundTrack | None:
         """Returns the sound that is asked for, where there is any and the output can have it."""
@@ -222,6 +237,8 @@ class _Anonymization:
             dropped=dropped,
             warnings=tuple(self.warnings),
             sound=became,
+            tracks=outcome.tracks,
+            tracks_out="" if self.table is None else os.fspath(self.table),
         )
 
 

@@ -10,6 +10,7 @@ from typing import Final, NoReturn, final
 from .. import __version__
 from ..core.errors import UsageError
 from ..core.labels import PRESETS, Label
+from ..naming import TABLE_SUFFIXES
 from . import checks, files, live, models
 from .options import add_effect, add_options
 from .show import PROGRAM
@@ -32,6 +33,7 @@ examples:
   {PROGRAM} anonymize clip.mp4 --hide person --effect solid
   {PROGRAM} anonymize clip.mp4 --effect hair=mosaic --start 0:30 --end 1:10 -o cut.mp4
   {PROGRAM} anonymize clip.mp4 --audio keep --mute 0:12-0:15
+  {PROGRAM} anonymize clip.mp4 --tracks clip.csv      also who is where, without a picture
 
 zones:
   {PROGRAM} anonymize clip.mp4 --zone 0,0.9,0.3,1     the lower left corner: a number plate, a name
@@ -188,6 +190,14 @@ def _anonymize(commands: _Commands) -> None:
         "NAME.anonymized.mp4 beside each input; pictures and GIFs keep their format)",
     )
     add_effect(command)
+    command.add_argument(
+        "--tracks",
+        type=_table,
+        metavar="OUT",
+        help="also write where people are, as a table without a picture: frame, time, track, box, "
+        "covered parts. It is personal data. A file, .csv or .json; for several inputs csv or "
+        "json: beside each output, under its name with that added (default: none)",
+    )
     add_options(command, _ANONYMIZE_OPTIONS)
     _add_common(command)
     command.add_argument(
@@ -454,6 +464,14 @@ def _add_common(command: Command) -> None:
         type=Path,
         metavar="FILE",
         help="YAML configuration; environment (M2FP_STREAM_SECTION__FIELD) and options beat it",
+    )
+
+
+def _table(text: str) -> str:
+    if f".{text}" in TABLE_SUFFIXES or Path(text).suffix.lower() in TABLE_SUFFIXES:
+        return text
+    raise argparse.ArgumentTypeError(
+        f"expected a file that ends in .csv or .json, or csv or json, got {text!r}"
     )
 
 

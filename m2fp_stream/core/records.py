@@ -204,6 +204,8 @@ class RunReport:
         warnings: what the user should know.
         sound: what became of it where it was asked for: "kept", "disguised", "left out" (the
             output can have none), "none" (the input has none); nothing where it was not.
+        tracks: how many people's ways through a shot are in the table of positions.
+        tracks_out: the finished table; nothing where none was asked for.
     """
 
     path_out: str
@@ -219,3 +221,5 @@ class RunReport:
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
     sound: str = ""
+    tracks: int = 0
+    tracks_out: str = ""
