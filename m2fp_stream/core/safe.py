@@ -204,6 +204,8 @@ class TrackState(Enum):
     """As the policy says; a face, or parts, told where the head is."""
     UNPLACED = "unplaced"
     """As the policy says; only the body told where the head is, roughly."""
+    CARRIED = "carried"
+    """Likewise, before the first sighting or after the last: where somebody may be, unseen."""
     WHOLE = "whole"
     """Whole, for the head is nowhere: who lies, bends or is seen from above."""
     OPEN = "open"

@@ -166,6 +166,7 @@ class Writer:
             people=[
                 CoveredPerson(one.track_id, one.mark, one.body.xyxy, one.state)
                 for one in cover.laid
+                if not one.double
             ],
             part_of_film=solved.part_of_film,
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final, final
 
@@ -11,6 +11,7 @@ import numpy as np
 
 from ...core.labels import Label
 from ...core.safe import TrackState
+from ...tracking.association import SAME_HEAD
 from ...tracking.heads import Head, Rect
 from ...tracking.shape import (
     Shape,
@@ -118,13 +119,46 @@ class Layer:
             self._lay_body(track, number, parts, tracks, shapes)
         return bool((tracks == mark).any())
 
-    def told(self, track: Track, number: int, *, whole: bool) -> Laid:
-        """Returns what is known of somebody whose cover was laid; `whole`: see `lay`."""
-        state = TrackState.PLACED if track.placed else TrackState.UNPLACED
-        if whole and not self._hidden.person:
-            state = TrackState.WHOLE
-        body = self._places.body(track, number)
-        return Laid(mark_of(track), track.track_id, body, state)
+    def told(
+        self, laid: Sequence[Track], number: int, *, whole: Collection[int]
+    ) -> tuple[Laid, ...]:
+        """Returns what is known of those whose cover was laid, in their order.
+
+        Args:
+            laid: their tracks.
+            number: the frame.
+            whole: those of whom all of the body is covered, for the head is nowhere.
+        """
+        surest = sorted(laid, key=lambda one: (one.born <= number <= one.last, one.best))[::-1]
+        heads: list[Head] = []
+        doubles = set[int]()
+        for track in surest:
+            head = self._places.head(track, number)
+            if any(head.distance(other) < SAME_HEAD for other in heads):
+                doubles.add(track.track_id)
+            else:
+                heads.append(head)
+        return tuple(
+            Laid(
+                mark_of(track),
+                track.track_id,
+                self._places.body(track, number),
+                self._state(track, number, whole),
+                whole=self._is_whole(track, whole),
+                double=track.track_id in doubles,
+            )
+            for track in laid
+        )
+
+    def _state(self, track: Track, number: int, whole: Collection[int]) -> TrackState:
+        if not track.born <= number <= track.last:
+            return TrackState.CARRIED
+        if self._is_whole(track, whole):
+            return TrackState.WHOLE
+        return TrackState.PLACED if track.placed else TrackState.UNPLACED
+
+    def _is_whole(self, track: Track, whole: Collection[int]) -> bool:
+        return track.track_id in whole and not self._hidden.person
 
     @staticmethod
     def _ellipse(track: Track, number: int, grown: Head, shapes: Shapes) -> Head:

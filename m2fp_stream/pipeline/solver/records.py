@@ -171,12 +171,16 @@ class Laid:
         track_id: the track; another one has another.
         body: its box, in pixels of the frame.
         state: how the person is covered.
+        whole: whether wholly, for the head is nowhere.
+        double: whether the head is that of another one, of whom more is known.
     """
 
     mark: int
     track_id: int
     body: Rect
     state: TrackState = TrackState.PLACED
+    whole: bool = False
+    double: bool = False
 
 
 @final
@@ -204,7 +208,7 @@ class Cover:
     @property
     def whole(self) -> int:
         """How many of them are covered whole, for their heads are nowhere."""
-        return sum(one.state is TrackState.WHOLE for one in self.laid)
+        return sum(one.whole for one in self.laid)
 
     @property
     def places(self) -> list[tuple[int, tuple[float, float, float, float]]]:

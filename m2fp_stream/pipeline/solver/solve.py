@@ -45,7 +45,7 @@ from .lay import Layer
 from .orders import Orders
 from .parts import PartReader
 from .place import FAR_SHARE, STILL_EVERY, Places
-from .records import Cover, FineLook, Frame, Hidden, Laid, PartOrder, Reach, Shapes
+from .records import Cover, FineLook, Frame, Hidden, PartOrder, Reach, Shapes
 from .unjudged import Unjudged
 from .unlooked import Unlooked
 
@@ -415,24 +415,23 @@ class Solver:
     def _cover(self, number: int) -> Cover:
         parts, tracks = (np.zeros(self._map_wh[::-1], np.uint8) for _ in range(2))
         age = 0
-        laid: list[Laid] = []
+        laid: list[Track] = []
         held = self._tracker.tracks
         known = [track for track in held if self.is_somebody(track)]
         for track in known:
             if not self._places.is_there(track, number):
                 continue
-            whole = track.track_id in self._parts.whole
             if self._layer.lay(
                 track,
                 number,
                 parts,
                 tracks,
                 shapes=self._shapes.get(track.track_id, Shapes()),
-                whole=whole,
+                whole=track.track_id in self._parts.whole,
                 others=held,
             ):
                 age = max(age, track.gap(number))
-                laid.append(self._layer.told(track, number, whole=whole))
+                laid.append(track)
         self._unjudged.lay(number, lambda at: self._explained(known, at), parts, tracks)
         fed = self._fed.get(number)
         if self._unlooked is not None and fed is not None:
@@ -441,7 +440,8 @@ class Solver:
             ]
             explained = self._explained(sure, number)
             self._unlooked.lay(number, fed.motion, explained, parts, tracks)
-        return Cover(parts, tracks, age, tuple(laid))
+        told = self._layer.told(laid, number, whole=self._parts.whole)
+        return Cover(parts, tracks, age, told)
 
     def _explained(self, known: Sequence[Track], number: int) -> list[Rect]:
         """Returns boxes in which somebody known may move, arms included, in a frame."""
