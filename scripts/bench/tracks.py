@@ -1,7 +1,7 @@
 """Measures tables of positions on films where it is known who is where.
 
     python -m scripts.bench.tracks [--half tune|report] [--scenes enter,crossing] [--seed 1]
-        [--data DIR] [--keep DIR] [--json FILE]
+        [--by-frame] [--data DIR] [--keep DIR] [--json FILE]
 
 Each scene is written as a film (H.264, CRF 12) and goes through the whole program with `tracks`;
 rows are compared, frame by frame, with the boxes of what is visible of each composed person. A row
@@ -13,6 +13,7 @@ taken greedily, the best first. Whom the truth does not know exactly counts neit
   no rows: whoever is there is missed.
 - loose: the same at half of `--iou`. seen: without rows of who is carried, beyond the first and the
   last sighting. iou: mean of the pairs.
+- `--by-frame` prints every frame besides; `--json` holds them in any case.
 - people, tracks, switches: who there is, a shot counted by itself; numbers in the table; how often
   a person's number changes.
 """
@@ -63,6 +64,16 @@ class FrameCount:
     seen: int
     seen_found: int
     card: bool = False
+
+    @property
+    def recall(self) -> float | None:
+        """Share of the people that have a row."""
+        return self.found / self.people if self.people else None
+
+    @property
+    def precision(self) -> float | None:
+        """Share of the rows that are a person's."""
+        return self.found / self.rows if self.rows else None
 
 
 @dataclass
@@ -233,9 +244,21 @@ COLUMNS: Final = (
 
 def line(name: str, figures: Mapping[str, Any]) -> str:
     """Returns a line of the table."""
-    values = [figures[key] for key in COLUMNS]
+    return f"| {name} | {_cells(figures, COLUMNS)} |"
+
+
+def _cells(figures: Mapping[str, Any], columns: Sequence[str]) -> str:
+    values = [figures[key] for key in columns]
     texts = ["-" if v is None else f"{v:.3f}" if isinstance(v, float) else str(v) for v in values]
-    return f"| {name} | " + " | ".join(texts) + " |"
+    return " | ".join(texts)
+
+
+FRAME_COLUMNS: Final = ("frame", "people", "rows", "found", "recall", "precision", "card")
+
+
+def by_frame(count: Count) -> list[dict[str, Any]]:
+    """Returns the frames of a film, each with its recall and precision."""
+    return [{**vars(one), "recall": one.recall, "precision": one.precision} for one in count.frames]
 
 
 def together(counts: Iterable[Count]) -> Count:
@@ -257,6 +280,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--iou", type=float, default=0.5)
     parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--by-frame", action="store_true", help="print every frame, too")
     parser.add_argument("--keep", type=Path, metavar="DIR", help="keep films and tables there")
     parser.add_argument("--json", type=Path, metavar="FILE")
     arguments = parser.parse_args()
@@ -265,6 +289,8 @@ def main() -> None:
         parser.error(f"unknown scenes: {', '.join(unknown)}; known: {', '.join(SCENES)}")
     about = {**machine(), "half": arguments.half, "seed": arguments.seed, "iou": arguments.iou}
     print(", ".join(f"{key} {value}" for key, value in about.items()))
+    if arguments.by_frame:
+        print(f"(frames: {', '.join(FRAME_COLUMNS)})")
     print(f"| scene | {' | '.join(COLUMNS)} |\n|{'---|' * (len(COLUMNS) + 1)}")
     folder = arguments.keep or Path(tempfile.mkdtemp())
     folder.mkdir(exist_ok=True)
@@ -273,6 +299,8 @@ def main() -> None:
         for name in names:
             counts[name] = measured(name, arguments, folder)
             print(line(name, counts[name].figures()), flush=True)
+            for one in by_frame(counts[name]) if arguments.by_frame else ():
+                print(f"| | {_cells(one, FRAME_COLUMNS)} |")
     finally:
         if arguments.keep is None:
             shutil.rmtree(folder)
@@ -280,8 +308,7 @@ def main() -> None:
     print(line("all", total))
     if arguments.json is not None:
         scenes = {
-            name: {**count.figures(), "by_frame": [vars(one) for one in count.frames]}
-            for name, count in counts.items()
+            name: {**count.figures(), "by_frame": by_frame(count)} for name, count in counts.items()
         }
         report = {"about": about, "all": total, "scenes": scenes}
         arguments.json.write_text(json.dumps(report, indent=1) + "\n")

@@ -7,7 +7,16 @@ import pytest
 
 from m2fp_stream.tracking.heads import Rect
 from scripts.bench.scenes import Figure, Part, Truth
-from scripts.bench.tracks import COLUMNS, Count, boxes_of, compared, line, matched, together
+from scripts.bench.tracks import (
+    COLUMNS,
+    Count,
+    boxes_of,
+    by_frame,
+    compared,
+    line,
+    matched,
+    together,
+)
 
 SIZE_WH = 200, 100
 PICTURE = np.zeros((100, 200, 3), np.uint8)
@@ -51,7 +60,10 @@ def test_figures_say_who_was_missed_made_up_carried_and_renamed() -> None:
         *(row(2, 3, state="carried"),),
         *(row(3, 3, state="carried"),),
     ]
-    figures = compared(film, rows, 0.5).figures()
+    count = compared(film, rows, 0.5)
+    figures, frames = count.figures(), by_frame(count)
+    assert [one["recall"] for one in frames] == [1, 0, 1, None]
+    assert [one["precision"] for one in frames] == [1 / 2, None, 1, 0]
     assert figures["recall_all"] == pytest.approx(2 / 3)
     assert figures["precision_all"] == pytest.approx(2 / 4)
     assert (figures["recall_worst"], figures["precision_worst"]) == (0, 0)

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import pytest
+
 from m2fp_stream.core.safe import TrackState
 from m2fp_stream.pipeline.solver.records import Laid
-from m2fp_stream.tracking.heads import Rect
+from m2fp_stream.tracking.heads import Head, Rect
 from m2fp_stream.tracking.sightings import Body
+from m2fp_stream.tracking.track import Track
 
-from .test_solver import FACE, NOTHING, WHOLE_HEAD, Film, box_mask, face_at, moving, planes, solver
+from .test_solver import (
+    FACE,
+    NOTHING,
+    WHOLE_HEAD,
+    Film,
+    body_of,
+    box_mask,
+    face_at,
+    moving,
+    planes,
+    solver,
+)
 
 LYING = Body(Rect(200, 200, 440, 320), 0.8)
 
@@ -86,3 +102,21 @@ def test_who_is_seen_is_told_rather_than_who_is_carried_to_the_same_place() -> N
 def test_two_heads_side_by_side_are_two() -> None:
     film = Film(lambda n: [FACE, face_at(400, 120)]).run(10)
     assert [one.double for one in film.cover(5).laid] == [False, False]
+
+
+def test_one_body_that_two_tracks_follow_is_told_once_wherever_they_take_the_head_to_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As a weak face on somebody's clothes makes a track of its own."""
+    film = Film(lambda n: [FACE], lambda n: [body_of(FACE)], parts=lambda order: WHOLE_HEAD).run(20)
+    layer, (first,) = film.solver._layer, film.solver._tracker.tracks
+    other = replace(first, track_id=9, best_face=0.3, best_body=0.3)
+    placed = layer._places.head
+
+    def head(track: Track, number: int) -> Head:
+        return placed(first, number).moved(0, 90 if track is other else 0)
+
+    monkeypatch.setattr(layer._places, "head", head)
+    assert head(other, 10).distance(head(first, 10)) > 1
+    told = layer.told([other, first], 10, whole=())
+    assert [(one.track_id, one.double) for one in told] == [(9, True), (first.track_id, False)]

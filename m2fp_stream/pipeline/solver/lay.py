@@ -47,6 +47,8 @@ on the tune half."""
 UNPLACED: Final = 1.8
 """The same of a head that neither a face nor its parts placed: a body alone says it roughly. Chosen
 on the tune half."""
+SAME_BODY: Final = 0.6
+"""Intersection over union of boxes from which two tracks are told as one. As `solve.AGREES`."""
 SHAPES_APART: Final = 24
 """Frames from a look at parts beyond which its shape is no longer used. Chosen: four looks at one
 in six frames (`file.parts_every`) were not made then."""
@@ -130,14 +132,17 @@ class Layer:
             whole: those of whom all of the body is covered, for the head is nowhere.
         """
         surest = sorted(laid, key=lambda one: (one.born <= number <= one.last, one.best))[::-1]
-        heads: list[Head] = []
+        known: list[tuple[Head, Rect]] = []
         doubles = set[int]()
         for track in surest:
-            head = self._places.head(track, number)
-            if any(head.distance(other) < SAME_HEAD for other in heads):
+            head, body = self._places.head(track, number), self._places.body(track, number)
+            if any(
+                head.distance(other) < SAME_HEAD or body.iou(others) >= SAME_BODY
+                for other, others in known
+            ):
                 doubles.add(track.track_id)
             else:
-                heads.append(head)
+                known.append((head, body))
         return tuple(
             Laid(
                 mark_of(track),

@@ -172,7 +172,7 @@ class Laid:
         body: its box, in pixels of the frame.
         state: how the person is covered.
         whole: whether wholly, for the head is nowhere.
-        double: whether the head is that of another one, of whom more is known.
+        double: whether head or body is that of another one, of whom more is known.
     """
 
     mark: int
