@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from ..core.errors import M2FPStreamError, SinkError, SourceError, UsageError
-from ..naming import EARLIER, find_media
+from ..naming import EARLIER, PIPE, earlier_pictures, find_media, is_numbered
 
 __all__ = ["Job", "Plan", "check", "plan", "prepare", "skipped_text"]
 
@@ -78,10 +78,11 @@ def plan(
     if not files:
         raise SourceError(f"{inputs[0]}: no file to work on in this folder{found.besides}")
     single = len(files) == 1 and files[0] == (inputs[0], inputs[0].parent)
+    _refuse_nameless([one for one, _ in files], output, single=single)
     if output is not None:
         with _within_reach(SinkError):
-            if single and not output.is_dir() and output.suffix:
-                _need_folder(output.parent)
+            if single and (output == PIPE or (output.suffix and not output.is_dir())):
+                (_may_be_made if is_numbered(output) else _need_folder)(output.parent)
                 return Plan([Job(inputs[0], output)], single=True)
             _may_be_made(output)
     sources = {os.path.realpath(file): file for file, _ in files}
@@ -102,6 +103,25 @@ def plan(
     if output is None:  # these are known already
         found.skipped -= Counter({EARLIER: sum(_is_output(job.path_out) for job in jobs)})
     return Plan(jobs, single, found.skipped, found.closed, shortened)
+
+
+def _refuse_nameless(files: Sequence[Path], output: Path | None, *, single: bool) -> None:
+    """Refuses pipes and numbered pictures beside others, and inputs that name no output.
+
+    Raises:
+        UsageError: see above.
+    """
+    if output is not None and not single and _is_nameless(output):
+        raise UsageError(f"-o {output}: is for one input, a file; name a folder for several")
+    for path in filter(_is_nameless, files):
+        if not single:
+            raise UsageError(f"{path}: goes alone; run again for the other inputs")
+        if output is None or not (output.suffix or output == PIPE):
+            raise UsageError(f"{path}: name an output file with -o")
+
+
+def _is_nameless(path: Path) -> bool:
+    return path == PIPE or is_numbered(path)
 
 
 def _is_output(path: Path) -> bool:
@@ -184,10 +204,13 @@ def check(job: Job, *, overwrite: bool) -> None:
         UsageError: the output is the input, or exists without ``--overwrite``.
     """
     with _within_reach(SourceError):
-        if not job.path_in.exists():
+        if not (job.path_in == PIPE or is_numbered(job.path_in) or job.path_in.exists()):
             raise SourceError(f"{job.path_in}: no such file")
     with _within_reach(SinkError):
-        if os.path.lexists(job.path_out):
+        if not overwrite and (earlier := earlier_pictures(job.path_out)):
+            first = next(iter(earlier.values()))
+            raise UsageError(f"{first}: exists; use --overwrite or another -o")
+        if job.path_out != PIPE and os.path.lexists(job.path_out):
             if job.path_out.exists() and job.path_out.samefile(job.path_in):
                 raise UsageError(f"{job.path_out}: the output is the input; name another with -o")
             if not overwrite:

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, NoReturn, Self, final
 
 from .errors import SinkError
 
-__all__ = ["PartFile", "part_name", "replace_file"]
+__all__ = ["PartFile", "cannot_be_written", "move_to_free_name", "part_name", "replace_file"]
 
 _HINTS: Final = {
     errno.ENOENT: "make the folder first",
@@ -136,6 +136,9 @@ class PartFile:
         finally:
             os.close(fd)
 
+    def __str__(self) -> str:
+        return str(self._path)
+
     @property
     def closed(self) -> bool:
         """True after `publish` or `discard`."""
@@ -239,7 +242,7 @@ class PartFile:
             if self._overwrite:
                 self._part.replace(self._path)
             else:
-                self._move_to_free_name()
+                move_to_free_name(self._part, self._path)
             self._close()
         except OSError as error:
             self.refuse(error)
@@ -249,19 +252,6 @@ class PartFile:
         return os.path.lexists(self._part) and os.path.samestat(
             os.fstat(self._fd), os.lstat(self._part)
         )
-
-    def _move_to_free_name(self) -> None:
-        try:
-            # link() fails where the name is taken; rename() would silently replace.
-            os.link(self._part, self._path)
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
-            if os.path.lexists(self._path):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
-            self._part.rename(self._path)
-        else:
-            self._part.unlink()
 
     def discard(self) -> None:
         """Removes the part file, where the disk lets it; idempotent."""
@@ -280,12 +270,26 @@ class PartFile:
         if isinstance(error, SinkError):
             raise error
         # PyAV reports a failed write() less closely than write() itself did.
-        number = getattr(self._error or error, "errno", None)
-        reason = os.strerror(number) if isinstance(number, int) else type(error).__name__
-        hint = _HINTS.get(number or 0, "check the folder and your rights")
-        refusal = SinkError(f"{self._path}: cannot be written ({reason}); {hint}")
-        refusal.errno, refusal.strerror = number, reason
-        raise refusal from None
+        raise cannot_be_written(self._path, self._error or error) from None
+
+
+def move_to_free_name(part: Path, path: Path) -> None:
+    """Moves a file to a name beside it that is free.
+
+    Raises:
+        OSError: it is taken, or the file cannot be moved.
+    """
+    try:
+        # link() fails where the name is taken; rename() would silently replace.
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        part.rename(path)
+    else:
+        part.unlink()
 
 
 def replace_file(
@@ -309,6 +313,16 @@ def replace_file(
         except OSError as error:
             part.refuse(error)
         part.publish(private=private, sync=sync)
+
+
+def cannot_be_written(path: Path, error: Exception) -> SinkError:
+    """Returns the error that says why an output could not be written, and what to do."""
+    number = getattr(error, "errno", None)
+    reason = os.strerror(number) if isinstance(number, int) else type(error).__name__
+    hint = _HINTS.get(number or 0, "check the folder and your rights")
+    refusal = SinkError(f"{path}: cannot be written ({reason}); {hint}")
+    refusal.errno, refusal.strerror = number, reason
+    return refusal
 
 
 def _refusal(message: str, number: int) -> SinkError:

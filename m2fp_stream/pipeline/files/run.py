@@ -243,6 +243,7 @@ class FileRun:
             self._held.popleft().drop()
         if not done:
             self._halted = True
+            self._sink.halt()
             for frame, _ in self._write.stop():
                 frame.release()
         if reader.ident is not None:
