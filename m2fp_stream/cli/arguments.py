@@ -35,6 +35,14 @@ examples:
   {PROGRAM} anonymize clip.mp4 --audio keep --mute 0:12-0:15
   {PROGRAM} anonymize clip.mp4 --tracks clip.csv      also who is where, without a picture
 
+outputs:
+  {PROGRAM} anonymize clip.mov -o clip.webm           MP4, MKV or WebM, by the suffix
+  {PROGRAM} anonymize holiday/ -o shared/ --container mkv --encoder x265 --crf 24
+  {PROGRAM} anonymize clip.mp4 --keep-quality         at the input's bit rate; or --bitrate 4M
+  {PROGRAM} anonymize clip.mp4 -o frames/%06d.png     a picture for each frame
+  {PROGRAM} anonymize frames/%06d.png --fps 30 -o clip.mp4      and back
+  cat clip.mp4 | {PROGRAM} anonymize - -o - | mpv -   by pipes; progress and summary on stderr
+
 zones:
   {PROGRAM} anonymize clip.mp4 --zone 0,0.9,0.3,1     the lower left corner: a number plate, a name
   {PROGRAM} anonymize clip.mp4 --zone 40,60,200,60,120,180@0:12-0:30 --effect zone=solid
@@ -97,7 +105,8 @@ examples:
 _ZONES: Final = ("--zone", "--keep-zone", "--invert")
 _ANONYMIZE_OPTIONS: Final = (
     *(*_ZONES, "--cover-span"),
-    *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--audio"),
+    *("--hide", "--quality", "--container", "--encoder", "--crf", "--bitrate", "--keep-quality"),
+    *("--preset", "--threads", "--start", "--end", "--fps", "--audio"),
     *("--mute", "--salvage", "--stream", "--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
@@ -180,14 +189,20 @@ def _anonymize(commands: _Commands) -> None:
         "write covered copies of videos, GIFs and pictures",
         f"{_ANONYMIZE_EXAMPLES}\n{_EXIT_CODES}",
     )
-    _add_inputs(command, "video, GIF or picture, or a folder of them", "file or folder")
+    _add_inputs(
+        command,
+        "video, GIF or picture, or a folder of them; numbered pictures, such as frames/%%06d.png; "
+        "- for a file that is piped in",
+        "file or folder",
+    )
     command.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="OUT",
-        help="output file; a folder for several inputs, whose last level is made (default: "
-        "NAME.anonymized.mp4 beside each input; pictures and GIFs keep their format)",
+        help="output file; a folder for several inputs, whose last level is made; frames/%%06d.png "
+        "for numbered pictures; - for standard output (default: NAME.anonymized.mp4 beside each "
+        "input; pictures and GIFs keep their format)",
     )
     add_effect(command)
     command.add_argument(

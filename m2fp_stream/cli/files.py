@@ -6,12 +6,13 @@ import argparse
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
-from ..core.errors import SourceError
+from ..core.errors import SourceError, UsageError
 from ..core.labels import Label
-from ..naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, fitting, output_path
+from ..naming import CONTAINERS, IMAGE_SUFFIXES, PIPE, VIDEO_SUFFIXES, fitting, output_path
 from .batch import Batch
 from .jobs import Job, Plan, check, plan, prepare, with_tables
 from .options import refuse_useless, say_vain, settings_of
@@ -32,13 +33,14 @@ _SECTIONS: Final = frozenset(
 def anonymize(args: argparse.Namespace) -> None:
     """Writes covered copies of what was named."""
     suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    planned = plan(args.paths, args.output, suffixes, output_path, overwrite=args.overwrite)
+    settings = settings_of(args, args.config, _container(args))
+    name = partial(output_path, container=settings.output.container)
+    planned = plan(args.paths, args.output, suffixes, name, overwrite=args.overwrite)
     planned = with_tables(planned, args.tracks)
     jobs = planned.jobs
     refuse_useless(args, jobs)
     if planned.single:
         check(jobs[0], overwrite=args.overwrite)
-    settings = settings_of(args, args.config)
     say_vain(args, settings)
     _say_shortened(planned)
     _say_untold(jobs)
@@ -64,6 +66,20 @@ def anonymize(args: argparse.Namespace) -> None:
         batch.side_by_side(args.jobs, told)
     else:
         batch.one_after_another(lambda job: task(job, args.progress).run())
+
+
+def _container(args: argparse.Namespace) -> dict[str, object]:
+    """Returns the setting that the output's suffix makes: it says what a film is written into.
+
+    Raises:
+        UsageError: `--container` says something else.
+    """
+    suffix = "" if args.output is None else args.output.suffix.lower()[1:]
+    if suffix not in CONTAINERS:
+        return {}
+    if args.container not in (None, suffix):
+        raise UsageError(f"--container {args.container}: {args.output} is .{suffix}; name one")
+    return {"output.container": suffix}
 
 
 @final
@@ -116,7 +132,8 @@ class FileTask:
         from ..app.files import anonymize
 
         path_in, path_out = self.job.path_in, self.job.path_out
-        with FileDisplay(path_in.name, self.progress) as display:
+        name = "standard input" if path_in == PIPE else path_in.name
+        with FileDisplay(name, self.progress) as display:
 
             def warn(text: str) -> None:
                 if self.strict:
@@ -136,7 +153,11 @@ class FileTask:
         # Metadata never passes and nearly every file has some: that is no news.
         if dropped := [item for item in report.dropped if not item.startswith("metadata")]:
             say(f"warning: {path_in}: left out: {', '.join(dropped)}")
-        print_line(file_summary(path_in, report))
+        summary = file_summary(path_in, report)
+        if path_out == PIPE:  # a film is there
+            say(summary)
+        else:
+            print_line(summary)
 
 
 def parse(args: argparse.Namespace) -> None:

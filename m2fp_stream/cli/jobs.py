@@ -11,7 +11,15 @@ from pathlib import Path
 from typing import NamedTuple, final
 
 from ..core.errors import M2FPStreamError, SinkError, SourceError, UsageError
-from ..naming import EARLIER, TABLE_SUFFIXES, find_media, table_path
+from ..naming import (
+    EARLIER,
+    PIPE,
+    TABLE_SUFFIXES,
+    earlier_pictures,
+    find_media,
+    is_numbered,
+    table_path,
+)
 
 __all__ = ["Job", "Plan", "check", "plan", "prepare", "skipped_text", "with_tables"]
 
@@ -79,10 +87,11 @@ def plan(
     if not files:
         raise SourceError(f"{inputs[0]}: no file to work on in this folder{found.besides}")
     single = len(files) == 1 and files[0] == (inputs[0], inputs[0].parent)
+    _refuse_nameless([one for one, _ in files], output, single=single)
     if output is not None:
         with _within_reach(SinkError):
-            if single and not output.is_dir() and output.suffix:
-                _need_folder(output.parent)
+            if single and (output == PIPE or (output.suffix and not output.is_dir())):
+                (_may_be_made if is_numbered(output) else _need_folder)(output.parent)
                 return Plan([Job(inputs[0], output)], single=True)
             _may_be_made(output)
     sources = {os.path.realpath(file): file for file, _ in files}
@@ -105,6 +114,25 @@ def plan(
     return Plan(jobs, single, found.skipped, found.closed, shortened)
 
 
+def _refuse_nameless(files: Sequence[Path], output: Path | None, *, single: bool) -> None:
+    """Refuses pipes and numbered pictures beside others, and inputs that name no output.
+
+    Raises:
+        UsageError: see above.
+    """
+    if output is not None and not single and _is_nameless(output):
+        raise UsageError(f"-o {output}: is for one input, a file; name a folder for several")
+    for path in filter(_is_nameless, files):
+        if not single:
+            raise UsageError(f"{path}: goes alone; run again for the other inputs")
+        if output is None or not (output.suffix or output == PIPE):
+            raise UsageError(f"{path}: name an output file with -o")
+
+
+def _is_nameless(path: Path) -> bool:
+    return path == PIPE or is_numbered(path)
+
+
 def with_tables(planned: Plan, wanted: str | None) -> Plan:
     """Returns a plan whose jobs also write positions; opens and creates nothing.
 
@@ -125,6 +153,8 @@ def with_tables(planned: Plan, wanted: str | None) -> Plan:
             f"--tracks {wanted}: is one file, and there are several inputs; say csv or json, and "
             "each output gets a table beside it"
         )
+    if beside and any(_is_nameless(job.path_out) for job in planned.jobs):
+        raise UsageError(f"--tracks {wanted}: the output has no name of its own; name a file")
     if not beside:
         with _within_reach(SinkError):
             _need_folder(Path(wanted).parent)
@@ -218,13 +248,16 @@ def check(job: Job, *, overwrite: bool) -> None:
         UsageError: the output is the input, or exists without ``--overwrite``.
     """
     with _within_reach(SourceError):
-        if not job.path_in.exists():
+        if not (job.path_in == PIPE or is_numbered(job.path_in) or job.path_in.exists()):
             raise SourceError(f"{job.path_in}: no such file")
     with _within_reach(SinkError):
+        if not overwrite and (earlier := earlier_pictures(job.path_out)):
+            first = next(iter(earlier.values()))
+            raise UsageError(f"{first}: exists; use --overwrite or another -o")
         for path, option in ((job.path_out, "-o"), (job.tracks, "--tracks")):
-            if path is None or not os.path.lexists(path):
+            if path is None or path == PIPE or not os.path.lexists(path):
                 continue
-            if path.exists() and path.samefile(job.path_in):
+            if path.exists() and job.path_in.exists() and path.samefile(job.path_in):
                 raise UsageError(f"{path}: the output is the input; name another with {option}")
             if not overwrite:
                 raise UsageError(f"{path}: exists; use --overwrite or another {option}")

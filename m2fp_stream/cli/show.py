@@ -160,11 +160,12 @@ def file_summary(path_in: Path, report: RunReport) -> str:
         if report.tracks_out
         else ""
     )
+    encoded = f"{report.encoded}, " if report.encoded else ""
     return (
         f"{path_in} -> {report.path_out}: "
         f"{report.frames} frames{sound}{unknown}{requested}{shortened}{whole}{alone}, looks: "
         f"{looks}; {report.covered_fraction:.1%} covered on average, "
-        f"{report.elapsed_s:.1f} s "
+        f"{encoded}{report.elapsed_s:.1f} s "
         f"({rate:.1f} fps){told}"
     )
 

@@ -13,7 +13,7 @@ from typing import BinaryIO, Final, NoReturn, Self, final
 
 from .errors import SinkError
 
-__all__ = ["PartFile", "part_name", "replace_file"]
+__all__ = ["PartFile", "cannot_be_written", "move_to_free_name", "part_name", "replace_file"]
 
 _HINTS: Final = {
     errno.ENOENT: "make the folder first",
@@ -137,6 +137,9 @@ class PartFile:
         finally:
             os.close(fd)
 
+    def __str__(self) -> str:
+        return str(self._path)
+
     @property
     def closed(self) -> bool:
         """True after `publish` or `discard`."""
@@ -226,7 +229,7 @@ class PartFile:
             self._complete(private=False, sync=True)
             if not self._overwrite:
                 self._claimed = True  # before: a signal may come between; only ours is given back
-                self._claimed = self._link()
+                self._claimed = _linked(self._part, self._path)
         except OSError as error:
             self.refuse(error)
 
@@ -251,7 +254,7 @@ class PartFile:
             if self._overwrite:
                 self._part.replace(self._path)
             else:
-                self._move_to_free_name()
+                move_to_free_name(self._part, self._path)
             self._close()
         except OSError as error:
             self.refuse(error)
@@ -275,28 +278,6 @@ class PartFile:
         # Another run may have taken it for stale between its creation and its lock.
         return os.path.lexists(name) and os.path.samestat(os.fstat(self._fd), os.lstat(name))
 
-    def _move_to_free_name(self) -> None:
-        if self._link():
-            self._part.unlink()
-        else:
-            self._part.rename(self._path)
-
-    def _link(self) -> bool:
-        """Gives the part file its final name besides, if that is free.
-
-        Returns False where the file system cannot do that: it is free, but not taken.
-        """
-        try:
-            # link() fails where the name is taken; rename() would silently replace.
-            os.link(self._part, self._path)
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
-            if os.path.lexists(self._path):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
-            return False
-        return True
-
     def discard(self) -> None:
         """Removes the part file, where the disk lets it; idempotent."""
         if not self.closed:
@@ -316,12 +297,36 @@ class PartFile:
         if isinstance(error, SinkError):
             raise error
         # PyAV reports a failed write() less closely than write() itself did.
-        number = getattr(self._error or error, "errno", None)
-        reason = os.strerror(number) if isinstance(number, int) else type(error).__name__
-        hint = _HINTS.get(number or 0, "check the folder and your rights")
-        refusal = SinkError(f"{self._path}: cannot be written ({reason}); {hint}")
-        refusal.errno, refusal.strerror = number, reason
-        raise refusal from None
+        raise cannot_be_written(self._path, self._error or error) from None
+
+
+def move_to_free_name(part: Path, path: Path) -> None:
+    """Moves a file to a name beside it that is free.
+
+    Raises:
+        OSError: it is taken, or the file cannot be moved.
+    """
+    if _linked(part, path):
+        part.unlink()
+    else:
+        part.rename(path)
+
+
+def _linked(part: Path, path: Path) -> bool:
+    """Gives a file a second name that is free.
+
+    Returns False where the file system cannot do that: the name is free, but not taken.
+    """
+    try:
+        # link() fails where the name is taken; rename() would silently replace.
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        return False
+    return True
 
 
 def replace_file(
@@ -345,6 +350,16 @@ def replace_file(
         except OSError as error:
             part.refuse(error)
         part.publish(private=private, sync=sync)
+
+
+def cannot_be_written(path: Path, error: Exception) -> SinkError:
+    """Returns the error that says why an output could not be written, and what to do."""
+    number = getattr(error, "errno", None)
+    reason = os.strerror(number) if isinstance(number, int) else type(error).__name__
+    hint = _HINTS.get(number or 0, "check the folder and your rights")
+    refusal = SinkError(f"{path}: cannot be written ({reason}); {hint}")
+    refusal.errno, refusal.strerror = number, reason
+    return refusal
 
 
 def _refusal(message: str, number: int) -> SinkError:

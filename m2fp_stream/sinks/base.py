@@ -134,6 +134,9 @@ class Sink(ABC, Generic[Item]):
             self._open = False
             self._abort()
 
+    def halt(self) -> None:  # most sinks wait for nobody
+        """Ends, with an error, a write that waits for somebody; any thread. `abort` follows."""
+
     @final
     def set_last_duration(self, ticks: int) -> None:
         """Says how long the last item is shown, in ticks of its time base; before `finish`.

@@ -101,6 +101,7 @@ class Writer:
     def halt(self) -> None:
         """Lets nothing more be written; what waits is released."""
         self._halted = True
+        self._sink.halt()
         self._release(self._queue.stop())
 
     def join(self) -> None:

@@ -156,3 +156,20 @@ def test_what_a_table_may_be_is_known_alike_to_all() -> None:
 def test_help_says_that_it_is_personal_data(capsys: Capture) -> None:
     assert run("anonymize", "--help") == 0
     assert "It is personal data" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("output", ["-", "frames/%06d.png"])
+def test_an_output_without_a_name_of_its_own_needs_one_for_the_table(
+    output: str, here: Path, app: FakeApp, capsys: Capture
+) -> None:
+    (here / "frames").mkdir()
+    assert run("anonymize", "a.mp4", "-o", output, "--tracks", "csv") == 2
+    assert "the output has no name of its own; name a file" in one_error(capsys)
+    assert app.calls == []
+
+
+def test_what_is_piped_in_may_have_a_table(here: Path, app: FakeApp) -> None:
+    assert run("anonymize", "-", "-o", "x.mp4", "--tracks", "x.csv") == 0
+    (here / "old.csv").write_bytes(b"old")
+    assert run("anonymize", "-", "-o", "y.mp4", "--tracks", "old.csv", "--overwrite") == 0
+    assert app.tables == [Path("x.csv"), Path("old.csv")]
