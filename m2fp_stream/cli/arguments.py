@@ -10,6 +10,7 @@ from typing import Final, NoReturn, final
 from .. import __version__
 from ..core.errors import UsageError
 from ..core.labels import PRESETS, Label
+from ..naming import TABLE_SUFFIXES
 from . import checks, files, live, models
 from .options import add_effect, add_options
 from .show import PROGRAM
@@ -32,6 +33,15 @@ examples:
   {PROGRAM} anonymize clip.mp4 --hide person --effect solid
   {PROGRAM} anonymize clip.mp4 --effect hair=mosaic --start 0:30 --end 1:10 -o cut.mp4
   {PROGRAM} anonymize clip.mp4 --audio keep --mute 0:12-0:15
+  {PROGRAM} anonymize clip.mp4 --tracks clip.csv      also who is where, without a picture
+
+outputs:
+  {PROGRAM} anonymize clip.mov -o clip.webm           MP4, MKV or WebM, by the suffix
+  {PROGRAM} anonymize holiday/ -o shared/ --container mkv --encoder x265 --crf 24
+  {PROGRAM} anonymize clip.mp4 --keep-quality         at the input's bit rate; or --bitrate 4M
+  {PROGRAM} anonymize clip.mp4 -o frames/%06d.png     a picture for each frame
+  {PROGRAM} anonymize frames/%06d.png --fps 30 -o clip.mp4      and back
+  cat clip.mp4 | {PROGRAM} anonymize - -o - | mpv -   by pipes; progress and summary on stderr
 
 zones:
   {PROGRAM} anonymize clip.mp4 --zone 0,0.9,0.3,1     the lower left corner: a number plate, a name
@@ -95,7 +105,8 @@ examples:
 _ZONES: Final = ("--zone", "--keep-zone", "--invert")
 _ANONYMIZE_OPTIONS: Final = (
     *(*_ZONES, "--cover-span"),
-    *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--audio"),
+    *("--hide", "--quality", "--container", "--encoder", "--crf", "--bitrate", "--keep-quality"),
+    *("--preset", "--threads", "--start", "--end", "--fps", "--audio"),
     *("--mute", "--salvage", "--stream", "--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
@@ -178,16 +189,30 @@ def _anonymize(commands: _Commands) -> None:
         "write covered copies of videos, GIFs and pictures",
         f"{_ANONYMIZE_EXAMPLES}\n{_EXIT_CODES}",
     )
-    _add_inputs(command, "video, GIF or picture, or a folder of them", "file or folder")
+    _add_inputs(
+        command,
+        "video, GIF or picture, or a folder of them; numbered pictures, such as frames/%%06d.png; "
+        "- for a file that is piped in",
+        "file or folder",
+    )
     command.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="OUT",
-        help="output file; a folder for several inputs, whose last level is made (default: "
-        "NAME.anonymized.mp4 beside each input; pictures and GIFs keep their format)",
+        help="output file; a folder for several inputs, whose last level is made; frames/%%06d.png "
+        "for numbered pictures; - for standard output (default: NAME.anonymized.mp4 beside each "
+        "input; pictures and GIFs keep their format)",
     )
     add_effect(command)
+    command.add_argument(
+        "--tracks",
+        type=_table,
+        metavar="OUT",
+        help="also write where people are, as a table without a picture: frame, time, track, box, "
+        "covered parts. It is personal data. A file, .csv or .json; for several inputs csv or "
+        "json: beside each output, under its name with that added (default: none)",
+    )
     add_options(command, _ANONYMIZE_OPTIONS)
     _add_common(command)
     command.add_argument(
@@ -454,6 +479,14 @@ def _add_common(command: Command) -> None:
         type=Path,
         metavar="FILE",
         help="YAML configuration; environment (M2FP_STREAM_SECTION__FIELD) and options beat it",
+    )
+
+
+def _table(text: str) -> str:
+    if f".{text}" in TABLE_SUFFIXES or Path(text).suffix.lower() in TABLE_SUFFIXES:
+        return text
+    raise argparse.ArgumentTypeError(
+        f"expected a file that ends in .csv or .json, or csv or json, got {text!r}"
     )
 
 

@@ -6,26 +6,35 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import NamedTuple, final
 
 from ..core.errors import M2FPStreamError, SinkError, SourceError, UsageError
-from ..naming import EARLIER, find_media
+from ..naming import (
+    EARLIER,
+    PIPE,
+    TABLE_SUFFIXES,
+    earlier_pictures,
+    find_media,
+    is_numbered,
+    table_path,
+)
 
-__all__ = ["Job", "Plan", "check", "plan", "prepare", "skipped_text"]
+__all__ = ["Job", "Plan", "check", "plan", "prepare", "skipped_text", "with_tables"]
 
 
 class Job(NamedTuple):
     """One input and its output.
 
     `finished` where its folder was named and the output of an earlier run is there: it is left
-    alone, and counted.
+    alone, and counted. `tracks` is where positions go; None: nowhere.
     """
 
     path_in: Path
     path_out: Path
     finished: bool = False
+    tracks: Path | None = None
 
     @property
     def is_stale(self) -> bool:
@@ -78,10 +87,11 @@ def plan(
     if not files:
         raise SourceError(f"{inputs[0]}: no file to work on in this folder{found.besides}")
     single = len(files) == 1 and files[0] == (inputs[0], inputs[0].parent)
+    _refuse_nameless([one for one, _ in files], output, single=single)
     if output is not None:
         with _within_reach(SinkError):
-            if single and not output.is_dir() and output.suffix:
-                _need_folder(output.parent)
+            if single and (output == PIPE or (output.suffix and not output.is_dir())):
+                (_may_be_made if is_numbered(output) else _need_folder)(output.parent)
                 return Plan([Job(inputs[0], output)], single=True)
             _may_be_made(output)
     sources = {os.path.realpath(file): file for file, _ in files}
@@ -102,6 +112,60 @@ def plan(
     if output is None:  # these are known already
         found.skipped -= Counter({EARLIER: sum(_is_output(job.path_out) for job in jobs)})
     return Plan(jobs, single, found.skipped, found.closed, shortened)
+
+
+def _refuse_nameless(files: Sequence[Path], output: Path | None, *, single: bool) -> None:
+    """Refuses pipes and numbered pictures beside others, and inputs that name no output.
+
+    Raises:
+        UsageError: see above.
+    """
+    if output is not None and not single and _is_nameless(output):
+        raise UsageError(f"-o {output}: is for one input, a file; name a folder for several")
+    for path in filter(_is_nameless, files):
+        if not single:
+            raise UsageError(f"{path}: goes alone; run again for the other inputs")
+        if output is None or not (output.suffix or output == PIPE):
+            raise UsageError(f"{path}: name an output file with -o")
+
+
+def _is_nameless(path: Path) -> bool:
+    return path == PIPE or is_numbered(path)
+
+
+def with_tables(planned: Plan, wanted: str | None) -> Plan:
+    """Returns a plan whose jobs also write positions; opens and creates nothing.
+
+    Args:
+        planned: the plan.
+        wanted: the file of the one input; or ``csv`` or ``json``: beside each output, under its
+            name; None: no positions.
+
+    Raises:
+        SinkError: the folder of that file does not exist.
+        UsageError: it is one file for several inputs, or an input would be replaced.
+    """
+    if wanted is None:
+        return planned
+    beside = f".{wanted}" in TABLE_SUFFIXES
+    if not beside and not planned.single:
+        raise UsageError(
+            f"--tracks {wanted}: is one file, and there are several inputs; say csv or json, and "
+            "each output gets a table beside it"
+        )
+    if beside and any(_is_nameless(job.path_out) for job in planned.jobs):
+        raise UsageError(f"--tracks {wanted}: the output has no name of its own; name a file")
+    if not beside:
+        with _within_reach(SinkError):
+            _need_folder(Path(wanted).parent)
+    inputs = {os.path.realpath(job.path_in) for job in planned.jobs}
+    jobs = []
+    for job in planned.jobs:
+        table = table_path(job.path_out, f".{wanted}") if beside else Path(wanted)
+        if os.path.realpath(table) in inputs:
+            raise UsageError(f"--tracks {wanted}: {table} is an input; name another file")
+        jobs.append(job._replace(tracks=table))
+    return replace(planned, jobs=jobs)
 
 
 def _is_output(path: Path) -> bool:
@@ -184,14 +248,19 @@ def check(job: Job, *, overwrite: bool) -> None:
         UsageError: the output is the input, or exists without ``--overwrite``.
     """
     with _within_reach(SourceError):
-        if not job.path_in.exists():
+        if not (job.path_in == PIPE or is_numbered(job.path_in) or job.path_in.exists()):
             raise SourceError(f"{job.path_in}: no such file")
     with _within_reach(SinkError):
-        if os.path.lexists(job.path_out):
-            if job.path_out.exists() and job.path_out.samefile(job.path_in):
-                raise UsageError(f"{job.path_out}: the output is the input; name another with -o")
+        if not overwrite and (earlier := earlier_pictures(job.path_out)):
+            first = next(iter(earlier.values()))
+            raise UsageError(f"{first}: exists; use --overwrite or another -o")
+        for path, option in ((job.path_out, "-o"), (job.tracks, "--tracks")):
+            if path is None or path == PIPE or not os.path.lexists(path):
+                continue
+            if path.exists() and job.path_in.exists() and path.samefile(job.path_in):
+                raise UsageError(f"{path}: the output is the input; name another with {option}")
             if not overwrite:
-                raise UsageError(f"{job.path_out}: exists; use --overwrite or another -o")
+                raise UsageError(f"{path}: exists; use --overwrite or another {option}")
 
 
 def prepare(job: Job, *, overwrite: bool) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from ..core.errors import UsageError
 from ..core.labels import nearest, parse_label_name
 from ..core.timing import Span, read_time
-from ..naming import IMAGE_SUFFIXES
+from ..naming import IMAGE_SUFFIXES, is_numbered
 from .jobs import Job
 from .show import PROGRAM, say
 
@@ -97,6 +98,19 @@ def _read_whole(text: str) -> int:
         raise ValueError(f"expected a whole number, got {text!r}") from None
 
 
+def _read_rate(text: str) -> int:
+    from ..sinks.encoders import read_rate
+
+    return read_rate(text)
+
+
+def _read_fps(text: str) -> float:
+    try:
+        return float(Fraction(text))
+    except (ValueError, ZeroDivisionError):
+        raise ValueError(f"expected a rate such as 25 or 30000/1001, got {text!r}") from None
+
+
 OPTIONS: Final = (
     Option(
         "--hide",
@@ -149,18 +163,57 @@ OPTIONS: Final = (
         "covers it, and looks for people in every frame (default: standard)",
     ),
     Option(
+        "--container",
+        ("output.container",),
+        str,
+        "NAME",
+        "what videos become: mp4, mkv or webm; the suffix of an output file says it, too "
+        "(default: mp4)",
+    ),
+    Option(
+        "--encoder",
+        ("output.encoder",),
+        str,
+        "NAME",
+        "x264 (H.264, plays everywhere, the usual one), x265 (HEVC), av1 (the usual one of WebM) "
+        "or, in MKV and WebM, vp9 (default: by the container)",
+    ),
+    Option(
         "--crf",
         ("output.crf",),
         _read_whole,
         "N",
-        "H.264 quality, 0 (lossless) to 51; lower is better and larger (default: 20)",
+        "quality, 0 to 51 (63 for av1 and vp9); lower is better and larger; usually 20 for x264, "
+        "22 for x265, 28 for av1, 26 for vp9, which look much alike (default: by the encoder)",
+    ),
+    Option(
+        "--bitrate",
+        ("output.bitrate",),
+        _read_rate,
+        "RATE",
+        "instead of a quality: bits a second on average, such as 4M or 800k (default: none)",
+    ),
+    Option(
+        "--keep-quality",
+        ("output.keep_quality",),
+        lambda _: True,
+        None,
+        "instead of a quality: the bit rate of the input's video, which the summary says; the same "
+        "encoder as the input's makes most of it (default: no)",
     ),
     Option(
         "--preset",
         ("output.preset",),
         str,
         "NAME",
-        "x264 preset, ultrafast to veryslow; slower is smaller (default: medium)",
+        "how long the encoder may take: ultrafast to veryslow; slower is smaller (default: medium)",
+    ),
+    Option(
+        "--fps",
+        ("source.fps",),
+        _read_fps,
+        "RATE",
+        "frames a second of numbered pictures: 25, 29.97 or 30000/1001 (default: 25.0)",
     ),
     Option(
         "--threads",
@@ -279,7 +332,9 @@ OPTIONS: Final = (
 )
 
 _OF_M2FP: Final = ("--model-dir", "--tiles")
-_OF_ENCODER: Final = ("--crf", "--preset")
+_OF_RATE: Final = ("--crf", "--bitrate", "--keep-quality")
+"""Each of them ends what a file or the environment says of the others."""
+_OF_ENCODER: Final = (*_OF_RATE, "--preset", "--encoder", "--container")
 _OF_TIMES: Final = ("--stream", "--start", "--end", "--cover-span")
 
 
@@ -341,7 +396,7 @@ def settings_of(
     from ..config import load_settings
 
     given = _given(args)
-    overrides = dict(more or {})
+    overrides = dict(more or {}) | _rate_overrides(given)
     flags: dict[str, str] = {}
     for option, value in given.items():
         overrides |= dict.fromkeys(option.keys, value)
@@ -362,6 +417,20 @@ def settings_of(
     return settings
 
 
+def _rate_overrides(given: Mapping[Option, object]) -> dict[str, object]:
+    """Returns what one option of the encoder's rate says of the others.
+
+    Raises:
+        UsageError: there are several.
+    """
+    named = [option.flag for option in given if option.flag in _OF_RATE]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} exclude each other; name one")
+    if not named:
+        return {}
+    return {"output.crf": None, "output.bitrate": None, "output.keep_quality": False}
+
+
 def _given(args: argparse.Namespace) -> dict[Option, object]:
     """Returns the options of the table that were given, with their values."""
     values = {option: getattr(args, option.name, None) for option in OPTIONS}
@@ -377,15 +446,20 @@ def refuse_useless(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
     for option in _given(args):
         if any(_has_use(option.flag, job) for job in jobs):
             continue
-        what, path = "MP4 files", jobs[0].path_out
+        what, path = "MP4, MKV and WebM files", jobs[0].path_out
+        if option.flag == "--fps":
+            what, path = "numbered pictures, such as frames/%06d.png", jobs[0].path_in
         if option.flag in _OF_TIMES:
             what, path = "videos and GIFs", jobs[0].path_in
         raise UsageError(f"{option.flag}: is for {what}; {path} is none, leave it out")
 
 
 def _has_use(flag: str, job: Job) -> bool:
+    if flag == "--fps":
+        return is_numbered(job.path_in)
     if flag in _OF_TIMES:
-        return job.path_in.suffix.lower() not in IMAGE_SUFFIXES
+        pictures = job.path_in.suffix.lower() in IMAGE_SUFFIXES
+        return not pictures or (is_numbered(job.path_in) and flag != "--stream")
     if flag in _OF_ENCODER:
         return job.path_out.suffix.lower() not in IMAGE_SUFFIXES | {".gif"}
     return True

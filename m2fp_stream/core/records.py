@@ -202,8 +202,11 @@ class RunReport:
         left_alone_frames: frames in which people were not covered, for they were in a keep-zone.
         dropped: what the container held and the output does not (audio, subtitles, ...).
         warnings: what the user should know.
+        encoded: how, where it was asked for: "HEVC at 2.1 Mb/s (the input's)".
         sound: what became of it where it was asked for: "kept", "disguised", "left out" (the
             output can have none), "none" (the input has none); nothing where it was not.
+        tracks: how many people's ways through a shot are in the table of positions.
+        tracks_out: the finished table; nothing where none was asked for.
     """
 
     path_out: str
@@ -218,4 +221,7 @@ class RunReport:
     left_alone_frames: int = 0
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    encoded: str = ""
     sound: str = ""
+    tracks: int = 0
+    tracks_out: str = ""

@@ -8,16 +8,17 @@ from types import TracebackType
 from typing import ClassVar, Final, Generic, Self, TypeVar, final
 
 from ..core.errors import SealError, SinkError
-from ..core.safe import LabelImage, SafeAudio, SafeFrame
+from ..core.safe import LabelImage, SafeAudio, SafeFrame, TrackTable
 
 __all__ = ["Sink"]
 
-Item = TypeVar("Item", SafeFrame, LabelImage)
+Item = TypeVar("Item", SafeFrame, LabelImage, TrackTable)
 
-_ALLOWED: Final = (SafeFrame, LabelImage)
+_ALLOWED: Final = (SafeFrame, LabelImage, TrackTable)
 _SEALED: Final = (
     "write",
     "write_audio",
+    "prepare",
     "finish",
     "abort",
     "__enter__",
@@ -96,6 +97,22 @@ class Sink(ABC, Generic[Item]):
             raise
 
     @final
+    def prepare(self) -> None:
+        """Does of `finish` what may fail, where a sink can: for outputs that belong together.
+
+        Nothing may be written after it. What it took is given back by `abort`.
+
+        Raises:
+            SinkError: see `finish`.
+        """
+        self._check_open()
+        try:
+            self._prepare()
+        except BaseException:
+            self.abort()
+            raise
+
+    @final
     def finish(self) -> None:
         """Completes the output; only now does it stand under its final name.
 
@@ -116,6 +133,9 @@ class Sink(ABC, Generic[Item]):
         if self._open:
             self._open = False
             self._abort()
+
+    def halt(self) -> None:  # most sinks wait for nobody
+        """Ends, with an error, a write that waits for somebody; any thread. `abort` follows."""
 
     @final
     def set_last_duration(self, ticks: int) -> None:
@@ -151,6 +171,9 @@ class Sink(ABC, Generic[Item]):
     def _emit_audio(self, item: SafeAudio) -> None:
         """Writes sound that `write_audio` has checked; it follows what came before it."""
         raise NotImplementedError(f"{type(self).__name__} says that it takes sound")
+
+    def _prepare(self) -> None:
+        """Does what of `_finish` can be done before."""
 
     @abstractmethod
     def _finish(self) -> None:

@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 from ..core.errors import SinkError
 from ..core.safe import SafeFrame
 from ..core.timing import rescale
-from .video_file import Preset
+from .encoders import Preset
 from .yuv import BT709, LUMA_WEIGHTS, NARROW_RANGE, to_yuv420p, ycbcr_matrix
 
 __all__ = ["EncodedFrame", "LiveEncoder", "Muxer", "Writer"]

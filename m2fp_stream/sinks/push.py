@@ -31,8 +31,8 @@ from ..options import Options
 from ..privacy.hardening import harden
 from ..processes.child import Child, Stream, start_module
 from .base import Sink
+from .encoders import Preset
 from .live_encoder import EncodedFrame, LiveEncoder, Muxer
-from .video_file import Preset
 
 __all__ = ["PushOptions", "PushSink", "main"]
 

@@ -19,7 +19,8 @@ from ..core.part_file import part_name
 from ..core.safe import SafeFrame
 from ..options import Options
 from .base import Sink
-from .video_file import ROOM_BYTES, Preset, VideoFileOptions, VideoFileSink
+from .encoders import Preset, VideoFileOptions
+from .video_file import ROOM_BYTES, VideoFileSink
 from .yuv import BT709, NARROW_RANGE
 
 __all__ = ["RecordOptions", "SegmentSink"]

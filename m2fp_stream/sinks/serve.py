@@ -16,9 +16,9 @@ from ..core.errors import SinkError
 from ..core.safe import SafeFrame
 from ..options import Options
 from .base import Sink
+from .encoders import Preset
 from .live_encoder import LiveEncoder, Muxer
 from .live_stream import LiveStream, StreamLimits
-from .video_file import Preset
 
 __all__ = ["Serve", "ServeOptions", "ServeSink", "Server"]
 

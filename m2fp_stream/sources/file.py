@@ -27,7 +27,7 @@ from ..core.ring import BufferPool
 from ..core.timing import seconds
 from .base import Captured, Source, SourceInfo, open_regular
 from .canvas import largest_wh, said
-from .choose import apart, choose, dropped, rate_of, several
+from .choose import apart, bit_rate_of, choose, dropped, rate_of, several
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .deinterlace import Deinterlacer
 from .opener import check_size, decodable_videos, loose_limit, open_file
@@ -251,6 +251,7 @@ class FileSource(Source):
             color_trc=tags.trc,
             colorspace=tags.matrix,
             color_range=tags.range,
+            bit_rate=bit_rate_of(container, self._stream),
             has_audio=bool(container.streams.audio),
             begins_s=seconds(self._origin - zero, self._time_base),
             dropped_streams=(*dropped(container, self._videos, self._stream), *self._apart),

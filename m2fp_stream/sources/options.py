@@ -53,6 +53,25 @@ class FileOptions(Options):
             gt=0,
         ),
     ] = None
+    fps: Annotated[
+        float,
+        Field(
+            title="Rate of numbered pictures",
+            description="Frames a second of an input such as frames/%06d.png.",
+            gt=0,
+            le=1000,
+        ),
+    ] = 25.0
+    pipe_mb: Annotated[
+        int,
+        Field(
+            title="Largest input of a pipe",
+            description=(
+                "Megabytes of what comes from standard input; it is held in memory until its end."
+            ),
+            ge=1,
+        ),
+    ] = 2048
     salvage: Annotated[
         bool,
         Field(

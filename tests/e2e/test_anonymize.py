@@ -160,12 +160,15 @@ def test_the_default_name_stands_beside_the_input(film: Path, tmp_path: Path) ->
 def test_an_interrupt_leaves_nothing(film: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     process = subprocess.Popen(
-        [sys.executable, "-m", "m2fp_stream", "anonymize", str(film), "-o", str(out)],
+        [
+            *(sys.executable, "-m", "m2fp_stream", "anonymize", str(film), "-o", str(out)),
+            *("--tracks", str(tmp_path / "out.csv")),
+        ],
         stderr=subprocess.PIPE,
         text=True,
     )
-    while process.poll() is None and not any(tmp_path.iterdir()):
-        time.sleep(0.01)  # until the part file is there
+    while process.poll() is None and not (tmp_path / ".out.csv.part").exists():
+        time.sleep(0.01)  # until both part files are there
     process.send_signal(signal.SIGINT)
     _, errors = process.communicate()
     assert process.returncode == 130, errors

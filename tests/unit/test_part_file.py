@@ -103,6 +103,67 @@ def test_where_there_are_no_hard_links_the_name_is_checked_and_renamed(
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
 
 
+def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("end", ["publish", "discard"])
+def test_a_claimed_name_is_kept_by_publish_and_given_back_by_discard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, links: bool
+) -> None:
+    if not links:
+        without_links(monkeypatch)
+    part = PartFile(tmp_path / "out", overwrite=False)
+    part.write(b"new")
+    part.claim()
+    assert (tmp_path / "out").exists() == links
+    part.publish() if end == "publish" else part.discard()
+    left = ["out"] if end == "publish" else []
+    assert [one.name for one in tmp_path.iterdir()] == left
+    assert part.closed
+    if left:
+        assert (tmp_path / "out").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_is_taken_cannot_be_claimed_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        without_links(monkeypatch)
+    part = PartFile(tmp_path / "out", overwrite=False)
+    (tmp_path / "out").write_bytes(b"precious")
+    with pytest.raises(SinkError, match="File exists"):
+        part.claim()
+    part.discard()
+    assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"precious"]
+
+
+def test_what_stands_there_is_replaced_by_publish_not_by_claim(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"old")
+    for end in ("discard", "publish"):
+        part = PartFile(tmp_path / "out", overwrite=True)
+        part.write(b"new")
+        part.claim()
+        assert (tmp_path / "out").read_bytes() == b"old"
+        getattr(part, end)()
+        assert (tmp_path / "out").read_bytes() == (b"new" if end == "publish" else b"old")
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_claimed_name_that_somebody_else_took_over_is_left_to_him(tmp_path: Path) -> None:
+    part = PartFile(tmp_path / "out", overwrite=False)
+    part.claim()
+    (tmp_path / "out").unlink()
+    (tmp_path / "out").write_bytes(b"another run's")
+    part.discard()
+    assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"another run's"]
+
+
 @pytest.mark.parametrize("how", ["replaced", "removed"])
 def test_a_part_file_that_is_no_longer_ours_is_not_published(tmp_path: Path, how: str) -> None:
     part = PartFile(tmp_path / "out", overwrite=True)

@@ -18,7 +18,8 @@ from m2fp_stream.core._mint import AUDIBLE
 from m2fp_stream.core.audio import AudioFormat
 from m2fp_stream.core.errors import SinkError
 from m2fp_stream.core.safe import SafeAudio
-from m2fp_stream.sinks.video_file import VideoFileOptions, VideoFileSink
+from m2fp_stream.sinks.encoders import VideoFileOptions
+from m2fp_stream.sinks.video_file import VideoFileSink
 from m2fp_stream.sources.file import FileSource
 from tests.kit import media
 

@@ -16,7 +16,8 @@ from m2fp_stream.app.files import SoundTrack
 from m2fp_stream.core.audio import AudioFormat
 from m2fp_stream.core.errors import SourceError, TruncatedSourceError
 from m2fp_stream.privacy.audio import AudioOptions
-from m2fp_stream.sinks.video_file import VideoFileOptions, VideoFileSink
+from m2fp_stream.sinks.encoders import VideoFileOptions
+from m2fp_stream.sinks.video_file import VideoFileSink
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.options import FileOptions
 from m2fp_stream.sources.sound import FileClock, SoundSource

@@ -114,8 +114,8 @@ class FrameStates:
             parts = np.where(parts > 0, np.uint8(Label.HUMAN), np.uint8(0))
             tracks = cover.tracks.copy()
             scale = parts.shape[1] / raw.size_wh[0]
-            for mark, box in zip(cover.marks, cover.bodies, strict=True):
-                lay_box(parts, tracks, mark, box, Label.HUMAN, scale)
+            for one in cover.laid:
+                lay_box(parts, tracks, one.mark, one.body, Label.HUMAN, scale)
             cover = replace(cover, parts=parts, tracks=tracks)
         return self._policy.plan(
             frame_id=raw.frame_id,

@@ -283,7 +283,7 @@ class LiveRun:
                     follower.hide(hidden_by(self._policy, whole=level is CoverLevel.PERSON))
                 over = captured is None and self._is_over(looking)
                 verdicts = looking.advance(now_s, all_of_them=over)
-                if any(one.cover is not None and one.cover.bodies for one in verdicts):
+                if any(one.cover is not None and one.cover.laid for one in verdicts):
                     self._stats.presence()
                 presenter.judge(verdicts)
                 self._refine(follower, now_s)

@@ -41,7 +41,7 @@ from .judge import (
     is_somebody,
     is_unjudged,
 )
-from .lay import Layer, mark_of
+from .lay import Layer
 from .orders import Orders
 from .parts import PartReader
 from .place import FAR_SHARE, STILL_EVERY, Places
@@ -414,7 +414,7 @@ class Solver:
 
     def _cover(self, number: int) -> Cover:
         parts, tracks = (np.zeros(self._map_wh[::-1], np.uint8) for _ in range(2))
-        age, whole = 0, 0
+        age = 0
         laid: list[Track] = []
         held = self._tracker.tracks
         known = [track for track in held if self.is_somebody(track)]
@@ -432,7 +432,6 @@ class Solver:
             ):
                 age = max(age, track.gap(number))
                 laid.append(track)
-                whole += track.track_id in self._parts.whole and not self._hidden.person
         self._unjudged.lay(number, lambda at: self._explained(known, at), parts, tracks)
         fed = self._fed.get(number)
         if self._unlooked is not None and fed is not None:
@@ -441,8 +440,8 @@ class Solver:
             ]
             explained = self._explained(sure, number)
             self._unlooked.lay(number, fed.motion, explained, parts, tracks)
-        bodies = tuple(self._places.body(track, number) for track in laid)
-        return Cover(parts, tracks, age, bodies, whole, tuple(map(mark_of, laid)))
+        told = self._layer.told(laid, number, whole=self._parts.whole)
+        return Cover(parts, tracks, age, told)
 
     def _explained(self, known: Sequence[Track], number: int) -> list[Rect]:
         """Returns boxes in which somebody known may move, arms included, in a frame."""

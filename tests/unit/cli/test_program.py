@@ -76,13 +76,22 @@ Patch = pytest.MonkeyPatch
         ("anonymize a.mp4 --parser embedded --model-dir w", "--model-dir: is for M2FP; "),
         ("parse d.jpg -o x.png --tiles 2", "--tiles: is for M2FP; "),
         ("preview --source synthetic --model-dir w", "--model-dir: is for M2FP; "),
-        ("anonymize d.jpg --crf 3", "--crf: is for MP4 files; d.anonymized.jpg is none, leave it"),
-        ("anonymize d.jpg --preset fast", "--preset: is for MP4 files; "),
-        ("anonymize c.gif --crf 3", "--crf: is for MP4 files; c.anonymized.gif is none"),
-        ("anonymize a.mp4 -o x.gif --crf 3", "--crf: is for MP4 files; x.gif is none"),
+        (
+            "anonymize d.jpg --crf 3",
+            "--crf: is for MP4, MKV and WebM files; d.anonymized.jpg is none, leave it",
+        ),
+        ("anonymize d.jpg --preset fast", "--preset: is for MP4, MKV and WebM files; "),
+        (
+            "anonymize c.gif --crf 3",
+            "--crf: is for MP4, MKV and WebM files; c.anonymized.gif is none",
+        ),
+        (
+            "anonymize a.mp4 -o x.gif --crf 3",
+            "--crf: is for MP4, MKV and WebM files; x.gif is none",
+        ),
         ("anonymize d.jpg --start 1", "--start: is for videos and GIFs; d.jpg is none"),
         ("anonymize d.jpg --end 1", "--end: is for videos and GIFs; d.jpg is none"),
-        ("anonymize c.gif d.jpg --preset fast", "--preset: is for MP4 files; "),
+        ("anonymize c.gif d.jpg --preset fast", "--preset: is for MP4, MKV and WebM files; "),
         ("preview --no-window --full-screen", "--full-screen: there is no window (--no-window); "),
         ("preview --no-window --mirror", "--mirror: there is no window (--no-window); "),
         ("preview --no-window --no-mirror", "--no-mirror: there is no window (--no-window); "),
@@ -134,7 +143,8 @@ def test_help_states_the_real_defaults_and_names(capsys: Capture) -> None:
         assert len(values) == 1, f"{option.flag}: {option.keys} differ by default"
         stated = option.help.rpartition("(default: ")[2].rstrip(")")
         unset = {
-            "None": {"from the beginning", "to the end", "what was pulled", "none"},
+            "None": {"from the beginning", "to the end", "what was pulled", "none"}
+            | {"by the container", "by the encoder"},
             "False": {"refuse", "embedded", "no"},
             "[]": {"none"},
         }
