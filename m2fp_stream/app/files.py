@@ -16,10 +16,10 @@ import cv2
 from ..compositor.compose import Compositor
 from ..config import Settings
 from ..core.audio import AudioFormat
-from ..core.errors import SourceError
+from ..core.errors import SourceError, UsageError
 from ..core.records import Progress, RunReport
 from ..core.safe import SafeAudio
-from ..naming import IMAGE_SUFFIXES, check_target, is_numbered, output_path
+from ..naming import IMAGE_SUFFIXES, PIPE, check_target, is_numbered, output_path
 from ..pipeline.files.outcome import Outcome
 from ..pipeline.files.run import FileRun
 from ..pipeline.looks import LookPool, LookWorker
@@ -83,10 +83,11 @@ def anonymize(
             no output then.
     """
     source = Path(path_in)
+    if path_out is None and (source == PIPE or is_numbered(source)):
+        raise UsageError(f"{source}: name an output")
+    container = (config or Settings()).output.container
     target = (
-        Path(path_out)
-        if path_out is not None
-        else output_path(source, (), container=(config or Settings()).output.container)
+        Path(path_out) if path_out is not None else output_path(source, (), container=container)
     )
     check_target(source, target, overwrite=overwrite)
     table = None if tracks is None else Path(tracks)

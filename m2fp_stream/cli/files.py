@@ -162,6 +162,8 @@ class FileTask:
 
 def parse(args: argparse.Namespace) -> None:
     """Writes label maps of the pictures that were named."""
+    if PIPE in (args.output, *args.paths):
+        raise UsageError("-: label maps do not go through pipes; name files")
     planned = plan(args.paths, args.output, IMAGE_SUFFIXES, _label_path, overwrite=args.overwrite)
     if planned.single:
         check(planned.jobs[0], overwrite=args.overwrite)

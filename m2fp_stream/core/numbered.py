@@ -49,7 +49,7 @@ class Numbered:
         Raises:
             OSError: the folder cannot be listed.
         """
-        numbers = []
+        numbers: list[int] = []
         for entry in self.folder.iterdir():
             name = entry.name
             middle = name[len(self.before) : len(name) - len(self.after)]

@@ -60,6 +60,7 @@ class Encoder:
         least_crf: the best that players take.
         options: FFmpeg's options for a preset and a number of threads.
         in_order: whether its packets come in the order of showing.
+        undated: films of so many frames get no times of decoding from it, but come in order.
     """
 
     title: str
@@ -69,6 +70,7 @@ class Encoder:
     options: Callable[[str, int], Mapping[str, str]]
     least_crf: int = 0
     in_order: bool = False
+    undated: int = 0
 
     @classmethod
     def of(cls, options: VideoFileOptions) -> Encoder:
@@ -121,7 +123,8 @@ ENCODERS: Final[Mapping[str, Encoder]] = {
     # 0 would be without loss, in a profile (High 4:4:4 Predictive) that QuickTime and browsers do
     # not play; 1 is High.
     "x264": Encoder("H.264", "libx264", 20, 51, _x264, least_crf=1),
-    "x265": Encoder("HEVC", "libx265", 22, 51, _x265),
+    # Of films shorter than its delay, x265 4.2 leaves these times undefined (measured).
+    "x265": Encoder("HEVC", "libx265", 22, 51, _x265, undated=2),
     "av1": Encoder("AV1", "libsvtav1", 28, 63, _av1, in_order=True),
     "vp9": Encoder("VP9", "libvpx-vp9", 26, 63, _vp9, in_order=True),
 }

@@ -107,7 +107,7 @@ class VideoFileSink(Sink[SafeFrame]):
         super().__init__()
         options = options or VideoFileOptions()
         self._encoder, self._kind = Encoder.of(options), options.kind
-        self._in_pieces, self._rescued = in_pieces, 0
+        self._in_pieces, self._rescued, self._encoded = in_pieces, 0, 0
         self._size_wh, self._shown_wh, self._rate = size_wh, size_wh, rate
         self._time_base, self._origin_pts, self._last_pts = time_base, origin_pts, 0
         self._tick = self._kind.tick or time_base
@@ -236,11 +236,13 @@ class VideoFileSink(Sink[SafeFrame]):
         self._encode(frame)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
+        self._encoded += frame is not None
+        in_order = self._encoder.in_order or self._encoded <= self._encoder.undated
         try:
             for packet in cast("list[Packet[VideoStream]]", self._stream.encode(frame)):
                 # Without it the muxer would not know how long the last frame is shown.
                 packet.duration = self._durations.pop(packet.pts or 0, 0)
-                if self._encoder.in_order:  # SVT-AV1 guesses times of decoding from a rate
+                if in_order:
                     packet.dts = packet.pts
                 self._container.mux(packet)
         except (FFmpegError, OSError) as error:

@@ -51,6 +51,9 @@ _EXACT_SEEK: Final = ("mov", "matroska")
 _DECLARES_DURATION: Final = ("mov", "matroska", "avi", "flv", "asf")
 """Demuxers whose duration stands in the file; that of others is an estimate from its size."""
 
+_DECLARES_OF_VIDEO: Final = ("mov", "avi")
+"""Those of them in whose files each stream has a duration of its own."""
+
 _INTERLACED_ORDERS: Final = (2, 3, 4, 5)
 """FFmpeg's AVFieldOrder: TT, BB, TB, BT."""
 
@@ -205,8 +208,10 @@ class FileSource(Source):
         if not container.format.name.startswith(_DECLARES_DURATION):
             return None
         stream = self._stream
-        self._ends_with_video = bool(stream.duration)
-        if stream.duration:
+        # Of others FFmpeg gives the file's as the video's, where it knows no start of the latter.
+        own = container.format.name.startswith(_DECLARES_OF_VIDEO)
+        self._ends_with_video = own and bool(stream.duration)
+        if self._ends_with_video and stream.duration:
             return ((stream.start_time or 0) + stream.duration) * self._time_base
         # Counted from 0, not from the first frame (Matroska's Duration, RFC 9559, 5.1.2.10).
         return Fraction(container.duration, av.time_base) if container.duration else None

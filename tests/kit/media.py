@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -175,6 +176,18 @@ def write_sound(path: Path, seconds: float = 1.0) -> Path:
     with av.open(path, "w") as container:
         write_silence(container, container.add_stream("aac", rate=48000), seconds)
     return path
+
+
+def presentation_end(path: Path) -> Fraction:
+    """Returns when the edit list says that the last frame ends, in seconds.
+
+    What FFmpeg calls the duration of a stream follows decoding times, which B-frames shift.
+    """
+    data = path.read_bytes()
+    at = data.index(b"elst") + 8
+    (count,) = struct.unpack_from(">I", data, at)
+    edits = [struct.unpack_from(">Iii", data, at + 4 + 12 * i) for i in range(count)]
+    return Fraction(sum(duration for duration, _, _ in edits), 1000)
 
 
 def write_changing_size(path: Path, sizes_wh: Sequence[tuple[int, int]], count: int = 6) -> Path:

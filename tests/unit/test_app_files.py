@@ -11,7 +11,7 @@ import pytest
 
 import m2fp_stream
 from m2fp_stream.config import Settings
-from m2fp_stream.core.errors import SourceError
+from m2fp_stream.core.errors import SourceError, UsageError
 from m2fp_stream.core.records import Progress
 from m2fp_stream.sources.options import FileOptions
 from tests.e2e.test_cli_bad_input import write_clip
@@ -59,6 +59,23 @@ def during(change: Callable[[Path], None], path: Path) -> Callable[[Progress], N
             change(path)
 
     return on_progress
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "problem"),
+    [
+        ("-", None, "-: name an output"),
+        ("in/%03d.png", None, "name an output"),
+        ("a.mp4", "a.mov", "unknown output format '.mov' of .*; use .mp4, .mkv, .webm, .gif or a"),
+        ("a.mp4", "x.webm", "x.webm: encoder: expected av1 or vp9 in WebM"),
+    ],
+)
+def test_an_output_that_cannot_be_meant_is_refused_before_any_work(
+    source: str, target: str | None, problem: str
+) -> None:
+    settings = Settings.model_validate({"output": {"encoder": "x264"}})
+    with pytest.raises(UsageError, match=problem):
+        m2fp_stream.anonymize(source, target, settings)
 
 
 @pytest.mark.parametrize("change", [grow, write_over, shrink])

@@ -24,7 +24,7 @@ from m2fp_stream.sources.base import SourceInfo
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.options import FileOptions
 from m2fp_stream.sources.transparency import refuse_alpha_beside
-from tests.kit import media
+from tests.kit import media, sound
 
 SALVAGE = FileOptions(salvage=True)
 
@@ -1175,6 +1175,22 @@ def test_a_picture_that_grows_above_the_limit_on_the_way_is_refused(tmp_path: Pa
     path = media.write_changing_size(tmp_path / "clip.ts", [(96, 64), (192, 128)])
     with pytest.raises(SourceError, match=r"192x128 exceed the limit"):
         read(path, FileOptions(max_pixels=10_000))
+
+
+def test_sound_that_outlasts_uneven_pictures_is_no_truncation(tmp_path: Path) -> None:
+    """FFmpeg gives such a video of Matroska the duration of the file, as if it were its own."""
+    path = sound.write_film(
+        tmp_path / "a.mkv",
+        [sound.voice(1, 44100)],
+        rate=44100,
+        start_s=0.4,
+        video_pts=[0, 40, 41, 100, 600, 900],
+        video_base=Fraction(1, 1000),
+    )
+    with FileSource(path) as source:
+        for captured in source.frames():
+            captured.frame.release()
+        assert source.info.warnings == ()
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:
