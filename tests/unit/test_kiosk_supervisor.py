@@ -26,7 +26,8 @@ from m2fp_stream.core.errors import (
     SourceError,
 )
 from m2fp_stream.core.safe import CoverLevel
-from m2fp_stream.kiosk import browser, media
+from m2fp_stream.kiosk import media
+from m2fp_stream.kiosk.browser import BrowserPolicy
 from m2fp_stream.kiosk.child import explain
 from m2fp_stream.kiosk.privacy_request import PrivacyRequestFile
 from m2fp_stream.kiosk.supervised import RestartPolicy, SupervisedProcess
@@ -78,10 +79,11 @@ def make() -> Iterator[Make]:
         job: dict[str, Any] | None = None,
         server: str = "beat",
         notices: list[str] | None = None,
+        browser: BrowserPolicy | None = None,
         **sections: Any,
     ) -> Supervisor:
         say = None if notices is None else notices.append
-        supervisor = Supervisor(settings(**sections), environ={}, on_notice=say)
+        supervisor = Supervisor(settings(**sections), environ={}, on_notice=say, browser=browser)
         supervisor.media, supervisor.server = child(*acts, **(job or {})), child(server)
         made.append((supervisor, [supervisor.media, supervisor.server]))
         return supervisor
@@ -169,17 +171,21 @@ def test_what_people_requested_is_handed_to_the_next_media_process_and_nonsense_
 
 
 def test_a_browser_whose_page_is_dead_is_opened_again_with_a_fresh_code(
-    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make: Make, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(browser, "_ARRIVE_S", 2.5)
-    monkeypatch.setattr(browser, "_GONE_S", 2.0)
     notes, notices = tmp_path / "notes", list[str]()
     chromium = tmp_path / "chromium"
     chromium.write_text(
         f'#!/bin/sh\nfor last; do :; done\necho "$last" >> {notes}\nexec sleep 60\n'
     )
     chromium.chmod(0o755)
-    supervisor = make("beat", server="page", notices=notices, kiosk={"browser": str(chromium)})
+    supervisor = make(
+        "beat",
+        server="page",
+        notices=notices,
+        browser=BrowserPolicy(arrive_s=2.5, gone_s=2.0),
+        kiosk={"browser": str(chromium)},
+    )
 
     def opened() -> list[str]:
         return notes.read_text().splitlines() if notes.exists() else []
