@@ -30,10 +30,6 @@ __all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerProcess", "Worker
 
 _log = logging.getLogger(__name__)
 
-_STARVED: Final = 12
-"""Deadlines that a process gets which wants the CPU and has not used a deadline's worth of it.
-Where others take the machine, a look takes as much longer; to start again costs more than to wait.
-Chosen: at most a minute with the deadline of live looks."""
 _UTIME: Final = 11
 """Where the CPU times stand behind the name. Source: proc_pid_stat(5), utime and stime."""
 _SAMPLES: Final = 5
@@ -60,6 +56,9 @@ class WorkerSpec:
         deadline_s: a parse that takes longer is a hang, and the worker is killed, unless it wants
             the CPU and has had less of it than that.
         start_deadline_s: the same for starting up.
+        starved: deadlines that a process gets which wants the CPU and has not used a deadline's
+            worth of it. Where others take the machine, a look takes as much longer; to start again
+            costs more than to wait. Chosen: at most a minute with the deadline of live looks.
     """
 
     parser: str
@@ -68,6 +67,7 @@ class WorkerSpec:
     niceness: int = 0
     deadline_s: float = 20.0
     start_deadline_s: float = 60.0
+    starved: int = 12
 
 
 class SyncParser(Protocol):
@@ -203,7 +203,7 @@ class WorkerProcess:
         assert self._channel is not None  # callers hold a started worker
         assert self.pid is not None
         pid, began_s = self.pid, _cpu_s(self.pid)
-        left = _STARVED
+        left = self._spec.starved
         while True:
             try:
                 return receive_one(self._channel, deadline_s)

@@ -17,9 +17,8 @@ from ..core.plan import Why
 from ..core.safe import CoverLevel, SafeFrame
 from ..processes.channel import receive, send
 from ..processes.memory import CARD, FRAMES
-from . import page_link
 from .base import Sink
-from .page_link import PageMemory
+from .page_link import SLOT_BYTES, PageMemory
 
 __all__ = ["PageEnd", "PageHello", "PageSink", "PageState"]
 
@@ -124,7 +123,7 @@ class PageEnd:
     """The media process's end of the way to the page's server; sinks come and go at it.
 
     Args:
-        channel: see `page_link`; it stays the caller's.
+        channel: see `sinks.page_link`; it stays the caller's.
         memory: writable.
         request: what people chose before this process was started; None: nothing.
         on_request: is told what holds whenever people chose anew, from the sink's thread.
@@ -258,6 +257,7 @@ class PageSink(Sink[SafeFrame]):
         turn: is called with what viewers request, from the thread of `write`.
         max_side: longer side of what viewers get, in pixels.
         quality: of the JPEG, 1 to 100.
+        most_bytes: of a JPEG, at most what a slot holds.
 
     Raises:
         SinkError: the server's end is gone for good, or a frame has another size.
@@ -279,6 +279,7 @@ class PageSink(Sink[SafeFrame]):
         turn: Callable[[PageState], None],
         max_side: int = 1280,
         quality: int = 80,
+        most_bytes: int = SLOT_BYTES,
     ) -> None:
         super().__init__()
         if type(card) is not SafeFrame:
@@ -287,7 +288,7 @@ class PageSink(Sink[SafeFrame]):
             raise SinkError(f"expected a card of {size_wh}, got {card.size_wh}")
         self._end, self._size_wh, self._card = end, size_wh, card
         self._hello, self._state, self._turn = hello, state, turn
-        self._quality = quality
+        self._quality, self._most_bytes = quality, most_bytes
         self._limit = min(1.0, max_side / max(size_wh))
         self._mirror = False
         self._boxes: tuple[tuple[int, int], ...] | None = None
@@ -417,7 +418,7 @@ class PageSink(Sink[SafeFrame]):
         quality = self._quality
         while True:
             _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-            if data.size <= page_link.SLOT_BYTES:
+            if data.size <= self._most_bytes:
                 return data.data
             if quality <= _LOWEST_QUALITY:
                 return None
