@@ -178,11 +178,6 @@ class Supervisor:
             self.close()
             raise SinkError(f"no memory for the page's pictures ({error.strerror})") from None
 
-    @property
-    def browser_pid(self) -> int | None:
-        """The browser's process id, or None where none runs."""
-        return None if self._browser is None else self._browser.pid
-
     def run(self, seconds: float | None = None) -> None:
         """Runs until the source has ended, or for so many seconds.
 

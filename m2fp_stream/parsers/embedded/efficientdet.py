@@ -18,7 +18,7 @@ from .boxes import Box
 from .letterbox import Letterbox, letterbox, logit
 from .runtime import open_network
 
-__all__ = ["CALIBRATION", "EfficientDetPerson", "log_odds"]
+__all__ = ["EfficientDetPerson"]
 
 LEVELS: Final = 5
 """Maps of stride 8, 16, 32, 64, 128: first five of person logits, then five of boxes. Source:
@@ -37,21 +37,6 @@ LARGEST_ENLARGEMENT: Final = 2.0
 LARGEST_LOG: Final = 6.0
 """Sides beyond e^6 anchors are cut there: no overflow. Chosen: 400 of the smallest anchors are
 larger than any picture."""
-
-CALIBRATION: Final = {384: (1.609, 2.378), 512: (1.550, 2.190), 640: (1.485, 1.931)}
-"""Size of the input -> a and b: the log-odds that a box is a person are a * logit(score) + b.
-Source: ``scripts/bench/detectors.py``, tune half of the everyday photographs (346 pictures with
-people, 343 without); boxes on a part of somebody are left out."""
-
-
-def log_odds(score: float, size: int) -> float:
-    """Returns the natural log-odds that a box of this score is a person, by `CALIBRATION`.
-
-    `size`: long side of the input in pixels; the nearest calibrated one is taken. What the setting
-    makes likely is in it: half the pictures there showed people.
-    """
-    slope, shift = CALIBRATION[min(CALIBRATION, key=lambda known: abs(known - size))]
-    return slope * logit(min(max(score, 1e-6), 1 - 1e-6)) + shift
 
 
 class EfficientDetPerson:

@@ -19,7 +19,7 @@ from .boxes import Box
 from .letterbox import Letterbox, letterbox, logit
 from .runtime import open_network
 
-__all__ = ["CALIBRATION", "Face", "YuNet", "log_odds", "roll_of"]
+__all__ = ["Face", "YuNet", "roll_of"]
 
 STRIDES: Final = (8, 16, 32)
 """One output each, in this order. Source: libfacedetection."""
@@ -30,33 +30,6 @@ LARGEST_ENLARGEMENT: Final = 2.0
 `faces.LARGEST_ENLARGEMENT`."""
 LARGEST_LOG: Final = 8.0
 """Sides beyond e^8 strides (23 848 pixels at the finest) are cut there: no overflow."""
-
-CALIBRATION: Final = (
-    (-2.64, -3.54),
-    (-1.99, -3.17),
-    (-1.58, -2.83),
-    (-1.16, -2.6),
-    (-0.64, -1.81),
-    (-0.22, -1.72),
-    (0.2, -1.07),
-    (0.63, -0.18),
-    (1.13, 0.89),
-    (2.1, 4.14),
-)
-"""Logit of the score, and log-odds that such a box is a face, at 640 pixels.
-Source: ``scripts/bench/detectors.py``, knots of `yunet 640`, tune half of the everyday photographs
-(346 pictures with people, 343 without). A straight line in log-odds would make a score of 0.5
-twice as likely as it is."""
-
-
-def log_odds(score: float) -> float:
-    """Returns the natural log-odds that a box of this score is a face, by `CALIBRATION`.
-
-    Between its ends in straight lines, beyond them as at the ends. What the setting makes likely is
-    in it: half the pictures there showed people.
-    """
-    scores, odds = zip(*CALIBRATION, strict=True)
-    return float(np.interp(logit(min(max(score, 1e-6), 1 - 1e-6)), scores, odds))
 
 
 @dataclass(frozen=True, slots=True)

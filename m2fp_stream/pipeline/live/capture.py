@@ -7,7 +7,6 @@ nothing is lost. What they show is not asked: a scene may be still for hours.
 from __future__ import annotations
 
 import gc
-import logging
 import statistics
 import threading
 import time
@@ -27,8 +26,6 @@ from ...sources.devices import OtherCameraError
 from ...sources.live import LiveSource
 
 __all__ = ["Capture", "CaptureOptions", "Inbox", "OpenSource"]
-
-_log = logging.getLogger(__name__)
 
 OpenSource = Callable[[int, tuple[int, int] | None], Source]
 """Opens the source; takes the first frame's id and the (width, height) to fit frames into."""
