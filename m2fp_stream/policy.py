@@ -17,7 +17,7 @@ from pydantic import Field, field_validator, model_validator
 from .core.labels import PRESETS, Label, LabelSet, nearest, parse_label_name
 from .core.plan import CoverPlan, Effect, Fill
 from .core.timing import Span
-from .options import Options
+from .options import Listed, Options
 from .zones import Zone, Zones
 
 __all__ = ["Policy", "PolicyOptions"]
@@ -43,6 +43,7 @@ class PolicyOptions(Options):
                 "cannot tell apart is hidden with whatever contains it."
             ),
         ),
+        Listed,
     ] = "head"
     effect: Annotated[
         Literal["frost", "solid", "silhouette", "mosaic"],
@@ -113,11 +114,6 @@ class PolicyOptions(Options):
             lt=1.0,
         ),
     ] = 0.3
-
-    @field_validator("hide", mode="before")
-    @classmethod
-    def _list_or_preset(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("hide")
     @classmethod

@@ -31,8 +31,7 @@ from ..options import Options
 from ..privacy.hardening import harden
 from ..processes.child import Child, Stream, start_module
 from .base import Sink
-from .live_encoder import EncodedFrame, LiveEncoder, Muxer
-from .video_file import Preset
+from .live_encoder import EncodedFrame, KeyFrameSeconds, LiveEncoder, LivePreset, Muxer
 
 __all__ = ["PushOptions", "PushSink", "main"]
 
@@ -78,13 +77,7 @@ class PushOptions(Options):
             le=120,
         ),
     ] = 10.0
-    preset: Annotated[
-        Preset,
-        Field(
-            title="Speed of encoding",
-            description="x264's preset: slower ones need less bandwidth for the same quality.",
-        ),
-    ] = "veryfast"
+    preset: LivePreset = "veryfast"
     bitrate_kbps: Annotated[
         int | None,
         Field(
@@ -94,15 +87,7 @@ class PushOptions(Options):
             le=100_000,
         ),
     ] = None
-    keyframe_s: Annotated[
-        float,
-        Field(
-            title="Key frame every",
-            description="Seconds; somebody who begins to watch waits that long for a picture.",
-            ge=0.2,
-            le=10,
-        ),
-    ] = 1.0
+    keyframe_s: KeyFrameSeconds = 1.0
 
 
 @final
