@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import queue
 import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
+from functools import partial
 from typing import Final, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import M2FPStreamError, ModelError, ParserError
+from ..core.errors import ParserError
 from ..core.records import Detections, LookKind, PartPlanes
 from . import wire
-from .workers import WorkerProcess
+from .workers import WorkerProcess, answer
 
 __all__ = ["URGENCY", "LookPool", "LookWorker", "Seen", "SyncLooker"]
-
-_log = logging.getLogger(__name__)
 
 Seen = Detections | PartPlanes
 
@@ -168,26 +166,11 @@ class LookPool:
             _, _, frame_id, kind, bgr, future = self._waiting.get()
             if kind is None or bgr is None or future is None:
                 return
-            if not future.set_running_or_notify_cancel():
-                bgr.fill(0)
-                continue
-            try:
-                future.set_result(self._look(looker, bgr, kind, frame_id))
-            except BaseException as error:  # the future carries it to whoever waits
-                future.set_exception(error)
-            finally:
-                bgr.fill(0)
-
-    def _look(
-        self, looker: SyncLooker, bgr: NDArray[np.uint8], kind: LookKind, frame_id: int
-    ) -> Seen:
-        for attempt in range(1, self._attempts + 1):
-            try:
-                return looker.look(bgr, kind, frame_id=frame_id)
-            except ModelError:
-                raise
-            except M2FPStreamError as error:
-                if attempt == self._attempts or self._closed.is_set():
-                    raise
-                _log.warning("%s of frame %d failed, trying again: %s", kind, frame_id, error)
-        raise AssertionError("unreachable")
+            answer(
+                future,
+                bgr,
+                partial(looker.look, bgr, kind, frame_id=frame_id),
+                attempts=self._attempts,
+                closed=self._closed,
+                what=f"{kind} of frame {frame_id}",
+            )

@@ -9,11 +9,12 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, final
+from typing import Final, Protocol, TypeVar, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,9 +27,11 @@ from ..processes.child import Child, start_with_channel
 from ..processes.memory import map_memory, open_memory
 from . import wire
 
-__all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerProcess", "WorkerSpec"]
+__all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerProcess", "WorkerSpec", "answer"]
 
 _log = logging.getLogger(__name__)
+
+_Answer = TypeVar("_Answer")
 
 _UTIME: Final = 11
 """Where the CPU times stand behind the name. Source: proc_pid_stat(5), utime and stime."""
@@ -306,6 +309,49 @@ def _is_map_of(shape: tuple[int, ...], picture: tuple[int, int]) -> bool:
     return abs(height * wide - width * tall) <= max(wide, tall)
 
 
+def answer(
+    future: Future[_Answer],
+    bgr: NDArray[np.uint8],
+    look: Callable[[], _Answer],
+    *,
+    attempts: int,
+    closed: threading.Event,
+    what: str,
+) -> None:
+    """Gives `future` what `look` returns, or the error of the last attempt; `bgr` is zeroed then.
+
+    Args:
+        future: nothing is done where it was cancelled.
+        bgr: the copy that is looked at.
+        look: may be tried again, but for a `ModelError`, which another try does not mend.
+        attempts: how often it is tried.
+        closed: once it is set, nothing is tried again.
+        what: is looked at, for the log.
+    """
+    try:
+        if future.set_running_or_notify_cancel():
+            future.set_result(_tried(look, attempts, closed, what))
+    except BaseException as error:  # the future carries it to whoever waits
+        future.set_exception(error)
+    finally:
+        bgr.fill(0)
+
+
+def _tried(
+    look: Callable[[], _Answer], attempts: int, closed: threading.Event, what: str
+) -> _Answer:
+    for _ in range(attempts - 1):
+        try:
+            return look()
+        except ModelError:
+            raise
+        except M2FPStreamError as error:
+            if closed.is_set():
+                raise
+            _log.warning("%s failed, trying again: %s", what, error)
+    return look()
+
+
 @final
 class ParserQueue:
     """Serves parse requests one after another from a thread, in order.
@@ -366,24 +412,11 @@ class ParserQueue:
             frame_id, bgr, future = waiting
             if self._closed.is_set():
                 future.cancel()
-            if not future.set_running_or_notify_cancel():
-                bgr.fill(0)
-                continue
-            try:
-                future.set_result(self._parse(bgr, frame_id))
-            except BaseException as error:  # the future carries it to whoever waits
-                future.set_exception(error)
-            finally:
-                bgr.fill(0)
-
-    def _parse(self, bgr: NDArray[np.uint8], frame_id: int) -> ParseResult:
-        for attempt in range(1, self._attempts + 1):
-            try:
-                return self._parser.parse(bgr, frame_id=frame_id)
-            except ModelError:
-                raise
-            except M2FPStreamError as error:
-                if attempt == self._attempts or self._closed.is_set():
-                    raise
-                _log.warning("parse of frame %d failed, trying again: %s", frame_id, error)
-        raise AssertionError("unreachable")
+            answer(
+                future,
+                bgr,
+                partial(self._parser.parse, bgr, frame_id=frame_id),
+                attempts=self._attempts,
+                closed=self._closed,
+                what=f"parse of frame {frame_id}",
+            )
