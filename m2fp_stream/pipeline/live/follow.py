@@ -21,7 +21,7 @@ from ...tracking.motion import Motion
 from ...tracking.shape import PartLook
 from ...tracking.sightings import Body, Face
 from ...tracking.turned import TurnedLook
-from ..solver.records import Cover, FineLook, Frame, Hidden, PartOrder, Reach
+from ..solver.records import Cover, FineLook, Frame, Hidden, LookRates, PartOrder, Reach
 from ..solver.solve import Solver
 
 __all__ = ["Follower", "LookOrder", "Rates", "Verdict"]
@@ -286,12 +286,14 @@ class Follower:
 
     def _apply_rates(self) -> None:
         self._solver.rates(
-            people_every=self._frames(self.people_s),
-            motion_every=self._frames(self._rates.motion_s),
-            middle_every=self._frames(self._rates.middle_s),
-            far_every=self._frames(self._rates.far_s),
-            parts_every=self._frames(self._rates.parts_s),
-            parts_a_frame=self._rates.parts_a_frame,
+            LookRates(
+                people_every=self._frames(self.people_s),
+                motion_every=self._frames(self._rates.motion_s),
+                middle_every=self._frames(self._rates.middle_s),
+                far_every=self._frames(self._rates.far_s),
+                parts_every=self._frames(self._rates.parts_s),
+                parts_a_frame=self._rates.parts_a_frame,
+            )
         )
 
     # --- frames ---
