@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-import queue
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
-from functools import partial
 from typing import Final, Protocol, final
 
 import numpy as np
@@ -16,7 +12,8 @@ from numpy.typing import NDArray
 from ..core.errors import ParserError
 from ..core.records import Detections, LookKind, PartPlanes
 from . import wire
-from .workers import WorkerProcess, answer
+from .work_queue import Answering, WorkQueue
+from .workers import WorkerProcess
 
 __all__ = ["URGENCY", "LookPool", "LookWorker", "Seen", "SyncLooker"]
 
@@ -32,19 +29,11 @@ URGENCY: Final = {
 are, for a looker remembers nothing."""
 
 
-class SyncLooker(Protocol):
+class SyncLooker(Answering, Protocol):
     """What `LookPool` serves its callers from."""
 
     def look(self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int) -> Seen:
         """Returns what one look found, or raises ParserError."""
-        ...
-
-    def interrupt(self) -> None:
-        """Makes a look that is under way fail soon; the only method for another thread."""
-        ...
-
-    def close(self) -> None:
-        """Ends it."""
         ...
 
 
@@ -102,75 +91,21 @@ def _check(seen: Seen, kind: LookKind, frame_id: int, size: tuple[int, int]) -> 
 
 
 @final
-class LookPool:
-    """Serves looks from one thread a looker.
-
-    Every future gets a result or an exception; `close()` cancels those not begun.
-    """
+class LookPool(WorkQueue[SyncLooker, Seen]):
+    """Serves looks from one thread a looker; see `URGENCY`."""
 
     def __init__(self, lookers: Sequence[SyncLooker], *, attempts: int = 2) -> None:
         """`attempts`: how often a look is tried before its future gets the error."""
-        self._lookers = tuple(lookers)
-        self._attempts = attempts
-        self._order = itertools.count()
-        self._waiting: queue.PriorityQueue[
-            tuple[int, int, int, LookKind | None, NDArray[np.uint8] | None, Future[Seen] | None]
-        ] = queue.PriorityQueue()
-        self._closed = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._serve, args=(one,), name=f"looks-{k}", daemon=True)
-            for k, one in enumerate(self._lookers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        super().__init__(lookers, attempts=attempts, name="looks")
 
     def submit(self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int) -> Future[Seen]:
         """Queues a look at `bgr`, an (h, w, 3) uint8 array that is zeroed once it was looked at.
 
         After `close` the future is cancelled at once.
         """
-        future: Future[Seen] = Future()
-        self._waiting.put((URGENCY[kind], next(self._order), frame_id, kind, bgr, future))
-        if self._closed.is_set():
-            self._drain()
-        return future
-
-    def close(self) -> None:
-        """Stops threads and lookers; pending futures are cancelled."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
-        for looker in self._lookers:
-            self._waiting.put((-1, next(self._order), -1, None, None, None))
-            looker.interrupt()
-        for thread in self._threads:
-            thread.join()
-        for looker in self._lookers:
-            looker.close()
-        self._drain()
-
-    def _drain(self) -> None:
-        for thread in self._threads:
-            thread.join()
-        while True:
-            try:
-                *_, bgr, future = self._waiting.get_nowait()
-            except queue.Empty:
-                return
-            if bgr is not None and future is not None:
-                bgr.fill(0)
-                future.cancel()
-
-    def _serve(self, looker: SyncLooker) -> None:
-        while True:
-            _, _, frame_id, kind, bgr, future = self._waiting.get()
-            if kind is None or bgr is None or future is None:
-                return
-            answer(
-                future,
-                bgr,
-                partial(looker.look, bgr, kind, frame_id=frame_id),
-                attempts=self._attempts,
-                closed=self._closed,
-                what=f"{kind} of frame {frame_id}",
-            )
+        return self._put(
+            bgr,
+            lambda looker: looker.look(bgr, kind, frame_id=frame_id),
+            what=f"{kind} of frame {frame_id}",
+            urgency=URGENCY[kind],
+        )

@@ -5,33 +5,29 @@ from __future__ import annotations
 import logging
 import mmap
 import os
-import queue
 import socket
-import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
-from typing import Final, Protocol, TypeVar, final
+from typing import Final, Protocol, final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import M2FPStreamError, ModelError, ParserError
+from ..core.errors import ModelError, ParserError
 from ..core.labels import LabelSet
 from ..core.records import ParseResult
 from ..processes.channel import ChannelError, Message, receive_one, send
 from ..processes.child import Child, start_with_channel
 from ..processes.memory import map_memory, open_memory
 from . import wire
+from .work_queue import Answering, WorkQueue
 
-__all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerProcess", "WorkerSpec", "answer"]
+__all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerProcess", "WorkerSpec"]
 
 _log = logging.getLogger(__name__)
-
-_Answer = TypeVar("_Answer")
 
 _UTIME: Final = 11
 """Where the CPU times stand behind the name. Source: proc_pid_stat(5), utime and stime."""
@@ -73,19 +69,11 @@ class WorkerSpec:
     starved: int = 12
 
 
-class SyncParser(Protocol):
+class SyncParser(Answering, Protocol):
     """What `ParserQueue` serves its callers from."""
 
     def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
         """Returns the findings on one parse copy, or raises ParserError."""
-        ...
-
-    def interrupt(self) -> None:
-        """Makes a parse that is under way fail soon; the only method for another thread."""
-        ...
-
-    def close(self) -> None:
-        """Ends it."""
         ...
 
 
@@ -309,114 +297,21 @@ def _is_map_of(shape: tuple[int, ...], picture: tuple[int, int]) -> bool:
     return abs(height * wide - width * tall) <= max(wide, tall)
 
 
-def answer(
-    future: Future[_Answer],
-    bgr: NDArray[np.uint8],
-    look: Callable[[], _Answer],
-    *,
-    attempts: int,
-    closed: threading.Event,
-    what: str,
-) -> None:
-    """Gives `future` what `look` returns, or the error of the last attempt; `bgr` is zeroed then.
-
-    Args:
-        future: nothing is done where it was cancelled.
-        bgr: the copy that is looked at.
-        look: may be tried again, but for a `ModelError`, which another try does not mend.
-        attempts: how often it is tried.
-        closed: once it is set, nothing is tried again.
-        what: is looked at, for the log.
-    """
-    try:
-        if future.set_running_or_notify_cancel():
-            future.set_result(_tried(look, attempts, closed, what))
-    except BaseException as error:  # the future carries it to whoever waits
-        future.set_exception(error)
-    finally:
-        bgr.fill(0)
-
-
-def _tried(
-    look: Callable[[], _Answer], attempts: int, closed: threading.Event, what: str
-) -> _Answer:
-    for _ in range(attempts - 1):
-        try:
-            return look()
-        except ModelError:
-            raise
-        except M2FPStreamError as error:
-            if closed.is_set():
-                raise
-            _log.warning("%s failed, trying again: %s", what, error)
-    return look()
-
-
 @final
-class ParserQueue:
-    """Serves parse requests one after another from a thread, in order.
-
-    Every future gets a result or an exception; `close()` cancels those not begun.
-    """
+class ParserQueue(WorkQueue[SyncParser, ParseResult]):
+    """Serves parse requests one after another from a thread, in order."""
 
     def __init__(self, parser: SyncParser, *, attempts: int = 2) -> None:
         """`attempts`: how often a parse is tried before its future gets the error."""
-        self._parser = parser
-        self._attempts = attempts
-        self._waiting: queue.Queue[tuple[int, NDArray[np.uint8], Future[ParseResult]] | None] = (
-            queue.Queue()
-        )
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="parser-queue", daemon=True)
-        self._thread.start()
+        super().__init__([parser], attempts=attempts, name="parses")
 
     def submit(self, bgr: NDArray[np.uint8], *, frame_id: int) -> Future[ParseResult]:
         """Queues a parse of `bgr`, an (h, w, 3) uint8 array that is zeroed once it was parsed.
 
         After `close` the future is cancelled at once.
         """
-        future: Future[ParseResult] = Future()
-        self._waiting.put((frame_id, bgr, future))
-        if self._closed.is_set():
-            self._drain()
-        return future
-
-    def close(self) -> None:
-        """Stops the thread and the parser; pending futures are cancelled."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
-        self._waiting.put(None)
-        self._parser.interrupt()
-        self._thread.join()
-        self._parser.close()
-        self._drain()
-
-    def _drain(self) -> None:
-        self._thread.join()
-        while True:
-            try:
-                waiting = self._waiting.get_nowait()
-            except queue.Empty:
-                return
-            if waiting is not None:
-                _, bgr, future = waiting
-                bgr.fill(0)
-                future.cancel()
-
-    def _serve(self) -> None:
-        while True:
-            waiting = self._waiting.get()
-            if waiting is None:
-                return
-            frame_id, bgr, future = waiting
-            if self._closed.is_set():
-                future.cancel()
-            answer(
-                future,
-                bgr,
-                partial(self._parser.parse, bgr, frame_id=frame_id),
-                attempts=self._attempts,
-                closed=self._closed,
-                what=f"parse of frame {frame_id}",
-            )
+        return self._put(
+            bgr,
+            lambda parser: parser.parse(bgr, frame_id=frame_id),
+            what=f"parse of frame {frame_id}",
+        )
