@@ -21,14 +21,15 @@ __all__ = ["bench_live"]
 
 _WARM_UP_S: Final = 10.0
 """Left out of every figure, and all until the first picture is shown: lookers start, and
-distributions are of the last ten seconds."""
+distributions are of the last ten seconds. Chosen."""
 
 _PATIENCE_S: Final = 60.0
 """Without a picture for so long after that, it is measured that none is shown: on a quarter of a
 slow core none ever is, elsewhere the first one came within 8 s (docs/performance.md)."""
 
 _BLOCK_S: Final = 10.0
-"""Memory is averaged over blocks of this before a line is fitted: seconds are not independent."""
+"""Memory is averaged over blocks of this before a line is fitted: seconds are not independent.
+Chosen."""
 
 
 def bench_live(

@@ -49,7 +49,8 @@ _END_S: Final = 3.0
 """How long a browser may take to end. Chosen: it has nothing to store but its profile."""
 
 NICENESS: Final = 5
-"""Without a GPU it paints on the same cores: a picture drawn late is better than a late cover."""
+"""Without a GPU it paints on the same cores: a picture drawn late is better than a late cover.
+Chosen: less than any look has (`app.live`)."""
 
 _SCREEN_S: Final = 10.0
 """How long a command that switches the display may take. Chosen: one that asks a slow display by

@@ -23,26 +23,28 @@ from .page_link import SLOT_BYTES, PageMemory
 __all__ = ["PageEnd", "PageHello", "PageSink", "PageState"]
 
 _IDLE_S: Final = 1.0
-"""While nobody watches, one picture in so long is made, so that a new viewer sees one at once."""
+"""While nobody watches, one picture in so long is made, so that a new viewer sees one at once.
+Chosen."""
 
 _WATCHED_S: Final = 5.0
 """How long the server's word that somebody watches holds: five of its repetitions, one a second."""
 
 _LONGEST_SIDE: Final = 9999
-"""Of a box that a page says it fills, in pixels; whoever says more is not believed."""
+"""Of a box that a page says it fills, in pixels; whoever says more is not believed. Chosen: four
+digits."""
 
 _MOST_BOXES: Final = 256
-"""More than may watch (`page.clients`: 200)."""
+"""More than may watch (`page.clients`: 200). Chosen."""
 
 _WORTH_CUTTING: Final = 0.9
 """Of a picture, at most so much has to be shown for the rest to be cut off: a display on its side
-shows a third of what a camera sees."""
+shows a third of what a camera sees. Chosen."""
 
 _LOWEST_QUALITY: Final = 20
 """Of JPEG, for what else would not fit a slot, as noise at 3840x3840 would not. Chosen."""
 
 _QUALITY_STEP: Final = 20
-"""Four tries at most from `page.quality`'s highest, 95, to the lowest."""
+"""Four tries at most from `page.quality`'s highest, 95, to the lowest. Chosen."""
 
 _KEEP: Final = 2
 """One that is being encoded, and the newest."""

@@ -46,10 +46,10 @@ _START_S: Final = 60.0
 """How long the process may take to start, as `pipeline.workers` gives its own."""
 
 _BEHIND_S: Final = 1.0
-"""A picture that the network has not taken for so long is late; newer ones are left out."""
+"""A picture that the network has not taken for so long is late; newer ones are left out. Chosen."""
 
 _GRACE_S: Final = 5.0
-"""Beyond `timeout_s`, within which the process ends by itself."""
+"""Beyond `timeout_s`, within which the process ends by itself. Chosen."""
 
 
 class PushOptions(Options):

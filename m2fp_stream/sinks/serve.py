@@ -28,7 +28,7 @@ seconds, and a network that takes it at once needs less."""
 _LIMITS: Final = StreamLimits()
 
 _TOKEN_BYTES: Final = 24
-"""Of a token made for a run: 192 random bits, 32 letters."""
+"""Of a token made for a run: 192 random bits, 32 letters. Chosen: beyond guessing."""
 
 
 class ServeOptions(Options):

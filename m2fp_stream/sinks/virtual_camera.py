@@ -30,7 +30,8 @@ _ANSWER_S: Final = 2.0
 sixty pictures at the usual rate."""
 
 _END_S: Final = 5.0
-"""Longest end of a feeder that was told to; then it is killed. It has one picture left to show."""
+"""Longest end of a feeder that was told to; then it is killed. It has one picture left to show.
+Chosen."""
 
 _DIED: Final = "the virtual camera's process died; open the virtual camera again"
 

@@ -28,13 +28,13 @@ __all__ = ["build"]
 
 _MEMORY_BYTES: Final = 512 << 20
 """What the server should take at most: 256 MB of uploads in flight (`uploads`), and as much again
-for all else. Above `_MEMORY_SHARE` of it the status has an alarm."""
+for all else. Above `_MEMORY_SHARE` of it the status has an alarm. Chosen."""
 
 _MEMORY_SHARE: Final = 0.9
 """Chosen: before it is too late, and not for what comes and goes."""
 
 _PAGE_FILE_BYTES: Final = 2 << 20
-"""Larger ones are no part of the page: its largest file has 20 kB."""
+"""Larger ones are no part of the page: its largest file has 20 kB. Chosen."""
 
 _MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",

@@ -45,7 +45,7 @@ seconds."""
 
 _RECENT: Final = 9
 """Intervals that the rate is learned from. Their median is no pause's, nor that of a burst after
-one."""
+one. Chosen."""
 
 _JOIN_S: Final = 2.0
 """A read that blocks ends by its own time-out; the program does not wait so long for its end.

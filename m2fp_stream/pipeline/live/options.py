@@ -14,7 +14,7 @@ __all__ = ["LiveOptions"]
 
 
 _IN_TIME: Final = 0.9
-"""Of `person_after_s`: looks for people are to be answered a little before."""
+"""Of `person_after_s`: looks for people are to be answered a little before. Chosen."""
 
 
 class LiveOptions(Options):
