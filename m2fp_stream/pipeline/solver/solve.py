@@ -119,14 +119,12 @@ class Solver:
         live: bool = False,
         kept_s: float = 0.0,
     ) -> None:
-        self._size_wh = size_wh
-        self._live = live
+        self._size_wh, self._map_wh = size_wh, map_wh
+        self._live, self._hidden = live, hidden
         self._kept = max(KEPT_FRAMES, round(kept_s * rate))
         self._newest, self._shot = -1, 0
         self._fed: dict[int, Frame] = {}
         self._far_px = FAR_SHARE * max(size_wh)
-        self._map_wh = map_wh
-        self._hidden = hidden
         far_every = max(4, round(far_every_s * rate))
         self._tracker = _tracker(rate, far_every, self._far_px)
         self._shapes: dict[int, Shapes] = {}
