@@ -6,18 +6,19 @@ import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from fractions import Fraction
-from typing import Never, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import LeaseError
+from .lease import Leased
 
 __all__ = ["RawFrame"]
 
 
 @final
-class RawFrame:
+class RawFrame(Leased):
     """One decoded frame, upright, (H, W, 3) uint8 BGR.
 
     The pixels can be read only inside ``with raw.analysis() as bgr:``. `release()` ends the
@@ -49,6 +50,8 @@ class RawFrame:
         "size_wh",
         "time_base",
     )
+
+    _how = "raw pixels are read inside `with raw.analysis() as bgr:`"
 
     def __init__(
         self,
@@ -128,15 +131,3 @@ class RawFrame:
     def __repr__(self) -> str:
         width, height = self.size_wh
         return f"RawFrame(frame_id={self.frame_id}, pts={self.pts}, size_wh=({width}, {height}))"
-
-    def _refuse(self, *_: object, **__: object) -> Never:
-        raise LeaseError("raw pixels are read inside `with raw.analysis() as bgr:` only")
-
-    __array__ = __array_interface__ = __iter__ = __len__ = __getitem__ = _refuse
-    __copy__ = __deepcopy__ = __bytes__ = _refuse
-
-    def __reduce__(self) -> Never:
-        self._refuse()
-
-    def __reduce_ex__(self, protocol: object) -> Never:
-        self._refuse()

@@ -161,10 +161,6 @@ class ParseResult:
         size_wh = self.label_map.shape[::-1]
         return f"ParseResult(frame_id={self.frame_id}, size_wh={size_wh}, {self.parser_id})"
 
-    def probability(self, group: str) -> NDArray[np.uint8] | None:
-        """Returns the (h, w) uint8 evidence of `group`, or None where the parser has none."""
-        return self.evidence[self.groups.index(group)] if group in self.groups else None
-
 
 @final
 @dataclass(frozen=True, slots=True)

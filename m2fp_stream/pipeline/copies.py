@@ -35,10 +35,10 @@ __all__ = [
 ]
 
 MAP_SIDE: Final = 640
-"""Long side of the map that covers are drawn on."""
+"""Long side of the map that covers are drawn on. Chosen: as the default of `look_size`."""
 NEAR_SIDE: Final = 384
 FAR_SIDE: Final = 1280
-"""Long sides at which people who are large and small in the picture are looked for."""
+"""Long sides at which people who are large and small in the picture are looked for. Chosen."""
 HALVED: Final = 2
 """A picture is looked at at half its size, or at the configured size where that is larger: the cost
 of a look then stays in proportion to that of decoding."""

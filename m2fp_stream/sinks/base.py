@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from types import TracebackType
 from typing import ClassVar, Final, Generic, Self, TypeVar, final
 
 from ..core.errors import SealError, SinkError
@@ -150,12 +149,7 @@ class Sink(ABC, Generic[Item]):
         return self
 
     @final
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Aborts unless `finish` was called: leaving early is never a complete output."""
         self.abort()
 

@@ -167,11 +167,6 @@ class SegmentSink(Sink[SafeFrame]):
         """Names that `keep_files` and `keep_mb` have not deleted yet, oldest first."""
         self._own = re.compile(re.escape(options.prefix) + r"-\d{8}-\d{6}(?:-[1-9]\d*)?\.mp4")
 
-    @property
-    def complete_segments(self) -> int:
-        """How many files this sink has completed."""
-        return self._finished
-
     def _emit(self, item: SafeFrame) -> None:
         if self._current is not None and item.pts - self._began >= self._length:
             self._complete(self._current, item.pts - self._last_pts)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final, NamedTuple, NoReturn, Protocol, final
 
 import av
@@ -21,6 +21,7 @@ from .convert import is_attached, reason_of
 from .options import StreamOptions
 
 __all__ = [
+    "TRUSTED",
     "NotAStreamError",
     "Piped",
     "address_or_problem",
@@ -70,7 +71,7 @@ _MOST_WHO: Final = 127
 """Bytes of user and password that FFmpeg's RTSP keeps; it cuts off the rest without a word (`char
 auth[128]` in libavformat/rtsp.c)."""
 
-_TRUSTED: Final = (
+TRUSTED: Final = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
     "/etc/ssl/ca-bundle.pem",  # openSUSE
@@ -197,6 +198,7 @@ def open_stream(
     options: StreamOptions,
     *,
     on_warning: Callable[[str], None],
+    trusted: Sequence[str] = TRUSTED,
 ) -> InputContainer:
     """Opens a stream: connects, and reads as far as FFmpeg needs to know what comes.
 
@@ -205,6 +207,7 @@ def open_stream(
         name: for messages; holds no password.
         options: time-outs, transport, trust, the largest picture.
         on_warning: gets a sentence for the user.
+        trusted: where certificates are looked for that the system trusts.
 
     Raises:
         NotAStreamError: what answers by HTTP is something else.
@@ -213,7 +216,7 @@ def open_stream(
     scheme = _scheme_of(place, name) if isinstance(place, Address) else _Scheme("none", _PIPED)
     if "tls" in scheme.protocols and not options.verify_tls:
         on_warning("the server's certificate is not checked; anyone may pose as it")
-    settings = _settings(scheme, options)
+    settings = _settings(scheme, options, trusted)
     limit_s, began_s = options.open_timeout_s, time.monotonic()
     refused = other = False
     try:
@@ -236,9 +239,9 @@ def open_stream(
     raise SourceError(problem)
 
 
-def trusted_certificates(options: StreamOptions) -> str | None:
+def trusted_certificates(options: StreamOptions, places: Sequence[str] = TRUSTED) -> str | None:
     """Returns the file of certificates to check with; None where none is known."""
-    return options.ca_file or next(filter(os.path.isfile, _TRUSTED), None)
+    return options.ca_file or next(filter(os.path.isfile, places), None)
 
 
 def address_or_problem(url: str) -> tuple[Address | None, str]:
@@ -341,7 +344,7 @@ def _scheme_of(address: Address, name: str) -> _Scheme:
     return scheme
 
 
-def _settings(scheme: _Scheme, options: StreamOptions) -> dict[str, str]:
+def _settings(scheme: _Scheme, options: StreamOptions, places: Sequence[str]) -> dict[str, str]:
     settings = _OPEN_OPTIONS | loose_limit(options.max_pixels)
     settings |= {"protocol_whitelist": scheme.protocols, "format_whitelist": scheme.formats}
     if scheme.formats == "rtsp":
@@ -350,7 +353,7 @@ def _settings(scheme: _Scheme, options: StreamOptions) -> dict[str, str]:
             settings["rtsp_flags"] = "filter_src"
     if "tls" in scheme.protocols:
         settings["tls_verify"] = str(int(options.verify_tls))
-        trusted = trusted_certificates(options)
+        trusted = trusted_certificates(options, places)
         if trusted is not None:
             settings["ca_file"] = trusted
     return settings

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -25,6 +25,7 @@ from .key_frames import KeyFrames
 from .live import LIVE_TIME_BASE, LiveSource, Pace
 from .losses import LOSS, stop_watching, watch_losses
 from .opener import (
+    TRUSTED,
     Piped,
     address_or_problem,
     check_size,
@@ -79,6 +80,7 @@ class StreamSource(LiveSource):
         options: limits and transport.
         first_frame_id, size_wh: see `LiveSource`.
         on_notice: gets sentences for the user, from the thread that constructs or reads.
+        trusted: see `opener.open_stream`.
 
     Raises:
         SourceError: no such address, refused, no answer, no video; while iterating: the stream
@@ -93,6 +95,7 @@ class StreamSource(LiveSource):
         first_frame_id: int = 0,
         size_wh: tuple[int, int] | None = None,
         on_notice: Callable[[str], None] | None = None,
+        trusted: Sequence[str] = TRUSTED,
     ) -> None:
         place, problem = address_or_problem(url) if isinstance(url, str) else (url, "")
         if isinstance(place, Address):
@@ -114,7 +117,7 @@ class StreamSource(LiveSource):
             if place is None:
                 raise SourceError(f"{name}: {problem}")
             container = self._container = open_stream(
-                place, self._name, self._options, on_warning=self._warn
+                place, self._name, self._options, on_warning=self._warn, trusted=trusted
             )
             self._stream = self._choose(container)
             self._wholeness = Wholeness.of(self._stream, joining=True)

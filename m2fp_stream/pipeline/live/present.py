@@ -39,10 +39,11 @@ _HELD_BYTES: Final = 768 * 2**20
 1920x1080 at 60. The oldest beyond it is shown as the card."""
 
 _HELD_AT_LEAST: Final = 64
-"""Frames that may wait whatever they take; two seconds at 30 frames a second."""
+"""Frames that may wait whatever they take; two seconds at 30 frames a second. Chosen."""
 
 _AGED_S: Final = 1.0
-"""From this age on a picture that still stands says so, and again so often: whole seconds."""
+"""From this age on a picture that still stands says so, and again so often: whole seconds.
+Chosen."""
 _AS_CONFIGURED: Final = PrivacyRequest()
 
 

@@ -41,10 +41,10 @@ __all__ = ["LiveRun"]
 _log = logging.getLogger(__name__)
 
 _INBOX: Final = 4
-"""Frames that wait for the follower."""
+"""Frames that wait for the follower. Chosen."""
 
 _UNANSWERED: Final = 3
-"""Frames whose look for faces may be under way at once: more would be late all the same."""
+"""Frames whose look for faces may be under way at once: more would be late all the same. Chosen."""
 
 _TICK_S: Final = 0.02
 _OBSERVE_S: Final = 1.0

@@ -26,6 +26,7 @@ __all__ = [
     "Frame",
     "Hidden",
     "Laid",
+    "LookRates",
     "PartOrder",
     "Reach",
     "Shapes",
@@ -35,6 +36,28 @@ U8 = NDArray[np.uint8]
 
 
 HEAD_LABELS: Final = frozenset({Label.HAT, Label.HAIR, Label.SUNGLASSES, Label.SCARF, Label.FACE})
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookRates:
+    """How often is looked, in frames.
+
+    Attributes:
+        people_every, parts_every, parts_a_frame: see `FilePipelineOptions`.
+        far_every: between looks for people who are small in the picture.
+        middle_every: the same for those of middle size, where nobody known asks for them; 0: every
+            look sees them.
+        motion_every: for those that what is small and moves asks for, at least, and from one look
+            at what was looked at twice to the next.
+    """
+
+    people_every: int
+    parts_every: int
+    parts_a_frame: int
+    far_every: int
+    middle_every: int
+    motion_every: int
 
 
 @final
