@@ -112,6 +112,11 @@ def _run(arguments: list[str]) -> None:
 
     parser, commands = parsers()
     name = arguments[0] if arguments else ""
+    if {*arguments} == {"--version", "--verbose"}:
+        from .checks import identify
+
+        identify()
+        return
     if name in ("-h", "--help", "--version"):
         parser.parse_args(arguments)
     if name not in commands:
@@ -129,7 +134,7 @@ def _run(arguments: list[str]) -> None:
     after = arguments[end + 1 :]
     if command.wants_paths:
         args.paths += map(Path, [*unknown, *after])
-        if not args.paths:
+        if not (args.paths or getattr(args, command.no_paths_with, False)):
             raise UsageError(f"{name}: name at least one {command.wants_paths}")
     elif unexpected := [*unknown, *after]:
         word = "" if _SUSPICIOUS.search(unexpected[0]) else f" {unexpected[0]!r}"

@@ -15,7 +15,7 @@ import pytest
 
 from m2fp_stream.cli import program
 from m2fp_stream.cli.arguments import parsers
-from m2fp_stream.cli.options import OPTIONS
+from m2fp_stream.cli.options import _GROUPS, OPTIONS
 from m2fp_stream.config import Settings
 from m2fp_stream.core import errors
 from m2fp_stream.core.labels import Label
@@ -105,6 +105,9 @@ Patch = pytest.MonkeyPatch
         ("doctor x", "doctor: unexpected argument 'x'"),
         ("doctor -- -x", "doctor: unexpected argument '-x'"),
         ("check-config", "check-config: name at least one file"),
+        ("completion", "the following arguments are required: shell"),
+        ("completion ksh", "shell: invalid choice: 'ksh'"),
+        ("--verbose", "unknown command '--verbose'; did you mean --ver"),
     ],
 )
 def test_a_usage_error_is_one_line_that_helps(
@@ -123,6 +126,31 @@ def test_help_and_version_leave_with_zero(capsys: Capture) -> None:
     for words in (["--help"], *([name, "-h"] for name in parsers()[1])):
         assert run(*words) == 0
         assert "m2fp-stream" in capsys.readouterr().out
+
+
+def test_help_is_a_manual(capsys: Capture, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("COLUMNS", "96")
+    for name in parsers()[1]:
+        run(name, "--help")
+        text = capsys.readouterr().out
+        assert text.startswith(f"usage: m2fp-stream {name} ")
+        for word in ("examples", f"\n  m2fp-stream {name}", "exit codes:", "130 interrupted"):
+            assert word in text, name
+        assert max(map(len, text.splitlines())) <= 104, name
+        reads_options = name not in ("devices", "models", "doctor", "check-config", "completion")
+        assert ("M2FP_STREAM_SECTION__FIELD" in text) is reads_options, name
+    run("--help")
+    text = capsys.readouterr().out
+    for word in ("XDG_DATA_HOME", "DISPLAY", "MODELSCOPE_API_TOKEN", "NO_COLOR", "exit codes"):
+        assert word in text
+    run("anonymize", "--help")
+    text = capsys.readouterr().out
+    places = [
+        text.index(f"\n{title}:\n")
+        for title in ("options", *dict.fromkeys(_GROUPS.values()))
+        if title != "the page"
+    ]
+    assert len(places) == 6
 
 
 def test_help_states_the_real_defaults_and_names(capsys: Capture) -> None:
