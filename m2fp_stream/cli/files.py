@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, final
@@ -155,7 +155,7 @@ def _say_shortened(planned: Plan) -> None:
         say(f"{job.path_in}: the output's name would be too long; it is {job.path_out.name}")
 
 
-def _label_path(path_in: Path, taken: set[Path]) -> Path:
+def _label_path(path_in: Path, taken: Container[Path]) -> Path:
     plain = fitting(path_in, path_in.stem, ".png")
     return fitting(path_in, path_in.name, ".png") if plain in taken else plain
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, final
 
 from ..core.errors import M2FPStreamError, SinkError, SourceError, UsageError
-from ..naming import EARLIER, find_media
+from ..naming import EARLIER, Names, find_media
 
 __all__ = ["Job", "Plan", "check", "plan", "prepare", "skipped_text"]
 
@@ -60,7 +60,7 @@ def plan(
     inputs: list[Path],
     output: Path | None,
     suffixes: frozenset[str],
-    name: Callable[[Path, set[Path]], Path],
+    name: Callable[[Path, Container[Path]], Path],
     *,
     overwrite: bool,
 ) -> Plan:
@@ -71,6 +71,7 @@ def plan(
         SinkError: the folder of the output folder does not exist.
         UsageError: two inputs would be written to one file.
     """
+    _need_current_folder([*inputs, *([] if output is None else [output])])
     found = _Found(suffixes, output)
     for path in inputs:
         found.add(path)
@@ -86,12 +87,14 @@ def plan(
             _may_be_made(output)
     sources = {os.path.realpath(file): file for file, _ in files}
     jobs = []
-    taken: set[Path] = set()
+    taken = Names()
+    targets: set[Path] = set()
     for file, base in files:
         target = name(file if output is None else output / file.relative_to(base), taken)
-        if target in taken or sources.get(os.path.realpath(target), file) != file:
+        if target in targets or sources.get(os.path.realpath(target), file) != file:
             raise UsageError(f"{file}: {target} is another input or its output; use another -o")
         taken.add(target)
+        targets.add(target)
         finished = file not in found.named and not overwrite and _is_output(target)
         jobs.append(Job(file, target, finished))
     shortened = [
@@ -123,7 +126,7 @@ class _Found:
     def __init__(self, suffixes: frozenset[str], output: Path | None) -> None:
         self._suffixes = suffixes
         self._output = output
-        self._files: dict[tuple[Path, Path], None] = {}
+        self._files: dict[tuple[str, str], tuple[Path, Path]] = {}
         self.named: set[Path] = set()
         self.skipped: Counter[str] = Counter()
         self.closed: list[SourceError] = []
@@ -137,17 +140,22 @@ class _Found:
         with _within_reach(SourceError):
             if not path.is_dir():
                 self.named.add(path)
-                self._files[path, path.parent] = None
+                self._take(path, path.parent)
                 return
             media = find_media(path, self._suffixes, without=self._output)
-        self._files |= dict.fromkeys((file, path) for file in media.files)
+        for file in media.files:
+            self._take(file, path)
         self.skipped += media.skipped
         self.closed += [SourceError(_told(error)) for error in media.closed]
 
     @property
     def files(self) -> list[tuple[Path, Path]]:
         """Each input once, with the folder that an output folder stands in for."""
-        return list(self._files)
+        return list(self._files.values())
+
+    def _take(self, file: Path, base: Path) -> None:
+        """Takes a file, as it was named first."""
+        self._files.setdefault((os.path.abspath(file), os.path.abspath(base)), (file, base))  # noqa: PTH100  # resolves no link
 
     @property
     def besides(self) -> str:
@@ -159,6 +167,18 @@ def skipped_text(skipped: Mapping[str, int]) -> str:
     """Returns what was skipped, the most frequent first: ``3 .txt, 1 .pdf``."""
     ordered = sorted(skipped.items(), key=lambda item: (-item[1], item[0]))
     return ", ".join(f"{count} {what}" for what, count in ordered)
+
+
+def _need_current_folder(paths: Sequence[Path]) -> None:
+    """Refuses what is named relative to a folder that somebody has deleted meanwhile."""
+    relative = [path for path in paths if not path.is_absolute()]
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        if relative:
+            raise SourceError(
+                f"{relative[0]}: the current folder was deleted; change to another one"
+            ) from None
 
 
 def _may_be_made(folder: Path) -> None:

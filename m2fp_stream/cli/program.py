@@ -23,6 +23,8 @@ __all__ = ["carry_out", "main"]
 
 _SOURCES: Final = ("--source", "--camera")
 """Options whose value may be an address."""
+_EMPTY: Final = re.compile("(?:(--[^=]+)=)?")
+"""What the shell makes of a variable that is not set; as a path it would be the current folder."""
 _SUSPICIOUS: Final = re.compile("[@?=&]|//")
 """What an address with a password has somewhere, whatever it lacks."""
 
@@ -110,6 +112,10 @@ def _nameless(arguments: Sequence[str]) -> list[str]:
 def _run(arguments: list[str]) -> None:
     from .arguments import parsers  # all commands: passwords are hidden before that
 
+    for word in arguments:
+        if found := _EMPTY.fullmatch(word):
+            where = f"{found[1]}: " if found[1] else ""
+            raise UsageError(f"{where}an empty argument; a variable of the shell may be unset")
     parser, commands = parsers()
     name = arguments[0] if arguments else ""
     if {*arguments} == {"--version", "--verbose"}:

@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -29,6 +30,10 @@ _HINTS: Final = {
 _NAME_MAX: Final = 255
 """Bytes of a name. Source: linux/limits.h."""
 _LONGEST: Final = _NAME_MAX - len("..part")
+
+_UNFIT: Final = '\\ : * ? " < > |'
+"""Characters that FAT, exFAT and NTFS refuse in a name. Source: Microsoft's "Naming files, paths,
+and namespaces"; drivers answer EINVAL (vfat) or ENOENT (exfat-fuse)."""
 
 _NO_LINK: Final = (
     *(errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS),  # FAT, some network shares
@@ -83,6 +88,12 @@ class PartFile:
         self._broken: BaseException | None = None
         if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises where the folder is closed
             raise _refusal(f"{path}: is a folder, expected a file name; add one", errno.EISDIR)
+        if _is_special(path):
+            raise _refusal(
+                f"{path}: is a pipe or a device, or leads to one, and would be replaced by a file; "
+                "choose another name",
+                errno.EEXIST,
+            )
         if os.path.lexists(path) and not overwrite:
             raise _refusal(
                 f"{path}: exists already; choose another name or pass --overwrite", errno.EEXIST
@@ -283,9 +294,31 @@ class PartFile:
         number = getattr(self._error or error, "errno", None)
         reason = os.strerror(number) if isinstance(number, int) else type(error).__name__
         hint = _HINTS.get(number or 0, "check the folder and your rights")
+        if self._is_unfit(number):
+            hint = f"choose a name without {_UNFIT}, which this disk does not take"
         refusal = SinkError(f"{self._path}: cannot be written ({reason}); {hint}")
         refusal.errno, refusal.strerror = number, reason
         raise refusal from None
+
+    def _is_unfit(self, number: int | None) -> bool:
+        """Says whether the name may be why a disk refuses it, though its folder is there."""
+        return (
+            number in (errno.ENOENT, errno.EINVAL)
+            and any(char in self._path.name for char in _UNFIT.split())
+            and self._path.parent.exists()
+        )
+
+
+def _is_special(path: Path) -> bool:
+    """Says whether something stands there, or behind a link there, that is neither file nor folder.
+
+    To put a file in its place would take it from all who use it: as root even /dev/null.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # Path.stat() takes no fewer calls
+    except (OSError, ValueError):  # nothing is there, or may be seen: what follows says why
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def replace_file(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -107,6 +108,10 @@ Patch = pytest.MonkeyPatch
         ("check-config", "check-config: name at least one file"),
         ("completion", "the following arguments are required: shell"),
         ("completion ksh", "shell: invalid choice: 'ksh'"),
+        ("anonymize ''", "an empty argument; a variable of the shell may be unset"),
+        ("anonymize a.mp4 -o ''", "an empty argument; "),
+        ("anonymize a.mp4 --output=", "--output: an empty argument; "),
+        ("anonymize '' --overwrite", "an empty argument; "),
         ("--verbose", "unknown command '--verbose'; did you mean --ver"),
     ],
 )
@@ -114,7 +119,7 @@ def test_a_usage_error_is_one_line_that_helps(
     words: str, expected: str, here: Path, capsys: Capture, app: FakeApp
 ) -> None:
     before = sorted(here.iterdir())
-    assert run(*words.split()) == 2
+    assert run(*shlex.split(words)) == 2
     assert one_error(capsys).startswith(expected)
     assert app.calls == []
     assert sorted(here.iterdir()) == before
@@ -202,6 +207,18 @@ def test_inputs_and_options_may_be_mixed(here: Path, app: FakeApp) -> None:
     (here / "-x.mp4").write_bytes(b"x")
     assert run("anonymize", "--crf", "3", "a.mp4", "--salvage", "b.mkv", "--", "-x.mp4") == 0
     assert [call[0].name for call in app.calls] == ["a.mp4", "b.mkv", "-x.mp4"]
+
+
+def test_a_folder_that_was_deleted_under_the_shell_is_said_to_be_that(
+    here: Path, app: FakeApp, capsys: Capture, monkeypatch: Patch
+) -> None:
+    (here / "gone").mkdir()
+    monkeypatch.chdir(here / "gone")
+    (here / "gone").rmdir()
+    assert run("anonymize", "a.mp4", "-o", here) == 3
+    assert one_error(capsys) == "a.mp4: the current folder was deleted; change to another one"
+    assert run("anonymize", here / "a.mp4") == 0
+    assert app.outputs == [here / "a.anonymized.mp4"]
 
 
 def leaves(base: type[errors.M2FPStreamError]) -> list[type[errors.M2FPStreamError]]:
