@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
@@ -183,17 +184,33 @@ def _need_current_folder(paths: Sequence[Path]) -> None:
 
 def _may_be_made(folder: Path) -> None:
     """Refuses an output folder of which more than the last level is missing."""
-    if not folder.exists():
+    if not _is_there(folder):
         _need_folder(folder.parent)
     elif not folder.is_dir():
         raise UsageError(f"{folder}: not a folder; name an existing folder for the output")
 
 
 def _need_folder(folder: Path) -> None:
-    if not folder.exists():
+    if not _is_there(folder):
         raise SinkError(f"{folder}: no such output folder; create it first (mkdir -p)")
     if not folder.is_dir():
         raise UsageError(f"{folder}: not a folder; name an existing folder for the output")
+
+
+def _is_there(path: Path) -> bool:
+    """Says whether something is at `path`; what is out of reach raises, which Path.exists() hides.
+
+    (From Python 3.14 on; a folder without rights would be said not to be there.)
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
+    return True
 
 
 def check(job: Job, *, overwrite: bool) -> None:
@@ -204,7 +221,7 @@ def check(job: Job, *, overwrite: bool) -> None:
         UsageError: the output is the input, or exists without ``--overwrite``.
     """
     with _within_reach(SourceError):
-        if not job.path_in.exists():
+        if not _is_there(job.path_in):
             raise SourceError(f"{job.path_in}: no such file")
     with _within_reach(SinkError):
         if os.path.lexists(job.path_out):
