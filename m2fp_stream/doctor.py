@@ -234,7 +234,8 @@ def _packages() -> Iterator[Fact]:
             library = re.match(r"(lib[\w.+-]+\.so[\w.]*): ", str(error))
             text = f"needs the system library {library[1]}" if library else "not installed"
             remedy = _LIBRARIES if library else f"pip install {distribution}"
-            yield Fact(distribution, text, remedy, UsageError)
+            # Without shtab there is no `completion`, and all else works.
+            yield Fact(distribution, text, remedy, None if module == "shtab" else UsageError)
             continue
         if module == "av":
             yield _ffmpeg(loaded, text)

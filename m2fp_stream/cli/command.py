@@ -8,7 +8,7 @@ from typing import Final, NoReturn, final
 
 from .. import __version__
 from ..core.errors import UsageError
-from .show import PROGRAM
+from .show import PROGRAM, flush
 
 __all__ = ["EVERYTHING", "Command", "Commands", "program_parser"]
 
@@ -57,6 +57,10 @@ class Command(argparse.ArgumentParser):
     def flags(self) -> list[str]:
         """Every flag that it knows."""
         return [text for action in self._actions for text in action.option_strings]
+
+    def _print_message(self, message: str, file: object = None) -> None:  # noqa: ARG002  # stdout
+        """Prints help or version; argparse swallows that an output takes none, or lets it pass."""
+        flush(message)
 
     def error(self, message: str) -> NoReturn:
         """Raises argparse's complaint as `UsageError`."""

@@ -18,6 +18,7 @@ from ..core.labels import nearest
 from ..core.redact import install_redaction
 from ..privacy.hardening import harden, hide_arguments
 from .show import PROGRAM, flush, report
+from .streams import give_up, settle
 
 __all__ = ["carry_out", "main"]
 
@@ -32,26 +33,9 @@ _SUSPICIOUS: Final = re.compile("[@?=&]|//")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; see `cli.main`, which hears signals meanwhile."""
     harden()
-    _complete_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     hide_arguments(arguments, secret=_nameless(arguments))
     return carry_out(lambda: _run(arguments), debug="--debug" in arguments)
-
-
-def _complete_streams() -> None:
-    """Puts nothing in the place of standard streams that whoever started this process has closed.
-
-    The next file that is opened would get the number of one that lacks: a library's complaint would
-    be written into the output, and what a child inherits would be taken for its standard input.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            mode = os.O_RDONLY if number == 0 else os.O_WRONLY
-            os.set_inheritable(os.open(os.devnull, mode), True)  # the lowest free
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
-            setattr(sys, f"__{name}__", getattr(sys, name))
 
 
 def carry_out(work: Callable[[], None], *, debug: bool) -> int:
@@ -75,21 +59,17 @@ def carry_out(work: Callable[[], None], *, debug: bool) -> int:
             code = done.code if isinstance(done.code, int) else EXIT_DONE
         flush()
     except BrokenPipeError:  # whoever read our output left, e.g. `| head`
-        _drop_output()
+        give_up("stdout")
         return EXIT_INTERNAL
     except Exception as error:
         code = report(error, debug=debug)
         with suppress(OSError):
             sys.stdout.flush()
             return code
-        _drop_output()
+        give_up("stdout")
+    finally:
+        settle()
     return code
-
-
-def _drop_output() -> None:
-    """Keeps the interpreter from writing at its end what could not be written."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _nameless(arguments: Sequence[str]) -> list[str]:

@@ -188,6 +188,19 @@ def test_doctor_says_what_is_missing_and_is_2(
     assert err.count("\n") == 1
 
 
+def test_doctor_says_that_completion_lacks_a_package_and_all_else_works(
+    capsys: Capture, monkeypatch: Patch
+) -> None:
+    monkeypatch.setitem(sys.modules, "shtab", None)
+    assert run("doctor") == 0
+    out = capsys.readouterr().out
+    assert "shtab           not installed\n" in out
+    assert "-> pip install shtab\n" in out
+    assert out.endswith("anonymize can run\n")
+    assert run("completion", "bash") == 2
+    assert "cannot import shtab" in capsys.readouterr().err
+
+
 def test_doctor_wants_the_h264_encoder(capsys: Capture, monkeypatch: Patch) -> None:
     monkeypatch.setattr("av.codecs_available", {"mpeg4"})
     assert run("doctor") == 2

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
 import shlex
@@ -219,6 +220,59 @@ def test_a_folder_that_was_deleted_under_the_shell_is_said_to_be_that(
     assert one_error(capsys) == "a.mp4: the current folder was deleted; change to another one"
     assert run("anonymize", here / "a.mp4") == 0
     assert app.outputs == [here / "a.anonymized.mp4"]
+
+
+def test_an_output_that_takes_no_help_is_told_whatever_argparse_makes_of_it(
+    capsys: Capture, monkeypatch: Patch
+) -> None:
+    """Its versions let the error pass, or swallow it and leave with 0."""
+
+    def full(text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for words in (["--version"], ["--help"], ["anonymize", "--help"]):
+        with monkeypatch.context() as patched:
+            patched.setattr(sys.stdout, "write", full)
+            assert run(*words) == 5
+        assert one_error(capsys).startswith("standard output: cannot be written (No space left")
+
+
+def test_a_full_stderr_does_not_decide_the_exit_code() -> None:
+    """What it still holds when the interpreter ends makes 120 of any code, in some versions."""
+    code = (
+        "import sys; from m2fp_stream.cli.program import carry_out\n"
+        "sys.stderr = open('/dev/full', 'w')\n"
+        "def work(): raise ValueError\n"
+        "code = carry_out(work, debug=False)\n"
+        "sys.stderr.flush()\n"
+        "print(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+def test_closed_streams_are_completed_before_libraries_take_their_numbers() -> None:
+    """Newer versions of libffi keep a file open."""
+    code = (
+        "import os; from m2fp_stream.cli import main, streams\n"
+        "seen = []\n"
+        "real = streams.complete\n"
+        "import m2fp_stream.cli as cli, sys\n"
+        "cli.complete = lambda: (seen.append('ctypes' in sys.modules), real())\n"
+        "main(['--version'])\n"
+        "os.write(2, f'{seen} {sys.stdout.fileno()} {os.readlink(\"/proc/self/fd/1\")}'.encode())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.close(1),
+    )
+    assert done.stderr == "[False] 1 /dev/null"
 
 
 def leaves(base: type[errors.M2FPStreamError]) -> list[type[errors.M2FPStreamError]]:
