@@ -307,6 +307,8 @@ def check_stats(path: Path, max_age_s: float) -> str:
         SourceError, SinkError: it runs, and its source or what is to come of it is away.
         UsageError: the file is not of a live run.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+        raise UsageError(f"{path}: is no file; name the file of --stats")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -83,7 +83,6 @@ class PartFile:
         self._fd = -1
         self._path = path
         self._overwrite = overwrite
-        self._part = part_name(path if in_turns else path.with_name(f"{path.name}.{os.getpid()}"))
         self._error: OSError | None = None
         self._broken: BaseException | None = None
         if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises where the folder is closed
@@ -98,6 +97,7 @@ class PartFile:
             raise _refusal(
                 f"{path}: exists already; choose another name or pass --overwrite", errno.EEXIST
             )
+        self._part = part_name(path if in_turns else path.with_name(f"{path.name}.{os.getpid()}"))
         try:
             self._make()
         except OSError as error:

@@ -355,3 +355,12 @@ def test_a_name_that_a_stick_cannot_hold_is_said_to_be_that(
         PartFile(tmp_path / "10:30.mp4", overwrite=False)
     with pytest.raises(SinkError, match=r"make the folder first|check the folder"):
         PartFile(tmp_path / "none" / "10:30.mp4", overwrite=False)
+
+
+@pytest.mark.parametrize("name", [".", "/", ".."])
+def test_a_folder_without_a_name_is_a_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SinkError, match="is a folder, expected a file name"):
+        PartFile(Path(name), overwrite=True)

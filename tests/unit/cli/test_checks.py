@@ -188,6 +188,12 @@ def test_doctor_says_what_is_missing_and_is_2(
     assert err.count("\n") == 1
 
 
+def test_doctor_waits_for_no_pipe(here: Path, capsys: Capture) -> None:
+    os.mkfifo(here / "pipe")
+    assert run("doctor", "--stats", "pipe") == 2
+    assert "pipe: is no file; name the file of --stats" in capsys.readouterr().err
+
+
 def test_doctor_says_that_completion_lacks_a_package_and_all_else_works(
     capsys: Capture, monkeypatch: Patch
 ) -> None:
