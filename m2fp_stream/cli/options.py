@@ -315,7 +315,7 @@ def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> Non
 
 def _group(command: argparse.ArgumentParser, key: str) -> argparse._ArgumentGroup:
     """Returns the part of the help in which an option stands that sets `key`."""
-    title = _GROUPS[key.partition(".")[0]]
+    title = _GROUPS.get(key.partition(".")[0], "options")
     found = [group for group in command._action_groups if group.title == title]
     return found[0] if found else command.add_argument_group(title)
 
