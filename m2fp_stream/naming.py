@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +22,7 @@ __all__ = [
     "TABLE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Media",
+    "Names",
     "check_target",
     "earlier_pictures",
     "find_media",
@@ -78,8 +79,27 @@ def earlier_pictures(path: Path) -> dict[int, Path]:
     return {}
 
 
+@final
+class Names:
+    """Names that were given; two that differ in upper and lower case alone are one.
+
+    On sticks and on other systems they are: one output would replace the other.
+    """
+
+    def __init__(self) -> None:
+        self._folded: set[str] = set()
+
+    def add(self, path: Path) -> None:
+        """Gives a name."""
+        self._folded.add(str(path).casefold())
+
+    def __contains__(self, path: object) -> bool:
+        """Says whether it was given."""
+        return str(path).casefold() in self._folded
+
+
 def output_path(
-    path_in: Path, taken: Collection[Path] = (), *, container: str = CONTAINERS[0]
+    path_in: Path, taken: Container[Path] = (), *, container: str = CONTAINERS[0]
 ) -> Path:
     """Returns where the anonymised copy of `path_in` goes unless the user says: beside it.
 

@@ -327,7 +327,10 @@ class _Steady:
     def _state(self) -> tuple[int, int]:
         if self._fd < 0:
             return 0, 0
-        status = os.fstat(self._fd)
+        try:
+            status = os.fstat(self._fd)
+        except OSError:  # a stick that was pulled out, a server that went away
+            return -1, -1
         return status.st_size, status.st_mtime_ns
 
     def __enter__(self) -> Self:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -190,7 +190,7 @@ def _say_untold(jobs: Sequence[Job]) -> None:
         say(f"{len(untold)} finished by an earlier run have no table; --overwrite makes them again")
 
 
-def _label_path(path_in: Path, taken: set[Path]) -> Path:
+def _label_path(path_in: Path, taken: Container[Path]) -> Path:
     plain = fitting(path_in, path_in.stem, ".png")
     return fitting(path_in, path_in.name, ".png") if plain in taken else plain
 

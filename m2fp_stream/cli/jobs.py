@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ from ..naming import (
     EARLIER,
     PIPE,
     TABLE_SUFFIXES,
+    Names,
     earlier_pictures,
     find_media,
     is_numbered,
@@ -69,7 +71,7 @@ def plan(
     inputs: list[Path],
     output: Path | None,
     suffixes: frozenset[str],
-    name: Callable[[Path, set[Path]], Path],
+    name: Callable[[Path, Container[Path]], Path],
     *,
     overwrite: bool,
 ) -> Plan:
@@ -80,6 +82,7 @@ def plan(
         SinkError: the folder of the output folder does not exist.
         UsageError: two inputs would be written to one file.
     """
+    _need_current_folder([*inputs, *([] if output is None else [output])])
     found = _Found(suffixes, output)
     for path in inputs:
         found.add(path)
@@ -96,12 +99,14 @@ def plan(
             _may_be_made(output)
     sources = {os.path.realpath(file): file for file, _ in files}
     jobs = []
-    taken: set[Path] = set()
+    taken = Names()
+    targets: set[Path] = set()
     for file, base in files:
         target = name(file if output is None else output / file.relative_to(base), taken)
-        if target in taken or sources.get(os.path.realpath(target), file) != file:
+        if target in targets or sources.get(os.path.realpath(target), file) != file:
             raise UsageError(f"{file}: {target} is another input or its output; use another -o")
         taken.add(target)
+        targets.add(target)
         finished = file not in found.named and not overwrite and _is_output(target)
         jobs.append(Job(file, target, finished))
     shortened = [
@@ -187,7 +192,7 @@ class _Found:
     def __init__(self, suffixes: frozenset[str], output: Path | None) -> None:
         self._suffixes = suffixes
         self._output = output
-        self._files: dict[tuple[Path, Path], None] = {}
+        self._files: dict[tuple[str, str], tuple[Path, Path]] = {}
         self.named: set[Path] = set()
         self.skipped: Counter[str] = Counter()
         self.closed: list[SourceError] = []
@@ -201,17 +206,22 @@ class _Found:
         with _within_reach(SourceError):
             if not path.is_dir():
                 self.named.add(path)
-                self._files[path, path.parent] = None
+                self._take(path, path.parent)
                 return
             media = find_media(path, self._suffixes, without=self._output)
-        self._files |= dict.fromkeys((file, path) for file in media.files)
+        for file in media.files:
+            self._take(file, path)
         self.skipped += media.skipped
         self.closed += [SourceError(_told(error)) for error in media.closed]
 
     @property
     def files(self) -> list[tuple[Path, Path]]:
         """Each input once, with the folder that an output folder stands in for."""
-        return list(self._files)
+        return list(self._files.values())
+
+    def _take(self, file: Path, base: Path) -> None:
+        """Takes a file, as it was named first."""
+        self._files.setdefault((os.path.abspath(file), os.path.abspath(base)), (file, base))  # noqa: PTH100  # resolves no link
 
     @property
     def besides(self) -> str:
@@ -225,19 +235,47 @@ def skipped_text(skipped: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {what}" for what, count in ordered)
 
 
+def _need_current_folder(paths: Sequence[Path]) -> None:
+    """Refuses what is named relative to a folder that somebody has deleted meanwhile."""
+    relative = [path for path in paths if not path.is_absolute()]
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        if relative:
+            raise SourceError(
+                f"{relative[0]}: the current folder was deleted; change to another one"
+            ) from None
+
+
 def _may_be_made(folder: Path) -> None:
     """Refuses an output folder of which more than the last level is missing."""
-    if not folder.exists():
+    if not _is_there(folder):
         _need_folder(folder.parent)
     elif not folder.is_dir():
         raise UsageError(f"{folder}: not a folder; name an existing folder for the output")
 
 
 def _need_folder(folder: Path) -> None:
-    if not folder.exists():
+    if not _is_there(folder):
         raise SinkError(f"{folder}: no such output folder; create it first (mkdir -p)")
     if not folder.is_dir():
         raise UsageError(f"{folder}: not a folder; name an existing folder for the output")
+
+
+def _is_there(path: Path) -> bool:
+    """Says whether something is at `path`; what is out of reach raises, which Path.exists() hides.
+
+    (From Python 3.14 on; a folder without rights would be said not to be there.)
+    """
+    try:
+        path.stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            return False
+        raise
+    return True
 
 
 def check(job: Job, *, overwrite: bool) -> None:
@@ -248,7 +286,7 @@ def check(job: Job, *, overwrite: bool) -> None:
         UsageError: the output is the input, or exists without ``--overwrite``.
     """
     with _within_reach(SourceError):
-        if not (job.path_in == PIPE or is_numbered(job.path_in) or job.path_in.exists()):
+        if not (job.path_in == PIPE or is_numbered(job.path_in) or _is_there(job.path_in)):
             raise SourceError(f"{job.path_in}: no such file")
     with _within_reach(SinkError):
         if not overwrite and (earlier := earlier_pictures(job.path_out)):

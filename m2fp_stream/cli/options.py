@@ -331,6 +331,18 @@ OPTIONS: Final = (
     ),
 )
 
+_GROUPS: Final = {
+    "policy": "what is covered, and how",
+    "file": "how people are found",
+    "m2fp": "how people are found",
+    "source": "what is read",
+    "output": "what is written",
+    "audio": "sound",
+    "page": "the page",
+    "kiosk": "the page",
+}
+"""What the help calls the options of a section."""
+
 _OF_M2FP: Final = ("--model-dir", "--tiles")
 _OF_RATE: Final = ("--crf", "--bitrate", "--keep-quality")
 """Each of them ends what a file or the environment says of the others."""
@@ -343,10 +355,11 @@ def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> Non
     for option in OPTIONS:
         if option.flag not in flags:
             continue
+        group = _group(command, option.keys[0])
         if option.metavar is None:
-            command.add_argument(option.flag, action="store_const", const=True, help=option.help)
+            group.add_argument(option.flag, action="store_const", const=True, help=option.help)
         else:
-            command.add_argument(
+            group.add_argument(
                 option.flag,
                 type=_for_argparse(option.read),
                 action="append" if option.many else "store",
@@ -355,9 +368,16 @@ def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> Non
             )
 
 
+def _group(command: argparse.ArgumentParser, key: str) -> argparse._ArgumentGroup:
+    """Returns the part of the help in which an option stands that sets `key`."""
+    title = _GROUPS.get(key.partition(".")[0], "options")
+    found = [group for group in command._action_groups if group.title == title]
+    return found[0] if found else command.add_argument_group(title)
+
+
 def add_effect(command: argparse.ArgumentParser) -> None:
     """Adds ``--effect``, which may come several times."""
-    command.add_argument(
+    _group(command, "policy.effect").add_argument(
         "--effect",
         action="append",
         type=_for_argparse(_read_effect),

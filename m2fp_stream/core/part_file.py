@@ -6,6 +6,7 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO, Final, NoReturn, Self, final
@@ -28,6 +29,10 @@ _HINTS: Final = {
 _NAME_MAX: Final = 255
 """Bytes of a name. Source: linux/limits.h."""
 _LONGEST: Final = _NAME_MAX - len("..part")
+
+_UNFIT: Final = '\\ : * ? " < > |'
+"""Characters that FAT, exFAT and NTFS refuse in a name. Source: Microsoft's "Naming files, paths,
+and namespaces"; drivers answer EINVAL (vfat) or ENOENT (exfat-fuse)."""
 
 _NO_LINK: Final = (
     *(errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS),  # FAT, some network shares
@@ -77,16 +82,22 @@ class PartFile:
         self._fd = -1
         self._path = path
         self._overwrite = overwrite
-        self._part = part_name(path if in_turns else path.with_name(f"{path.name}.{os.getpid()}"))
         self._error: OSError | None = None
         self._broken: BaseException | None = None
         self._claimed = False
         if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises where the folder is closed
             raise _refusal(f"{path}: is a folder, expected a file name; add one", errno.EISDIR)
+        if _is_special(path):
+            raise _refusal(
+                f"{path}: is a pipe or a device, or leads to one, and would be replaced by a file; "
+                "choose another name",
+                errno.EEXIST,
+            )
         if os.path.lexists(path) and not overwrite:
             raise _refusal(
                 f"{path}: exists already; choose another name or pass --overwrite", errno.EEXIST
             )
+        self._part = part_name(path if in_turns else path.with_name(f"{path.name}.{os.getpid()}"))
         try:
             self._make()
         except OSError as error:
@@ -323,6 +334,18 @@ def _linked(part: Path, path: Path) -> bool:
     return True
 
 
+def _is_special(path: Path) -> bool:
+    """Says whether something stands there, or behind a link there, that is neither file nor folder.
+
+    To put a file in its place would take it from all who use it: as root even /dev/null.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # Path.stat() takes no fewer calls
+    except (OSError, ValueError):  # nothing is there, or may be seen: what follows says why
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
+
+
 def replace_file(
     path: Path, data: bytes, *, private: bool = False, sync: bool = True, in_turns: bool = True
 ) -> None:
@@ -351,9 +374,20 @@ def cannot_be_written(path: Path, error: Exception) -> SinkError:
     number = getattr(error, "errno", None)
     reason = os.strerror(number) if isinstance(number, int) else type(error).__name__
     hint = _HINTS.get(number or 0, "check the folder and your rights")
+    if _is_unfit(path, number):
+        hint = f"choose a name without {_UNFIT}, which this disk does not take"
     refusal = SinkError(f"{path}: cannot be written ({reason}); {hint}")
     refusal.errno, refusal.strerror = number, reason
     return refusal
+
+
+def _is_unfit(path: Path, number: int | None) -> bool:
+    """Says whether the name may be why a disk refuses it, though its folder is there."""
+    return (
+        number in (errno.ENOENT, errno.EINVAL)
+        and any(char in path.name for char in _UNFIT.split())
+        and path.parent.exists()
+    )
 
 
 def _refusal(message: str, number: int) -> SinkError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -108,3 +109,21 @@ def test_an_input_that_is_replaced_was_whole(clip: Path) -> None:
         other.replace(path)
 
     assert m2fp_stream.anonymize(clip, progress=during(replace, clip)).frames == 20
+
+
+def test_a_disk_that_is_pulled_out_is_no_internal_error(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all was read from memory before that, its state is all that cannot be asked for."""
+    real = os.fstat
+
+    def gone(fd: int) -> os.stat_result:
+        if Path(f"/proc/self/fd/{fd}").resolve() == clip:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd)
+
+    def pull(_: Path) -> None:
+        monkeypatch.setattr(os, "fstat", gone)
+
+    with pytest.raises(SourceError, match="it changed while it was read"):
+        m2fp_stream.anonymize(clip, progress=during(pull, clip))
