@@ -96,7 +96,7 @@ _ZONES: Final = ("--zone", "--keep-zone", "--invert")
 _ANONYMIZE_OPTIONS: Final = (
     *(*_ZONES, "--cover-span"),
     *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--audio"),
-    *("--mute", "--salvage", "--stream", "--parser", "--model-dir", "--tiles"),
+    *("--mute", "--salvage", "--stream", "--canvas", "--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
 _PREVIEW_OPTIONS: Final = (*_ZONES, "--hide", "--parser", "--model-dir")

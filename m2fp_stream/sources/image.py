@@ -23,6 +23,7 @@ from .heif import Heif, is_heif
 from .options import FileOptions
 from .orientation import Orientation
 from .png import PNG, clear_grey, is_whole_png
+from .spherical import said_of, tags_of_photo
 
 __all__ = ["ImageSource"]
 
@@ -86,7 +87,8 @@ class ImageSource(Source):
             time_base=Fraction(1),
             frame_count=1,
             colorspace=0,
-            dropped_streams=_dropped(data),
+            dropped_streams=(*_dropped(data), *(tags := tags_of_photo(data))),
+            warnings=() if (sentence := said_of(tags)) is None else (sentence,),
         )
 
     @property
