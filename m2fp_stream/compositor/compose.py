@@ -188,6 +188,9 @@ class Compositor:
             pixels = bgr.copy()
         for region, fill in zip(regions, painted, strict=True):
             effects.blend(region.cut(pixels), fill, region)
+        with raw.alpha() as alpha:
+            if alpha is not None:  # no cover tells where somebody is who is hidden
+                pixels[alpha == 0] = 0
         parts = {plan.fills[k - 1].part for region in regions for k in region.ids}
         level = CoverLevel.PERSON if Label.HUMAN in parts else CoverLevel.PARTS
         return _mint(raw, pixels, CoverInfo(age_s, level, reason))

@@ -22,7 +22,7 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ..core.errors import SourceError, TruncatedSourceError
-from ..core.raw import RawFrame
+from ..core.raw import RawFrame, Under
 from ..core.ring import BufferPool
 from ..core.timing import seconds
 from .base import Captured, Source, SourceInfo, open_regular
@@ -428,7 +428,7 @@ class FileSource(Source):
         width, height = self._info.size_wh
         buffer = self._pool.take(height, width)
         try:
-            self._write_bgr(frame, orientation, buffer)
+            under = self._write_bgr(frame, orientation, buffer)
         except SourceError:
             self._pool.give_back(buffer)
             raise
@@ -444,6 +444,7 @@ class FileSource(Source):
             pts=pts,
             time_base=self._time_base,
             captured_ns=time.monotonic_ns(),
+            under=under,
             give_back=self._pool.give_back,
         )
         return Captured(raw, restart, frame.duration or None)
@@ -456,8 +457,9 @@ class FileSource(Source):
 
     def _write_bgr(
         self, frame: av.VideoFrame, orientation: Orientation, out: NDArray[np.uint8]
-    ) -> None:
-        write_bgr(frame, orientation, out, reformatter=self._reformatter, name=str(self._path))
+    ) -> Under | None:
+        name, converter = str(self._path), self._reformatter
+        return write_bgr(frame, orientation, out, reformatter=converter, name=name, pool=self._pool)
 
 
 def _size_wh_of(decoder: AlphaDecoder | VideoStream) -> tuple[int, int]:

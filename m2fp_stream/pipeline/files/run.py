@@ -432,7 +432,7 @@ class FileRun:
         if captured is not None:
             frame = captured.frame
             try:
-                with frame.analysis() as bgr:
+                with frame.looking() as bgr:
                     small = SmallGrey.of(bgr)
             except BaseException:
                 frame.release()
