@@ -117,7 +117,42 @@ def write_beside(path: Path, codec: str, rate: Fraction, count: int, sound_s: fl
     return path
 
 
+@pytest.mark.parametrize("rate", [Fraction(1, 60), 1, 240])
+def test_a_film_of_any_rate_keeps_its_times(tmp_path: Path, rate: Fraction | int) -> None:
+    path = media.write_video(tmp_path / "a.mp4", rate=rate)
+    info, frames = read(path)
+    assert [number for _, number in frames] == list(range(10))
+    assert [time_s for time_s, _ in frames] == [
+        round(float(i / Fraction(rate)), 4) for i in range(10)
+    ]
+    assert info.average_rate == rate
+
+
+def test_a_track_of_time_codes_is_left_out_and_named(tmp_path: Path) -> None:
+    path = media.write_video(tmp_path / "a.mov", metadata={"timecode": "01:02:03:04"})
+    with av.open(path) as container:  # the control
+        assert [one.type for one in container.streams] == ["video", "data"]
+    info, frames = read(path)
+    assert [number for _, number in frames] == list(range(10))
+    assert frames[0][0] == 0
+    assert info.dropped_streams[0] == "data"
+    assert "timecode" in info.dropped_streams[1]
+    assert "01:02" not in repr(info)
+
+
 # ----------------------------------------------------------------- size
+
+
+def test_the_largest_picture_of_television_is_read(tmp_path: Path) -> None:
+    """8K, ITU-R BT.2020."""
+    size_wh = (7680, 4320)
+    path = media.write_video(
+        tmp_path / "a.mp4", size_wh=size_wh, count=1, options={"preset": "ultrafast", "crf": "40"}
+    )
+    with FileSource(path) as source:
+        (captured,) = source.frames()
+        assert captured.frame.size_wh == size_wh
+        captured.frame.release()
 
 
 def test_a_canvas_that_is_named_holds_all_pictures(tmp_path: Path) -> None:
