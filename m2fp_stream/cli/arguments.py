@@ -116,7 +116,7 @@ _ANONYMIZE_OPTIONS: Final = (
     *(*_ZONES, "--cover-span"),
     *("--hide", "--quality", "--container", "--encoder", "--crf", "--bitrate", "--keep-quality"),
     *("--preset", "--threads", "--start", "--end", "--fps", "--audio"),
-    *("--mute", "--salvage", "--stream", "--parser", "--model-dir", "--tiles"),
+    *("--mute", "--salvage", "--stream", "--canvas", "--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
 _PREVIEW_OPTIONS: Final = (*_ZONES, "--hide", "--parser", "--model-dir")

@@ -85,6 +85,13 @@ def _read_span(text: str) -> str:
     return Span.parse(text).text
 
 
+def _read_canvas(text: str) -> str:
+    from ..sources.options import read_size
+
+    read_size(text)
+    return text
+
+
 def _read_parser(text: str) -> bool:
     if text not in ("embedded", "m2fp"):
         raise ValueError(f"expected embedded or m2fp, got {text!r}")
@@ -231,18 +238,28 @@ OPTIONS: Final = (
         "shows (default: none)",
     ),
     Option(
+        "--canvas",
+        ("source.canvas",),
+        _read_canvas,
+        "WxH",
+        "fit all pictures of a video into this size, with black bars; for one whose picture size "
+        "changes (default: its own, the largest of the first 10 s)",
+    ),
+    Option(
         "--start",
         ("source.start_s",),
         read_time,
         "TIME",
-        "leave out what is before, in seconds or H:MM:SS (default: from the beginning)",
+        "leave out what is before this time of the input, as players count it, in seconds or "
+        "H:MM:SS (default: from the beginning)",
     ),
     Option(
         "--end",
         ("source.end_s",),
         read_time,
         "TIME",
-        "leave out what is after, in seconds or H:MM:SS (default: to the end)",
+        "leave out what is after this time of the input, in seconds or H:MM:SS (default: to the "
+        "end)",
     ),
     Option(
         "--audio",
@@ -347,7 +364,7 @@ _OF_M2FP: Final = ("--model-dir", "--tiles")
 _OF_RATE: Final = ("--crf", "--bitrate", "--keep-quality")
 """Each of them ends what a file or the environment says of the others."""
 _OF_ENCODER: Final = (*_OF_RATE, "--preset", "--encoder", "--container")
-_OF_TIMES: Final = ("--stream", "--start", "--end", "--cover-span")
+_OF_TIMES: Final = ("--stream", "--canvas", "--start", "--end", "--cover-span")
 
 
 def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import SourceError, UsageError
-from ..core.raw import RawFrame
+from ..core.raw import RawFrame, Under
 from ..core.ring import BufferPool
 from .base import Captured, Source, SourceInfo
 from .convert import fit_bgr
@@ -117,16 +117,19 @@ class LiveSource(Source):
     @final
     def _captured(
         self,
-        write: Callable[[NDArray[np.uint8]], None],
+        write: Callable[[NDArray[np.uint8]], Under | None],
         size_wh: tuple[int, int],
         captured_ns: int,
         *,
         restart: bool = False,
     ) -> Captured:
-        """Makes the next frame; `write` fills (H, W, 3) zeros of `size_wh`."""
+        """Makes the next frame.
+
+        `write` fills (H, W, 3) zeros of `size_wh`, and returns what is under them, if anything.
+        """
         buffer = self._pool.take(size_wh[1], size_wh[0])
         try:
-            write(buffer)
+            under = write(buffer)
         except BaseException:
             self._pool.give_back(buffer)
             raise
@@ -136,6 +139,7 @@ class LiveSource(Source):
             pts=self._stamp(captured_ns),
             time_base=LIVE_TIME_BASE,
             captured_ns=captured_ns,
+            under=under,
             give_back=self._pool.give_back,
         )
         self._next_id += 1

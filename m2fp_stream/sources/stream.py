@@ -330,7 +330,12 @@ class StreamSource(LiveSource):
         try:
             return self._captured(
                 lambda out: write_bgr(
-                    frame, orientation, out, reformatter=self._reformatter, name=self._name
+                    frame,
+                    orientation,
+                    out,
+                    reformatter=self._reformatter,
+                    name=self._name,
+                    pool=self._pool,
                 ),
                 self._size_wh,
                 captured_ns,

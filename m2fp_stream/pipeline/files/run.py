@@ -423,7 +423,7 @@ class FileRun:
         if captured is not None:
             frame = captured.frame
             try:
-                with frame.analysis() as bgr:
+                with frame.looking() as bgr:
                     small = SmallGrey.of(bgr)
             except BaseException:
                 frame.release()

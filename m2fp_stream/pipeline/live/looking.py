@@ -207,7 +207,7 @@ class Looking:
         """
         frame = captured.frame
         lease = ExitStack()
-        lease.enter_context(frame.analysis())
+        lease.enter_context(frame.looking())
         start = None
         if captured.restart:
             start = Why.RECONNECTED
