@@ -15,8 +15,8 @@ from m2fp_stream.config import Settings
 from m2fp_stream.pipeline.files.run import FileRun
 from m2fp_stream.pipeline.looks import LookPool
 from m2fp_stream.policy import Policy
-
-XXVideoFileSink
+from m2fp_stream.sinks.encoders import VideoFileOptions
+from m2fp_stream.sinks.video_file import VideoFileSink
 from m2fp_stream.sources.file import FileSource
 from tests.kit import film, media, oddities
 
