@@ -5,16 +5,25 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from ..core.errors import UsageError
-from ..core.labels import nearest, parse_label_name
-from ..core.timing import Span, read_time
+from ..core.timing import read_time
 from ..naming import IMAGE_SUFFIXES, is_numbered
 from .jobs import Job
 from .show import PROGRAM, say
+from .values import (
+    read_canvas,
+    read_effect,
+    read_fps,
+    read_hide,
+    read_parser,
+    read_rate_text,
+    read_span,
+    read_whole,
+    read_zone,
+)
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -57,79 +66,18 @@ class Option:
         return self.flag[2:].replace("-", "_")
 
 
-def _read_hide(text: str) -> object:
-    from ..policy import PolicyOptions
-
-    return PolicyOptions.hide_from_text(text)
-
-
-def _read_effect(text: str) -> object:
-    from ..core.plan import Effect
-
-    label, equals, effect = text.rpartition("=")
-    names = [item.value for item in Effect]
-    if effect not in names:
-        raise ValueError(f"unknown effect {effect!r}; {nearest(effect, names)}")
-    if label.strip().lower() == "zone":
-        return "zone", effect
-    return parse_label_name(label).title if equals else None, effect
-
-
-def _read_zone(text: str) -> str:
-    from ..zones import Zone
-
-    return Zone.parse(text).text
-
-
-def _read_span(text: str) -> str:
-    return Span.parse(text).text
-
-
-def _read_canvas(text: str) -> str:
-    from ..sources.options import read_size
-
-    read_size(text)
-    return text
-
-
-def _read_parser(text: str) -> bool:
-    if text not in ("embedded", "m2fp"):
-        raise ValueError(f"expected embedded or m2fp, got {text!r}")
-    return text == "m2fp"
-
-
-def _read_whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"expected a whole number, got {text!r}") from None
-
-
-def _read_rate(text: str) -> int:
-    from ..sinks.encoders import read_rate
-
-    return read_rate(text)
-
-
-def _read_fps(text: str) -> float:
-    try:
-        return float(Fraction(text))
-    except (ValueError, ZeroDivisionError):
-        raise ValueError(f"expected a rate such as 25 or 30000/1001, got {text!r}") from None
-
-
 OPTIONS: Final = (
     Option(
         "--hide",
         ("policy.hide",),
-        _read_hide,
+        read_hide,
         "WHAT",
         "what to hide: a preset, or labels joined by commas (default: head)",
     ),
     Option(
         "--zone",
         ("policy.zones",),
-        _read_zone,
+        read_zone,
         "PLACE",
         "always cover this place, whatever is there: x1,y1,x2,y2, or x,y of each corner of a "
         "polygon, as fractions of the upright picture, or in pixels where a number is above 1; "
@@ -139,7 +87,7 @@ OPTIONS: Final = (
     Option(
         "--keep-zone",
         ("policy.keep_zones",),
-        _read_zone,
+        read_zone,
         "PLACE",
         "leave people alone who are wholly in this place, such as a poster or a television; may "
         "be repeated (default: none)",
@@ -155,7 +103,7 @@ OPTIONS: Final = (
     Option(
         "--cover-span",
         ("policy.cover_spans",),
-        _read_span,
+        read_span,
         "BEGIN-END",
         "cover the whole picture from one time of the input to another, in seconds or H:MM:SS; "
         "without END to the end; may be repeated (default: none)",
@@ -188,7 +136,7 @@ OPTIONS: Final = (
     Option(
         "--crf",
         ("output.crf",),
-        _read_whole,
+        read_whole,
         "N",
         "quality, 0 to 51 (63 for av1 and vp9); lower is better and larger; usually 20 for x264, "
         "22 for x265, 28 for av1, 26 for vp9, which look much alike (default: by the encoder)",
@@ -196,7 +144,7 @@ OPTIONS: Final = (
     Option(
         "--bitrate",
         ("output.bitrate",),
-        _read_rate,
+        read_rate_text,
         "RATE",
         "instead of a quality: bits a second on average, such as 4M or 800k (default: none)",
     ),
@@ -218,21 +166,21 @@ OPTIONS: Final = (
     Option(
         "--fps",
         ("source.fps",),
-        _read_fps,
+        read_fps,
         "RATE",
         "frames a second of numbered pictures: 25, 29.97 or 30000/1001 (default: 25.0)",
     ),
     Option(
         "--threads",
         ("source.threads", "output.threads"),
-        _read_whole,
+        read_whole,
         "N",
         "threads of the decoder and of the encoder (default: 2)",
     ),
     Option(
         "--stream",
         ("source.stream",),
-        _read_whole,
+        read_whole,
         "N",
         "which of several videos in a file to take, counted from 1, if not the one that a player "
         "shows (default: none)",
@@ -240,7 +188,7 @@ OPTIONS: Final = (
     Option(
         "--canvas",
         ("source.canvas",),
-        _read_canvas,
+        read_canvas,
         "WxH",
         "fit all pictures of a video into this size, with black bars; for one whose picture size "
         "changes (default: its own, the largest of the first 10 s)",
@@ -272,7 +220,7 @@ OPTIONS: Final = (
     Option(
         "--mute",
         ("audio.mute",),
-        _read_span,
+        read_span,
         "BEGIN-END",
         "let nothing be heard from one time of the input to another, in seconds or H:MM:SS; from "
         "0: all before it, too; without END to the end; needs --audio keep or disguise; may be "
@@ -289,7 +237,7 @@ OPTIONS: Final = (
     Option(
         "--parser",
         ("m2fp.enabled",),
-        _read_parser,
+        read_parser,
         "NAME",
         "embedded: the shipped weights; m2fp: the reference parser beside them, slower and finer "
         f"(`{PROGRAM} models pull m2fp`, or --model-dir) (default: embedded)",
@@ -304,7 +252,7 @@ OPTIONS: Final = (
     Option(
         "--tiles",
         ("m2fp.tiles",),
-        _read_whole,
+        read_whole,
         "N",
         "M2FP also looks at N x N overlapping tiles, for small people in large pictures "
         "(default: 1)",
@@ -317,7 +265,7 @@ OPTIONS: Final = (
         "the IP address to listen at; any but this computer's own needs --certificate and --key "
         "(default: 127.0.0.1)",
     ),
-    Option("--port", ("page.port",), _read_whole, "N", "0 takes any free one (default: 8765)"),
+    Option("--port", ("page.port",), read_whole, "N", "0 takes any free one (default: 8765)"),
     Option(
         "--certificate",
         ("page.certificate",),
@@ -335,7 +283,7 @@ OPTIONS: Final = (
     Option(
         "--rotate",
         ("kiosk.rotation",),
-        _read_whole,
+        read_whole,
         "DEGREES",
         "turn the page clockwise: 0, 90, 180 or 270 (default: 0)",
     ),
@@ -397,7 +345,7 @@ def add_effect(command: argparse.ArgumentParser) -> None:
     _group(command, "policy.effect").add_argument(
         "--effect",
         action="append",
-        type=_for_argparse(_read_effect),
+        type=_for_argparse(read_effect),
         metavar="[LABEL=]EFFECT",
         help="how hidden parts are filled: frost, solid, silhouette or mosaic; for one label, for "
         "`zone`, or for all; may be repeated (default: frost)",

@@ -33,7 +33,7 @@ end
 """
 OFFERED = {
     "m2fp-stream check": "check-config",
-    "m2fp-stream anonymize a.mp4 --keep": "--keep-zone",
+    "m2fp-stream anonymize a.mp4 --keep": "--keep-quality|--keep-zone",
     "m2fp-stream anonymize --audio ": "drop|keep|disguise",
     "m2fp-stream anonymize --quality s": "standard",
     "m2fp-stream anonymize --hide he": "head",

@@ -199,7 +199,7 @@ def test_help_states_the_real_defaults_and_names(capsys: Capture) -> None:
         stated = option.help.rpartition("(default: ")[2].rstrip(")")
         unset = {
             "None": {"from the beginning", "to the end", "what was pulled", "none"}
-            | {"by the container", "by the encoder"},
+            | {"by the container", "by the encoder", "its own, the largest of the first 10 s"},
             "False": {"refuse", "embedded", "no"},
             "[]": {"none"},
         }

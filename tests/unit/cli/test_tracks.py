@@ -66,7 +66,7 @@ def test_a_name_that_would_be_too_long_is_shortened(here: Path, app: FakeApp) ->
     assert re.fullmatch(r"x+\S*~[0-9a-f]{8}\.csv", table.name)
 
 
-@pytest.mark.parametrize("text", ["where.txt", "where", "-", "", "csv/", "folder"])
+@pytest.mark.parametrize("text", ["where.txt", "where", "-", " ", "csv/", "folder"])
 def test_another_kind_of_table_is_refused(
     text: str, here: Path, app: FakeApp, capsys: Capture
 ) -> None:
