@@ -30,7 +30,7 @@ from .canvas import largest_wh, said
 from .choose import apart, choose, dropped, rate_of, several
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .deinterlace import Deinterlacer
-from .opener import check_size, decodable_videos, loose_limit, open_file
+from .opener import check_size, decodable_videos, let_go, loose_limit, open_file
 from .options import FileOptions
 from .orientation import Orientation
 from .sound import FileClock
@@ -153,12 +153,7 @@ class FileSource(Source):
         """Lets go of the file; idempotent. Frames given before stay valid."""
         super().close()
         if self._container is not None:
-            # Its threads let go of packets that Python marked, for which each wants the
-            # interpreter's lock; who frees a decoder holds it, and waits for them: for ever.
-            for stream in self._container.streams.video:
-                if (context := getattr(stream, "codec_context", None)) is not None:
-                    context.flush_buffers()
-            self._container.close()
+            let_go(self._container)
             self._container = None
         self._file.close()
 

@@ -26,6 +26,7 @@ __all__ = [
     "address_or_problem",
     "check_size",
     "decodable_videos",
+    "let_go",
     "loose_limit",
     "no_answer",
     "open_file",
@@ -293,6 +294,19 @@ def decodable_videos(
     if not found:
         raise SourceError(f"{name}: {unreadable}")
     return found
+
+
+def let_go(container: InputContainer) -> None:
+    """Closes a container whose packets were marked (`whole`), with idle decoders.
+
+    A decoder's threads (FFmpeg's own, dav1d's) let go of the marks, for which each wants the
+    interpreter's lock. Who frees a decoder holds it, and waits for them: for ever. Who flushes one
+    does not hold it.
+    """
+    for stream in container.streams.video:
+        if (context := getattr(stream, "codec_context", None)) is not None:
+            context.flush_buffers()
+    container.close()
 
 
 def no_answer(name: str, limit_s: float) -> str:

@@ -29,6 +29,7 @@ from .opener import (
     address_or_problem,
     check_size,
     decodable_videos,
+    let_go,
     loose_limit,
     no_answer,
     open_stream,
@@ -152,7 +153,7 @@ class StreamSource(LiveSource):
 
     def _shut(self) -> None:
         if self._container is not None:
-            self._container.close()
+            let_go(self._container)
             self._container = None
         if self._watches:
             self._watches = False
