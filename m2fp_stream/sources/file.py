@@ -70,6 +70,10 @@ _JOINED_MIDWAY: Final = (
     "its first pictures are made from others that it does not hold; they are left out"
 )
 
+_MOST_TICKS: Final = 1 << 60
+"""Timestamps beyond this are none: FFmpeg counts in 63 bits, and a deinterlacer's ticks are half as
+long. Chosen; in nanoseconds 36 years."""
+
 _SEEK_MARGIN_S: Final = 2
 """Seeking goes by decoding time; the farthest reordering H.264 allows (16 frames) is less."""
 
@@ -394,7 +398,10 @@ class FileSource(Source):
         """Gives frames with rising timestamps, and whether time jumped back before them."""
         clock = Timestamps(self._time_base, self._rate)
         for frame in self._sought():
-            frame.pts, jumped = clock.stamp(frame.pts)
+            stamp, jumped = clock.stamp(frame.pts)
+            if abs(stamp) > _MOST_TICKS:
+                raise SourceError(f"{self._path}: damaged, its times are impossible; copy it again")
+            frame.pts = stamp
             frame.time_base = self._time_base
             yield frame, jumped
         for sentence in clock.remarks:

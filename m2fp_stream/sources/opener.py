@@ -127,6 +127,9 @@ _STREAM_BUFFER_BYTES: Final = 1 << 15
 """Read at a time: PyAV's own 32 KB for what is piped in; chosen for files: eight times that, for
 fewer calls back into Python."""
 
+_MOST_BYTES: Final = 1 << 20
+"""Read at a time, whatever is asked for. Chosen: four times what is read usually."""
+
 _KNOWN_FORMAT_US: Final = "100000"
 """How long (microseconds of video) what is piped in is looked at when its format is known. Chosen:
 a few pictures, for what is longer would only be waited for."""
@@ -317,6 +320,24 @@ def no_answer(name: str, limit_s: float) -> str:
     )
 
 
+@final
+class _InPieces:
+    """Reads a piece at a time, whatever FFmpeg asks for: a header may claim gigabytes.
+
+    Python makes room for all that is asked for before it reads what there is.
+    """
+
+    def __init__(self, file: BinaryIO | Piped) -> None:
+        self._file = file
+        self.name = getattr(file, "name", "a file")
+        for name in ("seek", "tell"):  # what lacks them is read from front to back
+            if (method := getattr(file, name, None)) is not None:
+                setattr(self, name, method)
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, _MOST_BYTES))
+
+
 def _opened(
     target: str | BinaryIO | Piped,
     settings: Mapping[str, str],
@@ -327,7 +348,7 @@ def _opened(
     io_open: Callable[..., object] | None = None,
 ) -> InputContainer:
     return av.open(
-        target,
+        target if isinstance(target, str) else _InPieces(target),
         "r",
         format=known,
         options=dict(settings),

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import random
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pytest
 
+from m2fp_stream.core.errors import SourceError
+from m2fp_stream.sources.opener import open_file
 from scripts.bench import fuzz
 from tests.kit import media
 
@@ -59,3 +63,43 @@ def test_the_threads_of_a_decoder_do_not_wait_for_who_lets_go_of_it(tmp_path: Pa
         # Without `let_go` one of the first 40 hung in each of four tries.
         told = {reader.read(path, salvage=bool(number % 2)) for number in range(80)}
     assert told == {"exit 3"}
+
+
+def test_times_that_no_file_can_hold_are_damage(tmp_path: Path) -> None:
+    path = media.write_video(tmp_path / "a.ivf", codec="libvpx", count=4)
+    data = bytearray(path.read_bytes())
+    at = 32  # behind the header; each frame has its length, 4 bytes, and its time, 8
+    for number in range(3):
+        if number != 1:  # time jumps back, and what comes later is added to what was before
+            data[at + 4 : at + 12] = (2**62 + 5).to_bytes(8, "little")
+        at += 12 + int.from_bytes(data[at : at + 4], "little")
+    path.write_bytes(data)
+    for salvage in (False, True):
+        with pytest.raises(SourceError, match="its times are impossible"):
+            fuzz.read_through(path, salvage=salvage)
+
+
+def test_memory_is_made_for_what_is_read_not_for_what_a_header_claims(tmp_path: Path) -> None:
+    """Python's files make room for all that is asked for, FFmpeg asks for what a length says."""
+    asked: list[int] = []
+
+    class Watched(io.FileIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            asked.append(size or 0)
+            return super().read(size) or b""
+
+    size_wh = (1280, 1024)
+    path = media.write_video(
+        tmp_path / "a.y4m",
+        codec="wrapped_avframe",
+        container_format="yuv4mpegpipe",
+        size_wh=size_wh,
+        count=2,
+    )
+    with (
+        Watched(path) as file,
+        open_file(cast("BinaryIO", file), "a.y4m", max_pixels=fuzz.MAX_PIXELS) as container,
+    ):
+        assert sum(1 for _ in container.decode(video=0)) == 2
+    assert path.stat().st_size > 3 << 20
+    assert max(asked) <= 1 << 20  # a frame has 1.9 MB
