@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     _complete_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     hide_arguments(arguments, secret=_nameless(arguments))
-    return carry_out(lambda: _run(arguments), debug="--debug" in arguments)
+    return carry_out(lambda: _run(arguments, last=argv is None), debug="--debug" in arguments)
 
 
 def _complete_streams() -> None:
@@ -107,7 +107,7 @@ def _nameless(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str], *, last: bool) -> None:
     from .arguments import parsers  # all commands: passwords are hidden before that
 
     parser, commands = parsers()
@@ -134,4 +134,5 @@ def _run(arguments: list[str]) -> None:
     elif unexpected := [*unknown, *after]:
         word = "" if _SUSPICIOUS.search(unexpected[0]) else f" {unexpected[0]!r}"
         raise UsageError(f"{name}: unexpected argument{word}")
+    args.last = last  # whether this process ends then, and may be shut in before
     command.run(args)
