@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..core.errors import ConfigError, SinkError
+from ..core.home import own_folder
 from .jobs import Job
 
 if TYPE_CHECKING:
@@ -68,7 +69,7 @@ def _weights(settings: Settings) -> Iterator[Path]:
     if options.model_dir is not None:
         yield Path(options.model_dir)
     if options.key == "keyring":
-        home = os.path.expanduser("~")  # noqa: PTH111  # it does not fail where there is none
-        yield from (Path(home, *one) for one in ((".local", "share", "python_keyring"),))
+        with suppress(ConfigError):  # a keyring without a desktop is a file there
+            yield own_folder("XDG_DATA_HOME", os.environ, ".local", "share") / "python_keyring"
     elif options.key is not None:
         yield Path(options.key)

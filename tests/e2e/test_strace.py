@@ -15,11 +15,16 @@ import av
 import cv2
 import pytest
 
+from m2fp_stream.privacy import sandbox
 from tests.kit import media
 from tests.kit.stage import Picture, backdrop
 
 ROOT = Path(__file__).resolve().parents[2]
 STRACE = shutil.which("strace")
+INPUTS = ("film.mp4", "moving.gif", "moving.webp", "still.jpg", "still.png")
+OUTPUTS = {name.replace(".", ".anonymized.") for name in INPUTS}
+SYSTEM = (Path(os.devnull), Path("/etc/os-release"))
+"""What is opened beside what a process that is shut in may read (a link to a file that it may)."""
 CALLS = (
     *("open", "openat", "openat2", "creat", "memfd_create", "mknod", "mknodat", "link", "linkat"),
     *("symlink", "symlinkat", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "truncate"),
@@ -119,14 +124,19 @@ def is_byte_code(path: str) -> bool:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call]]:
-    """One traced run; the folder it wrote into, and its calls."""
+    """One traced run over a folder: a film with sound, a GIF and pictures; and its calls."""
     folder = tmp_path_factory.mktemp("traced")
     room = backdrop(0)
-    write_clip(folder / "in.mp4", [room] * 12)
-    out = folder / "out.mp4"
-    command = [sys.executable, "-m", "m2fp_stream", "anonymize", str(folder / "in.mp4")]
-    calls = traced([*command, "-o", str(out), "--audio", "disguise"], folder)
-    with av.open(out) as container:
+    (folder / "in").mkdir()
+    write_clip(folder / "in/film.mp4", [room] * 12)
+    for name in ("still.png", "still.jpg"):
+        assert cv2.imwrite(str(folder / "in" / name), room)
+    for name in ("moving.gif", "moving.webp"):
+        media.write_moving(folder / "in" / name, [room] * 3)
+    command = [sys.executable, "-m", "m2fp_stream", "anonymize", str(folder / "in")]
+    calls = traced([*command, "-o", str(folder / "out"), "--audio", "disguise"], folder)
+    assert sorted(path.name for path in (folder / "out").iterdir()) == sorted(OUTPUTS)
+    with av.open(folder / "out/film.anonymized.mp4") as container:
         assert [one.type for one in container.streams] == ["video", "audio"]
     return folder, calls
 
@@ -168,12 +178,35 @@ def opened_for_writing(calls: list[Call]) -> set[str]:
     }
 
 
-def test_a_run_opens_for_writing_the_part_file_and_byte_code_only(
+def parts(folder: Path) -> set[str]:
+    return {str(folder / "out" / f".{name}.part") for name in OUTPUTS}
+
+
+def test_a_run_opens_for_writing_its_part_files_and_byte_code_only(
     run: tuple[Path, list[Call]],
 ) -> None:
     folder, calls = run
     written = {path for path in opened_for_writing(calls) if not is_byte_code(path)}
-    assert written - {"/dev/null"} == {str(folder / ".out.mp4.part")}
+    assert written - {"/dev/null"} == parts(folder)
+
+
+def test_a_run_reads_its_inputs_python_and_the_system_and_no_other_file(
+    run: tuple[Path, list[Call]],
+) -> None:
+    folder, calls = run
+    opened = {Path(call.paths[0]) for call in calls if call.name in {"open", "openat", "openat2"}}
+    allowed = (*sandbox._python(), *map(Path, sandbox._SYSTEM), *SYSTEM, ROOT, folder / "in")
+    places = [Path(os.path.abspath(place)) for place in allowed]  # noqa: PTH100
+    strange = {
+        path
+        for path in opened
+        if path.is_absolute() and not any(path.is_relative_to(place) for place in places)
+    }
+    assert strange - {folder / "out"} == set(map(Path, parts(folder)))
+    assert {path for path in opened if path.is_relative_to(folder / "in")} == {
+        folder / "in",
+        *(folder / "in").iterdir(),
+    }
 
 
 def test_a_parse_opens_for_writing_the_part_file_and_byte_code_only(
@@ -213,12 +246,13 @@ def test_a_run_gives_names_to_its_output_and_byte_code_only(run: tuple[Path, lis
     folder, calls = run
     naming = {"link", "linkat", "rename", "renameat", "renameat2", "symlink", "symlinkat"}
     named = {call.paths[-1] for call in calls if call.name in naming}
-    assert {path for path in named if not is_byte_code(path)} == {str(folder / "out.mp4")}
+    outputs = {str(folder / "out" / name) for name in OUTPUTS}
+    assert {path for path in named if not is_byte_code(path)} == outputs
     made = {
         call.paths[0] for call in calls if call.name in {"mkdir", "mkdirat", "mknod", "mknodat"}
     }
-    assert {path for path in made if not path.endswith("__pycache__")} == set()
-    assert sorted(path.name for path in folder.iterdir()) == ["in.mp4", "out.mp4", "strace.log"]
+    assert {path for path in made if not path.endswith("__pycache__")} == {str(folder / "out")}
+    assert sorted(path.name for path in folder.iterdir()) == ["in", "out", "strace.log"]
 
 
 def test_a_run_leaves_temporary_and_shared_memory_folders_alone(
@@ -230,7 +264,7 @@ def test_a_run_leaves_temporary_and_shared_memory_folders_alone(
         for path in opened_for_writing(calls)
         if path.startswith(("/tmp/", "/var/tmp/", "/dev/shm/")) and not is_byte_code(path)
     }
-    assert touched - {str(folder / ".out.mp4.part")} == set()
+    assert touched - parts(folder) == set()
     assert not [call for call in calls if call.name in {"shmget", "msgget"}]
 
 
