@@ -20,9 +20,11 @@ def main(*, last: bool = False) -> int:
 
 
 def _work(*, last: bool) -> int:
-    from ..privacy.hardening import harden
+    from ..privacy.hardening import harden, keep_to_one_thread
 
     harden()
+    if last:
+        keep_to_one_thread()
     from ..processes.child import read_job
     from .files import FileTask
     from .program import carry_out

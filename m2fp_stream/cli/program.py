@@ -16,7 +16,7 @@ from ..core.address import looks_like_address
 from ..core.errors import EXIT_DONE, EXIT_INTERNAL, UsageError
 from ..core.labels import nearest
 from ..core.redact import install_redaction
-from ..privacy.hardening import harden, hide_arguments
+from ..privacy.hardening import harden, hide_arguments, keep_to_one_thread
 from .show import PROGRAM, flush, report
 
 __all__ = ["carry_out", "main"]
@@ -30,6 +30,8 @@ _SUSPICIOUS: Final = re.compile("[@?=&]|//")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; see `cli.main`, which hears signals meanwhile."""
     harden()
+    if argv is None:
+        keep_to_one_thread()
     _complete_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     hide_arguments(arguments, secret=_nameless(arguments))

@@ -23,6 +23,7 @@ setrlimit(2).
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 import re
@@ -36,6 +37,8 @@ from typing import Final
 from .hardening import Measure
 
 __all__ = ["MEMORY_BYTES", "available", "enter"]
+
+_log = logging.getLogger(__name__)
 
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 """System calls, of every machine but alpha. Source: landlock(7)."""
@@ -163,7 +166,8 @@ def enter(
 ) -> None:
     """Shuts this process in, and all that it starts; for good.
 
-    `harden` must have been called. No other thread may run, or Landlock would not hold for it.
+    `harden` must have been called. No other thread may run, or Landlock would not hold for it; it
+    is logged then.
 
     Args:
         reads: files and folders that may be read; missing ones are passed over.
@@ -175,6 +179,9 @@ def enter(
     _limit_memory(buffer_mb)
     if sys.platform != "linux":
         return
+    with suppress(OSError):
+        if (threads := len([*Path("/proc/self/task").iterdir()])) > 1:
+            _log.warning("%d threads are not shut in: they ran before", threads - 1)
     with suppress(OSError):
         _drop_capabilities()
     with suppress(OSError):

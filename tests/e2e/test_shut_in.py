@@ -16,7 +16,7 @@ import pytest
 
 from m2fp_stream.privacy.sandbox import available
 from tests.kit import media
-from tests.kit.cli import ROOT, clean_environment
+from tests.kit.cli import ROOT, clean_environment, program
 
 pytestmark = pytest.mark.skipif(
     not all(one.holds for one in available()), reason="this kernel lacks Landlock or seccomp"
@@ -101,6 +101,9 @@ import json, os, sys
 from pathlib import Path
 from attack import attack
 
+from m2fp_stream.privacy.hardening import keep_to_one_thread
+
+keep_to_one_thread()  # the program does, before it imports what is imported here
 shut_in = sys.argv[1] == "shut in"
 if not shut_in:
     from m2fp_stream.privacy import sandbox
@@ -145,7 +148,7 @@ class Place:
             text=True,
             check=False,
         )
-        assert done.returncode == 0, done.stderr
+        assert (done.returncode, done.stderr) == (0, "")  # nor a thread that was there before
         told, _, rest = done.stdout.partition("\n")
         found: dict[str, list[str]] = json.loads(told)
         return found, rest
@@ -201,3 +204,18 @@ def test_without_the_sandbox_each_of_these_ways_is_open(place: Place) -> None:
     """The control: what is refused above is refused by what is tested there."""
     done, _ = place.run("open", "in.mp4")
     assert set(done["decoder"]) == set(done["child"]) == all_ways()
+
+
+def test_nothing_runs_before_the_program_is_shut_in_nor_its_jobs(place: Place) -> None:
+    """A thread that runs already would not be; the program would warn of it."""
+    media.write_video(place.home / "more.mp4", count=4)
+    for words in (["in.mp4"], ["in.mp4", "more.mp4", "-o", ".", "--overwrite", "--jobs", "2"]):
+        done = subprocess.run(
+            program("anonymize", *words),
+            cwd=place.home,
+            env=place.environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import struct
+import threading
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_both_machines_refuse_the_same_calls() -> None:
 
 
 def test_where_the_kernel_has_none_of_it_a_run_goes_on_and_doctor_is_told(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def none(*_: object) -> int:
         raise OSError(errno.ENOSYS, "Function not implemented")
@@ -77,7 +78,15 @@ def test_where_the_kernel_has_none_of_it_a_run_goes_on_and_doctor_is_told(
     monkeypatch.setattr(sandbox, "_call", none)
     monkeypatch.setattr(sandbox, "_limit_memory", lambda _: None)
     monkeypatch.setattr(sandbox, "_drop_capabilities", lambda: None)
-    sandbox.enter(reads=[tmp_path])
+    waits = threading.Event()
+    other = threading.Thread(target=waits.wait)
+    other.start()
+    try:
+        sandbox.enter(reads=[tmp_path])
+    finally:
+        waits.set()
+        other.join()
+    assert "threads are not shut in: they ran before" in caplog.text
     files, calls, _ = sandbox.available()
     assert (files.holds, calls.holds) == (False, False)
     assert "no Landlock: a decoder's bug could read and write your files" in files.note
