@@ -186,18 +186,18 @@ def main() -> int:
         clip, target = write_clip(folder / "in.mp4"), folder / "out.mp4"
         took_s, header = run_whole(clip, target)
         print(f"a run takes {took_s:.1f} s", flush=True)
-        for number in range(arguments.kills):
-            everything = number % 3 == 2
-            came = kill_once(clip, target, draw.uniform(0, took_s), everything=everything)
-            left = remnant(target, header) if came == "killed" else ""
-            who = "all processes" if everything else "main process"
-            table[f"{who}: {came}, left: {left}" if left else f"{who}: {came}"] += 1
-            if number % 10 == 9 or part_name(target).exists():
-                run_whole(clip, target)
-            if number % 20 == 19:
-                print(number + 1, file=sys.stderr, flush=True)
-    for what, count in sorted(table.items()):
-        print(f"| {what} | {count} |")
+        try:
+            for number in range(arguments.kills):
+                everything = number % 3 == 2
+                came = kill_once(clip, target, draw.uniform(0, took_s), everything=everything)
+                left = remnant(target, header) if came == "killed" else ""
+                who = "all processes" if everything else "main process"
+                table[f"{who}: {came}, left: {left}" if left else f"{who}: {came}"] += 1
+                if number % 10 == 9 or part_name(target).exists():
+                    run_whole(clip, target)
+        finally:
+            for what, count in sorted(table.items()):
+                print(f"| {what} | {count} |")
     return 0
 
 
