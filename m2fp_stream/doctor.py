@@ -26,7 +26,8 @@ from .core.errors import (
     UsageError,
 )
 from .pipeline.live.health import Health, judge
-from .privacy.hardening import harden
+from .privacy.hardening import HardeningReport, harden
+from .privacy.sandbox import available
 
 __all__ = ["Fact", "check_stats", "examine", "versions"]
 
@@ -88,6 +89,7 @@ def examine() -> list[Fact]:
         Fact("memory", _memory()),
         *_packages(),
         *(Fact("hardening", line) for line in harden().describe()),
+        *(Fact("shut in", line) for line in HardeningReport(available()).describe()),
         Fact("network", "not used, but for the live sources and sinks that you name"),
     ]
     if not any(fact.error for fact in facts):  # what follows imports those packages

@@ -16,19 +16,28 @@ __all__ = ["main"]
 
 def main(*, last: bool = False) -> int:
     """Does what standard input says; returns the exit code. For `last` see `until_interrupted`."""
-    return until_interrupted(_work, told=False, last=last)
+    return until_interrupted(lambda: _work(last=last), told=False, last=last)
 
 
-def _work() -> int:
-    from ..privacy.hardening import harden
+def _work(*, last: bool) -> int:
+    from ..privacy.hardening import harden, keep_to_one_thread
 
     harden()
+    if last:
+        keep_to_one_thread()
     from ..processes.child import read_job
     from .files import FileTask
     from .program import carry_out
 
     told = read_job()
-    return carry_out(lambda: FileTask.from_json(told).run(), debug=told["debug"])
+
+    def work() -> None:
+        task = FileTask.from_json(told)
+        if last:
+            task.shut_in()
+        task.run()
+
+    return carry_out(work, debug=told["debug"])
 
 
 if __name__ == "__main__":

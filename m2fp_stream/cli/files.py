@@ -18,6 +18,7 @@ from .jobs import Job, Plan, check, plan, prepare, with_tables
 from .options import refuse_useless, say_vain, settings_of
 from .progress import FileDisplay
 from .show import file_summary, print_line, say
+from .shut_in import shut_in
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -61,6 +62,9 @@ def anonymize(args: argparse.Namespace) -> None:
     batch = Batch(planned, overwrite=args.overwrite, debug=args.debug)
     if planned.single:
         prepare(jobs[0], overwrite=args.overwrite)
+    if args.last and (planned.single or args.jobs == 1):
+        shut_in(jobs, settings)
+    if planned.single:
         task(jobs[0], args.progress).run()
     elif args.jobs > 1:
         batch.side_by_side(args.jobs, told)
@@ -127,6 +131,10 @@ class FileTask:
             progress=told["progress"],
         )
 
+    def shut_in(self) -> None:
+        """Shuts this process in, for good; see `shut_in`."""
+        shut_in([self.job], self.settings)
+
     def run(self) -> None:
         """Anonymizes the file and prints what came of it."""
         from ..app.files import anonymize
@@ -172,6 +180,9 @@ def parse(args: argparse.Namespace) -> None:
     _say_shortened(planned)
     if planned.single:
         prepare(planned.jobs[0], overwrite=args.overwrite)
+    if args.last:
+        shut_in(planned.jobs, settings)
+    if planned.single:
         _parse_one(planned.jobs[0], settings, args)
     else:
         batch = Batch(planned, overwrite=args.overwrite, debug=args.debug)

@@ -16,7 +16,7 @@ from ..core.address import looks_like_address
 from ..core.errors import EXIT_DONE, EXIT_INTERNAL, UsageError
 from ..core.labels import nearest
 from ..core.redact import install_redaction
-from ..privacy.hardening import harden, hide_arguments
+from ..privacy.hardening import harden, hide_arguments, keep_to_one_thread
 from .show import PROGRAM, flush, report
 from .streams import give_up, settle
 
@@ -33,9 +33,11 @@ _SUSPICIOUS: Final = re.compile("[@?=&]|//")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; see `cli.main`, which hears signals meanwhile."""
     harden()
+    if argv is None:
+        keep_to_one_thread()
     arguments = list(sys.argv[1:] if argv is None else argv)
     hide_arguments(arguments, secret=_nameless(arguments))
-    return carry_out(lambda: _run(arguments), debug="--debug" in arguments)
+    return carry_out(lambda: _run(arguments, last=argv is None), debug="--debug" in arguments)
 
 
 def carry_out(work: Callable[[], None], *, debug: bool) -> int:
@@ -89,7 +91,7 @@ def _nameless(arguments: Sequence[str]) -> list[str]:
     return found
 
 
-def _run(arguments: list[str]) -> None:
+def _run(arguments: list[str], *, last: bool) -> None:
     from .arguments import parsers  # all commands: passwords are hidden before that
 
     for word in arguments:
@@ -125,4 +127,5 @@ def _run(arguments: list[str]) -> None:
     elif unexpected := [*unknown, *after]:
         word = "" if _SUSPICIOUS.search(unexpected[0]) else f" {unexpected[0]!r}"
         raise UsageError(f"{name}: unexpected argument{word}")
+    args.last = last  # whether this process ends then, and may be shut in before
     command.run(args)

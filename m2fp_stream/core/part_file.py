@@ -9,11 +9,20 @@ import os
 import stat
 from contextlib import suppress
 from pathlib import Path
-from typing import BinaryIO, Final, NoReturn, Self, final
+from typing import BinaryIO, Final, NoReturn, Protocol, Self, final
 
 from .errors import SinkError
 
-__all__ = ["PartFile", "cannot_be_written", "move_to_free_name", "part_name", "replace_file"]
+__all__ = [
+    "Keeper",
+    "PartFile",
+    "cannot_be_written",
+    "keep_by",
+    "move_to_free_name",
+    "part_name",
+    "refused",
+    "replace_file",
+]
 
 _HINTS: Final = {
     errno.ENOENT: "make the folder first",
@@ -40,6 +49,46 @@ _NO_LINK: Final = (
 )
 _CANNOT_TELL: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODEV)
 """What a file system answers that cannot allocate ahead. Source: posix_fallocate(3)."""
+
+
+class Keeper(Protocol):
+    """Does with part files, by their final names, what takes rights to their folder.
+
+    Each method raises `SinkError` as `PartFile` does.
+    """
+
+    def make(self, path: Path, *, overwrite: bool) -> int:
+        """Returns the descriptor of a new part file; whoever gets it closes it."""
+        ...
+
+    def holds(self, path: Path) -> bool:
+        """Says whether the part file is still where it was made."""
+        ...
+
+    def reopen(self, path: Path) -> int:
+        """Returns a descriptor that reads it."""
+        ...
+
+    def claim(self, path: Path) -> None:
+        """Brings it to the disk, and takes its final name where that is free."""
+        ...
+
+    def publish(self, path: Path, *, private: bool, sync: bool) -> None:
+        """Moves it to its final name."""
+        ...
+
+    def discard(self, path: Path) -> None:
+        """Removes it, if it has not been published."""
+        ...
+
+
+_keepers: Final[list[Keeper]] = []
+"""Whoever keeps the part files of this process; none where it does so itself."""
+
+
+def keep_by(keeper: Keeper | None) -> None:
+    """Lets somebody else keep all part files that this process makes from now on; None: nobody."""
+    _keepers[:] = [] if keeper is None else [keeper]
 
 
 def part_name(path: Path) -> Path:
@@ -85,16 +134,20 @@ class PartFile:
         self._error: OSError | None = None
         self._broken: BaseException | None = None
         self._claimed = False
+        self._keeper = _keepers[0] if _keepers else None
+        if self._keeper is not None:
+            self._fd = self._keeper.make(path, overwrite=overwrite)
+            return
         if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises where the folder is closed
-            raise _refusal(f"{path}: is a folder, expected a file name; add one", errno.EISDIR)
+            raise refused(f"{path}: is a folder, expected a file name; add one", errno.EISDIR)
         if _is_special(path):
-            raise _refusal(
+            raise refused(
                 f"{path}: is a pipe or a device, or leads to one, and would be replaced by a file; "
                 "choose another name",
                 errno.EEXIST,
             )
         if os.path.lexists(path) and not overwrite:
-            raise _refusal(
+            raise refused(
                 f"{path}: exists already; choose another name or pass --overwrite", errno.EEXIST
             )
         self._part = part_name(path if in_turns else path.with_name(f"{path.name}.{os.getpid()}"))
@@ -136,7 +189,7 @@ class PartFile:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self._part.unlink()
         except BlockingIOError:
-            raise _refusal(
+            raise refused(
                 f"{self._path}: another run is writing it; wait for it", errno.EAGAIN
             ) from None
         finally:
@@ -154,6 +207,11 @@ class PartFile:
     def name(self) -> str:
         """The hidden name as a library can say it in any locale; it is not for opening."""
         return os.fsencode(self._part).decode("ascii", "backslashreplace")
+
+    @property
+    def descriptor(self) -> int:
+        """Its descriptor, which stays its own."""
+        return self._fd
 
     def write(self, data: bytes) -> int:
         """Writes all of `data` at the current position and returns its length.
@@ -200,8 +258,8 @@ class PartFile:
         Raises:
             SinkError: it is not.
         """
-        if not self._is_ours(self._part):
-            raise _refusal(
+        if not self._is_whole():
+            raise refused(
                 f"{self._path}: was deleted while it was written; make its folder again if it is "
                 "gone, too",
                 errno.ENOENT,
@@ -218,6 +276,8 @@ class PartFile:
 
     def reopen(self, *_: object) -> BinaryIO:
         """Opens the part file once more, for reading, whatever name and flags are asked for."""
+        if self._keeper is not None:
+            return os.fdopen(self._keeper.reopen(self._path), "rb")
         return self._part.open("rb")
 
     def claim(self) -> None:
@@ -231,6 +291,10 @@ class PartFile:
             SinkError: see `publish`.
         """
         try:
+            if self._keeper is not None:
+                self._raise_broken()
+                self._keeper.claim(self._path)
+                return
             self._complete(private=False, sync=True)
             if not self._overwrite:
                 self._claimed = True  # before: a signal may come between; only ours is given back
@@ -251,6 +315,11 @@ class PartFile:
                 must follow.
         """
         try:
+            if self._keeper is not None:
+                self._raise_broken()
+                self._keeper.publish(self._path, private=private, sync=sync)
+                self._close()
+                return
             if self._claimed:
                 self._part.unlink()
                 self._close()
@@ -266,18 +335,28 @@ class PartFile:
 
     def _complete(self, *, private: bool, sync: bool) -> None:
         """Raises what went wrong before, sets the rights and waits for the disk."""
-        if self._error is not None:
-            raise self._error
-        if self._broken is not None:
-            raise self._broken
+        self._raise_broken()
         if not self._is_ours(self._part):
-            raise _refusal(f"{self._path}: its part file was replaced; run again", errno.ENOENT)
+            raise refused(f"{self._path}: its part file was replaced; run again", errno.ENOENT)
         if not private:
             mask = os.umask(0o077)
             os.umask(mask)
             os.fchmod(self._fd, 0o666 & ~mask)
         if sync:
             os.fsync(self._fd)
+
+    def _raise_broken(self) -> None:
+        """Raises what went wrong before."""
+        if self._error is not None:
+            raise self._error
+        if self._broken is not None:
+            raise self._broken
+
+    def _is_whole(self) -> bool:
+        """Says whether the part file is still where it was made."""
+        if self._keeper is not None:
+            return self._keeper.holds(self._path)
+        return self._is_ours(self._part)
 
     def _is_ours(self, name: Path) -> bool:
         # Another run may have taken it for stale between its creation and its lock.
@@ -287,7 +366,9 @@ class PartFile:
         """Removes the part file, where the disk lets it; idempotent."""
         if not self.closed:
             with suppress(OSError):  # a disk that became read-only keeps it
-                if self._is_ours(self._part):
+                if self._keeper is not None:
+                    self._keeper.discard(self._path)
+                elif self._is_ours(self._part):
                     self._part.unlink()
                 if self._claimed and self._is_ours(self._path):
                     self._path.unlink()
@@ -390,7 +471,9 @@ def _is_unfit(path: Path, number: int | None) -> bool:
     )
 
 
-def _refusal(message: str, number: int) -> SinkError:
+def refused(message: str, number: int | None) -> SinkError:
+    """Returns a `SinkError` that has the number and the words of the system."""
     refusal = SinkError(message)
-    refusal.errno, refusal.strerror = number, os.strerror(number)
+    refusal.errno = number
+    refusal.strerror = None if number is None else os.strerror(number)
     return refusal

@@ -34,6 +34,7 @@ __all__ = [
     "few_heaps",
     "harden",
     "hide_arguments",
+    "keep_to_one_thread",
     "silence_libraries",
 ]
 
@@ -129,6 +130,15 @@ def silence_libraries() -> None:
     request 27379; seen here with strace, held by `tests/e2e/test_strace.py`.
     """
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+
+def keep_to_one_thread() -> None:
+    """Keeps libraries from starting threads when they are imported; call it before.
+
+    OpenBLAS does, of which NumPy's and OpenCV's packages bring one each. What is taken from this
+    process later (`sandbox.enter`) would not be taken from those threads.
+    """
+    os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 
 def hide_arguments(arguments: Sequence[str], *, secret: Sequence[str] = ()) -> bool:

@@ -15,11 +15,18 @@ import av
 import cv2
 import pytest
 
+from m2fp_stream.privacy import sandbox
 from tests.kit import media
 from tests.kit.stage import Picture, backdrop
 
 ROOT = Path(__file__).resolve().parents[2]
 STRACE = shutil.which("strace")
+INPUTS = ("film.mp4", "moving.gif", "moving.webp", "still.jpg", "still.png")
+OUTPUTS = {
+    f"{name.replace('.', '.anonymized.')}{table}" for name in INPUTS for table in ("", ".csv")
+}
+SYSTEM = (Path(os.devnull), Path("/etc/os-release"))
+"""What is opened beside what a process that is shut in may read (a link to a file that it may)."""
 CALLS = (
     *("open", "openat", "openat2", "creat", "memfd_create", "mknod", "mknodat", "link", "linkat"),
     *("symlink", "symlinkat", "rename", "renameat", "renameat2", "mkdir", "mkdirat", "truncate"),
@@ -119,15 +126,21 @@ def is_byte_code(path: str) -> bool:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call]]:
-    """One traced run; the folder it wrote into, and its calls."""
+    """One traced run over a folder: a film with sound, a GIF and pictures; and its calls."""
     folder = tmp_path_factory.mktemp("traced")
     room = backdrop(0)
-    write_clip(folder / "in.mp4", [room] * 12)
-    out = folder / "out.mp4"
-    command = [sys.executable, "-m", "m2fp_stream", "anonymize", str(folder / "in.mp4")]
-    more = ["--audio", "disguise", "--tracks", str(folder / "who.csv")]
-    calls = traced([*command, "-o", str(out), *more], folder)
-    with av.open(out) as container:
+    (folder / "in").mkdir()
+    write_clip(folder / "in/film.mp4", [room] * 12)
+    for name in ("still.png", "still.jpg"):
+        assert cv2.imwrite(str(folder / "in" / name), room)
+    for name in ("moving.gif", "moving.webp"):
+        media.write_moving(folder / "in" / name, [room] * 3)
+    command = [sys.executable, "-m", "m2fp_stream", "anonymize", str(folder / "in")]
+    calls = traced(
+        [*command, "-o", str(folder / "out"), "--audio", "disguise", "--tracks", "csv"], folder
+    )
+    assert sorted(path.name for path in (folder / "out").iterdir()) == sorted(OUTPUTS)
+    with av.open(folder / "out/film.anonymized.mp4") as container:
         assert [one.type for one in container.streams] == ["video", "audio"]
     return folder, calls
 
@@ -169,8 +182,8 @@ def opened_for_writing(calls: list[Call]) -> set[str]:
     }
 
 
-def part_files(folder: Path) -> set[str]:
-    return {str(folder / ".out.mp4.part"), str(folder / ".who.csv.part")}
+def parts(folder: Path) -> set[str]:
+    return {str(folder / "out" / f".{name}.part") for name in OUTPUTS}
 
 
 def test_a_run_opens_for_writing_its_part_files_and_byte_code_only(
@@ -178,7 +191,26 @@ def test_a_run_opens_for_writing_its_part_files_and_byte_code_only(
 ) -> None:
     folder, calls = run
     written = {path for path in opened_for_writing(calls) if not is_byte_code(path)}
-    assert written - {"/dev/null"} == part_files(folder)
+    assert written - {"/dev/null"} == parts(folder)
+
+
+def test_a_run_reads_its_inputs_python_and_the_system_and_no_other_file(
+    run: tuple[Path, list[Call]],
+) -> None:
+    folder, calls = run
+    opened = {Path(call.paths[0]) for call in calls if call.name in {"open", "openat", "openat2"}}
+    allowed = (*sandbox._python(), *map(Path, sandbox._SYSTEM), *SYSTEM, ROOT, folder / "in")
+    places = [Path(os.path.abspath(place)) for place in allowed]  # noqa: PTH100
+    strange = {
+        path
+        for path in opened
+        if path.is_absolute() and not any(path.is_relative_to(place) for place in places)
+    }
+    assert strange - {folder / "out"} == set(map(Path, parts(folder)))
+    assert {path for path in opened if path.is_relative_to(folder / "in")} == {
+        folder / "in",
+        *(folder / "in").iterdir(),
+    }
 
 
 def test_a_parse_opens_for_writing_the_part_file_and_byte_code_only(
@@ -218,14 +250,13 @@ def test_a_run_gives_names_to_its_outputs_and_byte_code_only(run: tuple[Path, li
     folder, calls = run
     naming = {"link", "linkat", "rename", "renameat", "renameat2", "symlink", "symlinkat"}
     named = {call.paths[-1] for call in calls if call.name in naming}
-    outputs = {str(folder / name) for name in ("out.mp4", "who.csv")}
+    outputs = {str(folder / "out" / name) for name in OUTPUTS}
     assert {path for path in named if not is_byte_code(path)} == outputs
     made = {
         call.paths[0] for call in calls if call.name in {"mkdir", "mkdirat", "mknod", "mknodat"}
     }
-    assert {path for path in made if not path.endswith("__pycache__")} == set()
-    names = ["in.mp4", "out.mp4", "strace.log", "who.csv"]
-    assert sorted(path.name for path in folder.iterdir()) == names
+    assert {path for path in made if not path.endswith("__pycache__")} == {str(folder / "out")}
+    assert sorted(path.name for path in folder.iterdir()) == ["in", "out", "strace.log"]
 
 
 def test_a_run_leaves_temporary_and_shared_memory_folders_alone(
@@ -237,7 +268,7 @@ def test_a_run_leaves_temporary_and_shared_memory_folders_alone(
         for path in opened_for_writing(calls)
         if path.startswith(("/tmp/", "/var/tmp/", "/dev/shm/")) and not is_byte_code(path)
     }
-    assert touched - part_files(folder) == set()
+    assert touched - parts(folder) == set()
     assert not [call for call in calls if call.name in {"shmget", "msgget"}]
 
 

@@ -34,6 +34,7 @@ from m2fp_stream.models.hub import ModelScopeHub
 from m2fp_stream.parsers.m2fp.labels import Kind
 from m2fp_stream.pipeline.looks import LookWorker
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
+from m2fp_stream.privacy.keeper import PartKeeper
 from m2fp_stream.processes.child import child_environment
 from m2fp_stream.sinks.push import PushOptions, PushSink
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
@@ -59,7 +60,8 @@ def test_options_go_and_the_rest_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LANG", "C.UTF-8")
     given = child_environment()
     options = {name for name in given if name.upper().startswith("M2FP_STREAM_")}
-    assert options - {"M2FP_STREAM_TEST_DATA"} == {"M2FP_STREAM_TEST_X"}
+    set_outside = {"M2FP_STREAM_TEST_DATA", "M2FP_STREAM_TEST_CHANGES"}
+    assert options - set_outside == {"M2FP_STREAM_TEST_X"}
     assert given["LANG"] == "C.UTF-8"
     assert SECRET not in str(given)
 
@@ -167,6 +169,10 @@ def batch(stage: Stage) -> None:
     assert cli.main(["anonymize", str(stage.folder), "-o", str(out), "--jobs", "2"]) == 8
 
 
+def keeper(stage: Stage) -> None:
+    PartKeeper.start([stage.folder / "out"]).close()
+
+
 def export(stage: Stage) -> None:
     key = str(stage.folder / SECRET)
     with pytest.raises(ModelError, match="cannot be exported"):
@@ -241,6 +247,7 @@ KINDS: dict[str, tuple[Callable[[Stage], None], ...]] = {
     "kiosk/supervised.py": (kiosk,),
     "models/hub.py": (pull,),
     "pipeline/workers.py": (parser_and_look_workers,),
+    "privacy/keeper.py": (keeper,),
     "sinks/push.py": (push,),
     "sinks/virtual_camera.py": (virtual_camera,),
 }

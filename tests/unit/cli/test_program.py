@@ -519,7 +519,7 @@ def test_a_source_that_may_hold_a_password_leaves_the_list_of_processes(
     code = (
         "import sys; from pathlib import Path; from m2fp_stream.cli import program\n"
         "line = Path('/proc/self/cmdline')\n"
-        "program._run = lambda _: print(line.read_text().split('\\0', 3)[3])\n"
+        "program._run = lambda _, last: print(line.read_text().split('\\0', 3)[3])\n"
         "program.main()"
     )
     done = subprocess.run(
