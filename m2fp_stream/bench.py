@@ -21,14 +21,15 @@ __all__ = ["bench_live"]
 
 _WARM_UP_S: Final = 10.0
 """Left out of every figure, and all until the first picture is shown: lookers start, and
-distributions are of the last ten seconds."""
+distributions are of the last ten seconds. Chosen."""
 
 _PATIENCE_S: Final = 60.0
 """Without a picture for so long after that, it is measured that none is shown: on a quarter of a
 slow core none ever is, elsewhere the first one came within 8 s (docs/performance.md)."""
 
 _BLOCK_S: Final = 10.0
-"""Memory is averaged over blocks of this before a line is fitted: seconds are not independent."""
+"""Memory is averaged over blocks of this before a line is fitted: seconds are not independent.
+Chosen."""
 
 
 def bench_live(
@@ -40,6 +41,7 @@ def bench_live(
     stats_path: Path | None,
     show: Callable[[str], None],
     say: Callable[[str], None],
+    warm_up_s: float = _WARM_UP_S,
 ) -> None:
     """Runs the live pipeline in each mode and shows one row a mode.
 
@@ -48,11 +50,12 @@ def bench_live(
     Args:
         source: as `capture.input`; a film is played over and over.
         modes: which alignments.
-        seconds: measured time of each, after ten seconds of warming up and the first picture.
+        seconds: measured time of each, after warming up and the first picture.
         json_path: gets everything as JSON, too.
         stats_path: renewed every second, as with `preview --stats`.
         show: prints a line of the table.
         say: prints a line about what goes on.
+        warm_up_s: seconds that are left out of every figure.
 
     Raises:
         SourceError: the source ended before it was measured.
@@ -65,7 +68,7 @@ def bench_live(
     )
     rows = []
     for mode in modes:
-        row = _measure(source, mode, seconds, stats_path, say)
+        row = _measure(source, mode, (warm_up_s, seconds), stats_path, say)
         rows.append(row)
         show(_line(row))
         late = ", ".join(f"{name} {ms:g}" for name, ms in row["look_ms_p95"].items())
@@ -88,8 +91,14 @@ class _Sample(NamedTuple):
 
 
 def _measure(
-    source: str, mode: str, seconds: float, stats_path: Path | None, say: Callable[[str], None]
+    source: str,
+    mode: str,
+    times_s: tuple[float, float],
+    stats_path: Path | None,
+    say: Callable[[str], None],
 ) -> dict[str, Any]:
+    """Returns a row of the table; `times_s`: how long it warms up, and is measured."""
+    warm_up_s, seconds = times_s
     settings = load_settings(
         overrides={
             "capture.input": source,
@@ -108,12 +117,12 @@ def _measure(
             write_facts(stats_path, facts)
 
     def is_over(_: dict[str, Any]) -> bool:
-        return samples[-1].at_s >= _warm_s(samples) + seconds
+        return samples[-1].at_s >= _warm_s(samples, warm_up_s) + seconds
 
     with Path(os.devnull).open("wb") as nowhere:
         run_live(settings, until=is_over, on_facts=on_facts, on_notice=say, out=nowhere)
     cpu_cores = (_cpu_s() - cpu_before) / (time.monotonic() - began_s)
-    measured = [sample for sample in samples if sample.at_s >= _warm_s(samples)]
+    measured = [sample for sample in samples if sample.at_s >= _warm_s(samples, warm_up_s)]
     if len(measured) < 2:
         raise SourceError(f"{source}: ended before it was measured; take a longer one")
     return {
@@ -125,10 +134,10 @@ def _measure(
     }
 
 
-def _warm_s(samples: Sequence[_Sample]) -> float:
+def _warm_s(samples: Sequence[_Sample], warm_up_s: float) -> float:
     """Returns from which second on is measured."""
     shown = (one.at_s for one in samples if one.facts["frames"] > _cards_of(one))
-    return max(_WARM_UP_S, next(shown, _WARM_UP_S + _PATIENCE_S))
+    return max(warm_up_s, next(shown, warm_up_s + _PATIENCE_S))
 
 
 def _cards_of(sample: _Sample) -> int:

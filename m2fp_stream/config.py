@@ -34,11 +34,11 @@ from .pipeline.live.capture import CaptureOptions
 from .pipeline.live.options import LiveOptions
 from .policy import PolicyOptions
 from .privacy.audio import AudioOptions
+from .sinks.encoders import VideoFileOptions
 from .sinks.pipe import PipeOptions
 from .sinks.push import PushOptions
 from .sinks.segments import RecordOptions
 from .sinks.serve import ServeOptions
-from .sinks.video_file import VideoFileOptions
 from .sinks.virtual_camera import VirtualCameraOptions
 from .sinks.window import WindowOptions
 from .sources.options import CameraOptions, FileOptions, StreamOptions, SyntheticOptions

@@ -1,4 +1,4 @@
-"""Collects what `m2fp-stream doctor` says: what this machine has, and what is missing."""
+"""Collects what `m2fp-stream doctor` and `--version --verbose` say of this machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .core.errors import (
 from .pipeline.live.health import Health, judge
 from .privacy.hardening import harden
 
-__all__ = ["Fact", "check_stats", "examine"]
+__all__ = ["Fact", "check_stats", "examine", "versions"]
 
 _PACKAGES: Final = {
     "numpy": "numpy",
@@ -38,8 +38,25 @@ _PACKAGES: Final = {
     "pydantic": "pydantic",
     "pyyaml": "yaml",
     "rich": "rich",
+    "shtab": "shtab",
 } | ({"python-xlib": "Xlib"} if sys.platform == "linux" else {})
 """The distributions of pyproject.toml and the module each one brings."""
+
+_EXTRA_PACKAGES: Final = (
+    *("cryptography", "fastapi", "jinja2", "keyring", "modelscope", "onnx", "openvino"),
+    *("pyvirtualcam", "torch", "uvicorn", "websockets"),
+)
+"""The distributions of its extras."""
+
+_CPU_FLAGS: Final = (
+    *("sse4_1", "sse4_2", "avx", "f16c", "fma", "avx2", "avx_vnni", "avx512f", "avx512bw"),
+    *("avx512dq", "avx512vl", "avx512_vnni", "avx512_bf16", "avx512_fp16", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
+)
+"""Extensions that our libraries choose their code by. Source: cv::getCPUFeaturesLine and
+onnxruntime's MLAS (platform.cpp); names of /proc/cpuinfo on x86-64 and arm64."""
+
+_ENCODERS: Final = ("libx264", "libx265", "libsvtav1", "libaom-av1", "libvpx-vp9", "aac", "libopus")
 
 _LIBRARIES: Final = "as root: apt-get install libxcb1 libgl1 libglib2.0-0 (Debian, Ubuntu)"
 
@@ -76,6 +93,89 @@ def examine() -> list[Fact]:
     if not any(fact.error for fact in facts):  # what follows imports those packages
         facts += [_cache(), *_weights(), _parser(), *_live()]
     return facts
+
+
+def versions() -> list[Fact]:
+    """Returns what a report of a fault needs to name; of users, folders and settings nothing."""
+    facts = [
+        Fact("m2fp-stream", f"{__version__}, {_installation()}"),
+        Fact("Python", f"{sys.version.replace(chr(10), ' ')}, {platform.architecture()[0]}"),
+        Fact("system", f"{_distribution()}, {platform.platform()}"),
+        Fact("CPU", f"{_cpu()}: {_cpu_extensions()}"),
+        Fact("memory", _memory()),
+        *(Fact(fact.name, fact.text + _build_of(fact)) for fact in _packages()),
+        *(Fact(name, found) for name in _EXTRA_PACKAGES if (found := _version_of(name))),
+        *(Fact("hardening", line) for line in harden().describe()),
+        Fact("text", f"{sys.stdout.encoding}, names of files {sys.getfilesystemencoding()}"),
+        Fact("variables", ", ".join(_own_variables()) or "none of ours is set"),
+    ]
+    if not any(fact.error for fact in _packages()):  # the manifest is read by one of them
+        facts += _hashes()
+    return facts
+
+
+def _installation() -> str:
+    """Returns how the package came here."""
+    try:
+        origin = importlib.metadata.distribution("m2fp-stream").read_text("direct_url.json")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
+    if origin is None:
+        return "installed from an index"
+    editable = json.loads(origin).get("dir_info", {}).get("editable", False)
+    return "in place (a checkout)" if editable else "installed from a file"
+
+
+def _distribution() -> str:
+    try:
+        return platform.freedesktop_os_release().get("PRETTY_NAME", "unknown distribution")
+    except OSError:
+        return "unknown distribution"
+
+
+def _cpu_extensions() -> str:
+    names = _line_of("/proc/cpuinfo", r"^(?:flags|Features)\s*: (.+)$").split()
+    return " ".join(name for name in _CPU_FLAGS if name in names) or "extensions unknown"
+
+
+def _version_of(distribution: str) -> str:
+    try:
+        return importlib.metadata.version(distribution)
+    except importlib.metadata.PackageNotFoundError:
+        return ""
+
+
+def _build_of(fact: Fact) -> str:
+    """Returns what else is to be known of a package, to be put behind its version."""
+    if fact.error is not None or fact.name not in ("av", "onnxruntime", "opencv-python"):
+        return ""
+    module = importlib.import_module(_PACKAGES[fact.name])
+    if fact.name == "av":
+        encoders = [name for name in _ENCODERS if name in module.codecs_available]
+        return f"; encoders: {', '.join(encoders)}"
+    if fact.name == "onnxruntime":
+        return f"; {', '.join(module.get_available_providers())}"
+    built = module.getBuildInformation()
+    found = re.findall(r"(?:Dispatched code generation|Parallel framework): +(.+)", built)
+    return f"; {', '.join(found)}; uses {module.getCPUFeaturesLine()}"
+
+
+def _own_variables() -> list[str]:
+    """Returns the names of our options in the environment: values may be passwords."""
+    return sorted(name for name in os.environ if name.startswith("M2FP_STREAM_"))
+
+
+def _hashes() -> Iterator[Fact]:
+    from .models.store import read_manifest, verify_all
+
+    try:
+        entries, results = read_manifest(), verify_all()
+    except ModelError:
+        yield Fact("weights", "without a manifest")
+        return
+    for entry, result in zip(entries, results, strict=True):
+        state = "as shipped" if result.ok else "missing or changed"
+        yield Fact("weights", f"{entry.name}: {entry.sha256[:16]} ({entry.runtime}), {state}")
 
 
 def _cache() -> Fact:
@@ -134,7 +234,8 @@ def _packages() -> Iterator[Fact]:
             library = re.match(r"(lib[\w.+-]+\.so[\w.]*): ", str(error))
             text = f"needs the system library {library[1]}" if library else "not installed"
             remedy = _LIBRARIES if library else f"pip install {distribution}"
-            yield Fact(distribution, text, remedy, UsageError)
+            # Without shtab there is no `completion`, and all else works.
+            yield Fact(distribution, text, remedy, None if module == "shtab" else UsageError)
             continue
         if module == "av":
             yield _ffmpeg(loaded, text)
@@ -206,6 +307,8 @@ def check_stats(path: Path, max_age_s: float) -> str:
         SourceError, SinkError: it runs, and its source or what is to come of it is away.
         UsageError: the file is not of a live run.
     """
+    if path.exists() and not (path.is_file() or path.is_dir()):  # a pipe would be waited for
+        raise UsageError(f"{path}: is no file; name the file of --stats")
     try:
         text = path.read_text(encoding="utf-8")
     except FileNotFoundError:

@@ -5,24 +5,38 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, final
 
 from .core.errors import UsageError
+from .core.numbered import Numbered
 
 __all__ = [
+    "CONTAINERS",
     "EARLIER",
     "IMAGE_SUFFIXES",
+    "PIPE",
+    "TABLE_SUFFIXES",
     "VIDEO_SUFFIXES",
     "Media",
+    "Names",
     "check_target",
+    "earlier_pictures",
     "find_media",
     "fitting",
+    "is_numbered",
     "output_path",
+    "table_path",
 ]
+
+PIPE: Final = Path("-")
+"""Standard input, or standard output."""
+
+CONTAINERS: Final = ("mp4", "mkv", "webm")
+"""What films are written into; also their suffixes."""
 
 MARK: Final = ".anonymized"
 EARLIER: Final = "output of an earlier run"
@@ -44,23 +58,71 @@ VIDEO_SUFFIXES: Final = frozenset(
 )
 """What is taken from a folder as video; a file that is named outright may have any suffix."""
 
+TABLE_SUFFIXES: Final = (".csv", ".json")
+"""What a table of positions may be."""
+
 _NAME_MAX: Final = 255
 """Bytes of a file's name where the system does not say. Source: NAME_MAX of linux/limits.h."""
 
 
-def output_path(path_in: Path, taken: Collection[Path] = ()) -> Path:
+def is_numbered(path: Path) -> bool:
+    """Says whether a name means several pictures, such as ``frames/%06d.png``; none has it."""
+    pictures = path.suffix.lower() in IMAGE_SUFFIXES and Numbered.of(path) is not None
+    return pictures and not os.path.lexists(path)
+
+
+def earlier_pictures(path: Path) -> dict[int, Path]:
+    """Returns the pictures that are there of a name that means several; none of another name."""
+    numbered = Numbered.of(path) if is_numbered(path) else None
+    with suppress(FileNotFoundError, NotADirectoryError):
+        return numbered.found() if numbered is not None else {}
+    return {}
+
+
+@final
+class Names:
+    """Names that were given; two that differ in upper and lower case alone are one.
+
+    On sticks and on other systems they are: one output would replace the other.
+    """
+
+    def __init__(self) -> None:
+        self._folded: set[str] = set()
+
+    def add(self, path: Path) -> None:
+        """Gives a name."""
+        self._folded.add(str(path).casefold())
+
+    def __contains__(self, path: object) -> bool:
+        """Says whether it was given."""
+        return str(path).casefold() in self._folded
+
+
+def output_path(
+    path_in: Path, taken: Container[Path] = (), *, container: str = CONTAINERS[0]
+) -> Path:
     """Returns where the anonymised copy of `path_in` goes unless the user says: beside it.
 
-    ``holiday.mkv`` becomes ``holiday.anonymized.mp4``; pictures and GIF keep their format, but
-    ``photo.heic`` becomes ``photo.anonymized.jpg``. Where that name is in `taken`, the old suffix
-    stays: ``holiday.mkv.anonymized.mp4``. What would be too long for the folder is shortened,
+    ``holiday.mkv`` becomes ``holiday.anonymized.mp4``, or of another `container`; pictures and GIF
+    keep their format, but ``photo.heic`` becomes ``photo.anonymized.jpg``. Where that name is in
+    `taken`, the old suffix stays: ``holiday.mkv.anonymized.mp4``. What would be too long for the
+    folder is shortened,
     always to the same name.
     """
     suffix = path_in.suffix
     kept = suffix.lower() in IMAGE_SUFFIXES or suffix.lower() == ".gif"
-    ending = MARK + (_WRITTEN_AS.get(suffix.lower(), suffix) if kept else ".mp4")
+    ending = MARK + (_WRITTEN_AS.get(suffix.lower(), suffix) if kept else f".{container}")
     plain = fitting(path_in, path_in.stem, ending)
     return fitting(path_in, path_in.name, ending) if plain in taken else plain
+
+
+def table_path(path_out: Path, suffix: str) -> Path:
+    """Returns where the positions of an output go unless the user says: beside it.
+
+    ``holiday.anonymized.mp4`` has them in ``holiday.anonymized.mp4.csv``: as no two outputs have
+    one name, no two tables have.
+    """
+    return fitting(path_out, path_out.name, suffix)
 
 
 def fitting(path_in: Path, stem: str, ending: str) -> Path:
@@ -92,7 +154,14 @@ def check_target(source: Path, target: Path, *, overwrite: bool) -> None:
     Raises:
         UsageError: see above.
     """
-    if target.exists():
+    earlier = list(earlier_pictures(target).values())
+    if earlier and any(source.exists() and one.samefile(source) for one in earlier):
+        raise UsageError(f"{source}: is one of the outputs {target}; name another folder")
+    if target == source and is_numbered(target):
+        raise UsageError(f"output and input are the same files: {target}; name another folder")
+    if earlier and not overwrite:
+        raise UsageError(f"output exists: {earlier[0]}; use --overwrite or name another folder")
+    if target != PIPE and target.exists():
         if source.exists() and target.samefile(source):
             raise UsageError(f"output and input are the same file: {target}; name another output")
         if not overwrite:
@@ -161,6 +230,7 @@ def _no_input(name: str, suffixes: Collection[str]) -> str:
     if name.startswith("."):
         return "hidden"
     suffix = Path(name).suffix.lower()
-    if Path(name).stem.endswith(MARK):
+    output = Path(name).stem if suffix in TABLE_SUFFIXES else name
+    if Path(output).stem.endswith(MARK):
         return EARLIER
     return "" if suffix in suffixes else suffix or "without a suffix"

@@ -2,9 +2,39 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from typing import Annotated
 
-__all__ = ["Options"]
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from .core.address import address_of
+
+__all__ = ["Host", "Listed", "Options", "Port", "Token"]
+
+
+def _as_tuple(value: object) -> object:
+    return tuple(value) if isinstance(value, list) else value
+
+
+def _an_address(host: str) -> str:
+    try:
+        address_of(host)
+    except ValueError:
+        raise ValueError("expected an IP address or localhost") from None
+    return host
+
+
+Listed = BeforeValidator(_as_tuple)
+"""Takes a list, as YAML and JSON have it, where an option holds a tuple."""
+
+Host = Annotated[str, AfterValidator(_an_address)]
+"""Where something is listened at: an IP address, or localhost."""
+
+Port = Annotated[int, Field(title="Port", description="0 takes any free one.", ge=0, le=65_535)]
+"""Source of the bounds: RFC 9293, 3.1."""
+
+Token = Annotated[str, Field(min_length=16, max_length=200, pattern=r"^[A-Za-z0-9._~-]+$")]
+"""What whoever looks has to name. Source of the characters: RFC 3986, 2.3, those that an address
+holds as they are. Chosen: the shortest is beyond guessing (`web.access`)."""
 
 
 class Options(BaseModel):

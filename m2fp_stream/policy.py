@@ -1,14 +1,12 @@
-"""Which findings of a parse are hidden, with what margin and under which effect.
+"""What is hidden, with what margin and under which effect.
 
-The policy turns one `ParseResult` into `Findings` (one part map a person, and everybody's whole
-outline), and the carried part maps of a frame into its `CoverPlan`.
+The policy turns the part maps of a frame into its `CoverPlan`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Annotated, Final, Literal, Self, final
 
 import cv2
@@ -18,14 +16,12 @@ from pydantic import Field, field_validator, model_validator
 
 from .core.labels import PRESETS, Label, LabelSet, nearest, parse_label_name
 from .core.plan import CoverPlan, Effect, Fill
-from .core.records import ParseResult
 from .core.timing import Span
-from .options import Options
+from .options import Listed, Options
 from .zones import Zone, Zones
 
-__all__ = ["Findings", "Policy", "PolicyOptions"]
+__all__ = ["Policy", "PolicyOptions"]
 
-_GROUP_LABEL: Final[Mapping[str, Label]] = {"person": Label.HUMAN}
 _LAST_FILL: Final = 255
 """The most that eight bits hold; 0 is clear, and zones have one."""
 _ZONE: Final = "zone"
@@ -33,10 +29,6 @@ _ZONE: Final = "zone"
 _MOST_ZONES: Final = 64
 """Chosen: more than anybody draws by hand."""
 Texts = Annotated[tuple[str, ...], Field(max_length=_MOST_ZONES)]
-_FRAGMENT_REACH: Final = 0.0125
-"""Of the map's long side: fragments that near are one region. Each region is tracked for itself,
-and doubtful evidence comes in dozens of specks (17 tracks for two people crossing). Chosen: four
-cells of a map of 320."""
 
 
 class PolicyOptions(Options):
@@ -51,6 +43,7 @@ class PolicyOptions(Options):
                 "cannot tell apart is hidden with whatever contains it."
             ),
         ),
+        Listed,
     ] = "head"
     effect: Annotated[
         Literal["frost", "solid", "silhouette", "mosaic"],
@@ -121,11 +114,6 @@ class PolicyOptions(Options):
             lt=1.0,
         ),
     ] = 0.3
-
-    @field_validator("hide", mode="before")
-    @classmethod
-    def _list_or_preset(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
 
     @field_validator("hide")
     @classmethod
@@ -215,22 +203,6 @@ class PolicyOptions(Options):
         return names
 
 
-@final
-@dataclass(frozen=True, slots=True, eq=False)
-class Findings:
-    """What one parse says must be hidden, and where people are at all.
-
-    Attributes:
-        regions: one (h, w) uint8 part map a person: the `Label` of what is hidden there, 0 where
-            nothing is. Margins are in it.
-        people: (h, w) uint8, 1 where the parse saw anything of a person (hidden or not). It
-            explains motion, so it holds nobody's body that is only presumed, and no margin.
-    """
-
-    regions: tuple[NDArray[np.uint8], ...]
-    people: NDArray[np.uint8]
-
-
 Person = tuple[int, tuple[float, float, float, float]]
 """A track number, and a box in pixels of the frame: x1, y1, x2, y2."""
 
@@ -261,47 +233,6 @@ class Policy:
         """Returns the labels of a parser's set that are hidden; all, where the whole person is."""
         hidden = labels.covering(self.options.hidden_labels())
         return labels.ids - {Label.BACKGROUND} if Label.HUMAN in hidden else hidden
-
-    def findings(self, result: ParseResult) -> Findings:
-        """Returns what `result` hides; `must_cover` is hidden under every policy."""
-        regions = self._regions(result, self.hidden(result.labels))
-        return Findings(regions, self._people(result))
-
-    def _people(self, result: ParseResult) -> NDArray[np.uint8]:
-        """Returns 1 where the parse saw anything of a person."""
-        level = int(self.options.threshold * 255)
-        people = (result.label_map > 0) | result.must_cover
-        for layer, group in zip(result.evidence, result.groups, strict=True):
-            # Parts that are only presumed, since nobody looked, explain no motion: where a parser
-            # has a layer for people, that one says where they are.
-            if group in _GROUP_LABEL or not _GROUP_LABEL.keys() & set(result.groups):
-                people |= layer > level
-        return people.astype(np.uint8)
-
-    def _regions(
-        self, result: ParseResult, hidden: frozenset[Label]
-    ) -> tuple[NDArray[np.uint8], ...]:
-        """Returns one part map a person, with margin, of what is hidden if `hidden` is."""
-        level = int(self.options.threshold * 255)
-        wanted = np.zeros(256, np.uint8)
-        for label in hidden:
-            wanted[label] = label
-        parts = np.asarray(cv2.LUT(result.label_map, wanted), np.uint8)
-        # Together: a pixel that is hair or face, but not known which, is as sensitive as either.
-        total = np.zeros(parts.shape, np.uint16)
-        strongest = np.zeros(parts.shape, np.uint8)
-        likeliest = np.zeros(parts.shape, np.uint8)
-        for layer, group in zip(result.evidence, result.groups, strict=True):
-            label = _GROUP_LABEL.get(group) or parse_label_name(group)
-            if label in hidden:
-                total += layer
-                stronger = layer > strongest
-                likeliest[stronger] = label
-                np.maximum(strongest, layer, out=strongest)
-        sure = (total > level) & (parts == 0)
-        parts[sure] = likeliest[sure]
-        parts[result.must_cover & (parts == 0)] = Label.HUMAN
-        return tuple(self._with_margin(region) for region in _by_person(parts, result.instances))
 
     def plan(
         self,
@@ -348,31 +279,6 @@ class Policy:
             fills.append(Fill(effects[Label.BACKGROUND], Label.BACKGROUND, 0))
             cover[zones] = len(fills)
         return CoverPlan(frame_id, size_wh, cover, tuple(fills), left_alone)
-
-    def _with_margin(self, region: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        box = cv2.boundingRect(region)
-        # The border of the map is no border of the region: a body cut by it is as wide as it looks.
-        inside = cv2.copyMakeBorder(
-            (region[_around(box, 1)] > 0).astype(np.uint8), 1, 1, 1, 1, cv2.BORDER_REPLICATE
-        )
-        inscribed = float(cv2.distanceTransform(inside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE).max())
-        radius = math.ceil(self.options.margin * min(inscribed, max(region.shape)))
-        if radius < 1:
-            return region
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * radius + 1, 2 * radius + 1))
-        near = _around(box, radius)
-        grown = region.copy()
-        grown[near] = cv2.dilate(region[near], kernel)
-        return np.where(region > 0, region, grown)
-
-
-def _around(box: Sequence[int], reach: int) -> tuple[slice, slice]:
-    """Returns rows and columns up to `reach` pixels around an (x, y, width, height) box."""
-    x, y, width, height = box
-    return (
-        slice(max(0, y - reach), y + height + reach),
-        slice(max(0, x - reach), x + width + reach),
-    )
 
 
 def _numbered(
@@ -454,26 +360,3 @@ def _values(array: NDArray[np.uint8] | NDArray[np.uint16]) -> list[int]:
     """The distinct values but 0, ascending."""
     counts = np.bincount(array.ravel())
     return [int(value) for value in np.flatnonzero(counts) if value]
-
-
-def _by_person(
-    parts: NDArray[np.uint8], instances: NDArray[np.uint8] | None
-) -> list[NDArray[np.uint8]]:
-    """Splits a part map by instance; what belongs to nobody, by what lies together."""
-    regions: list[NDArray[np.uint8]] = []
-    rest = parts
-    if instances is not None:
-        owned = np.where(parts > 0, instances, 0)
-        regions.extend(
-            np.where(owned == person, parts, 0).astype(np.uint8) for person in _values(owned)
-        )
-        rest = np.where(owned > 0, 0, parts).astype(np.uint8)
-    if rest.any():
-        reach = max(1, round(_FRAGMENT_REACH * max(rest.shape)))
-        kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (2 * reach + 1, 2 * reach + 1))
-        near = cv2.dilate((rest > 0).astype(np.uint8), kernel)
-        count, components = cv2.connectedComponents(near)
-        regions.extend(
-            np.where(components == number, rest, 0).astype(np.uint8) for number in range(1, count)
-        )
-    return regions

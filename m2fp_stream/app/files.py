@@ -18,8 +18,8 @@ from ..config import Settings
 from ..core.audio import AudioFormat
 from ..core.errors import SourceError, UsageError
 from ..core.records import Progress, RunReport
-from ..core.safe import SafeAudio, SafeFrame
-from ..naming import IMAGE_SUFFIXES, check_target, output_path
+from ..core.safe import SafeAudio
+from ..naming import IMAGE_SUFFIXES, PIPE, check_target, is_numbered, output_path
 from ..pipeline.files.outcome import Outcome
 from ..pipeline.files.run import FileRun
 from ..pipeline.looks import LookPool, LookWorker
@@ -29,17 +29,16 @@ from ..pipeline.workers import ParserQueue, ParserWorker, WorkerSpec
 from ..policy import Policy
 from ..privacy.audio import AudioGuard, AudioOptions, draw_shift
 from ..privacy.hardening import few_heaps, harden
-from ..sinks.animation import MOVING_SUFFIXES, AnimationSink
-from ..sinks.base import Sink
-from ..sinks.image import GifSink, ImageSink
-from ..sinks.video_file import VideoFileSink
+from ..sinks.track_table import TrackTableSink
 from ..sources.base import Source, SourceInfo
 from ..sources.file import FileSource
-from ..sources.image import ImageSource
-from ..sources.picture import open_picture
-from ..sources.sound import SoundSource
+from ..sources.held import is_held, is_piped, reachable
+from ..sources.picture import holds_picture, open_picture
+from ..sources.sequence import SequenceSource
+from ..sources.sound import AAC_RATES, SoundSource
 from ..sources.timestamps import TIME_JUMPS
 from .m2fp import fine_deadline_s, fine_parser, fine_side
+from .outputs import Output
 
 __all__ = ["SoundTrack", "anonymize"]
 
@@ -53,6 +52,7 @@ def anonymize(
     config: Settings | None = None,
     *,
     overwrite: bool = False,
+    tracks: str | os.PathLike[str] | None = None,
     progress: Callable[[Progress], None] | None = None,
     on_warning: Callable[[str], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
@@ -64,11 +64,14 @@ def anonymize(
     `privacy.hardening`), its threads share two heaps, and OpenCV's own are switched off in it.
 
     Args:
-        path_in: the input file.
+        path_in: the input file; ``-`` is standard input, ``frames/%06d.png`` are numbered pictures.
         path_out: the output; by default ``NAME.anonymized.mp4`` (or ``.gif``, ``.jpg``...) beside
-            the input.
+            the input. ``-`` is standard output, which the run then has for itself: what was
+            written there cannot be taken back when it fails.
         config: all options; defaults where None.
-        overwrite: whether an existing output may be replaced.
+        overwrite: whether existing outputs may be replaced.
+        tracks: where positions go, .csv or .json: frame, time, track, box and covered parts of
+            everybody, no picture. It is personal data. None: nowhere.
         progress: called now and then from the calling thread.
         on_warning: called with each warning before the output is completed; what it raises ends
             the run without one.
@@ -80,10 +83,19 @@ def anonymize(
             no output then.
     """
     source = Path(path_in)
-    target = Path(path_out) if path_out is not None else output_path(source, ())
+    if path_out is None and (source == PIPE or is_numbered(source)):
+        raise UsageError(f"{source}: name an output")
+    container = (config or Settings()).output.container
+    target = (
+        Path(path_out) if path_out is not None else output_path(source, (), container=container)
+    )
     check_target(source, target, overwrite=overwrite)
+    table = None if tracks is None else Path(tracks)
+    if table is not None:
+        check_target(source, table, overwrite=overwrite)
     listeners = _Listeners(progress, on_warning, on_notice)
-    return _Anonymization(source, target, config or Settings(), listeners).run(overwrite=overwrite)
+    run = _Anonymization(source, target, table, config or Settings(), listeners)
+    return run.run(overwrite=overwrite)
 
 
 @final
@@ -103,6 +115,7 @@ class _Anonymization:
 
     path: Path
     target: Path
+    table: Path | None
     settings: Settings
     listeners: _Listeners
     began_s: float = field(default_factory=time.monotonic)
@@ -113,8 +126,10 @@ class _Anonymization:
         harden()
         few_heaps()
         cv2.setNumThreads(1)  # reader, solver, writer and parser already keep two cores busy
-        settings = self.settings
         with ExitStack() as opened:
+            output = Output.of(self.target, self.settings, opened, overwrite=overwrite)
+            self._take_input(opened)
+            settings = self.settings
             lookers = _look_workers(settings)
             for looker in lookers:
                 looker.begin()  # it imports while the source is opened
@@ -124,11 +139,10 @@ class _Anonymization:
             again = None
             if settings.file.quality == "high":
                 again = opened.enter_context(_open_source(self.path, settings))
-            sound = self._open_sound(source, opened)
+            sound = self._open_sound(source, output, opened)
             heard = None if sound is None else sound.format
-            sink = opened.enter_context(
-                _open_sink(self.target, source, settings, heard, overwrite=overwrite)
-            )
+            sink = opened.enter_context(output.open(source, heard))
+            self.warnings += output.warnings
             info = source.info
             fine = _fine_looks(settings, info.size_wh, self.listeners.on_notice)
             if fine is not None:
@@ -145,19 +159,40 @@ class _Anonymization:
                 fine=fine,
                 again=again,
                 sound=sound,
+                tracks=self._open_table(opened, overwrite=overwrite),
                 on_frames=lambda done: self._tell_progress(done, info.frame_count),
                 before_finish=lambda outcome: self._warn(outcome, source, sound, steady),
             ).run()
-        return self._report(outcome, info, sound)
+        return self._report(outcome, info, sound, output)
 
-    def _open_sound(self, source: Source, opened: ExitStack) -> SoundTrack | None:
+    def _open_table(self, opened: ExitStack, *, overwrite: bool) -> TrackTableSink | None:
+        if self.table is None:
+            return None
+        return opened.enter_context(TrackTableSink(self.table, overwrite=overwrite))
+
+    def _take_input(self, opened: ExitStack) -> None:
+        """Makes sure that the input can be opened by its path, again and again."""
+        piped = is_piped(self.path)
+        self.path = opened.enter_context(reachable(self.path, self.settings.source))
+        if piped and self.settings.file.quality == "high":
+            standard = self.settings.file.model_copy(update={"quality": "standard"})
+            self.settings = self.settings.model_copy(update={"file": standard})
+            if self.listeners.on_notice is not None:
+                self.listeners.on_notice(
+                    "what is piped in gets quality standard; name the file for high"
+                )
+
+    def _open_sound(self, source: Source, output: Output, opened: ExitStack) -> SoundTrack | None:
         """Returns the sound that is asked for, where there is any and the output can have it."""
         options = self.settings.audio
-        wanted = options.mode != "drop" and self.target.suffix.lower() == ".mp4"
+        wanted = options.mode != "drop" and output.is_film
         if not wanted or not isinstance(source, FileSource) or not source.info.has_audio:
             return None
         clock = source.clock
-        sound = opened.enter_context(SoundSource(self.path, self.settings.source, clock))
+        rates = output.options.kind.sound_rates or AAC_RATES
+        sound = opened.enter_context(
+            SoundSource(self.path, self.settings.source, clock, rates=rates)
+        )
         if sound.format is None:
             self.warnings += sound.warnings
             return None
@@ -200,7 +235,9 @@ class _Anonymization:
             for warning in self.warnings:
                 self.listeners.on_warning(warning)
 
-    def _report(self, outcome: Outcome, info: SourceInfo, sound: SoundTrack | None) -> RunReport:
+    def _report(
+        self, outcome: Outcome, info: SourceInfo, sound: SoundTrack | None, output: Output
+    ) -> RunReport:
         dropped = info.dropped_streams
         mode, became = self.settings.audio.mode, ""
         if mode != "drop":
@@ -221,7 +258,10 @@ class _Anonymization:
             left_alone_frames=outcome.left_alone_frames,
             dropped=dropped,
             warnings=tuple(self.warnings),
+            encoded=output.encoded,
             sound=became,
+            tracks=outcome.tracks,
+            tracks_out="" if self.table is None else os.fspath(self.table),
         )
 
 
@@ -287,7 +327,10 @@ class _Steady:
     def _state(self) -> tuple[int, int]:
         if self._fd < 0:
             return 0, 0
-        status = os.fstat(self._fd)
+        try:
+            status = os.fstat(self._fd)
+        except OSError:  # a stick that was pulled out, a server that went away
+            return -1, -1
         return status.st_size, status.st_mtime_ns
 
     def __enter__(self) -> Self:
@@ -326,51 +369,8 @@ def _fine_looks(
 
 
 def _open_source(path: Path, settings: Settings) -> Source:
-    if path.suffix.lower() in IMAGE_SUFFIXES:
+    if is_numbered(path):
+        return SequenceSource(path, settings.source)
+    if path.suffix.lower() in IMAGE_SUFFIXES or (is_held(path) and holds_picture(path)):
         return open_picture(path, settings.source)
     return FileSource(path, settings.source)
-
-
-def _open_sink(
-    path: Path,
-    source: Source,
-    settings: Settings,
-    sound: AudioFormat | None,
-    *,
-    overwrite: bool,
-) -> Sink[SafeFrame]:
-    suffix, info = path.suffix.lower(), source.info
-    if suffix in MOVING_SUFFIXES and not isinstance(source, ImageSource):
-        rate, base = info.average_rate, info.time_base
-        return AnimationSink(path, time_base=base, rate=rate, overwrite=overwrite)
-    if suffix in IMAGE_SUFFIXES:
-        return ImageSink(path, overwrite=overwrite)
-    if suffix == ".gif":
-        return GifSink(path, time_base=info.time_base, rate=info.average_rate, overwrite=overwrite)
-    if suffix == ".mp4":
-        return _open_video(path, info, settings, sound, overwrite=overwrite)
-    raise UsageError(f"unknown output format {suffix!r} of {path}; use .mp4, .gif or a picture's")
-
-
-def _open_video(
-    path: Path,
-    info: SourceInfo,
-    settings: Settings,
-    sound: AudioFormat | None,
-    *,
-    overwrite: bool,
-) -> VideoFileSink:
-    return VideoFileSink(
-        path,
-        size_wh=info.size_wh,
-        time_base=info.time_base,
-        rate=info.average_rate,
-        sample_aspect_ratio=info.sample_aspect_ratio,
-        color_primaries=info.color_primaries,
-        color_trc=info.color_trc,
-        colorspace=info.colorspace,
-        color_range=info.color_range,
-        sound=sound,
-        options=settings.output,
-        overwrite=overwrite,
-    )

@@ -44,7 +44,8 @@ for people and parts, whose age counts soon; far looks, which are rare, have wha
 they took longer than the 5 s of their deadline (`bench live` on one core, two people who cross)."""
 
 _FINE_NICENESS: Final = 19
-"""The fine parser has what the picture and the guard leave of the machine."""
+"""The fine parser has what the picture and the guard leave of the machine. The largest there is
+(sched(7))."""
 
 _FINE_PATIENCE: Final = 10
 """By how much longer than in files it may take to start and to parse. A process of niceness 19

@@ -37,14 +37,14 @@ from ..web.player_server import PlayerServer
 __all__ = ["LiveContext", "live_outlets", "page_hello", "page_outlet", "privacy_floor"]
 
 _KEEP_SHOWN: Final = 2
-"""Frames that may wait for a window or a virtual camera: an old one is worth nothing."""
+"""Frames that may wait for a window or a virtual camera: an old one is worth nothing. Chosen."""
 
 _KEEP_WRITTEN: Final = 60
-"""Frames that may wait for an encoder; two seconds at 30 frames a second."""
+"""Frames that may wait for an encoder; two seconds at 30 frames a second. Chosen."""
 
 _RECORD_PATIENCE_S: Final = 300.0
 """What a recording gets to be completed at the end: a slow disk has to take what still waits in
-memory for it."""
+memory for it. Chosen."""
 
 
 @final

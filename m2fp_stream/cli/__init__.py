@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .interrupts import until_interrupted
+from .streams import complete
 
 __all__ = ["main"]
 
@@ -22,6 +23,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
 
     def begin() -> int:
+        complete()  # what follows imports libraries
         from .program import main as run
 
         return run(argv)

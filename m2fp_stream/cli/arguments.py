@@ -3,28 +3,22 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import textwrap
 from pathlib import Path
-from typing import Final, NoReturn, final
+from typing import Final
 
-from .. import __version__
-from ..core.errors import UsageError
 from ..core.labels import PRESETS, Label
-from . import checks, files, live, models
+from ..naming import TABLE_SUFFIXES
+from . import checks, completion, files, live, models
+from .command import EVERYTHING, Command, Commands, program_parser
 from .options import add_effect, add_options
 from .show import PROGRAM
 
 __all__ = ["Command", "parsers"]
 
-_EXIT_CODES: Final = """\
-exit codes:
-  0 done; 1 internal error; 2 usage or configuration; 3 input; 4 parser or model; 5 output;
-  6 a privacy promise could not be kept (nothing uncovered was written); 8 a batch failed in
-  part; 130 interrupted
-"""
 _ANONYMIZE_EXAMPLES: Final = f"""\
 presets of --hide: {", ".join(PRESETS)}
-labels: {", ".join(label.title for label in Label if label)}
+{textwrap.fill("labels: " + ", ".join(label.title for label in Label if label), 96)}
 
 examples:
   {PROGRAM} anonymize clip.mov                        writes clip.anonymized.mp4 beside it
@@ -32,6 +26,15 @@ examples:
   {PROGRAM} anonymize clip.mp4 --hide person --effect solid
   {PROGRAM} anonymize clip.mp4 --effect hair=mosaic --start 0:30 --end 1:10 -o cut.mp4
   {PROGRAM} anonymize clip.mp4 --audio keep --mute 0:12-0:15
+  {PROGRAM} anonymize clip.mp4 --tracks clip.csv      also who is where, without a picture
+
+outputs:
+  {PROGRAM} anonymize clip.mov -o clip.webm           MP4, MKV or WebM, by the suffix
+  {PROGRAM} anonymize holiday/ -o shared/ --container mkv --encoder x265 --crf 24
+  {PROGRAM} anonymize clip.mp4 --keep-quality         at the input's bit rate; or --bitrate 4M
+  {PROGRAM} anonymize clip.mp4 -o frames/%06d.png     a picture for each frame
+  {PROGRAM} anonymize frames/%06d.png --fps 30 -o clip.mp4      and back
+  cat clip.mp4 | {PROGRAM} anonymize - -o - | mpv -   by pipes; progress and summary on stderr
 
 zones:
   {PROGRAM} anonymize clip.mp4 --zone 0,0.9,0.3,1     the lower left corner: a number plate, a name
@@ -87,16 +90,33 @@ examples:
   {PROGRAM} models export m2fp --model-dir weights/ --size 1280x720
   {PROGRAM} anonymize clip.mp4 --parser m2fp
 """
+_DEVICES_EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} devices                                   then: {PROGRAM} preview --camera NAME
+"""
+_CHECK_CONFIG_EXAMPLES: Final = f"""\
+examples:
+  {PROGRAM} check-config --sample > mine.yaml         every option; leave in what you change
+  {PROGRAM} check-config mine.yaml
+"""
+_COMPLETION_EXAMPLES: Final = f"""\
+examples, each once (a new shell knows it):
+  {PROGRAM} completion bash > ~/.local/share/bash-completion/completions/{PROGRAM}
+  {PROGRAM} completion zsh > ~/.zfunc/_{PROGRAM}      with ~/.zfunc in fpath, before compinit
+  {PROGRAM} completion fish > ~/.config/fish/completions/{PROGRAM}.fish
+"""
 _PARSE_EXAMPLES: Final = f"""\
 examples:
   {PROGRAM} parse photo.jpg -o labels.png
   {PROGRAM} parse photos/ -o labels/ --format palette
 """
+_LIVE: Final = ("options", "models", "display", "terminal")
 _ZONES: Final = ("--zone", "--keep-zone", "--invert")
 _ANONYMIZE_OPTIONS: Final = (
     *(*_ZONES, "--cover-span"),
-    *("--hide", "--quality", "--crf", "--preset", "--threads", "--start", "--end", "--audio"),
-    *("--mute", "--salvage", "--stream", "--parser", "--model-dir", "--tiles"),
+    *("--hide", "--quality", "--container", "--encoder", "--crf", "--bitrate", "--keep-quality"),
+    *("--preset", "--threads", "--start", "--end", "--fps", "--audio"),
+    *("--mute", "--salvage", "--stream", "--canvas", "--parser", "--model-dir", "--tiles"),
 )
 _PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
 _PREVIEW_OPTIONS: Final = (*_ZONES, "--hide", "--parser", "--model-dir")
@@ -106,88 +126,50 @@ _KIOSK_OPTIONS: Final = (
 )
 
 
-@final
-class Command(argparse.ArgumentParser):
-    """A parser whose errors are `UsageError`; knows what to run."""
-
-    run: Callable[[argparse.Namespace], None]
-    wants_paths: str = ""
-    """What it wants at least one of, in words; nothing where it takes none."""
-
-    @property
-    def flags(self) -> list[str]:
-        """Every flag that it knows."""
-        return [text for action in self._actions for text in action.option_strings]
-
-    def error(self, message: str) -> NoReturn:
-        """Raises argparse's complaint as `UsageError`."""
-        raise UsageError(message.replace("argument ", "", 1))
-
-
 def parsers() -> tuple[Command, dict[str, Command]]:
     """Returns the parser of the program, and those of its commands by name."""
-    parser = Command(
-        prog=PROGRAM,
-        description="Covers the heads (or more) of people in videos, pictures and live cameras.",
-        epilog=f"`{PROGRAM} COMMAND --help` has a command's options and examples.\n\n{_EXIT_CODES}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    parser.add_argument("--version", action="version", version=f"{PROGRAM} {__version__}")
-    commands = _Commands(parser)
+    parser = program_parser()
+    commands = Commands(parser)
     for declare in (
         *(_anonymize, _parse, _preview, _kiosk, _run, _devices, _bench, _models, _doctor),
-        _check_config,
+        *(_check_config, _completion),
     ):
         declare(commands)
     return parser, commands.by_name
 
 
-@final
-class _Commands:
-    """The commands of a parser."""
-
-    def __init__(self, parser: Command) -> None:
-        self._subparsers = parser.add_subparsers(metavar="COMMAND", title="commands")
-        self.by_name: dict[str, Command] = {}
-
-    def add(
-        self, name: str, run: Callable[[argparse.Namespace], None], text: str, epilog: str = ""
-    ) -> Command:
-        """Adds a command that `text` describes."""
-        command: Command = self._subparsers.add_parser(
-            name,
-            help=text,
-            description=f"{text[0].upper()}{text[1:]}.",
-            epilog=epilog,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-            allow_abbrev=False,
-        )
-        command.run = run
-        command.add_argument(
-            "--debug", action="store_true", help="on an error, show where it was raised"
-        )
-        self.by_name[name] = command
-        return command
-
-
-def _anonymize(commands: _Commands) -> None:
+def _anonymize(commands: Commands) -> None:
     command = commands.add(
         "anonymize",
         files.anonymize,
         "write covered copies of videos, GIFs and pictures",
-        f"{_ANONYMIZE_EXAMPLES}\n{_EXIT_CODES}",
+        _ANONYMIZE_EXAMPLES,
+        takes="IN... [-o OUT] [options]",
     )
-    _add_inputs(command, "video, GIF or picture, or a folder of them", "file or folder")
+    _add_inputs(
+        command,
+        "video, GIF or picture, or a folder of them; numbered pictures, such as frames/%%06d.png; "
+        "- for a file that is piped in",
+        "file or folder",
+    )
     command.add_argument(
         "-o",
         "--output",
         type=Path,
         metavar="OUT",
-        help="output file; a folder for several inputs, whose last level is made (default: "
-        "NAME.anonymized.mp4 beside each input; pictures and GIFs keep their format)",
+        help="output file; a folder for several inputs, whose last level is made; frames/%%06d.png "
+        "for numbered pictures; - for standard output (default: NAME.anonymized.mp4 beside each "
+        "input; pictures and GIFs keep their format)",
     )
     add_effect(command)
+    command.add_argument(
+        "--tracks",
+        type=_table,
+        metavar="OUT",
+        help="also write where people are, as a table without a picture: frame, time, track, box, "
+        "covered parts. It is personal data. A file, .csv or .json; for several inputs csv or "
+        "json: beside each output, under its name with that added (default: none)",
+    )
     add_options(command, _ANONYMIZE_OPTIONS)
     _add_common(command)
     command.add_argument(
@@ -206,12 +188,13 @@ def _anonymize(commands: _Commands) -> None:
     )
 
 
-def _parse(commands: _Commands) -> None:
+def _parse(commands: Commands) -> None:
     command = commands.add(
         "parse",
         files.parse,
         "write label maps of pictures as PNG: which pixel is face, hair, person",
-        f"{_PARSE_EXAMPLES}\n{_EXIT_CODES}",
+        _PARSE_EXAMPLES,
+        takes="IN... -o OUT [options]",
     )
     _add_inputs(command, "picture, or a folder of pictures", "picture or folder")
     command.add_argument(
@@ -233,12 +216,14 @@ def _parse(commands: _Commands) -> None:
     _add_common(command)
 
 
-def _preview(commands: _Commands) -> None:
+def _preview(commands: Commands) -> None:
     command = commands.add(
         "preview",
         live.preview,
         "show a camera with people covered, in a window or as a virtual camera",
-        f"{_PREVIEW_EXAMPLES}\n{_EXIT_CODES}",
+        _PREVIEW_EXAMPLES,
+        takes="[--camera ID | --source INPUT] [options]",
+        reads=_LIVE,
     )
     _add_source(command)
     command.add_argument(
@@ -261,12 +246,14 @@ def _preview(commands: _Commands) -> None:
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration")
 
 
-def _kiosk(commands: _Commands) -> None:
+def _kiosk(commands: Commands) -> None:
     command = commands.add(
         "kiosk",
         live.kiosk,
         "show a camera on a wall, people covered: a full-screen mirror in a browser",
-        f"{_KIOSK_EXAMPLES}\n{_EXIT_CODES}",
+        _KIOSK_EXAMPLES,
+        takes="[--camera ID | --source INPUT] [options]",
+        reads=_LIVE,
     )
     _add_source(command)
     _add_live(command)
@@ -283,30 +270,37 @@ def _kiosk(commands: _Commands) -> None:
     command.add_argument("--config", type=Path, metavar="FILE", help="YAML configuration")
 
 
-def _run(commands: _Commands) -> None:
+def _run(commands: Commands) -> None:
     command = commands.add(
         "run",
         live.run,
         "run what a configuration file says: one live source, any sinks",
-        f"{_RUN_EXAMPLES}\n{_EXIT_CODES}",
+        _RUN_EXAMPLES,
+        takes="IN... [options]",
+        reads=EVERYTHING,
     )
     _add_inputs(command, "YAML file, such as configs/rtsp_relay.yaml", "configuration file")
     _add_live(command)
     add_options(command, _ZONES)
 
 
-def _devices(commands: _Commands) -> None:
+def _devices(commands: Commands) -> None:
     commands.add(
-        "devices", live.devices, "list the cameras of this machine, by the names that stay"
+        "devices",
+        live.devices,
+        "list the cameras of this machine, by the names that stay",
+        _DEVICES_EXAMPLES,
+        reads=(),
     )
 
 
-def _bench(commands: _Commands) -> None:
+def _bench(commands: Commands) -> None:
     command = commands.add(
         "bench",
         live.bench,
         "measure this machine: frames, latency, cover age, CPU",
         _BENCH_EXAMPLES,
+        takes="live [options]",
     )
     command.add_argument("what", choices=["live"], help="live: the live pipeline")
     command.add_argument(
@@ -316,12 +310,14 @@ def _bench(commands: _Commands) -> None:
     _add_live(command)
 
 
-def _models(commands: _Commands) -> None:
+def _models(commands: Commands) -> None:
     command = commands.add(
         "models",
         models.models,
         "list the weights, verify them, fetch M2FP's",
-        f"{_MODELS_EXAMPLES}\n{_EXIT_CODES}",
+        _MODELS_EXAMPLES,
+        takes="list|verify|pull|export [NAME] [options]",
+        reads=("models", "hub"),
     )
     command.add_argument(
         "action",
@@ -363,12 +359,14 @@ def _add_export(command: Command) -> None:
     )
 
 
-def _doctor(commands: _Commands) -> None:
+def _doctor(commands: Commands) -> None:
     command = commands.add(
         "doctor",
         checks.doctor,
         "say what this machine has, and what is missing; or how a live run is",
-        f"{_DOCTOR_EXAMPLES}\n{_EXIT_CODES}",
+        _DOCTOR_EXAMPLES,
+        takes="[--stats FILE] [options]",
+        reads=("models", "display"),
     )
     command.add_argument(
         "--stats",
@@ -386,11 +384,34 @@ def _doctor(commands: _Commands) -> None:
     )
 
 
-def _check_config(commands: _Commands) -> None:
+def _check_config(commands: Commands) -> None:
     command = commands.add(
-        "check-config", checks.check_config, "check a configuration file, run nothing"
+        "check-config",
+        checks.check_config,
+        "check configuration files, run nothing",
+        _CHECK_CONFIG_EXAMPLES,
+        takes="IN... | --sample",
+        reads=(),
     )
-    _add_inputs(command, "YAML file; configs/anonymize.yaml documents every option", "file")
+    _add_inputs(command, "YAML file", "file")
+    command.no_paths_with = "sample"
+    command.add_argument(
+        "--sample",
+        action="store_true",
+        help="instead, print a file that sets every option to its default, and describes it",
+    )
+
+
+def _completion(commands: Commands) -> None:
+    command = commands.add(
+        "completion",
+        lambda args: completion.completion(commands.parser, args.shell),
+        "print the script by which a shell completes all this",
+        _COMPLETION_EXAMPLES,
+        takes="|".join(completion.SHELLS),
+        reads=(),
+    )
+    command.add_argument("shell", choices=completion.SHELLS, help="for which shell")
 
 
 def _add_source(command: Command) -> None:
@@ -454,6 +475,14 @@ def _add_common(command: Command) -> None:
         type=Path,
         metavar="FILE",
         help="YAML configuration; environment (M2FP_STREAM_SECTION__FIELD) and options beat it",
+    )
+
+
+def _table(text: str) -> str:
+    if f".{text}" in TABLE_SUFFIXES or Path(text).suffix.lower() in TABLE_SUFFIXES:
+        return text
+    raise argparse.ArgumentTypeError(
+        f"expected a file that ends in .csv or .json, or csv or json, got {text!r}"
     )
 
 

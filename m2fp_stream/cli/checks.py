@@ -1,13 +1,18 @@
-"""The commands that only look: doctor, check-config."""
+"""The commands that only look: doctor, check-config, --version --verbose."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..core.errors import ConfigError
-from .show import print_line
+from .show import flush, print_line
 
-__all__ = ["check_config", "doctor"]
+if TYPE_CHECKING:
+    from ..doctor import Fact
+
+__all__ = ["check_config", "doctor", "identify"]
 
 
 def doctor(args: argparse.Namespace) -> None:
@@ -18,11 +23,7 @@ def doctor(args: argparse.Namespace) -> None:
         print_line(check_stats(args.stats, args.max_age))
         return
     facts = examine()
-    width = max(len(fact.name) for fact in facts)
-    for fact in facts:
-        print_line(f"{fact.name:{width}}  {fact.text}")
-        if fact.remedy:
-            print_line(f"{'':{width}}  -> {fact.remedy}")
+    _print(facts)
     problems = [fact for fact in facts if fact.error is not None]
     for fact in problems[:1]:
         assert fact.error is not None
@@ -31,10 +32,27 @@ def doctor(args: argparse.Namespace) -> None:
     print_line("anonymize can run")
 
 
+def identify() -> None:
+    """Says what a report of a fault needs to name; no user, no folder."""
+    from ..doctor import versions
+
+    _print(versions())
+
+
+def _print(facts: Sequence[Fact]) -> None:
+    width = max(len(fact.name) for fact in facts)
+    for fact in facts:
+        print_line(f"{fact.name:{width}}  {fact.text}")
+        if fact.remedy:
+            print_line(f"{'':{width}}  -> {fact.remedy}")
+
+
 def check_config(args: argparse.Namespace) -> None:
     """Checks configuration files, and says what they change."""
-    from ..config import Settings, load_settings
+    from ..config import Settings, load_settings, sample_yaml
 
+    if args.sample:
+        flush(sample_yaml())
     for path in args.paths:
         try:
             settings = load_settings(path, environ={})

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
-from ..core.errors import SourceError
+from ..core.errors import SourceError, UsageError
 from ..core.labels import Label
-from ..naming import IMAGE_SUFFIXES, VIDEO_SUFFIXES, fitting, output_path
+from ..naming import CONTAINERS, IMAGE_SUFFIXES, PIPE, VIDEO_SUFFIXES, fitting, output_path
 from .batch import Batch
-from .jobs import Job, Plan, check, plan, prepare
+from .jobs import Job, Plan, check, plan, prepare, with_tables
 from .options import refuse_useless, say_vain, settings_of
 from .progress import FileDisplay
 from .show import file_summary, print_line, say
@@ -32,14 +33,17 @@ _SECTIONS: Final = frozenset(
 def anonymize(args: argparse.Namespace) -> None:
     """Writes covered copies of what was named."""
     suffixes = IMAGE_SUFFIXES | VIDEO_SUFFIXES
-    planned = plan(args.paths, args.output, suffixes, output_path, overwrite=args.overwrite)
+    settings = settings_of(args, args.config, _container(args))
+    name = partial(output_path, container=settings.output.container)
+    planned = plan(args.paths, args.output, suffixes, name, overwrite=args.overwrite)
+    planned = with_tables(planned, args.tracks)
     jobs = planned.jobs
     refuse_useless(args, jobs)
     if planned.single:
         check(jobs[0], overwrite=args.overwrite)
-    settings = settings_of(args, args.config)
     say_vain(args, settings)
     _say_shortened(planned)
+    _say_untold(jobs)
 
     def task(job: Job, progress: str) -> FileTask:
         return FileTask(
@@ -62,6 +66,20 @@ def anonymize(args: argparse.Namespace) -> None:
         batch.side_by_side(args.jobs, told)
     else:
         batch.one_after_another(lambda job: task(job, args.progress).run())
+
+
+def _container(args: argparse.Namespace) -> dict[str, object]:
+    """Returns the setting that the output's suffix makes: it says what a film is written into.
+
+    Raises:
+        UsageError: `--container` says something else.
+    """
+    suffix = "" if args.output is None else args.output.suffix.lower()[1:]
+    if suffix not in CONTAINERS:
+        return {}
+    if args.container not in (None, suffix):
+        raise UsageError(f"--container {args.container}: {args.output} is .{suffix}; name one")
+    return {"output.container": suffix}
 
 
 @final
@@ -88,6 +106,7 @@ class FileTask:
         return {
             "path_in": str(self.job.path_in),
             "path_out": str(self.job.path_out),
+            "tracks": None if self.job.tracks is None else str(self.job.tracks),
             "settings": self.settings.model_dump(mode="json", include=set(_SECTIONS)),
             "overwrite": self.overwrite,
             "strict": self.strict,
@@ -99,8 +118,9 @@ class FileTask:
         """Returns what `as_json` was made from."""
         from ..config import Settings
 
+        tracks = None if told["tracks"] is None else Path(told["tracks"])
         return cls(
-            job=Job(Path(told["path_in"]), Path(told["path_out"])),
+            job=Job(Path(told["path_in"]), Path(told["path_out"]), tracks=tracks),
             settings=Settings.model_validate_json(json.dumps(told["settings"])),
             overwrite=told["overwrite"],
             strict=told["strict"],
@@ -111,8 +131,9 @@ class FileTask:
         """Anonymizes the file and prints what came of it."""
         from ..app.files import anonymize
 
-        path_in, path_out, _ = self.job
-        with FileDisplay(path_in.name, self.progress) as display:
+        path_in, path_out = self.job.path_in, self.job.path_out
+        name = "standard input" if path_in == PIPE else path_in.name
+        with FileDisplay(name, self.progress) as display:
 
             def warn(text: str) -> None:
                 if self.strict:
@@ -124,6 +145,7 @@ class FileTask:
                 path_out,
                 self.settings,
                 overwrite=self.overwrite,
+                tracks=self.job.tracks,
                 progress=display.update,
                 on_warning=warn,
                 on_notice=display.say,
@@ -131,11 +153,17 @@ class FileTask:
         # Metadata never passes and nearly every file has some: that is no news.
         if dropped := [item for item in report.dropped if not item.startswith("metadata")]:
             say(f"warning: {path_in}: left out: {', '.join(dropped)}")
-        print_line(file_summary(path_in, report))
+        summary = file_summary(path_in, report)
+        if path_out == PIPE:  # a film is there
+            say(summary)
+        else:
+            print_line(summary)
 
 
 def parse(args: argparse.Namespace) -> None:
     """Writes label maps of the pictures that were named."""
+    if PIPE in (args.output, *args.paths):
+        raise UsageError("-: label maps do not go through pipes; name files")
     planned = plan(args.paths, args.output, IMAGE_SUFFIXES, _label_path, overwrite=args.overwrite)
     if planned.single:
         check(planned.jobs[0], overwrite=args.overwrite)
@@ -155,7 +183,14 @@ def _say_shortened(planned: Plan) -> None:
         say(f"{job.path_in}: the output's name would be too long; it is {job.path_out.name}")
 
 
-def _label_path(path_in: Path, taken: set[Path]) -> Path:
+def _say_untold(jobs: Sequence[Job]) -> None:
+    """Says how many finished outputs have no table beside them: they are left as they are."""
+    untold = [job for job in jobs if job.finished and job.tracks and not job.tracks.exists()]
+    if untold:
+        say(f"{len(untold)} finished by an earlier run have no table; --overwrite makes them again")
+
+
+def _label_path(path_in: Path, taken: Container[Path]) -> Path:
     plain = fitting(path_in, path_in.stem, ".png")
     return fitting(path_in, path_in.name, ".png") if plain in taken else plain
 

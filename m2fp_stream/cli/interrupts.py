@@ -54,8 +54,10 @@ def until_interrupted(work: Callable[[], int], *, told: bool, last: bool) -> int
     except KeyboardInterrupt:
         if told:
             from .show import say
+            from .streams import settle
 
             say("interrupted; nothing unfinished was kept")
+            settle()
         return _INTERRUPTED
 
 

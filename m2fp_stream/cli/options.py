@@ -9,11 +9,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final, final
 
 from ..core.errors import UsageError
-from ..core.labels import nearest, parse_label_name
-from ..core.timing import Span, read_time
-from ..naming import IMAGE_SUFFIXES
+from ..core.timing import read_time
+from ..naming import IMAGE_SUFFIXES, is_numbered
 from .jobs import Job
 from .show import PROGRAM, say
+from .values import (
+    read_canvas,
+    read_effect,
+    read_fps,
+    read_hide,
+    read_parser,
+    read_rate_text,
+    read_span,
+    read_whole,
+    read_zone,
+)
 
 if TYPE_CHECKING:
     from ..config import Settings
@@ -56,59 +66,18 @@ class Option:
         return self.flag[2:].replace("-", "_")
 
 
-def _read_hide(text: str) -> object:
-    from ..policy import PolicyOptions
-
-    return PolicyOptions.hide_from_text(text)
-
-
-def _read_effect(text: str) -> object:
-    from ..core.plan import Effect
-
-    label, equals, effect = text.rpartition("=")
-    names = [item.value for item in Effect]
-    if effect not in names:
-        raise ValueError(f"unknown effect {effect!r}; {nearest(effect, names)}")
-    if label.strip().lower() == "zone":
-        return "zone", effect
-    return parse_label_name(label).title if equals else None, effect
-
-
-def _read_zone(text: str) -> str:
-    from ..zones import Zone
-
-    return Zone.parse(text).text
-
-
-def _read_span(text: str) -> str:
-    return Span.parse(text).text
-
-
-def _read_parser(text: str) -> bool:
-    if text not in ("embedded", "m2fp"):
-        raise ValueError(f"expected embedded or m2fp, got {text!r}")
-    return text == "m2fp"
-
-
-def _read_whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise ValueError(f"expected a whole number, got {text!r}") from None
-
-
 OPTIONS: Final = (
     Option(
         "--hide",
         ("policy.hide",),
-        _read_hide,
+        read_hide,
         "WHAT",
         "what to hide: a preset, or labels joined by commas (default: head)",
     ),
     Option(
         "--zone",
         ("policy.zones",),
-        _read_zone,
+        read_zone,
         "PLACE",
         "always cover this place, whatever is there: x1,y1,x2,y2, or x,y of each corner of a "
         "polygon, as fractions of the upright picture, or in pixels where a number is above 1; "
@@ -118,7 +87,7 @@ OPTIONS: Final = (
     Option(
         "--keep-zone",
         ("policy.keep_zones",),
-        _read_zone,
+        read_zone,
         "PLACE",
         "leave people alone who are wholly in this place, such as a poster or a television; may "
         "be repeated (default: none)",
@@ -134,7 +103,7 @@ OPTIONS: Final = (
     Option(
         "--cover-span",
         ("policy.cover_spans",),
-        _read_span,
+        read_span,
         "BEGIN-END",
         "cover the whole picture from one time of the input to another, in seconds or H:MM:SS; "
         "without END to the end; may be repeated (default: none)",
@@ -149,47 +118,96 @@ OPTIONS: Final = (
         "covers it, and looks for people in every frame (default: standard)",
     ),
     Option(
+        "--container",
+        ("output.container",),
+        str,
+        "NAME",
+        "what videos become: mp4, mkv or webm; the suffix of an output file says it, too "
+        "(default: mp4)",
+    ),
+    Option(
+        "--encoder",
+        ("output.encoder",),
+        str,
+        "NAME",
+        "x264 (H.264, plays everywhere, the usual one), x265 (HEVC), av1 (the usual one of WebM) "
+        "or, in MKV and WebM, vp9 (default: by the container)",
+    ),
+    Option(
         "--crf",
         ("output.crf",),
-        _read_whole,
+        read_whole,
         "N",
-        "H.264 quality, 0 (lossless) to 51; lower is better and larger (default: 20)",
+        "quality, 0 to 51 (63 for av1 and vp9); lower is better and larger; usually 20 for x264, "
+        "22 for x265, 28 for av1, 26 for vp9, which look much alike (default: by the encoder)",
+    ),
+    Option(
+        "--bitrate",
+        ("output.bitrate",),
+        read_rate_text,
+        "RATE",
+        "instead of a quality: bits a second on average, such as 4M or 800k (default: none)",
+    ),
+    Option(
+        "--keep-quality",
+        ("output.keep_quality",),
+        lambda _: True,
+        None,
+        "instead of a quality: the bit rate of the input's video, which the summary says; the same "
+        "encoder as the input's makes most of it (default: no)",
     ),
     Option(
         "--preset",
         ("output.preset",),
         str,
         "NAME",
-        "x264 preset, ultrafast to veryslow; slower is smaller (default: medium)",
+        "how long the encoder may take: ultrafast to veryslow; slower is smaller (default: medium)",
+    ),
+    Option(
+        "--fps",
+        ("source.fps",),
+        read_fps,
+        "RATE",
+        "frames a second of numbered pictures: 25, 29.97 or 30000/1001 (default: 25.0)",
     ),
     Option(
         "--threads",
         ("source.threads", "output.threads"),
-        _read_whole,
+        read_whole,
         "N",
         "threads of the decoder and of the encoder (default: 2)",
     ),
     Option(
         "--stream",
         ("source.stream",),
-        _read_whole,
+        read_whole,
         "N",
         "which of several videos in a file to take, counted from 1, if not the one that a player "
         "shows (default: none)",
+    ),
+    Option(
+        "--canvas",
+        ("source.canvas",),
+        read_canvas,
+        "WxH",
+        "fit all pictures of a video into this size, with black bars; for one whose picture size "
+        "changes (default: its own, the largest of the first 10 s)",
     ),
     Option(
         "--start",
         ("source.start_s",),
         read_time,
         "TIME",
-        "leave out what is before, in seconds or H:MM:SS (default: from the beginning)",
+        "leave out what is before this time of the input, as players count it, in seconds or "
+        "H:MM:SS (default: from the beginning)",
     ),
     Option(
         "--end",
         ("source.end_s",),
         read_time,
         "TIME",
-        "leave out what is after, in seconds or H:MM:SS (default: to the end)",
+        "leave out what is after this time of the input, in seconds or H:MM:SS (default: to the "
+        "end)",
     ),
     Option(
         "--audio",
@@ -202,7 +220,7 @@ OPTIONS: Final = (
     Option(
         "--mute",
         ("audio.mute",),
-        _read_span,
+        read_span,
         "BEGIN-END",
         "let nothing be heard from one time of the input to another, in seconds or H:MM:SS; from "
         "0: all before it, too; without END to the end; needs --audio keep or disguise; may be "
@@ -219,7 +237,7 @@ OPTIONS: Final = (
     Option(
         "--parser",
         ("m2fp.enabled",),
-        _read_parser,
+        read_parser,
         "NAME",
         "embedded: the shipped weights; m2fp: the reference parser beside them, slower and finer "
         f"(`{PROGRAM} models pull m2fp`, or --model-dir) (default: embedded)",
@@ -234,7 +252,7 @@ OPTIONS: Final = (
     Option(
         "--tiles",
         ("m2fp.tiles",),
-        _read_whole,
+        read_whole,
         "N",
         "M2FP also looks at N x N overlapping tiles, for small people in large pictures "
         "(default: 1)",
@@ -247,7 +265,7 @@ OPTIONS: Final = (
         "the IP address to listen at; any but this computer's own needs --certificate and --key "
         "(default: 127.0.0.1)",
     ),
-    Option("--port", ("page.port",), _read_whole, "N", "0 takes any free one (default: 8765)"),
+    Option("--port", ("page.port",), read_whole, "N", "0 takes any free one (default: 8765)"),
     Option(
         "--certificate",
         ("page.certificate",),
@@ -265,7 +283,7 @@ OPTIONS: Final = (
     Option(
         "--rotate",
         ("kiosk.rotation",),
-        _read_whole,
+        read_whole,
         "DEGREES",
         "turn the page clockwise: 0, 90, 180 or 270 (default: 0)",
     ),
@@ -278,9 +296,23 @@ OPTIONS: Final = (
     ),
 )
 
+_GROUPS: Final = {
+    "policy": "what is covered, and how",
+    "file": "how people are found",
+    "m2fp": "how people are found",
+    "source": "what is read",
+    "output": "what is written",
+    "audio": "sound",
+    "page": "the page",
+    "kiosk": "the page",
+}
+"""What the help calls the options of a section."""
+
 _OF_M2FP: Final = ("--model-dir", "--tiles")
-_OF_ENCODER: Final = ("--crf", "--preset")
-_OF_TIMES: Final = ("--stream", "--start", "--end", "--cover-span")
+_OF_RATE: Final = ("--crf", "--bitrate", "--keep-quality")
+"""Each of them ends what a file or the environment says of the others."""
+_OF_ENCODER: Final = (*_OF_RATE, "--preset", "--encoder", "--container")
+_OF_TIMES: Final = ("--stream", "--canvas", "--start", "--end", "--cover-span")
 
 
 def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> None:
@@ -288,10 +320,11 @@ def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> Non
     for option in OPTIONS:
         if option.flag not in flags:
             continue
+        group = _group(command, option.keys[0])
         if option.metavar is None:
-            command.add_argument(option.flag, action="store_const", const=True, help=option.help)
+            group.add_argument(option.flag, action="store_const", const=True, help=option.help)
         else:
-            command.add_argument(
+            group.add_argument(
                 option.flag,
                 type=_for_argparse(option.read),
                 action="append" if option.many else "store",
@@ -300,12 +333,19 @@ def add_options(command: argparse.ArgumentParser, flags: Collection[str]) -> Non
             )
 
 
+def _group(command: argparse.ArgumentParser, key: str) -> argparse._ArgumentGroup:
+    """Returns the part of the help in which an option stands that sets `key`."""
+    title = _GROUPS.get(key.partition(".")[0], "options")
+    found = [group for group in command._action_groups if group.title == title]
+    return found[0] if found else command.add_argument_group(title)
+
+
 def add_effect(command: argparse.ArgumentParser) -> None:
     """Adds ``--effect``, which may come several times."""
-    command.add_argument(
+    _group(command, "policy.effect").add_argument(
         "--effect",
         action="append",
-        type=_for_argparse(_read_effect),
+        type=_for_argparse(read_effect),
         metavar="[LABEL=]EFFECT",
         help="how hidden parts are filled: frost, solid, silhouette or mosaic; for one label, for "
         "`zone`, or for all; may be repeated (default: frost)",
@@ -341,7 +381,7 @@ def settings_of(
     from ..config import load_settings
 
     given = _given(args)
-    overrides = dict(more or {})
+    overrides = dict(more or {}) | _rate_overrides(given)
     flags: dict[str, str] = {}
     for option, value in given.items():
         overrides |= dict.fromkeys(option.keys, value)
@@ -362,6 +402,20 @@ def settings_of(
     return settings
 
 
+def _rate_overrides(given: Mapping[Option, object]) -> dict[str, object]:
+    """Returns what one option of the encoder's rate says of the others.
+
+    Raises:
+        UsageError: there are several.
+    """
+    named = [option.flag for option in given if option.flag in _OF_RATE]
+    if len(named) > 1:
+        raise UsageError(f"{' and '.join(named)} exclude each other; name one")
+    if not named:
+        return {}
+    return {"output.crf": None, "output.bitrate": None, "output.keep_quality": False}
+
+
 def _given(args: argparse.Namespace) -> dict[Option, object]:
     """Returns the options of the table that were given, with their values."""
     values = {option: getattr(args, option.name, None) for option in OPTIONS}
@@ -377,15 +431,20 @@ def refuse_useless(args: argparse.Namespace, jobs: Sequence[Job]) -> None:
     for option in _given(args):
         if any(_has_use(option.flag, job) for job in jobs):
             continue
-        what, path = "MP4 files", jobs[0].path_out
+        what, path = "MP4, MKV and WebM files", jobs[0].path_out
+        if option.flag == "--fps":
+            what, path = "numbered pictures, such as frames/%06d.png", jobs[0].path_in
         if option.flag in _OF_TIMES:
             what, path = "videos and GIFs", jobs[0].path_in
         raise UsageError(f"{option.flag}: is for {what}; {path} is none, leave it out")
 
 
 def _has_use(flag: str, job: Job) -> bool:
+    if flag == "--fps":
+        return is_numbered(job.path_in)
     if flag in _OF_TIMES:
-        return job.path_in.suffix.lower() not in IMAGE_SUFFIXES
+        pictures = job.path_in.suffix.lower() in IMAGE_SUFFIXES
+        return not pictures or (is_numbered(job.path_in) and flag != "--stream")
     if flag in _OF_ENCODER:
         return job.path_out.suffix.lower() not in IMAGE_SUFFIXES | {".gif"}
     return True

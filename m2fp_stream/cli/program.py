@@ -18,11 +18,14 @@ from ..core.labels import nearest
 from ..core.redact import install_redaction
 from ..privacy.hardening import harden, hide_arguments
 from .show import PROGRAM, flush, report
+from .streams import give_up, settle
 
 __all__ = ["carry_out", "main"]
 
 _SOURCES: Final = ("--source", "--camera")
 """Options whose value may be an address."""
+_EMPTY: Final = re.compile("(?:(--[^=]+)=)?")
+"""What the shell makes of a variable that is not set; as a path it would be the current folder."""
 _SUSPICIOUS: Final = re.compile("[@?=&]|//")
 """What an address with a password has somewhere, whatever it lacks."""
 
@@ -30,26 +33,9 @@ _SUSPICIOUS: Final = re.compile("[@?=&]|//")
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs one command; see `cli.main`, which hears signals meanwhile."""
     harden()
-    _complete_streams()
     arguments = list(sys.argv[1:] if argv is None else argv)
     hide_arguments(arguments, secret=_nameless(arguments))
     return carry_out(lambda: _run(arguments), debug="--debug" in arguments)
-
-
-def _complete_streams() -> None:
-    """Puts nothing in the place of standard streams that whoever started this process has closed.
-
-    The next file that is opened would get the number of one that lacks: a library's complaint would
-    be written into the output, and what a child inherits would be taken for its standard input.
-    """
-    for number, name in enumerate(("stdin", "stdout", "stderr")):
-        try:
-            os.fstat(number)
-        except OSError:
-            mode = os.O_RDONLY if number == 0 else os.O_WRONLY
-            os.set_inheritable(os.open(os.devnull, mode), True)  # the lowest free
-            setattr(sys, name, open(number, "w" if number else "r", closefd=False))  # noqa: SIM115
-            setattr(sys, f"__{name}__", getattr(sys, name))
 
 
 def carry_out(work: Callable[[], None], *, debug: bool) -> int:
@@ -73,21 +59,17 @@ def carry_out(work: Callable[[], None], *, debug: bool) -> int:
             code = done.code if isinstance(done.code, int) else EXIT_DONE
         flush()
     except BrokenPipeError:  # whoever read our output left, e.g. `| head`
-        _drop_output()
+        give_up("stdout")
         return EXIT_INTERNAL
     except Exception as error:
         code = report(error, debug=debug)
         with suppress(OSError):
             sys.stdout.flush()
             return code
-        _drop_output()
+        give_up("stdout")
+    finally:
+        settle()
     return code
-
-
-def _drop_output() -> None:
-    """Keeps the interpreter from writing at its end what could not be written."""
-    with suppress(OSError, ValueError):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _nameless(arguments: Sequence[str]) -> list[str]:
@@ -110,8 +92,17 @@ def _nameless(arguments: Sequence[str]) -> list[str]:
 def _run(arguments: list[str]) -> None:
     from .arguments import parsers  # all commands: passwords are hidden before that
 
+    for word in arguments:
+        if found := _EMPTY.fullmatch(word):
+            where = f"{found[1]}: " if found[1] else ""
+            raise UsageError(f"{where}an empty argument; a variable of the shell may be unset")
     parser, commands = parsers()
     name = arguments[0] if arguments else ""
+    if {*arguments} == {"--version", "--verbose"}:
+        from .checks import identify
+
+        identify()
+        return
     if name in ("-h", "--help", "--version"):
         parser.parse_args(arguments)
     if name not in commands:
@@ -129,7 +120,7 @@ def _run(arguments: list[str]) -> None:
     after = arguments[end + 1 :]
     if command.wants_paths:
         args.paths += map(Path, [*unknown, *after])
-        if not args.paths:
+        if not (args.paths or getattr(args, command.no_paths_with, False)):
             raise UsageError(f"{name}: name at least one {command.wants_paths}")
     elif unexpected := [*unknown, *after]:
         word = "" if _SUSPICIOUS.search(unexpected[0]) else f" {unexpected[0]!r}"

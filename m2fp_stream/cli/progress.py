@@ -5,11 +5,11 @@ Nothing here has a thread of its own: processes are started while it is shown.
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 import time
 from collections.abc import Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
 from .show import PROGRAM, live_numbers, one_line, say
@@ -30,6 +30,15 @@ _BAR_EVERY_S: Final = 0.1
 """Seconds between repaints of the bar; more often is not seen and costs encoder time."""
 
 
+_DUMB: Final = ("dumb", "unknown")
+"""What terminals call themselves that move no cursor. Source: terminfo; rich takes the same two."""
+
+
+def _can_renew() -> bool:
+    """Says whether stderr is a terminal on which a line can be written again."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "") not in _DUMB
+
+
 class _Display:
     """How far something is: a bar for each name, or lines, or nothing.
 
@@ -41,7 +50,7 @@ class _Display:
     def __init__(self, mode: str, last_s: float) -> None:
         self._mode = mode
         if mode == "auto":
-            self._mode = "bar" if sys.stderr.isatty() else "lines"
+            self._mode = "bar" if _can_renew() else "lines"
         self._last_s = last_s
         self._bars: Bars | None = None
         self._tasks: dict[str, TaskID] = {}
@@ -49,12 +58,7 @@ class _Display:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        stack: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         if self._bars is not None:
             self._bars.stop()
 
@@ -159,7 +163,7 @@ class StatusLine:
     """What a live run is doing; any thread."""
 
     def __init__(self) -> None:
-        self._on_terminal = sys.stderr.isatty()
+        self._on_terminal = _can_renew()
         self._line: Live | None = None
         self._said_s = float("-inf")
         self._lock = threading.Lock()

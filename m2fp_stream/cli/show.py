@@ -155,12 +155,18 @@ def file_summary(path_in: Path, report: RunReport) -> str:
         if report.left_alone_frames
         else ""
     )
+    told = (
+        f"; positions (personal data) in {report.tracks_out}, tracks: {report.tracks}"
+        if report.tracks_out
+        else ""
+    )
+    encoded = f"{report.encoded}, " if report.encoded else ""
     return (
         f"{path_in} -> {report.path_out}: "
         f"{report.frames} frames{sound}{unknown}{requested}{shortened}{whole}{alone}, looks: "
         f"{looks}; {report.covered_fraction:.1%} covered on average, "
-        f"{report.elapsed_s:.1f} s "
-        f"({rate:.1f} fps)"
+        f"{encoded}{report.elapsed_s:.1f} s "
+        f"({rate:.1f} fps){told}"
     )
 
 

@@ -186,8 +186,10 @@ class Compositor:
             painted = [self._fill(region.cut(bgr), region, plan, grid_px) for region in regions]
             # Copied last: an effect that fails leaves no uncovered copy behind.
             pixels = bgr.copy()
-        for region, fill in zip(regions, painted, strict=True):
-            effects.blend(region.cut(pixels), fill, region)
+        with raw.alpha() as alpha:
+            for region, fill in zip(regions, painted, strict=True):
+                shown = fill if alpha is None else _over_black(fill, region.cut(alpha))
+                effects.blend(region.cut(pixels), shown, region)
         parts = {plan.fills[k - 1].part for region in regions for k in region.ids}
         level = CoverLevel.PERSON if Label.HUMAN in parts else CoverLevel.PARTS
         return _mint(raw, pixels, CoverInfo(age_s, level, reason))
@@ -237,6 +239,12 @@ class Compositor:
                 return effects.mosaic(source, region, fills, options.mosaic_cells)
             case _:
                 assert_never(effect)
+
+
+def _over_black(fill: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Returns a cover as transparent as what it covers: none tells where somebody hidden is."""
+    weighted = cv2.multiply(fill, cv2.merge([alpha] * 3), scale=1 / 255)
+    return np.asarray(weighted, np.uint8)
 
 
 def _card(raw: RawFrame, why: Why) -> SafeFrame:

@@ -25,7 +25,6 @@ from ..core.plan import Effect, Fill
 
 __all__ = [
     "MOSAIC_CELLS_MAX",
-    "TINT_BITS",
     "Bgr",
     "Region",
     "Zoom",
@@ -46,10 +45,6 @@ _Image = TypeVar("_Image", U8, F32)
 
 MOSAIC_CELLS_MAX: Final = 6
 """Most mosaic cells along the longer side of a region. Source: promise P6."""
-
-TINT_BITS: Final = 6
-"""What `tinted` lets through, a frame and fill: 2 bits of blue, of green and of red. Source:
-promise P6, which wants them stated; chosen: two a channel."""
 
 _SMOOTHING: Final = np.array([1, 4, 6, 4, 1], np.float32) / 16
 """Binomial, of order four: the usual stand-in for a Gaussian of sigma 1."""
@@ -472,8 +467,8 @@ def _grain(height_levels: int, top: int, left: int, height: int, width: int) -> 
 def tinted(fill: U8, source: U8, region: Region, fills: Sequence[Fill], strength: float) -> U8:
     """Returns `fill` mixed with one coarse mean colour for each frosted part of `region`.
 
-    The mean of a part's pixels in C is rounded to 4 levels a channel: `TINT_BITS` = 6 bits a frame
-    and fill are let through (over many frames of a changing picture, more).
+    The mean of a part's pixels in C is rounded to 4 levels a channel: 6 bits a frame and fill are
+    let through (over many frames of a changing picture, more). P6 wants them stated.
 
     Args:
         fill: (h, w, 3) uint8, what `frost` returned.

@@ -1,14 +1,15 @@
 """The keys without which what sinks take cannot be made.
 
-`COMPOSED` may be imported by `compositor.compose` alone, `AUDIBLE` by `privacy.audio`; the import
-contracts in `pyproject.toml` and `tests/gates` hold this. `core.safe` checks them.
+`COMPOSED` may be imported by `compositor.compose` alone, `AUDIBLE` by `privacy.audio`, `LOCATED` by
+`privacy.tracks`; the import contracts in `pyproject.toml` and `tests/gates` hold this. `core.safe`
+checks them.
 """
 
 from __future__ import annotations
 
 from typing import Final, final
 
-__all__ = ["AUDIBLE", "COMPOSED", "Key"]
+__all__ = ["AUDIBLE", "COMPOSED", "LOCATED", "Key"]
 
 
 @final
@@ -32,3 +33,4 @@ class Key:
 
 AUDIBLE: Final = Key("audible")
 COMPOSED: Final = Key("composed")
+LOCATED: Final = Key("located")

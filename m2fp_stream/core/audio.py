@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Never, final
+from typing import final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .errors import LeaseError
+from .lease import Leased
 
 __all__ = ["AudioFormat", "RawAudio"]
 
@@ -29,7 +30,7 @@ class AudioFormat:
 
 
 @final
-class RawAudio:
+class RawAudio(Leased):
     """A stretch of decoded sound, (channels, N) float32, full scale at 1.
 
     The samples can be read only inside ``with raw.analysis() as samples:``; `release()` zeroes
@@ -46,6 +47,8 @@ class RawAudio:
     """
 
     __slots__ = ("_samples", "count", "format", "start")
+
+    _how = "raw sound is read inside `with raw.analysis() as samples:`"
 
     def __init__(
         self, samples: NDArray[np.float32], *, start: int, audio_format: AudioFormat
@@ -83,15 +86,3 @@ class RawAudio:
 
     def __repr__(self) -> str:
         return f"RawAudio(start={self.start}, count={self.count}, format={self.format})"
-
-    def _refuse(self, *_: object, **__: object) -> Never:
-        raise LeaseError("raw sound is read inside `with raw.analysis() as samples:` only")
-
-    __array__ = __array_interface__ = __iter__ = __len__ = __getitem__ = _refuse
-    __copy__ = __deepcopy__ = __bytes__ = _refuse
-
-    def __reduce__(self) -> Never:
-        self._refuse()
-
-    def __reduce_ex__(self, protocol: object) -> Never:
-        self._refuse()

@@ -6,14 +6,14 @@ import errno
 import fcntl
 import hashlib
 import os
+import stat
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Final, NoReturn, Self, final
 
 from .errors import SinkError
 
-__all__ = ["PartFile", "part_name", "replace_file"]
+__all__ = ["PartFile", "cannot_be_written", "move_to_free_name", "part_name", "replace_file"]
 
 _HINTS: Final = {
     errno.ENOENT: "make the folder first",
@@ -29,6 +29,10 @@ _HINTS: Final = {
 _NAME_MAX: Final = 255
 """Bytes of a name. Source: linux/limits.h."""
 _LONGEST: Final = _NAME_MAX - len("..part")
+
+_UNFIT: Final = '\\ : * ? " < > |'
+"""Characters that FAT, exFAT and NTFS refuse in a name. Source: Microsoft's "Naming files, paths,
+and namespaces"; drivers answer EINVAL (vfat) or ENOENT (exfat-fuse)."""
 
 _NO_LINK: Final = (
     *(errno.EPERM, errno.ENOTSUP, errno.EMLINK, errno.ENOSYS),  # FAT, some network shares
@@ -78,15 +82,22 @@ class PartFile:
         self._fd = -1
         self._path = path
         self._overwrite = overwrite
-        self._part = part_name(path if in_turns else path.with_name(f"{path.name}.{os.getpid()}"))
         self._error: OSError | None = None
         self._broken: BaseException | None = None
+        self._claimed = False
         if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises where the folder is closed
             raise _refusal(f"{path}: is a folder, expected a file name; add one", errno.EISDIR)
+        if _is_special(path):
+            raise _refusal(
+                f"{path}: is a pipe or a device, or leads to one, and would be replaced by a file; "
+                "choose another name",
+                errno.EEXIST,
+            )
         if os.path.lexists(path) and not overwrite:
             raise _refusal(
                 f"{path}: exists already; choose another name or pass --overwrite", errno.EEXIST
             )
+        self._part = part_name(path if in_turns else path.with_name(f"{path.name}.{os.getpid()}"))
         try:
             self._make()
         except OSError as error:
@@ -106,12 +117,7 @@ class PartFile:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Discards it unless it was published."""
         self.discard()
 
@@ -135,6 +141,9 @@ class PartFile:
             ) from None
         finally:
             os.close(fd)
+
+    def __str__(self) -> str:
+        return str(self._path)
 
     @property
     def closed(self) -> bool:
@@ -191,7 +200,7 @@ class PartFile:
         Raises:
             SinkError: it is not.
         """
-        if not self._is_ours():
+        if not self._is_ours(self._part):
             raise _refusal(
                 f"{self._path}: was deleted while it was written; make its folder again if it is "
                 "gone, too",
@@ -211,6 +220,24 @@ class PartFile:
         """Opens the part file once more, for reading, whatever name and flags are asked for."""
         return self._part.open("rb")
 
+    def claim(self) -> None:
+        """Does of `publish` what may fail, for files that are to appear together or not at all.
+
+        All is brought to the disk, and a free name is taken with it; `discard` gives it back. What
+        is to be replaced stands until `publish`. Where the file system knows no links, the name is
+        taken by `publish`, too.
+
+        Raises:
+            SinkError: see `publish`.
+        """
+        try:
+            self._complete(private=False, sync=True)
+            if not self._overwrite:
+                self._claimed = True  # before: a signal may come between; only ours is given back
+                self._claimed = _linked(self._part, self._path)
+        except OSError as error:
+            self.refuse(error)
+
     def publish(self, *, private: bool = False, sync: bool = True) -> None:
         """Moves the file to its final name, with the rights that the user's umask allows.
 
@@ -224,51 +251,46 @@ class PartFile:
                 must follow.
         """
         try:
-            if self._error is not None:
-                raise self._error
-            if self._broken is not None:
-                raise self._broken
-            if not self._is_ours():
-                raise _refusal(f"{self._path}: its part file was replaced; run again", errno.ENOENT)
-            if not private:
-                mask = os.umask(0o077)
-                os.umask(mask)
-                os.fchmod(self._fd, 0o666 & ~mask)
-            if sync:
-                os.fsync(self._fd)
+            if self._claimed:
+                self._part.unlink()
+                self._close()
+                return
+            self._complete(private=private, sync=sync)
             if self._overwrite:
                 self._part.replace(self._path)
             else:
-                self._move_to_free_name()
+                move_to_free_name(self._part, self._path)
             self._close()
         except OSError as error:
             self.refuse(error)
 
-    def _is_ours(self) -> bool:
-        # Another run may have taken it for stale between its creation and its lock.
-        return os.path.lexists(self._part) and os.path.samestat(
-            os.fstat(self._fd), os.lstat(self._part)
-        )
+    def _complete(self, *, private: bool, sync: bool) -> None:
+        """Raises what went wrong before, sets the rights and waits for the disk."""
+        if self._error is not None:
+            raise self._error
+        if self._broken is not None:
+            raise self._broken
+        if not self._is_ours(self._part):
+            raise _refusal(f"{self._path}: its part file was replaced; run again", errno.ENOENT)
+        if not private:
+            mask = os.umask(0o077)
+            os.umask(mask)
+            os.fchmod(self._fd, 0o666 & ~mask)
+        if sync:
+            os.fsync(self._fd)
 
-    def _move_to_free_name(self) -> None:
-        try:
-            # link() fails where the name is taken; rename() would silently replace.
-            os.link(self._part, self._path)
-        except OSError as error:
-            if error.errno not in _NO_LINK:
-                raise
-            if os.path.lexists(self._path):
-                raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
-            self._part.rename(self._path)
-        else:
-            self._part.unlink()
+    def _is_ours(self, name: Path) -> bool:
+        # Another run may have taken it for stale between its creation and its lock.
+        return os.path.lexists(name) and os.path.samestat(os.fstat(self._fd), os.lstat(name))
 
     def discard(self) -> None:
         """Removes the part file, where the disk lets it; idempotent."""
         if not self.closed:
-            if self._is_ours():
-                with suppress(OSError):  # a disk that became read-only keeps it
+            with suppress(OSError):  # a disk that became read-only keeps it
+                if self._is_ours(self._part):
                     self._part.unlink()
+                if self._claimed and self._is_ours(self._path):
+                    self._path.unlink()
             self._close()
 
     def _close(self) -> None:
@@ -280,12 +302,48 @@ class PartFile:
         if isinstance(error, SinkError):
             raise error
         # PyAV reports a failed write() less closely than write() itself did.
-        number = getattr(self._error or error, "errno", None)
-        reason = os.strerror(number) if isinstance(number, int) else type(error).__name__
-        hint = _HINTS.get(number or 0, "check the folder and your rights")
-        refusal = SinkError(f"{self._path}: cannot be written ({reason}); {hint}")
-        refusal.errno, refusal.strerror = number, reason
-        raise refusal from None
+        raise cannot_be_written(self._path, self._error or error) from None
+
+
+def move_to_free_name(part: Path, path: Path) -> None:
+    """Moves a file to a name beside it that is free.
+
+    Raises:
+        OSError: it is taken, or the file cannot be moved.
+    """
+    if _linked(part, path):
+        part.unlink()
+    else:
+        part.rename(path)
+
+
+def _linked(part: Path, path: Path) -> bool:
+    """Gives a file a second name that is free.
+
+    Returns False where the file system cannot do that: the name is free, but not taken.
+    """
+    try:
+        # link() fails where the name is taken; rename() would silently replace.
+        os.link(part, path)
+    except OSError as error:
+        if error.errno not in _NO_LINK:
+            raise
+        if os.path.lexists(path):
+            raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST)) from None
+        return False
+    return True
+
+
+def _is_special(path: Path) -> bool:
+    """Says whether something stands there, or behind a link there, that is neither file nor folder.
+
+    To put a file in its place would take it from all who use it: as root even /dev/null.
+    """
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  # Path.stat() takes no fewer calls
+    except (OSError, ValueError):  # nothing is there, or may be seen: what follows says why
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def replace_file(
@@ -309,6 +367,27 @@ def replace_file(
         except OSError as error:
             part.refuse(error)
         part.publish(private=private, sync=sync)
+
+
+def cannot_be_written(path: Path, error: Exception) -> SinkError:
+    """Returns the error that says why an output could not be written, and what to do."""
+    number = getattr(error, "errno", None)
+    reason = os.strerror(number) if isinstance(number, int) else type(error).__name__
+    hint = _HINTS.get(number or 0, "check the folder and your rights")
+    if _is_unfit(path, number):
+        hint = f"choose a name without {_UNFIT}, which this disk does not take"
+    refusal = SinkError(f"{path}: cannot be written ({reason}); {hint}")
+    refusal.errno, refusal.strerror = number, reason
+    return refusal
+
+
+def _is_unfit(path: Path, number: int | None) -> bool:
+    """Says whether the name may be why a disk refuses it, though its folder is there."""
+    return (
+        number in (errno.ENOENT, errno.EINVAL)
+        and any(char in path.name for char in _UNFIT.split())
+        and path.parent.exists()
+    )
 
 
 def _refusal(message: str, number: int) -> SinkError:

@@ -161,10 +161,6 @@ class ParseResult:
         size_wh = self.label_map.shape[::-1]
         return f"ParseResult(frame_id={self.frame_id}, size_wh={size_wh}, {self.parser_id})"
 
-    def probability(self, group: str) -> NDArray[np.uint8] | None:
-        """Returns the (h, w) uint8 evidence of `group`, or None where the parser has none."""
-        return self.evidence[self.groups.index(group)] if group in self.groups else None
-
 
 @final
 @dataclass(frozen=True, slots=True)
@@ -202,8 +198,11 @@ class RunReport:
         left_alone_frames: frames in which people were not covered, for they were in a keep-zone.
         dropped: what the container held and the output does not (audio, subtitles, ...).
         warnings: what the user should know.
+        encoded: how, where it was asked for: "HEVC at 2.1 Mb/s (the input's)".
         sound: what became of it where it was asked for: "kept", "disguised", "left out" (the
             output can have none), "none" (the input has none); nothing where it was not.
+        tracks: how many people's ways through a shot are in the table of positions.
+        tracks_out: the finished table; nothing where none was asked for.
     """
 
     path_out: str
@@ -218,4 +217,7 @@ class RunReport:
     left_alone_frames: int = 0
     dropped: tuple[str, ...] = ()
     warnings: tuple[str, ...] = ()
+    encoded: str = ""
     sound: str = ""
+    tracks: int = 0
+    tracks_out: str = ""

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, final
 
@@ -26,7 +27,16 @@ from ..processes.backoff import Backoff
 from ..processes.child import Child, Reaper, start_module, start_program
 from ..sinks.x11 import find_screen_wh
 
-__all__ = ["NICENESS", "Browser", "Screen", "find_browser", "held_bytes", "main", "pin_of"]
+__all__ = [
+    "NICENESS",
+    "Browser",
+    "BrowserPolicy",
+    "Screen",
+    "find_browser",
+    "held_bytes",
+    "main",
+    "pin_of",
+]
 
 _NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 
@@ -35,27 +45,12 @@ _LONGEST_WAIT_S: Final = 30.0
 """Before a browser is opened, or the display's command run, again; see `supervised.RestartPolicy`.
 A second, for a browser takes as long to open."""
 
-_HEALTHY_S: Final = 60.0
-"""Of a living page, after which the next wait is the first again: two longest waits."""
-
 _END_S: Final = 3.0
 """How long a browser may take to end. Chosen: it has nothing to store but its profile."""
 
-_ARRIVE_S: Final = 60.0
-"""How long its page may take to come in: after that, the one-time code is worth nothing."""
-
-_GONE_S: Final = 30.0
-"""How long its page may then be silent. A page that lost its line tries again within 15 s."""
-
-_MOST_BYTES: Final = 1 << 30
-"""What its processes may hold of memory between them. Chromium grew by .2 MB a minute here
-(scripts/bench/kiosk_faults.py); a page is to stand for months."""
-
-_WEIGH_S: Final = 60.0
-"""How often its memory is looked at: a page that runs wild takes minutes to fill 1 GB."""
-
 NICENESS: Final = 5
-"""Without a GPU it paints on the same cores: a picture drawn late is better than a late cover."""
+"""Without a GPU it paints on the same cores: a picture drawn late is better than a late cover.
+Chosen: less than any look has (`app.live`)."""
 
 _SCREEN_S: Final = 10.0
 """How long a command that switches the display may take. Chosen: one that asks a slow display by
@@ -149,6 +144,36 @@ def _content(der: bytes, at: int) -> tuple[int, int]:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class BrowserPolicy:
+    """When a browser is ended, and when it is opened again; seconds and bytes.
+
+    Attributes:
+        arrive_s: how long its page may take to come in: after that, the one-time code is worth
+            nothing.
+        gone_s: how long its page may then be silent: one that lost its line tries again within 15.
+        end_s: how long it may take to end; then it is killed.
+        most_bytes: what its processes may hold of memory between them. Chromium grew by .2 MB a
+            minute here (scripts/bench/kiosk_faults.py); a page is to stand for months.
+        weigh_s: how often its memory is looked at: a page that runs wild takes minutes to fill
+            1 GB.
+        first_wait_s: before it is opened again; doubles each time.
+        longest_wait_s: doubling ends here.
+        healthy_s: of a living page, after which the next wait is the first again: two longest
+            waits.
+    """
+
+    arrive_s: float = 60.0
+    gone_s: float = 30.0
+    end_s: float = _END_S
+    most_bytes: int = 1 << 30
+    weigh_s: float = 60.0
+    first_wait_s: float = _FIRST_WAIT_S
+    longest_wait_s: float = _LONGEST_WAIT_S
+    healthy_s: float = 60.0
+
+
+@final
 class Browser:
     """One browser window that is opened again when it ends, or when its page does not live.
 
@@ -162,6 +187,7 @@ class Browser:
     Args:
         program: the Chromium.
         profile: a folder of its own; made with mode 0700 where it is missing.
+        policy: see there.
         on_notice: gets sentences for the user.
     """
 
@@ -170,9 +196,11 @@ class Browser:
         program: str,
         profile: Path,
         *,
+        policy: BrowserPolicy | None = None,
         on_notice: Callable[[str], None] | None = None,
     ) -> None:
         self._program, self._profile = program, profile
+        self._policy = policy or BrowserPolicy()
         self._notice = on_notice or (lambda _: None)
         self._process: Child | None = None
         self._reaper = Reaper()
@@ -181,7 +209,7 @@ class Browser:
         self._silent_since_s = 0.0
         self._given_up: tuple[float, str] | None = None  # since when, and why
         self._weighed_s = 0.0
-        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
+        self._backoff = Backoff(self._policy.first_wait_s, self._policy.longest_wait_s)
         self._said_root = False
 
     @property
@@ -252,7 +280,7 @@ class Browser:
         code = process.poll()
         if self._given_up is not None:
             since_s, why = self._given_up
-            if code is not None or now_s - since_s > _END_S:
+            if code is not None or now_s - since_s > self._policy.end_s:
                 self._kill_rest()
                 self._reaper.kill(process)
                 self._process = None
@@ -269,13 +297,14 @@ class Browser:
 
     def _complaint(self, pid: int, now_s: float) -> str | None:
         """Returns why it must not go on, or None."""
-        longest_s = _ARRIVE_S if self._seen_s is None else _GONE_S
+        policy = self._policy
+        longest_s = policy.arrive_s if self._seen_s is None else policy.gone_s
         if now_s - self._silent_since_s > longest_s:
             return f"showed no page for {longest_s:g} s"
-        if now_s - self._weighed_s > _WEIGH_S:
+        if now_s - self._weighed_s > policy.weigh_s:
             self._weighed_s = now_s
-            if held_bytes(pid) > _MOST_BYTES:
-                return f"grew beyond {_MOST_BYTES >> 20} MB"
+            if held_bytes(pid) > policy.most_bytes:
+                return f"grew beyond {policy.most_bytes >> 20} MB"
         return None
 
     def end(self) -> None:
@@ -284,7 +313,7 @@ class Browser:
         if process is None:
             return
         process.terminate()
-        process.wait(_END_S)
+        process.wait(self._policy.end_s)
         self._kill_rest()
         self._reaper.kill(process)
         self._process = None
@@ -295,7 +324,7 @@ class Browser:
             os.killpg(self._process.pid, signal.SIGKILL)
 
     def _lost(self, how: str) -> None:
-        if self._seen_s is not None and self._seen_s - self._opened_s >= _HEALTHY_S:
+        if self._seen_s is not None and self._seen_s - self._opened_s >= self._policy.healthy_s:
             self._backoff.reset()
         self._notice(f"the browser {how}; opening it again in {self._backoff.wait_s:g} s")
         self._open_at_s = time.monotonic() + self._backoff.take()
@@ -339,6 +368,7 @@ class Screen:
         off, on: commands as lists, run without a shell; empty: none.
         on_notice: gets sentences for the user.
         timeout_s: a command that takes longer is killed.
+        first_wait_s: before a command that failed is run again; doubles each time.
     """
 
     def __init__(
@@ -348,6 +378,7 @@ class Screen:
         *,
         on_notice: Callable[[str], None] | None = None,
         timeout_s: float = _SCREEN_S,
+        first_wait_s: float = _FIRST_WAIT_S,
     ) -> None:
         self._off, self._on = list(off), list(on)
         self._notice = on_notice or (lambda _: None)
@@ -355,7 +386,7 @@ class Screen:
         self._asleep: bool | None = None
         self._done = False
         self._again_s = float("inf")
-        self._backoff = Backoff(_FIRST_WAIT_S, _LONGEST_WAIT_S)
+        self._backoff = Backoff(first_wait_s, _LONGEST_WAIT_S)
         self._said = ""
         self._process: Child | None = None
         self._reaper = Reaper()

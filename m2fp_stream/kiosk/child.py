@@ -34,10 +34,10 @@ from ..processes.channel import Message, inherited, receive, send
 __all__ = ["Control", "begin", "explain"]
 
 _MOST_TEXT: Final = 2000
-"""Characters of an error: more than any sentence of ours has."""
+"""Characters of an error: more than any sentence of ours has. Chosen."""
 
 _SIGN_S: Final = 1.0
-"""As often as heartbeats come."""
+"""As often as heartbeats come. See `kiosk.server`; chosen there."""
 
 
 @final

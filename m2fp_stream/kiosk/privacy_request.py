@@ -17,7 +17,7 @@ _VERSION: Final = 1
 """Of the file; another one is no request that can be read."""
 
 _MOST_BYTES: Final = 1000
-"""Of the file; what is written has 60."""
+"""Of the file; what is written has 60. Chosen."""
 
 _LEVELS: Final = tuple(level.value for level in CoverLevel)  # from what hides least
 

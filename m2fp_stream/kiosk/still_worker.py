@@ -25,7 +25,7 @@ from .child import explain
 __all__ = ["main"]
 
 _MOST_UPLOAD_BYTES: Final = 256 << 20
-"""More than `page.max_upload_mb` may be, 200 MB."""
+"""More than `page.max_upload_mb` may be, 200 MB. Chosen: the next power of two."""
 
 _MOST_ANSWER_BYTES: Final = 512 << 20
 """See `kiosk.stills`."""

@@ -20,7 +20,7 @@ _log = logging.getLogger(__name__)
 
 _MOST_ANSWER_BYTES: Final = 512 << 20
 """A PNG of 200 million pixels of noise is larger; such a one is refused. The worker has the same
-limit."""
+limit. Chosen."""
 
 _BASE_BYTES: Final = 2 << 30
 _BYTES_A_PIXEL: Final = 32
@@ -30,10 +30,10 @@ takes some more, and the base grows a little with the machine's cores."""
 
 _MEDIA_TYPES: Final = {"image/jpeg": b"\xff\xd8\xff", "image/png": b"\x89PNG\r\n\x1a\n"}
 _MOST_NAMES: Final = 64
-"""Labels of one picture; there are 21 (`core.labels`)."""
+"""Labels of one picture; there are 21 (`core.labels`). Chosen."""
 
 _MOST_TEXT: Final = 300
-"""Characters of an error that pages are shown: more than any sentence of ours has."""
+"""Characters of an error that pages are shown: more than any sentence of ours has. Chosen."""
 
 _BUSY: Final = "other pictures are being worked on; try again in a while"
 _BROKEN: Final = "the picture could not be worked on; export it again, or make it smaller"

@@ -32,7 +32,7 @@ from ..processes import channel
 from ..sinks.page_link import make_memory
 from ..web.options import PageOptions
 from ..web.server import listen
-from .browser import Browser, Screen, find_browser, pin_of
+from .browser import Browser, BrowserPolicy, Screen, find_browser, pin_of
 from .privacy_request import PrivacyRequestFile
 from .supervised import RestartPolicy, SupervisedProcess
 
@@ -112,6 +112,7 @@ class Supervisor:
     Args:
         settings, on_facts, on_notice, on_address: see there.
         environ: where the display is looked for; None: of this process.
+        browser: when the browser is ended and opened again.
 
     Raises:
         SinkError: the page cannot be served at that address.
@@ -125,6 +126,7 @@ class Supervisor:
         on_notice: Callable[[str], None] | None = None,
         on_address: Callable[[str], None] | None = None,
         environ: Mapping[str, str] | None = None,
+        browser: BrowserPolicy | None = None,
     ) -> None:
         self._settings = settings
         self._on_facts = on_facts or (lambda _: None)
@@ -150,6 +152,7 @@ class Supervisor:
         if program is None and settings.kiosk.browser == "auto":
             self._notice("no Chromium or no display: open the address in a browser")
         self._program = program
+        self._browser_policy = browser
         self._browser: Browser | None = None
         self._screen = Screen(
             settings.kiosk.screen_off, settings.kiosk.screen_on, on_notice=self._notice
@@ -174,11 +177,6 @@ class Supervisor:
         except OSError as error:
             self.close()
             raise SinkError(f"no memory for the page's pictures ({error.strerror})") from None
-
-    @property
-    def browser_pid(self) -> int | None:
-        """The browser's process id, or None where none runs."""
-        return None if self._browser is None else self._browser.pid
 
     def run(self, seconds: float | None = None) -> None:
         """Runs until the source has ended, or for so many seconds.
@@ -308,7 +306,9 @@ class Supervisor:
             return
         if self._browser is None:
             profile = cache_folder() / f"kiosk-browser-{self._port}"
-            self._browser = Browser(self._program, profile, on_notice=self._notice)
+            self._browser = Browser(
+                self._program, profile, policy=self._browser_policy, on_notice=self._notice
+            )
         if not self.server.up:
             self._browser.excuse()
         self._browser.poll()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +10,10 @@ from numpy.typing import NDArray
 from m2fp_stream.core.records import ParseResult
 
 from .base import Parser
-from .embedded.parser import from_options as embedded
 from .m2fp.parser import from_options as m2fp
 from .plausibility import review
 
-__all__ = ["ReviewedParser", "fine_from_options", "from_options"]
+__all__ = ["ReviewedParser", "fine_from_options"]
 
 
 class ReviewedParser(Parser):
@@ -36,23 +34,11 @@ class ReviewedParser(Parser):
         self._parser.close()
 
 
-def from_options(*, guard: Mapping[str, Any]) -> Parser:
-    """Makes the parser from JSON values; what a parser process calls.
-
-    Args:
-        guard: those of `embedded.parser.from_options`.
-
-    Raises:
-        pydantic.ValidationError: an option is unknown or out of bounds.
-        ModelError: weights are missing or changed.
-    """
-    return ReviewedParser(embedded(**guard))
-
-
 def fine_from_options(**fine: Any) -> Parser:
     """Makes the fine parser alone, reviewed; what the process that refines a live picture calls.
 
     Raises:
-        pydantic.ValidationError, ModelError: see `from_options`.
+        pydantic.ValidationError: an option is unknown or out of bounds.
+        ModelError: weights are missing or changed.
     """
     return ReviewedParser(m2fp(**fine))

@@ -35,10 +35,10 @@ __all__ = [
 ]
 
 MAP_SIDE: Final = 640
-"""Long side of the map that covers are drawn on."""
+"""Long side of the map that covers are drawn on. Chosen: as the default of `look_size`."""
 NEAR_SIDE: Final = 384
 FAR_SIDE: Final = 1280
-"""Long sides at which people who are large and small in the picture are looked for."""
+"""Long sides at which people who are large and small in the picture are looked for. Chosen."""
 HALVED: Final = 2
 """A picture is looked at at half its size, or at the configured size where that is larger: the cost
 of a look then stays in proportion to that of decoding."""
@@ -78,7 +78,7 @@ def people_size(size_wh: tuple[int, int], reach: Reach, look_side: int) -> tuple
 
 def look_copy(frame: RawFrame, size_wh: tuple[int, int]) -> NDArray[np.uint8]:
     """Returns a copy of `frame` at `size_wh`; whoever looks at it zeroes it."""
-    with frame.analysis() as bgr:
+    with frame.looking() as bgr:
         return smaller_copy(bgr, size_wh)
 
 
@@ -136,10 +136,10 @@ class PartCrop:
 def crop_of(frame: RawFrame, order: PartOrder) -> PartCrop:
     """Returns the crop that a close look wants; whoever looks at it zeroes it."""
     if order.face:
-        with frame.analysis() as bgr:
+        with frame.looking() as bgr:
             closer = crop_for_closer(bgr, order.region)
         return PartCrop(turned_copy(closer, order.turn), (0, 0, 0), np.zeros((2, 3)), order.turn)
-    with frame.analysis() as bgr:
+    with frame.looking() as bgr:
         pixels = BODY_PIXELS if order.body else HEAD_PIXELS
         crop, matrix = crop_for_parts(bgr, order.region, pixels)
     crop = turned_copy(crop, order.turn)

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import logging
-import queue
-import threading
 from collections.abc import Sequence
 from concurrent.futures import Future
 from typing import Final, Protocol, final
@@ -13,14 +9,13 @@ from typing import Final, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import M2FPStreamError, ModelError, ParserError
+from ..core.errors import ParserError
 from ..core.records import Detections, LookKind, PartPlanes
 from . import wire
+from .work_queue import Answering, WorkQueue
 from .workers import WorkerProcess
 
 __all__ = ["URGENCY", "LookPool", "LookWorker", "Seen", "SyncLooker"]
-
-_log = logging.getLogger(__name__)
 
 Seen = Detections | PartPlanes
 
@@ -34,19 +29,11 @@ URGENCY: Final = {
 are, for a looker remembers nothing."""
 
 
-class SyncLooker(Protocol):
+class SyncLooker(Answering, Protocol):
     """What `LookPool` serves its callers from."""
 
     def look(self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int) -> Seen:
         """Returns what one look found, or raises ParserError."""
-        ...
-
-    def interrupt(self) -> None:
-        """Makes a look that is under way fail soon; the only method for another thread."""
-        ...
-
-    def close(self) -> None:
-        """Ends it."""
         ...
 
 
@@ -104,90 +91,21 @@ def _check(seen: Seen, kind: LookKind, frame_id: int, size: tuple[int, int]) -> 
 
 
 @final
-class LookPool:
-    """Serves looks from one thread a looker.
-
-    Every future gets a result or an exception; `close()` cancels those not begun.
-    """
+class LookPool(WorkQueue[SyncLooker, Seen]):
+    """Serves looks from one thread a looker; see `URGENCY`."""
 
     def __init__(self, lookers: Sequence[SyncLooker], *, attempts: int = 2) -> None:
         """`attempts`: how often a look is tried before its future gets the error."""
-        self._lookers = tuple(lookers)
-        self._attempts = attempts
-        self._order = itertools.count()
-        self._waiting: queue.PriorityQueue[
-            tuple[int, int, int, LookKind | None, NDArray[np.uint8] | None, Future[Seen] | None]
-        ] = queue.PriorityQueue()
-        self._closed = threading.Event()
-        self._threads = [
-            threading.Thread(target=self._serve, args=(one,), name=f"looks-{k}", daemon=True)
-            for k, one in enumerate(self._lookers)
-        ]
-        for thread in self._threads:
-            thread.start()
+        super().__init__(lookers, attempts=attempts, name="looks")
 
     def submit(self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int) -> Future[Seen]:
         """Queues a look at `bgr`, an (h, w, 3) uint8 array that is zeroed once it was looked at.
 
         After `close` the future is cancelled at once.
         """
-        future: Future[Seen] = Future()
-        self._waiting.put((URGENCY[kind], next(self._order), frame_id, kind, bgr, future))
-        if self._closed.is_set():
-            self._drain()
-        return future
-
-    def close(self) -> None:
-        """Stops threads and lookers; pending futures are cancelled."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
-        for looker in self._lookers:
-            self._waiting.put((-1, next(self._order), -1, None, None, None))
-            looker.interrupt()
-        for thread in self._threads:
-            thread.join()
-        for looker in self._lookers:
-            looker.close()
-        self._drain()
-
-    def _drain(self) -> None:
-        for thread in self._threads:
-            thread.join()
-        while True:
-            try:
-                *_, bgr, future = self._waiting.get_nowait()
-            except queue.Empty:
-                return
-            if bgr is not None and future is not None:
-                bgr.fill(0)
-                future.cancel()
-
-    def _serve(self, looker: SyncLooker) -> None:
-        while True:
-            _, _, frame_id, kind, bgr, future = self._waiting.get()
-            if kind is None or bgr is None or future is None:
-                return
-            if not future.set_running_or_notify_cancel():
-                bgr.fill(0)
-                continue
-            try:
-                future.set_result(self._look(looker, bgr, kind, frame_id))
-            except BaseException as error:  # the future carries it to whoever waits
-                future.set_exception(error)
-            finally:
-                bgr.fill(0)
-
-    def _look(
-        self, looker: SyncLooker, bgr: NDArray[np.uint8], kind: LookKind, frame_id: int
-    ) -> Seen:
-        for attempt in range(1, self._attempts + 1):
-            try:
-                return looker.look(bgr, kind, frame_id=frame_id)
-            except ModelError:
-                raise
-            except M2FPStreamError as error:
-                if attempt == self._attempts or self._closed.is_set():
-                    raise
-                _log.warning("%s of frame %d failed, trying again: %s", kind, frame_id, error)
-        raise AssertionError("unreachable")
+        return self._put(
+            bgr,
+            lambda looker: looker.look(bgr, kind, frame_id=frame_id),
+            what=f"{kind} of frame {frame_id}",
+            urgency=URGENCY[kind],
+        )

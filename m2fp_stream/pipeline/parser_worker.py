@@ -28,10 +28,12 @@ if TYPE_CHECKING:  # heavy imports come after hardening
 __all__ = ["main"]
 
 _IDLE: Final = 19
-"""From this niceness on, the largest there is, a process runs only where nobody else wants to."""
+"""From this niceness on, the largest there is, a process runs only where nobody else wants to.
+Source: sched(7)."""
 
 _MOST_TEXT: Final = 1000
-"""Characters of an error: more than any sentence of ours has, and less than a message holds."""
+"""Characters of an error: more than any sentence of ours has, and less than a message holds.
+Chosen."""
 
 
 def main(arguments: list[str]) -> int:

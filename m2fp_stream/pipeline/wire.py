@@ -34,12 +34,14 @@ __all__ = [
 ]
 
 MAX_INPUT_SIDE: Final = 4096
-"""Of a parse copy, in pixels: a 4K picture fits. Only what is used takes memory."""
+"""Of a parse copy, in pixels: a 4K picture fits. Only what is used takes memory. Chosen: as wide as
+DCI 4K."""
 MAX_SIDE: Final = 1280
 """Of a map, in pixels: M2FP's finest (`parsers.m2fp.parser.FINEST_MAP`)."""
 _MAX_PLANES: Final = 3 + 24  # label map, must_cover, instances and the evidence groups
 INPUT_BYTES: Final = MAX_INPUT_SIDE * MAX_INPUT_SIDE * 3
 TOTAL_BYTES: Final = INPUT_BYTES + MAX_SIDE * MAX_SIDE * _MAX_PLANES
+"""Of the memory that a worker shares: the copy before what was found in it."""
 
 Message = dict[str, object]
 
@@ -137,7 +139,7 @@ def read_result(memory: memoryview, message: Message, labels: LabelSet) -> Parse
 
 
 _MOST_DETECTIONS: Final = 2000
-"""Of one look; more than a detector returns (`parsers.embedded.letterbox.MOST_BOXES`)."""
+"""Of one look; more than a detector returns (`parsers.embedded.letterbox.MOST_BOXES`). Chosen."""
 
 _COLUMNS: Final = 6
 """x0, y0, x1, y1, score, roll."""

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import mmap
 import os
-import queue
 import socket
-import threading
 import time
 from collections.abc import Mapping
 from concurrent.futures import Future
@@ -18,22 +16,19 @@ from typing import Final, Protocol, final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..core.errors import M2FPStreamError, ModelError, ParserError
+from ..core.errors import ModelError, ParserError
 from ..core.labels import LabelSet
 from ..core.records import ParseResult
 from ..processes.channel import ChannelError, Message, receive_one, send
 from ..processes.child import Child, start_with_channel
 from ..processes.memory import map_memory, open_memory
 from . import wire
+from .work_queue import Answering, WorkQueue
 
 __all__ = ["ParserQueue", "ParserWorker", "SyncParser", "WorkerProcess", "WorkerSpec"]
 
 _log = logging.getLogger(__name__)
 
-_STARVED: Final = 12
-"""Deadlines that a process gets which wants the CPU and has not used a deadline's worth of it.
-Where others take the machine, a look takes as much longer; to start again costs more than to wait.
-Chosen: at most a minute with the deadline of live looks."""
 _UTIME: Final = 11
 """Where the CPU times stand behind the name. Source: proc_pid_stat(5), utime and stime."""
 _SAMPLES: Final = 5
@@ -60,6 +55,9 @@ class WorkerSpec:
         deadline_s: a parse that takes longer is a hang, and the worker is killed, unless it wants
             the CPU and has had less of it than that.
         start_deadline_s: the same for starting up.
+        starved: deadlines that a process gets which wants the CPU and has not used a deadline's
+            worth of it. Where others take the machine, a look takes as much longer; to start again
+            costs more than to wait. Chosen: at most a minute with the deadline of live looks.
     """
 
     parser: str
@@ -68,21 +66,14 @@ class WorkerSpec:
     niceness: int = 0
     deadline_s: float = 20.0
     start_deadline_s: float = 60.0
+    starved: int = 12
 
 
-class SyncParser(Protocol):
+class SyncParser(Answering, Protocol):
     """What `ParserQueue` serves its callers from."""
 
     def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
         """Returns the findings on one parse copy, or raises ParserError."""
-        ...
-
-    def interrupt(self) -> None:
-        """Makes a parse that is under way fail soon; the only method for another thread."""
-        ...
-
-    def close(self) -> None:
-        """Ends it."""
         ...
 
 
@@ -203,7 +194,7 @@ class WorkerProcess:
         assert self._channel is not None  # callers hold a started worker
         assert self.pid is not None
         pid, began_s = self.pid, _cpu_s(self.pid)
-        left = _STARVED
+        left = self._spec.starved
         while True:
             try:
                 return receive_one(self._channel, deadline_s)
@@ -307,83 +298,20 @@ def _is_map_of(shape: tuple[int, ...], picture: tuple[int, int]) -> bool:
 
 
 @final
-class ParserQueue:
-    """Serves parse requests one after another from a thread, in order.
-
-    Every future gets a result or an exception; `close()` cancels those not begun.
-    """
+class ParserQueue(WorkQueue[SyncParser, ParseResult]):
+    """Serves parse requests one after another from a thread, in order."""
 
     def __init__(self, parser: SyncParser, *, attempts: int = 2) -> None:
         """`attempts`: how often a parse is tried before its future gets the error."""
-        self._parser = parser
-        self._attempts = attempts
-        self._waiting: queue.Queue[tuple[int, NDArray[np.uint8], Future[ParseResult]] | None] = (
-            queue.Queue()
-        )
-        self._closed = threading.Event()
-        self._thread = threading.Thread(target=self._serve, name="parser-queue", daemon=True)
-        self._thread.start()
+        super().__init__([parser], attempts=attempts, name="parses")
 
     def submit(self, bgr: NDArray[np.uint8], *, frame_id: int) -> Future[ParseResult]:
         """Queues a parse of `bgr`, an (h, w, 3) uint8 array that is zeroed once it was parsed.
 
         After `close` the future is cancelled at once.
         """
-        future: Future[ParseResult] = Future()
-        self._waiting.put((frame_id, bgr, future))
-        if self._closed.is_set():
-            self._drain()
-        return future
-
-    def close(self) -> None:
-        """Stops the thread and the parser; pending futures are cancelled."""
-        if self._closed.is_set():
-            return
-        self._closed.set()
-        self._waiting.put(None)
-        self._parser.interrupt()
-        self._thread.join()
-        self._parser.close()
-        self._drain()
-
-    def _drain(self) -> None:
-        self._thread.join()
-        while True:
-            try:
-                waiting = self._waiting.get_nowait()
-            except queue.Empty:
-                return
-            if waiting is not None:
-                _, bgr, future = waiting
-                bgr.fill(0)
-                future.cancel()
-
-    def _serve(self) -> None:
-        while True:
-            waiting = self._waiting.get()
-            if waiting is None:
-                return
-            frame_id, bgr, future = waiting
-            if self._closed.is_set():
-                future.cancel()
-            if not future.set_running_or_notify_cancel():
-                bgr.fill(0)
-                continue
-            try:
-                future.set_result(self._parse(bgr, frame_id))
-            except BaseException as error:  # the future carries it to whoever waits
-                future.set_exception(error)
-            finally:
-                bgr.fill(0)
-
-    def _parse(self, bgr: NDArray[np.uint8], frame_id: int) -> ParseResult:
-        for attempt in range(1, self._attempts + 1):
-            try:
-                return self._parser.parse(bgr, frame_id=frame_id)
-            except ModelError:
-                raise
-            except M2FPStreamError as error:
-                if attempt == self._attempts or self._closed.is_set():
-                    raise
-                _log.warning("parse of frame %d failed, trying again: %s", frame_id, error)
-        raise AssertionError("unreachable")
+        return self._put(
+            bgr,
+            lambda parser: parser.parse(bgr, frame_id=frame_id),
+            what=f"parse of frame {frame_id}",
+        )

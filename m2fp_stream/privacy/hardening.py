@@ -84,11 +84,6 @@ class HardeningReport:
 
     measures: tuple[Measure, ...]
 
-    @property
-    def complete(self) -> bool:
-        """True when every measure holds."""
-        return all(measure.holds for measure in self.measures)
-
     def describe(self) -> tuple[str, ...]:
         """Returns one line a measure, for `doctor`."""
         return tuple(

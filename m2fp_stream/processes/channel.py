@@ -30,7 +30,7 @@ Message = dict[str, Any]
 
 MESSAGE_BYTES: Final = 64 << 10
 """Longest message; of a longer one the rest is lost, which makes it none. The longest that is sent
-are facts of a live run, of some KB."""
+are facts of a live run, of some KB. Chosen."""
 
 _MOST_MESSAGES: Final = 4096
 """Messages taken at a time; more than a socket's buffer of 208 KiB holds. Source: socket(7),

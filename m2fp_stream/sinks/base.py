@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from types import TracebackType
 from typing import ClassVar, Final, Generic, Self, TypeVar, final
 
 from ..core.errors import SealError, SinkError
-from ..core.safe import LabelImage, SafeAudio, SafeFrame
+from ..core.safe import LabelImage, SafeAudio, SafeFrame, TrackTable
 
 __all__ = ["Sink"]
 
-Item = TypeVar("Item", SafeFrame, LabelImage)
+Item = TypeVar("Item", SafeFrame, LabelImage, TrackTable)
 
-_ALLOWED: Final = (SafeFrame, LabelImage)
+_ALLOWED: Final = (SafeFrame, LabelImage, TrackTable)
 _SEALED: Final = (
     "write",
     "write_audio",
+    "prepare",
     "finish",
     "abort",
     "__enter__",
@@ -96,6 +96,22 @@ class Sink(ABC, Generic[Item]):
             raise
 
     @final
+    def prepare(self) -> None:
+        """Does of `finish` what may fail, where a sink can: for outputs that belong together.
+
+        Nothing may be written after it. What it took is given back by `abort`.
+
+        Raises:
+            SinkError: see `finish`.
+        """
+        self._check_open()
+        try:
+            self._prepare()
+        except BaseException:
+            self.abort()
+            raise
+
+    @final
     def finish(self) -> None:
         """Completes the output; only now does it stand under its final name.
 
@@ -117,6 +133,9 @@ class Sink(ABC, Generic[Item]):
             self._open = False
             self._abort()
 
+    def halt(self) -> None:  # most sinks wait for nobody
+        """Ends, with an error, a write that waits for somebody; any thread. `abort` follows."""
+
     @final
     def set_last_duration(self, ticks: int) -> None:
         """Says how long the last item is shown, in ticks of its time base; before `finish`.
@@ -130,12 +149,7 @@ class Sink(ABC, Generic[Item]):
         return self
 
     @final
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Aborts unless `finish` was called: leaving early is never a complete output."""
         self.abort()
 
@@ -151,6 +165,9 @@ class Sink(ABC, Generic[Item]):
     def _emit_audio(self, item: SafeAudio) -> None:
         """Writes sound that `write_audio` has checked; it follows what came before it."""
         raise NotImplementedError(f"{type(self).__name__} says that it takes sound")
+
+    def _prepare(self) -> None:
+        """Does what of `_finish` can be done before."""
 
     @abstractmethod
     def _finish(self) -> None:

@@ -22,7 +22,7 @@ from ..core.safe import SafeFrame
 from ..core.timing import rescale
 from .base import Sink
 
-__all__ = ["GifSink", "ImageSink", "MemoryImageSink", "encoded"]
+__all__ = ["GifSink", "ImageSink", "MemoryImageSink", "check_suffix", "encoded"]
 
 _JPEG_QUALITY: Final = 95
 """OpenCV's own default for JPEG and AVIF; WebP would be lossless without it."""
@@ -66,9 +66,7 @@ class ImageSink(Sink[SafeFrame]):
 
     def __init__(self, path: Path, *, overwrite: bool = False) -> None:
         super().__init__()
-        self._suffix = path.suffix.lower()
-        if self._suffix not in _PARAMETERS:
-            raise SinkError(f"{path}: unknown kind of picture; use {', '.join(_PARAMETERS)}")
+        self._suffix = check_suffix(path)
         self._path = path
         self._written = False
         self._part = PartFile(path, overwrite=overwrite)
@@ -138,6 +136,18 @@ class MemoryImageSink(Sink[SafeFrame]):
 
     def _abort(self) -> None:
         self._encoded = None
+
+
+def check_suffix(path: Path) -> str:
+    """Returns the kind of picture that a name says, such as .png.
+
+    Raises:
+        SinkError: it is none that is written.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in _PARAMETERS:
+        raise SinkError(f"{path}: unknown kind of picture; use {', '.join(_PARAMETERS)}")
+    return suffix
 
 
 def encoded(item: SafeFrame, suffix: str, name: str) -> bytes:

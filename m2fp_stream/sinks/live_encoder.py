@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Final, Literal, Protocol, cast, final
+from typing import Annotated, Final, Literal, Protocol, cast, final
 
 import av
 from av.codec.context import ThreadType
@@ -14,14 +14,33 @@ from av.packet import Packet
 from av.video.codeccontext import VideoCodecContext
 from av.video.frame import PictureType
 from av.video.stream import VideoStream
+from pydantic import Field
 
 from ..core.errors import SinkError
 from ..core.safe import SafeFrame
 from ..core.timing import rescale
-from .video_file import Preset
+from .encoders import Preset
 from .yuv import BT709, LUMA_WEIGHTS, NARROW_RANGE, to_yuv420p, ycbcr_matrix
 
-__all__ = ["EncodedFrame", "LiveEncoder", "Muxer", "Writer"]
+__all__ = ["EncodedFrame", "KeyFrameSeconds", "LiveEncoder", "LivePreset", "Muxer", "Writer"]
+
+LivePreset = Annotated[
+    Preset,
+    Field(
+        title="Speed of encoding",
+        description="x264's preset: slower ones need less bandwidth for the same quality.",
+    ),
+]
+
+KeyFrameSeconds = Annotated[
+    float,
+    Field(
+        title="Key frame every",
+        description="Seconds; somebody who begins to watch waits that long for a picture.",
+        ge=0.2,
+        le=10,
+    ),
+]
 
 TICK: Final = Fraction(1, 90_000)
 """Seconds a tick of `EncodedFrame.pts`. Sources: ISO/IEC 13818-1, 2.4.3.7; RFC 6184, 8.2.1."""

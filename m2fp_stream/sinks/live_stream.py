@@ -124,18 +124,6 @@ class LiveStream:
         """Whether nothing more will come."""
         return self._ended
 
-    @property
-    def queues(self) -> tuple[StreamQueue, ...]:
-        """One for each client of the stream without end."""
-        with self._guard:
-            return tuple(self._queues)
-
-    @property
-    def held_bytes(self) -> int:
-        """What all complete segments take."""
-        with self._guard:
-            return self._held()
-
     def publish(self, frame: EncodedFrame, data: bytes) -> None:
         """Takes the bytes of one frame; those of a key frame begin with the stream's tables."""
         with self._guard:

@@ -17,33 +17,34 @@ from ..core.plan import Why
 from ..core.safe import CoverLevel, SafeFrame
 from ..processes.channel import receive, send
 from ..processes.memory import CARD, FRAMES
-from . import page_link
 from .base import Sink
-from .page_link import PageMemory
+from .page_link import SLOT_BYTES, PageMemory
 
 __all__ = ["PageEnd", "PageHello", "PageSink", "PageState"]
 
 _IDLE_S: Final = 1.0
-"""While nobody watches, one picture in so long is made, so that a new viewer sees one at once."""
+"""While nobody watches, one picture in so long is made, so that a new viewer sees one at once.
+Chosen."""
 
 _WATCHED_S: Final = 5.0
 """How long the server's word that somebody watches holds: five of its repetitions, one a second."""
 
 _LONGEST_SIDE: Final = 9999
-"""Of a box that a page says it fills, in pixels; whoever says more is not believed."""
+"""Of a box that a page says it fills, in pixels; whoever says more is not believed. Chosen: four
+digits."""
 
 _MOST_BOXES: Final = 256
-"""More than may watch (`page.clients`: 200)."""
+"""More than may watch (`page.clients`: 200). Chosen."""
 
 _WORTH_CUTTING: Final = 0.9
 """Of a picture, at most so much has to be shown for the rest to be cut off: a display on its side
-shows a third of what a camera sees."""
+shows a third of what a camera sees. Chosen."""
 
 _LOWEST_QUALITY: Final = 20
 """Of JPEG, for what else would not fit a slot, as noise at 3840x3840 would not. Chosen."""
 
 _QUALITY_STEP: Final = 20
-"""Four tries at most from `page.quality`'s highest, 95, to the lowest."""
+"""Four tries at most from `page.quality`'s highest, 95, to the lowest. Chosen."""
 
 _KEEP: Final = 2
 """One that is being encoded, and the newest."""
@@ -127,7 +128,7 @@ class PageEnd:
     """The media process's end of the way to the page's server; sinks come and go at it.
 
     Args:
-        channel: see `page_link`; it stays the caller's.
+        channel: see `sinks.page_link`; it stays the caller's.
         memory: writable.
         request: what people chose before this process was started; None: nothing.
         on_request: is told what holds whenever people chose anew, from the sink's thread.
@@ -261,6 +262,7 @@ class PageSink(Sink[SafeFrame]):
         turn: is called with what viewers request, from the thread of `write`.
         max_side: longer side of what viewers get, in pixels.
         quality: of the JPEG, 1 to 100.
+        most_bytes: of a JPEG, at most what a slot holds.
 
     Raises:
         SinkError: the server's end is gone for good, or a frame has another size.
@@ -282,6 +284,7 @@ class PageSink(Sink[SafeFrame]):
         turn: Callable[[PageState], None],
         max_side: int = 1280,
         quality: int = 80,
+        most_bytes: int = SLOT_BYTES,
     ) -> None:
         super().__init__()
         if type(card) is not SafeFrame:
@@ -290,7 +293,7 @@ class PageSink(Sink[SafeFrame]):
             raise SinkError(f"expected a card of {size_wh}, got {card.size_wh}")
         self._end, self._size_wh, self._card = end, size_wh, card
         self._hello, self._state, self._turn = hello, state, turn
-        self._quality = quality
+        self._quality, self._most_bytes = quality, most_bytes
         self._limit = min(1.0, max_side / max(size_wh))
         self._mirror = False
         self._boxes: tuple[tuple[int, int], ...] | None = None
@@ -420,7 +423,7 @@ class PageSink(Sink[SafeFrame]):
         quality = self._quality
         while True:
             _, data = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])
-            if data.size <= page_link.SLOT_BYTES:
+            if data.size <= self._most_bytes:
                 return data.data
             if quality <= _LOWEST_QUALITY:
                 return None

@@ -31,7 +31,8 @@ from ..processes.memory import Slots, map_memory
 __all__ = ["SLOT_BYTES", "PageMemory", "make_memory"]
 
 SLOT_BYTES: Final = 4 << 20
-"""Largest JPEG; one of 1280x1280 pixels of noise at quality 90 is about 2 MB."""
+"""Largest JPEG; one of 1280x1280 pixels of noise at quality 90 is about 2 MB. Chosen: twice
+that."""
 
 _TOTAL_BYTES: Final = Slots.total_bytes(SLOT_BYTES)
 

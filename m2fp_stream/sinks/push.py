@@ -31,8 +31,7 @@ from ..options import Options
 from ..privacy.hardening import harden
 from ..processes.child import Child, Stream, start_module
 from .base import Sink
-from .live_encoder import EncodedFrame, LiveEncoder, Muxer
-from .video_file import Preset
+from .live_encoder import EncodedFrame, KeyFrameSeconds, LiveEncoder, LivePreset, Muxer
 
 __all__ = ["PushOptions", "PushSink", "main"]
 
@@ -47,10 +46,10 @@ _START_S: Final = 60.0
 """How long the process may take to start, as `pipeline.workers` gives its own."""
 
 _BEHIND_S: Final = 1.0
-"""A picture that the network has not taken for so long is late; newer ones are left out."""
+"""A picture that the network has not taken for so long is late; newer ones are left out. Chosen."""
 
 _GRACE_S: Final = 5.0
-"""Beyond `timeout_s`, within which the process ends by itself."""
+"""Beyond `timeout_s`, within which the process ends by itself. Chosen."""
 
 
 class PushOptions(Options):
@@ -78,13 +77,7 @@ class PushOptions(Options):
             le=120,
         ),
     ] = 10.0
-    preset: Annotated[
-        Preset,
-        Field(
-            title="Speed of encoding",
-            description="x264's preset: slower ones need less bandwidth for the same quality.",
-        ),
-    ] = "veryfast"
+    preset: LivePreset = "veryfast"
     bitrate_kbps: Annotated[
         int | None,
         Field(
@@ -94,15 +87,7 @@ class PushOptions(Options):
             le=100_000,
         ),
     ] = None
-    keyframe_s: Annotated[
-        float,
-        Field(
-            title="Key frame every",
-            description="Seconds; somebody who begins to watch waits that long for a picture.",
-            ge=0.2,
-            le=10,
-        ),
-    ] = 1.0
+    keyframe_s: KeyFrameSeconds = 1.0
 
 
 @final

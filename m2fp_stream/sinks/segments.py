@@ -19,7 +19,8 @@ from ..core.part_file import part_name
 from ..core.safe import SafeFrame
 from ..options import Options
 from .base import Sink
-from .video_file import ROOM_BYTES, Preset, VideoFileOptions, VideoFileSink
+from .encoders import Preset, VideoFileOptions
+from .video_file import ROOM_BYTES, VideoFileSink
 from .yuv import BT709, NARROW_RANGE
 
 __all__ = ["RecordOptions", "SegmentSink"]
@@ -165,11 +166,6 @@ class SegmentSink(Sink[SafeFrame]):
         self._completed: list[str] = []
         """Names that `keep_files` and `keep_mb` have not deleted yet, oldest first."""
         self._own = re.compile(re.escape(options.prefix) + r"-\d{8}-\d{6}(?:-[1-9]\d*)?\.mp4")
-
-    @property
-    def complete_segments(self) -> int:
-        """How many files this sink has completed."""
-        return self._finished
 
     def _emit(self, item: SafeFrame) -> None:
         if self._current is not None and item.pts - self._began >= self._length:

@@ -9,16 +9,15 @@ import secrets
 from fractions import Fraction
 from typing import Annotated, ClassVar, Final, Protocol, Self, final
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, model_validator
 
 from ..core.address import address_of
 from ..core.errors import SinkError
 from ..core.safe import SafeFrame
-from ..options import Options
+from ..options import Host, Options, Port, Token
 from .base import Sink
-from .live_encoder import LiveEncoder, Muxer
+from .live_encoder import KeyFrameSeconds, LiveEncoder, LivePreset, Muxer
 from .live_stream import LiveStream, StreamLimits
-from .video_file import Preset
 
 __all__ = ["Serve", "ServeOptions", "ServeSink", "Server"]
 
@@ -29,7 +28,7 @@ seconds, and a network that takes it at once needs less."""
 _LIMITS: Final = StreamLimits()
 
 _TOKEN_BYTES: Final = 24
-"""Of a token made for a run: 192 random bits, 32 letters."""
+"""Of a token made for a run: 192 random bits, 32 letters. Chosen: beyond guessing."""
 
 
 class ServeOptions(Options):
@@ -45,7 +44,7 @@ class ServeOptions(Options):
         ),
     ] = False
     host: Annotated[
-        str,
+        Host,
         Field(
             title="Address",
             description="The IP address to listen at; 127.0.0.1 is this computer only.",
@@ -61,17 +60,12 @@ class ServeOptions(Options):
             ),
         ),
     ] = False
-    port: Annotated[
-        int, Field(title="Port", description="0 takes any free one.", ge=0, le=65_535)
-    ] = 8090
+    port: Port = 8090
     token: Annotated[
-        str | None,
+        Token | None,
         Field(
             title="Token",
             description="Who watches has to name it (?token=...); none: a new one for each run.",
-            min_length=16,
-            max_length=200,
-            pattern=r"^[A-Za-z0-9._~-]+$",
             repr=False,
         ),
     ] = None
@@ -87,31 +81,8 @@ class ServeOptions(Options):
     window: Annotated[
         int, Field(title="HLS segments", description="How many the playlist names.", ge=3, le=60)
     ] = 6
-    keyframe_s: Annotated[
-        float,
-        Field(
-            title="Key frame every",
-            description="Seconds; somebody who begins to watch waits that long for a picture.",
-            ge=0.2,
-            le=10,
-        ),
-    ] = 1.0
-    preset: Annotated[
-        Preset,
-        Field(
-            title="Speed of encoding",
-            description="x264's preset: slower ones need less bandwidth for the same quality.",
-        ),
-    ] = "ultrafast"
-
-    @field_validator("host")
-    @classmethod
-    def _an_address(cls, host: str) -> str:
-        try:
-            address_of(host)
-        except ValueError:
-            raise ValueError("expected an IP address or localhost") from None
-        return host
+    keyframe_s: KeyFrameSeconds = 1.0
+    preset: LivePreset = "ultrafast"
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:

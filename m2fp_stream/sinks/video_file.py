@@ -1,48 +1,35 @@
-"""Composed frames to an H.264 MP4 file, with the source's exact times, and its sound if given."""
+"""Composed frames to a film, in a file or a pipe: its source's times, and its sound if given."""
 
 from __future__ import annotations
 
 from fractions import Fraction
 from pathlib import Path
-from typing import Annotated, ClassVar, Final, Literal, NoReturn, cast, final
+from typing import ClassVar, Final, NoReturn, cast, final
 
 import av
+import cv2
 import numpy as np
-from av.audio.stream import AudioStream
-from av.codec.context import Flags
 from av.container import OutputContainer
-from av.error import FFmpegError
+from av.error import ArgumentError, FFmpegError
 from av.packet import Packet
+from av.video.codeccontext import VideoCodecContext
 from av.video.stream import VideoStream
-from pydantic import Field
+from cv2.typing import MatLike
+from numpy.typing import NDArray
 
 from ..core.audio import AudioFormat
 from ..core.errors import SinkError
 from ..core.part_file import PartFile
 from ..core.safe import SafeAudio, SafeFrame
 from ..core.timing import rescale
-from ..options import Options
 from .base import Sink
+from .encoders import Encoder, VideoFileOptions
+from .film_sound import SoundTrack
 from .fragments import whole_fragments
+from .standard_output import OutputPipe
 from .yuv import BT709, FULL_RANGE, LUMA_WEIGHTS, UNSPECIFIED, to_yuv420p, ycbcr_matrix
 
-__all__ = ["VideoFileOptions", "VideoFileSink"]
-
-Preset = Literal[
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-]
-
-
-_AT_ONCE: Final = {"movflags": "+faststart"}
-"""The muxer moves the index to the front by reading its own file again."""
+__all__ = ["VideoFileSink"]
 
 _IN_PIECES: Final = {
     "movflags": "+hybrid_fragmented+empty_moov+delay_moov+default_base_moof",
@@ -53,62 +40,28 @@ makes the pieces' own invisible. Source: FFmpeg's documentation of its muxers, "
 
 _BUFFER_BYTES: Final = 1 << 20
 """Written at a time. Chosen: few calls back into Python."""
+_PIPE_BYTES: Final = 1 << 15
+"""The same into a pipe. Chosen: half of what Linux's pipes hold (pipe(7)): little waits here."""
 ROOM_BYTES: Final = 4 << 20
 """What the disk must have left for a file in pieces to be begun: some seconds of 1080p. Chosen."""
 
 
-_AAC_BITS: Final = 3
-_AAC_MOST: Final = 96_000
-"""Bits a sample of each channel, and bits a second at most. Chosen: 192 kb/s for stereo at 48 kHz,
-where FFmpeg's own encoder is hard to tell from the original; below what AAC can hold (6 144 bits a
-channel and frame of 1 024 samples, ISO/IEC 14496-3, 4.5.3.3)."""
-
-
-class VideoFileOptions(Options):
-    """How the file is encoded: always H.264, 8 bits, 4:2:0."""
-
-    crf: Annotated[
-        int,
-        Field(
-            title="Quality",
-            description="x264's constant rate factor: 0 is lossless, 51 worst.",
-            ge=0,
-            le=51,
-        ),
-    ] = 20
-    preset: Annotated[
-        Preset,
-        Field(
-            title="Speed of encoding",
-            description="x264's preset: slower ones give smaller files of the same quality.",
-        ),
-    ] = "medium"
-    threads: Annotated[
-        int,
-        Field(
-            title="Encoder threads",
-            description=(
-                "What is encoded does not depend on it; the bytes that x264 makes of it do."
-            ),
-            ge=1,
-            le=64,
-        ),
-    ] = 2
-
-
 @final
 class VideoFileSink(Sink[SafeFrame]):
-    """Writes an MP4 that appears under `path` when `finish` succeeds.
+    """Writes a film that appears under `path` when `finish` succeeds, or goes into a pipe.
 
     The picture's odd sides are continued by one copied row or column, for 4:2:0 needs even ones.
+    Where the container cannot say that pixels are not square, the picture is stretched instead.
     Equal frames reach the encoder equal; its bytes are not promised. Even with one thread x264
     gives other ones for the same pictures, under load and on some CPUs (measured on an AMD EPYC
     with AVX-512: 7 files in 20 runs; only without its macroblock tree, which saves bits, 1).
 
     Args:
-        path: the final name; the part file beside it is hidden.
+        path: the final name; the part file beside it is hidden. Or a pipe: what was written there
+            cannot be taken back, `abort` only stops.
         size_wh: (width, height) of every frame.
-        time_base: seconds a tick of the frames' `pts`; kept exactly.
+        time_base: seconds a tick of the frames' `pts`; kept exactly in MP4, to the millisecond in
+            Matroska and WebM, where two frames within one are moved one apart.
         origin_pts: where the output's time begins, taken off every `pts`.
         rate: frames a second, a hint for the encoder and the last frame's duration; None if
             unknown.
@@ -116,14 +69,17 @@ class VideoFileSink(Sink[SafeFrame]):
         color_primaries, color_trc, colorspace, color_range: code points of ITU-T H.273; None is
             not written. An RGB or unknown `colorspace` becomes BT.709.
         sound: what `write_audio` will bring, from the output's time 0 on, without a gap; None for
-            a film without sound. It becomes AAC at its own rate.
-        options: see `VideoFileOptions`.
+            a film without sound. It becomes AAC at its own rate, in WebM Opus.
+        options: see `VideoFileOptions`; the suffix of `path` says nothing.
+        bitrate: bits a second, instead of what the options say.
         overwrite: False refuses a name that is taken.
         in_pieces: what was written before the disk was full, to a second, is kept under `path` and
-            plays; see `rescued`. Costs some bytes a second; completing reads nothing again.
+            plays; see `rescued`. Costs some bytes a second; completing reads nothing again. MP4
+            only.
 
     Raises:
         SinkError: the file cannot be written there; nothing was left.
+        UsageError: there is no such encoder.
     """
 
     accepts: ClassVar[type] = SafeFrame
@@ -131,7 +87,7 @@ class VideoFileSink(Sink[SafeFrame]):
 
     def __init__(
         self,
-        path: Path,
+        path: Path | OutputPipe,
         *,
         size_wh: tuple[int, int],
         time_base: Fraction,
@@ -144,41 +100,50 @@ class VideoFileSink(Sink[SafeFrame]):
         color_range: int | None = None,
         sound: AudioFormat | None = None,
         options: VideoFileOptions | None = None,
+        bitrate: int | None = None,
         overwrite: bool = False,
         in_pieces: bool = False,
     ) -> None:
         super().__init__()
         options = options or VideoFileOptions()
-        self._in_pieces, self._rescued = in_pieces, 0
-        self._size_wh, self._rate = size_wh, rate
-        self._time_base, self._origin_pts = time_base, origin_pts
-        if colorspace is None:
-            colorspace = UNSPECIFIED
-        elif colorspace not in LUMA_WEIGHTS:
-            colorspace = BT709
+        self._encoder, self._kind = Encoder.of(options), options.kind
+        self._in_pieces, self._rescued, self._encoded = in_pieces, 0, 0
+        self._size_wh, self._shown_wh, self._rate = size_wh, size_wh, rate
+        self._time_base, self._origin_pts, self._last_pts = time_base, origin_pts, 0
+        self._tick = self._kind.tick or time_base
+        if options.encoder_name not in self._kind.states_aspect:
+            self._shown_wh = _square(size_wh, sample_aspect_ratio)
+            sample_aspect_ratio = None
+        colorspace = _matrix_of(colorspace)
         self._to_ycbcr = ycbcr_matrix(*LUMA_WEIGHTS[colorspace], full=color_range == FULL_RANGE)
         self._waiting: av.VideoFrame | None = None
         self._durations: dict[int, int] = {}
-        self._part = PartFile(path, overwrite=overwrite)
+        self._part = path if isinstance(path, OutputPipe) else PartFile(path, overwrite=overwrite)
         try:
-            if in_pieces:
+            if in_pieces and isinstance(self._part, PartFile):
                 self._part.ask_for(ROOM_BYTES)
             self._container = self._muxer()
-            self._stream = self._add_stream(options, colorspace)
-            context = self._stream.codec_context
-            if sample_aspect_ratio is not None:
-                context.sample_aspect_ratio = sample_aspect_ratio
-            context.color_primaries = color_primaries or UNSPECIFIED
-            context.color_trc = color_trc or UNSPECIFIED
-            context.color_range = color_range or 0
-            self._sound = None if sound is None else _SoundTrack.of(self._container, sound)
+            self._stream = self._add_stream(options, bitrate or options.bitrate)
+            tags = (color_primaries, color_trc, colorspace, color_range)
+            self._describe(self._stream.codec_context, sample_aspect_ratio, tags)
+            self._sound = None
+            if sound is not None:
+                self._sound = SoundTrack.of(self._container, self._kind.sound, sound)
             self._container.start_encoding()
-        except (FFmpegError, OSError, ValueError) as error:
+        except BaseException as error:
             self.abort()
-            self._part.refuse(error)
-        except BaseException:
-            self.abort()
+            if isinstance(error, FFmpegError | OSError | ValueError):
+                self._refuse_to_begin(error)
             raise
+
+    def _refuse_to_begin(self, error: Exception) -> NoReturn:
+        if isinstance(error, ArgumentError):  # what encoders say of sizes
+            width, height = self._shown_wh
+            raise SinkError(
+                f"{self._part}: cannot be written: {self._encoder.library} takes no pictures of "
+                f"{width}x{height}"
+            ) from None
+        self._part.refuse(error)
 
     @property
     def rescued(self) -> int:
@@ -194,36 +159,51 @@ class VideoFileSink(Sink[SafeFrame]):
         self._part.check()
 
     def _muxer(self) -> OutputContainer:
+        piped = isinstance(self._part, OutputPipe)
+        more = self._kind.in_a_pipe if piped else self._kind.in_a_file
         return av.open(
             self._part,
             "w",
-            format="mp4",
+            format=self._kind.muxer,
             # bitexact keeps dates and the software's name out.
-            options={
-                "use_editlist": "1",
-                "fflags": "+bitexact",
-                **(_IN_PIECES if self._in_pieces else _AT_ONCE),
-            },
-            buffer_size=_BUFFER_BYTES,
+            options={"fflags": "+bitexact", **more, **(_IN_PIECES if self._in_pieces else {})},
+            buffer_size=_PIPE_BYTES if piped else _BUFFER_BYTES,
             io_open=self._part.reopen,
         )
 
-    def _add_stream(self, options: VideoFileOptions, colorspace: int) -> VideoStream:
-        width, height = self._size_wh
-        stream = self._container.add_stream(
-            "libx264",
+    def _add_stream(self, options: VideoFileOptions, bitrate: int | None) -> VideoStream:
+        width, height = self._shown_wh
+        added = self._container.add_stream(
+            self._encoder.library,
             rate=self._rate or Fraction(25),
-            options={"crf": str(options.crf), "preset": options.preset},
+            options=self._encoder.settings(options, bitrate),
         )
+        stream = cast("VideoStream", added)
         context = stream.codec_context
         context.width = width + width % 2
         context.height = height + height % 2
         context.pix_fmt = "yuv420p"
-        context.time_base = self._time_base
-        stream.time_base = self._time_base
+        context.time_base = stream.time_base = self._tick
         context.thread_count = options.threads
-        context.colorspace = colorspace
+        if bitrate is not None:
+            context.bit_rate = bitrate
+        if tag := self._kind.tags.get(options.encoder_name):
+            context.codec_tag = tag
         return stream
+
+    def _describe(
+        self,
+        context: VideoCodecContext,
+        aspect: Fraction | None,
+        tags: tuple[int | None, int | None, int, int | None],
+    ) -> None:
+        if aspect is not None:
+            context.sample_aspect_ratio = aspect
+        primaries, trc, matrix, range_ = tags
+        context.color_primaries = primaries or UNSPECIFIED
+        context.color_trc = trc or UNSPECIFIED
+        context.colorspace = matrix
+        context.color_range = range_ or 0
 
     def _emit(self, item: SafeFrame) -> None:
         if item.size_wh != self._size_wh or item.time_base != self._time_base:
@@ -231,9 +211,12 @@ class VideoFileSink(Sink[SafeFrame]):
                 f"expected {self._size_wh} at {self._time_base} s a tick, "
                 f"got {item.size_wh} at {item.time_base}"
             )
-        frame = to_yuv420p(item.pixels, self._to_ycbcr)
-        frame.pts = item.pts - self._origin_pts
-        frame.time_base = self._time_base
+        frame = to_yuv420p(_stretched(item.pixels, self._shown_wh), self._to_ycbcr)
+        frame.pts = rescale(item.pts - self._origin_pts, self._time_base, self._tick)
+        frame.time_base = self._tick
+        if self._waiting is not None and self._last_pts < item.pts:
+            frame.pts = max(frame.pts, _pts(self._waiting) + 1)
+        self._last_pts = item.pts
         waiting, self._waiting = self._waiting, frame
         if waiting is not None:
             self._encode_timed(waiting, frame.pts - _pts(waiting))
@@ -253,10 +236,14 @@ class VideoFileSink(Sink[SafeFrame]):
         self._encode(frame)
 
     def _encode(self, frame: av.VideoFrame | None) -> None:
+        self._encoded += frame is not None
+        in_order = self._encoder.in_order or self._encoded <= self._encoder.undated
         try:
             for packet in cast("list[Packet[VideoStream]]", self._stream.encode(frame)):
                 # Without it the muxer would not know how long the last frame is shown.
                 packet.duration = self._durations.pop(packet.pts or 0, 0)
+                if in_order:
+                    packet.dts = packet.pts
                 self._container.mux(packet)
         except (FFmpegError, OSError) as error:
             self._give_up(error)
@@ -273,6 +260,7 @@ class VideoFileSink(Sink[SafeFrame]):
 
     def _rescue(self) -> int:
         try:
+            assert isinstance(self._part, PartFile)  # a pipe is never in pieces
             with self._part.reopen() as file:
                 length, frames = whole_fragments(file)
             if frames:
@@ -296,56 +284,42 @@ class VideoFileSink(Sink[SafeFrame]):
         self._part.publish()
 
     def _duration_of_last(self) -> int:
+        shown = 1 / (self._rate or Fraction(25))
         if self._last_duration is not None:
-            return self._last_duration
-        rate = self._rate or Fraction(25)
-        return max(1, rescale(1, 1 / rate, self._time_base))
+            shown = self._last_duration * self._time_base
+        return max(1, rescale(1, shown, self._tick))
+
+    def halt(self) -> None:
+        """Ends a write that waits for a pipe's reader; any thread."""
+        if isinstance(self._part, OutputPipe):
+            self._part.halt()
 
     def _abort(self) -> None:
         # The container writes nothing more once its file is closed.
         self._part.discard()
 
 
-@final
-class _SoundTrack:
-    """The sound of a film: AAC, its first sample at time 0."""
-
-    def __init__(
-        self, container: OutputContainer, stream: AudioStream, audio_format: AudioFormat
-    ) -> None:
-        self._container, self._stream, self._format = container, stream, audio_format
-        self._next = 0
-
-    @classmethod
-    def of(cls, container: OutputContainer, audio_format: AudioFormat) -> _SoundTrack:
-        """Adds the track to a container that is not begun yet."""
-        layout = "mono" if audio_format.channels == 1 else "stereo"
-        stream = container.add_stream("aac", rate=audio_format.rate, layout=layout)
-        context = stream.codec_context
-        context.bit_rate = audio_format.channels * min(_AAC_MOST, _AAC_BITS * audio_format.rate)
-        context.time_base = stream.time_base = Fraction(1, audio_format.rate)
-        context.flags |= Flags.bitexact  # keeps the encoder's name out
-        return cls(container, stream, audio_format)
-
-    def add(self, item: SafeAudio) -> None:
-        """Encodes what follows what came before."""
-        if item.format != self._format or item.start != self._next:
-            raise SinkError(f"expected {self._format} from sample {self._next} on, got {item}")
-        layout = self._stream.layout.name
-        samples = np.ascontiguousarray(item.samples)
-        if not samples.size:
-            return
-        frame = av.AudioFrame.from_ndarray(samples, format="fltp", layout=layout)
-        frame.sample_rate, frame.pts = self._format.rate, self._next
-        frame.time_base = Fraction(1, self._format.rate)
-        self._next += samples.shape[1]
-        self._container.mux(self._stream.encode(frame))
-
-    def end(self) -> None:
-        """Encodes what the encoder holds."""
-        self._container.mux(self._stream.encode(None))
-
-
 def _pts(frame: av.VideoFrame) -> int:
     assert frame.pts is not None  # set in _emit
     return frame.pts
+
+
+def _matrix_of(colorspace: int | None) -> int:
+    if colorspace is None:
+        return UNSPECIFIED
+    return colorspace if colorspace in LUMA_WEIGHTS else BT709
+
+
+def _square(size_wh: tuple[int, int], aspect: Fraction | None) -> tuple[int, int]:
+    """Returns the size at which pixels of an aspect are square; neither side is made smaller."""
+    width, height = size_wh
+    if aspect is None or aspect <= 0:
+        return size_wh
+    return (round(width * aspect), height) if aspect > 1 else (width, round(height / aspect))
+
+
+def _stretched(pixels: NDArray[np.uint8], size_wh: tuple[int, int]) -> NDArray[np.uint8]:
+    if pixels.shape[1::-1] == size_wh:
+        return pixels
+    bgr: MatLike = pixels
+    return np.asarray(cv2.resize(bgr, size_wh, interpolation=cv2.INTER_LINEAR), np.uint8)

@@ -30,7 +30,8 @@ _ANSWER_S: Final = 2.0
 sixty pictures at the usual rate."""
 
 _END_S: Final = 5.0
-"""Longest end of a feeder that was told to; then it is killed. It has one picture left to show."""
+"""Longest end of a feeder that was told to; then it is killed. It has one picture left to show.
+Chosen."""
 
 _DIED: Final = "the virtual camera's process died; open the virtual camera again"
 
@@ -115,6 +116,7 @@ class VirtualCameraSink(Sink[SafeFrame]):
             column.
         card: the cover card, of the same size.
         rate: frames a second of the source; None if unknown.
+        answer_s: seconds without an answer after which the feeder counts as hung.
 
     Raises:
         SinkError: pyvirtualcam or the device is missing, or refuses; nothing is left running. From
@@ -131,6 +133,7 @@ class VirtualCameraSink(Sink[SafeFrame]):
         size_wh: tuple[int, int],
         card: SafeFrame,
         rate: Fraction | None = None,
+        answer_s: float = _ANSWER_S,
     ) -> None:
         super().__init__()
         if type(card) is not SafeFrame:
@@ -140,6 +143,7 @@ class VirtualCameraSink(Sink[SafeFrame]):
         self._size_wh = size_wh
         self._slot_wh = camera_feeder.even(size_wh)
         self._options = options or VirtualCameraOptions()
+        self._answer_s = answer_s
         self._number = 0
         self._dropped = 0
         self._under_way: dict[int, tuple[int, int]] = {}
@@ -227,7 +231,7 @@ class VirtualCameraSink(Sink[SafeFrame]):
         self._read_answers()
         if self._is_silent():
             raise SinkError(
-                f"the virtual camera has not answered for {_ANSWER_S:g} s and was stopped; "
+                f"the virtual camera has not answered for {self._answer_s:g} s and was stopped; "
                 "open it again"
             )
         used = {slot for slot, _ in self._under_way.values()}
@@ -270,7 +274,7 @@ class VirtualCameraSink(Sink[SafeFrame]):
 
     def _is_silent(self) -> bool:
         sent = [sent_ns for _, sent_ns in self._under_way.values()]
-        return bool(sent) and time.monotonic_ns() - min(sent) > _ANSWER_S * 1e9
+        return bool(sent) and time.monotonic_ns() - min(sent) > self._answer_s * 1e9
 
     def _finish(self) -> None:
         self._end()

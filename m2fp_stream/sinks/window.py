@@ -22,13 +22,14 @@ from .base import Sink
 __all__ = ["Key", "WindowOptions", "WindowSink"]
 
 _SCREEN_SHARE: Final = 0.8
-"""Most of each side of the screen that a new window takes; the rest is for bars and frames."""
+"""Most of each side of the screen that a new window takes; the rest is for bars and frames.
+Chosen."""
 
 _USUAL_SCREEN_WH: Final = (1600, 900)
-"""Assumed where the screen cannot be asked for its size."""
+"""Assumed where the screen cannot be asked for its size. Chosen."""
 
 _MOST_EVENTS: Final = 32
-"""Key events handled at once: a stuck key must not keep the next frame waiting."""
+"""Key events handled at once: a stuck key must not keep the next frame waiting. Chosen."""
 
 _REMIND_AFTER_S: Final = (0.3, 2.0)
 """When X windows are told once more that they are seen, after they opened; see `x11.remind`. By the

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Final, Self, final
 
 from ..core.errors import SourceError
@@ -37,6 +36,8 @@ class SourceInfo:
         color_primaries, color_trc, colorspace, color_range: code points of ITU-T H.273 that the
             frames were tagged with and an encoder should tag its output with; None where not
             stated. `colorspace` 0 means that the source was RGB.
+        bit_rate: bits a second of the pictures, None where unknown; of what is there in all, less
+            what other streams say, where the file does not say it.
         has_audio: an audio stream exists.
         dropped_streams: what of the container does not pass, in words.
         warnings: what the user should know, one sentence each; grows while frames are read.
@@ -52,6 +53,7 @@ class SourceInfo:
     color_trc: int | None = None
     colorspace: int | None = None
     color_range: int | None = None
+    bit_rate: int | None = None
     has_audio: bool = False
     begins_s: float = 0.0
     dropped_streams: tuple[str, ...] = ()
@@ -116,12 +118,7 @@ class Source(ABC):
         return self
 
     @final
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
 

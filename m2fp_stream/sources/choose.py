@@ -15,7 +15,7 @@ from .convert import is_attached
 from .isobmff import only_stills
 from .png import PNG, still_apart
 
-__all__ = ["apart", "choose", "dropped", "rate_of", "several"]
+__all__ = ["apart", "bit_rate_of", "choose", "dropped", "rate_of", "several"]
 
 _FALLBACK_RATE: Final = Fraction(25)
 """Frames a second where nothing states one. Source: FFmpeg's default for raw video."""
@@ -106,6 +106,16 @@ def rate_of(stream: VideoStream) -> Fraction:
     if average and guessed and average >= 2 * guessed:
         return guessed
     return average or guessed or _FALLBACK_RATE
+
+
+def bit_rate_of(container: InputContainer, stream: VideoStream) -> int | None:
+    """Returns bits a second of a video; None where neither it nor its file says or shows it."""
+    if rate := getattr(stream, "bit_rate", None):
+        return int(rate)
+    others = (one for one in container.streams if one.index != stream.index)
+    rest = sum(getattr(one, "bit_rate", None) or 0 for one in others)
+    rate = (container.bit_rate or 0) - rest
+    return rate if rate > 0 else None
 
 
 def _rank(stream: VideoStream) -> tuple[bool, int, int]:

@@ -19,6 +19,8 @@ from av.video.reformatter import Interpolation as Scaling
 from numpy.typing import NDArray
 
 from ..core.errors import SourceError
+from ..core.raw import Under
+from ..core.ring import BufferPool
 from .orientation import Orientation
 
 __all__ = [
@@ -45,6 +47,9 @@ _NARROW_RANGE: Final = 1
 _UNSPECIFIED: Final = (0, 2, 3)
 """Code points of ITU-T H.273 and, for the range, FFmpeg's AVColorRange (1 is narrow); 0 and 3 are
 reserved, 2 is "unspecified"."""
+
+_OPAQUE: Final = 255
+"""Alpha of what hides nothing."""
 
 _FLAGS: Final = int(Scaling.BILINEAR | Scaling.ACCURATE_RND)
 """Without ACCURATE_RND swscale's RGB is 1.2 levels too dark on average (measured at 720p against
@@ -113,11 +118,13 @@ def write_bgr(
     *,
     reformatter: VideoReformatter,
     name: str,
-) -> None:
+    pool: BufferPool | None = None,
+) -> Under | None:
     """Converts `frame` into `out`, (H, W, 3) zeros, turned upright, bars where it is smaller.
 
     By the tagged matrix and range, alpha over black, HDR mapped to SDR. Every intermediate picture
-    is zeroed.
+    is zeroed. Returns what lies under what is transparent, in a buffer of `pool`; None without one,
+    or where all is opaque.
 
     Args:
         frame: its `colorspace` may be replaced by a stand-in.
@@ -125,6 +132,7 @@ def write_bgr(
         out: written to.
         reformatter: keeps swscale's tables between frames; one thread at a time.
         name: of the source, without credentials, for the message.
+        pool: that of `out`.
 
     Raises:
         SourceError: swscale does not know the colour matrix.
@@ -137,13 +145,19 @@ def write_bgr(
         )
     frame.colorspace = matrix
     box = _fit(orientation.size_of(frame.width, frame.height), (out.shape[1], out.shape[0]))
-    target = out[box.y : box.y + box.height, box.x : box.x + box.width]
+    target = box.cut(out)
     size = (box.height, box.width) if orientation.transpose else (box.width, box.height)
     converted = _as_rgb(frame, size, reformatter)
     upright = not any(orientation)
     picture = target if upright else np.empty((size[1], size[0], 3), np.uint8)
+    under = None
     if has_alpha(frame):
-        _over_black(converted, picture)
+        alpha, opaque = _over_black(converted, picture)
+        if pool is not None and (alpha < _OPAQUE).any():
+            under = Under(pool.take(*out.shape[:2]), np.full(out.shape[:2], _OPAQUE, np.uint8))
+            orientation.turn(opaque, box.cut(under.bgr))
+            orientation.turn(alpha, box.cut(under.alpha))
+        opaque.fill(0)
     else:
         green, blue, red = (_rows(plane) for plane in converted.planes)
         cv2.merge([blue, green, red], picture)
@@ -152,6 +166,7 @@ def write_bgr(
             _bytes(plane).fill(0)
     if not upright:
         orientation.turn(picture, target)
+    return under
 
 
 def _as_rgb(
@@ -176,7 +191,7 @@ def _as_rgb(
 def fit_bgr(picture: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
     """Writes a (h, w, 3) BGR `picture` into `out`, (H, W, 3) zeros, bars where it is smaller."""
     box = _fit((picture.shape[1], picture.shape[0]), (out.shape[1], out.shape[0]))
-    target = out[box.y : box.y + box.height, box.x : box.x + box.width]
+    target = box.cut(out)
     if target.shape == picture.shape:
         np.copyto(target, picture)
         return
@@ -194,6 +209,10 @@ class _Box(NamedTuple):
     y: int
     width: int
     height: int
+
+    def cut(self, array: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Returns what of a picture lies in it: a view."""
+        return array[self.y : self.y + self.height, self.x : self.x + self.width]
 
 
 def _fit(size_wh: tuple[int, int], room_wh: tuple[int, int]) -> _Box:
@@ -213,12 +232,17 @@ def _rows(plane: VideoPlane, bytes_a_pixel: int = 1) -> NDArray[np.uint8]:
     return rows[:, : plane.width * bytes_a_pixel]
 
 
-def _over_black(bgra: av.VideoFrame, out: NDArray[np.uint8]) -> None:
+def _over_black(
+    bgra: av.VideoFrame, out: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Writes the picture over black; returns its alpha, and it without."""
     *colours, alpha = cv2.split(_rows(bgra.planes[0], 4).reshape(*out.shape[:2], 4))
     weighted = [cv2.multiply(colour, alpha, scale=1 / 255) for colour in colours]
     cv2.merge(weighted, out)
+    opaque = np.asarray(cv2.merge(colours), np.uint8)
     for array in (*colours, *weighted):
         array.fill(0)
+    return np.asarray(alpha, np.uint8), opaque
 
 
 def _matrix_tag(frame: av.VideoFrame) -> int | None:

@@ -22,19 +22,20 @@ from av.video.stream import VideoStream
 from numpy.typing import NDArray
 
 from ..core.errors import SourceError, TruncatedSourceError
-from ..core.raw import RawFrame
+from ..core.raw import RawFrame, Under
 from ..core.ring import BufferPool
 from ..core.timing import seconds
 from .base import Captured, Source, SourceInfo, open_regular
 from .canvas import largest_wh, said
-from .choose import apart, choose, dropped, rate_of, several
+from .choose import apart, bit_rate_of, choose, dropped, rate_of, several
 from .convert import ColorTags, is_attached, is_hdr, orientation_of, reason_of, write_bgr
 from .deinterlace import Deinterlacer
-from .opener import check_size, decodable_videos, loose_limit, open_file
-from .options import FileOptions
+from .opener import check_size, decodable_videos, let_go, loose_limit, open_file
+from .options import FileOptions, read_size
 from .orientation import Orientation
 from .sound import FileClock
-from .timestamps import Timestamps, cut_length
+from .spherical import said_of, tags_of
+from .timestamps import Timestamps, cut_length, declared_end, zero_of
 from .trailers import ends_early
 from .transparency import (
     AlphaDecoder,
@@ -48,19 +49,8 @@ from .whole import Wholeness
 __all__ = ["FileSource"]
 
 _EXACT_SEEK: Final = ("mov", "matroska")
-_DECLARES_DURATION: Final = ("mov", "matroska", "avi", "flv", "asf")
-"""Demuxers whose duration stands in the file; that of others is an estimate from its size."""
-
 _INTERLACED_ORDERS: Final = (2, 3, 4, 5)
 """FFmpeg's AVFieldOrder: TT, BB, TB, BT."""
-
-_LATE_START_S: Final = 10
-"""Streams that start later carry a running clock (broadcast, CCTV): their start becomes 0. Chosen:
-more than a muxer leaves in front, less than any clock shows."""
-
-_NO_ZERO: Final = ("mpegts", "mpeg", "mpegvideo", "dhav", "gxf", "wtv")
-"""Demuxers of formats without a 0; muxers leave room for a buffer in front (FFmpeg 1.4 s). Source:
-ISO/IEC 13818-1, 2.4.2.2: clocks may start at any value."""
 
 _END_TOLERANCE_S: Final = Fraction(1, 5)
 """By how much the last packet may end before the declared end, at least: its own duration is not
@@ -69,6 +59,10 @@ always stated. Also three frames, for reordering can hide that many. Chosen."""
 _JOINED_MIDWAY: Final = (
     "its first pictures are made from others that it does not hold; they are left out"
 )
+
+_MOST_TICKS: Final = 1 << 60
+"""Timestamps beyond this are none: FFmpeg counts in 63 bits, and a deinterlacer's ticks are half as
+long. Chosen; in nanoseconds 36 years."""
 
 _SEEK_MARGIN_S: Final = 2
 """Seeking goes by decoding time; the farthest reordering H.264 allows (16 frames) is less."""
@@ -81,7 +75,7 @@ class FileSource(Source):
     Frames come upright (display matrix applied, mirrors too), deinterlaced where they are flagged
     interlaced, as BGR by the tagged matrix and range, alpha over black, HDR mapped to SDR. Where
     the picture's size changes, all frames are fitted into the largest size of the first seconds
-    (`canvas`), with black bars.
+    (`canvas`), with black bars; into the size of the option, where there is one.
 
     What alpha hides stays hidden: also where VP8 and VP9 carry it beside the picture. Where it is
     known to be there and is not decoded, the file is refused.
@@ -89,8 +83,8 @@ class FileSource(Source):
     Timestamps are the file's own. A missing one is filled from the frame rate; one that does not
     rise is moved up by one tick; after a fall of more than a second, time goes on from where it
     was. A stream that starts before 0 or with a running clock is moved to 0; in formats whose clock
-    starts anywhere, 0 is where the first of its streams starts. With `start_s` that point becomes
-    0.
+    starts anywhere, 0 is where the first of its streams starts: 0 is what players call so, and
+    `start_s` and `end_s` are counted from there. With `start_s` that point becomes 0.
 
     Pictures made from others that are damaged or missing are never given (`whole`). At the
     beginning, where a recording was joined midway, that is no damage, but said.
@@ -121,7 +115,7 @@ class FileSource(Source):
                 self._file, str(path), max_pixels=self._options.max_pixels
             )
             self._stream = self._choose(container)
-            self._declared_end = self._read_declared_end(container)
+            self._declared_end, self._ends_with_video = declared_end(container, self._stream)
             self._rate = rate_of(self._stream)
             self._read_end = Fraction(0)
             self._decoded = self._decode()
@@ -153,12 +147,7 @@ class FileSource(Source):
         """Lets go of the file; idempotent. Frames given before stay valid."""
         super().close()
         if self._container is not None:
-            # Its threads let go of packets that Python marked, for which each wants the
-            # interpreter's lock; who frees a decoder holds it, and waits for them: for ever.
-            for stream in self._container.streams.video:
-                if (context := getattr(stream, "codec_context", None)) is not None:
-                    context.flush_buffers()
-            self._container.close()
+            let_go(self._container)
             self._container = None
         self._file.close()
 
@@ -200,17 +189,6 @@ class FileSource(Source):
     def _time_base(self) -> Fraction:
         return self._stream.time_base or Fraction(1, 1000)
 
-    def _read_declared_end(self, container: InputContainer) -> Fraction | None:
-        """Seconds at which the file says its content ends; None where it does not say."""
-        if not container.format.name.startswith(_DECLARES_DURATION):
-            return None
-        stream = self._stream
-        self._ends_with_video = bool(stream.duration)
-        if stream.duration:
-            return ((stream.start_time or 0) + stream.duration) * self._time_base
-        # Counted from 0, not from the first frame (Matroska's Duration, RFC 9559, 5.1.2.10).
-        return Fraction(container.duration, av.time_base) if container.duration else None
-
     def _describe(self, container: InputContainer, first: av.VideoFrame) -> SourceInfo:
         options = self._options
         self._check_size(first.width, first.height)
@@ -224,18 +202,20 @@ class FileSource(Source):
         self._canvas_wh = self._largest_wh(first_wh)
         first_pts = first.pts or 0
         start_s = seconds(first_pts, self._time_base)
-        zero = self._zero_pts = self._zero(container, first_pts)
-        start = options.start_s
-        self._origin = zero if start is None else first_pts + self._ticks(start)
-        self._end = None if options.end_s is None else first_pts + self._ticks(options.end_s)
+        zero = self._zero_pts = zero_of(container, self._stream, first_pts)
+        self._origin = zero + self._ticks(options.start_s or 0.0)
+        self._end = None if options.end_s is None else zero + self._ticks(options.end_s)
 
         duration = container.duration / av.time_base if container.duration else None
         if self._declared_end is not None:
             duration = float(self._declared_end) - start_s
         count = self._stream.frames or None
-        duration, count = cut_length(duration, count, self._rate, options.start_s, options.end_s)
+        late_s = seconds(first_pts - zero, self._time_base)
+        duration, count = cut_length(duration, count, self._rate, late_s, options)
         if is_hdr(first):
             self._warn("HDR video becomes SDR")
+        if sentence := said_of(tags_of(first)):
+            self._warn(sentence)
         ratio = self._stream.sample_aspect_ratio or None
         if ratio is not None and self._orientation.transpose:
             ratio = 1 / ratio
@@ -251,24 +231,20 @@ class FileSource(Source):
             color_trc=tags.trc,
             colorspace=tags.matrix,
             color_range=tags.range,
+            bit_rate=bit_rate_of(container, self._stream),
             has_audio=bool(container.streams.audio),
             begins_s=seconds(self._origin - zero, self._time_base),
-            dropped_streams=(*dropped(container, self._videos, self._stream), *self._apart),
+            dropped_streams=(
+                *(*dropped(container, self._videos, self._stream), *self._apart),
+                *tags_of(first),
+            ),
         )
 
     def _largest_wh(self, first_wh: tuple[int, int]) -> tuple[int, int]:
+        if self._options.canvas is not None:
+            return read_size(self._options.canvas)
         found = largest_wh(self._path, self._stream.index, max_pixels=self._options.max_pixels)
         return max(first_wh, found or first_wh, key=lambda wh: wh[0] * wh[1])
-
-    def _zero(self, container: InputContainer, first_pts: int) -> int:
-        """Returns the timestamp that becomes 0."""
-        zero = 0
-        if container.format.name in _NO_ZERO:
-            if not container.streams.audio:
-                return first_pts
-            zero = math.floor(Fraction(container.start_time, av.time_base) / self._time_base)
-        waits = 0 <= seconds(first_pts - zero, self._time_base) <= _LATE_START_S
-        return zero if waits else first_pts
 
     def _ticks(self, moment_s: float) -> int:
         return math.ceil(Fraction(moment_s).limit_denominator(1_000_000) / self._time_base)
@@ -399,7 +375,10 @@ class FileSource(Source):
         """Gives frames with rising timestamps, and whether time jumped back before them."""
         clock = Timestamps(self._time_base, self._rate)
         for frame in self._sought():
-            frame.pts, jumped = clock.stamp(frame.pts)
+            stamp, jumped = clock.stamp(frame.pts)
+            if abs(stamp) > _MOST_TICKS:
+                raise SourceError(f"{self._path}: damaged, its times are impossible; copy it again")
+            frame.pts = stamp
             frame.time_base = self._time_base
             yield frame, jumped
         for sentence in clock.remarks:
@@ -452,7 +431,7 @@ class FileSource(Source):
         width, height = self._info.size_wh
         buffer = self._pool.take(height, width)
         try:
-            self._write_bgr(frame, orientation, buffer)
+            under = self._write_bgr(frame, orientation, buffer)
         except SourceError:
             self._pool.give_back(buffer)
             raise
@@ -468,6 +447,7 @@ class FileSource(Source):
             pts=pts,
             time_base=self._time_base,
             captured_ns=time.monotonic_ns(),
+            under=under,
             give_back=self._pool.give_back,
         )
         return Captured(raw, restart, frame.duration or None)
@@ -480,8 +460,9 @@ class FileSource(Source):
 
     def _write_bgr(
         self, frame: av.VideoFrame, orientation: Orientation, out: NDArray[np.uint8]
-    ) -> None:
-        write_bgr(frame, orientation, out, reformatter=self._reformatter, name=str(self._path))
+    ) -> Under | None:
+        name, converter = str(self._path), self._reformatter
+        return write_bgr(frame, orientation, out, reformatter=converter, name=name, pool=self._pool)
 
 
 def _size_wh_of(decoder: AlphaDecoder | VideoStream) -> tuple[int, int]:

@@ -20,6 +20,7 @@ from av.video.reformatter import VideoReformatter
 from numpy.typing import NDArray
 
 from ..core.errors import SourceError
+from ..core.raw import Under
 from .convert import reason_of, write_bgr
 from .isobmff import ALPHA_URNS, boxes
 from .opener import loose_limit
@@ -255,23 +256,24 @@ class Heif:
 
     # ----------------------------------------------------------------- decoding
 
-    def decode(self, max_pixels: int) -> NDArray[np.uint8]:
-        """Returns a new (H, W, 3) uint8 BGR array.
+    def decode(self, max_pixels: int) -> tuple[NDArray[np.uint8], Under | None]:
+        """Returns a new (H, W, 3) uint8 BGR array, and what lies under what is transparent.
 
         Raises:
             SourceError: damaged, or made in a way that is not read here.
         """
         try:
-            bgr = self._picture(self._primary, max_pixels, 0)
+            bgr, under = self._picture(self._primary, max_pixels, 0), None
             for number in self._alpha_of(self._primary):
                 alpha = self._picture(number, max_pixels, 0)
                 if alpha.shape != bgr.shape:
                     raise SourceError(
                         f"{self._name}: alpha and picture differ in size; export as PNG"
                     )
+                under = Under.of(bgr, alpha[:, :, 0])
                 cv2.multiply(bgr, alpha, bgr, 1 / 255)
                 alpha.fill(0)
-            return bgr
+            return bgr, under
         except SourceError:
             raise
         except (ValueError, IndexError, struct.error):

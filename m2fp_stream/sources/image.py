@@ -15,7 +15,7 @@ from cv2.typing import MatLike
 from numpy.typing import NDArray
 
 from ..core.errors import SourceError, TruncatedSourceError
-from ..core.raw import RawFrame
+from ..core.raw import RawFrame, Under
 from ..core.ring import BufferPool
 from .base import Captured, Source, SourceInfo, open_regular
 from .behind import left_behind
@@ -23,6 +23,7 @@ from .heif import Heif, is_heif
 from .options import FileOptions
 from .orientation import Orientation
 from .png import PNG, clear_grey, is_whole_png
+from .spherical import said_of, tags_of_photo
 
 __all__ = ["ImageSource"]
 
@@ -76,17 +77,19 @@ class ImageSource(Source):
         if not whole:
             raise TruncatedSourceError(f"{path}: is cut short; copy it again")
         if is_heif(data):
-            bgr = Heif(data, str(path)).decode(options.max_pixels)
+            bgr, under = Heif(data, str(path)).decode(options.max_pixels)
         else:
-            bgr = _decode(data, path)
+            bgr, under = _decode(data, path)
         self._bgr: NDArray[np.uint8] | None = bgr
+        self._under = under
         height, width = self._bgr.shape[:2]
         self._info = SourceInfo(
             size_wh=(width, height),
             time_base=Fraction(1),
             frame_count=1,
             colorspace=0,
-            dropped_streams=_dropped(data),
+            dropped_streams=(*_dropped(data), *(tags := tags_of_photo(data))),
+            warnings=() if (sentence := said_of(tags)) is None else (sentence,),
         )
 
     @property
@@ -99,25 +102,36 @@ class ImageSource(Source):
         super().close()
         if self._bgr is not None:
             self._bgr.fill(0)
-            self._bgr = None
+            if self._under is not None:
+                self._under.bgr.fill(0)
+            self._bgr = self._under = None
 
     def _capture(self) -> Iterator[Captured]:
-        bgr, self._bgr = self._bgr, None
+        bgr, under = self._bgr, self._under
+        self._bgr = self._under = None
         if bgr is None:
             raise SourceError("the source was closed before its frame was read")
         pool = BufferPool(keep=0)
-        pixels = pool.take(*bgr.shape[:2])
-        np.copyto(pixels, bgr)
-        bgr.fill(0)
+        pixels = _moved(bgr, pool)
+        if under is not None:
+            under = Under(_moved(under.bgr, pool), under.alpha)
         raw = RawFrame(
             pixels,
             frame_id=0,
             pts=0,
             time_base=Fraction(1),
             captured_ns=time.monotonic_ns(),
+            under=under,
             give_back=pool.give_back,
         )
         yield Captured(raw)
+
+
+def _moved(bgr: NDArray[np.uint8], pool: BufferPool) -> NDArray[np.uint8]:
+    pixels = pool.take(*bgr.shape[:2])
+    np.copyto(pixels, bgr)
+    bgr.fill(0)
+    return pixels
 
 
 def _read(path: Path) -> bytes:
@@ -128,22 +142,23 @@ def _read(path: Path) -> bytes:
             raise SourceError(f"{path}: cannot be read ({error.strerror})") from None
 
 
-def _decode(data: bytes, path: Path) -> NDArray[np.uint8]:
-    """Returns a new (H, W, 3) uint8 BGR array, upright, alpha over black."""
+def _decode(data: bytes, path: Path) -> tuple[NDArray[np.uint8], Under | None]:
+    """Returns a new (H, W, 3) uint8 BGR array, upright, alpha over black; and what is under it."""
+    under = None
     encoded = np.frombuffer(data, np.uint8)
     level = cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         bgr: MatLike | None = cv2.imdecode(encoded, cv2.IMREAD_COLOR)
         if bgr is not None and _may_hide(data):
             # IMREAD_COLOR drops alpha, and what lies hidden under it would appear.
-            _apply_alpha(bgr, data, path)
+            under = _apply_alpha(bgr, data, path)
     except cv2.error:
         bgr = None
     finally:
         cv2.utils.logging.setLogLevel(level)
     if bgr is None:
         raise SourceError(f"{path}: is damaged; export the picture again")
-    return np.asarray(bgr, dtype=np.uint8)
+    return np.asarray(bgr, dtype=np.uint8), under
 
 
 def _may_hide(data: bytes) -> bool:
@@ -159,12 +174,15 @@ def _may_hide(data: bytes) -> bool:
     return not data.startswith(_JPEG)
 
 
-def _apply_alpha(bgr: MatLike, data: bytes, path: Path) -> None:
+def _apply_alpha(bgr: MatLike, data: bytes, path: Path) -> Under | None:
     """Darkens `bgr` in place by the picture's alpha channel, where it has one.
+
+    Returns what is under it.
 
     Raises:
         SourceError: it has one that is not decoded.
     """
+    under = None
     encoded = np.frombuffer(data, np.uint8)
     stored, kinds, blocks = cv2.imdecodeWithMetadata(encoded, cv2.IMREAD_UNCHANGED)
     bitmap = data.startswith(b"BM")
@@ -188,8 +206,10 @@ def _apply_alpha(bgr: MatLike, data: bytes, path: Path) -> None:
         if orientation.size_of(*alpha.shape[::-1]) != upright.shape[::-1]:
             raise SourceError(f"{path}: alpha and picture differ in orientation; export as PNG")
         orientation.turn(alpha.astype(np.uint8), upright)
+        under = Under.of(bgr, upright)
         cv2.multiply(bgr, cv2.merge([upright] * 3), bgr, 1 / 255)
     stored.fill(0)
+    return under
 
 
 def _has_more_samples(tags: dict[int, int]) -> bool:

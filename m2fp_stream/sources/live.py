@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import SourceError, UsageError
-from ..core.raw import RawFrame
+from ..core.raw import RawFrame, Under
 from ..core.ring import BufferPool
 from .base import Captured, Source, SourceInfo
 from .convert import fit_bgr
@@ -117,16 +117,19 @@ class LiveSource(Source):
     @final
     def _captured(
         self,
-        write: Callable[[NDArray[np.uint8]], None],
+        write: Callable[[NDArray[np.uint8]], Under | None],
         size_wh: tuple[int, int],
         captured_ns: int,
         *,
         restart: bool = False,
     ) -> Captured:
-        """Makes the next frame; `write` fills (H, W, 3) zeros of `size_wh`."""
+        """Makes the next frame.
+
+        `write` fills (H, W, 3) zeros of `size_wh`, and returns what is under them, if anything.
+        """
         buffer = self._pool.take(size_wh[1], size_wh[0])
         try:
-            write(buffer)
+            under = write(buffer)
         except BaseException:
             self._pool.give_back(buffer)
             raise
@@ -136,6 +139,7 @@ class LiveSource(Source):
             pts=self._stamp(captured_ns),
             time_base=LIVE_TIME_BASE,
             captured_ns=captured_ns,
+            under=under,
             give_back=self._pool.give_back,
         )
         self._next_id += 1
@@ -148,10 +152,12 @@ class Pace:
 
     Args:
         ended: set from any thread, it ends a wait at once.
+        longest_wait_s: for one moment; one that is further away has jumped, and is due now.
     """
 
-    def __init__(self, ended: threading.Event) -> None:
+    def __init__(self, ended: threading.Event, longest_wait_s: float = _LONGEST_WAIT_S) -> None:
         self._ended = ended
+        self._longest_wait_s = longest_wait_s
         self._start_s: float | None = None
 
     def wait(self, moment_s: float) -> None:
@@ -160,7 +166,7 @@ class Pace:
         if self._start_s is None:
             self._start_s = now - moment_s
         ahead_s = self._start_s + moment_s - now
-        if not -_CATCH_UP_S <= ahead_s <= _LONGEST_WAIT_S:
+        if not -_CATCH_UP_S <= ahead_s <= self._longest_wait_s:
             self._start_s = now - moment_s
         elif ahead_s > 0:
             self._ended.wait(ahead_s)
@@ -177,6 +183,7 @@ class RealtimeSource(LiveSource):
         source: what is played; closed with this one.
         reopen: gives the same source anew, to play it over and over.
         first_frame_id, size_wh: see `LiveSource`.
+        longest_wait_s: see `Pace`.
 
     Raises:
         SourceError: that of the source played; from `reopen`, too.
@@ -189,10 +196,12 @@ class RealtimeSource(LiveSource):
         reopen: Callable[[], Source] | None = None,
         first_frame_id: int = 0,
         size_wh: tuple[int, int] | None = None,
+        longest_wait_s: float = _LONGEST_WAIT_S,
     ) -> None:
         super().__init__("the source", first_frame_id=first_frame_id, size_wh=size_wh)
         self._source = source
         self._reopen = reopen
+        self._longest_wait_s = longest_wait_s
         self._size_wh = self._canvas_wh or source.info.size_wh
 
     @property
@@ -206,7 +215,7 @@ class RealtimeSource(LiveSource):
 
     def _capture(self) -> Iterator[Captured]:
         self._check_open()
-        pace = Pace(self._closed)
+        pace = Pace(self._closed, self._longest_wait_s)
         frames = self._source.frames()
         base_s, moment_s, first_pts, restart = 0.0, 0.0, None, False
         while True:

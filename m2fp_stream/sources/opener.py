@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import BinaryIO, Final, NamedTuple, NoReturn, Protocol, final
 
 import av
@@ -21,11 +21,13 @@ from .convert import is_attached, reason_of
 from .options import StreamOptions
 
 __all__ = [
+    "TRUSTED",
     "NotAStreamError",
     "Piped",
     "address_or_problem",
     "check_size",
     "decodable_videos",
+    "let_go",
     "loose_limit",
     "no_answer",
     "open_file",
@@ -70,7 +72,7 @@ _MOST_WHO: Final = 127
 """Bytes of user and password that FFmpeg's RTSP keeps; it cuts off the rest without a word (`char
 auth[128]` in libavformat/rtsp.c)."""
 
-_TRUSTED: Final = (
+TRUSTED: Final = (
     "/etc/ssl/certs/ca-certificates.crt",  # Debian, Arch
     "/etc/pki/tls/certs/ca-bundle.crt",  # Fedora
     "/etc/ssl/ca-bundle.pem",  # openSUSE
@@ -125,6 +127,9 @@ _FILE_BUFFER_BYTES: Final = 1 << 18
 _STREAM_BUFFER_BYTES: Final = 1 << 15
 """Read at a time: PyAV's own 32 KB for what is piped in; chosen for files: eight times that, for
 fewer calls back into Python."""
+
+_MOST_BYTES: Final = 1 << 20
+"""Read at a time, whatever is asked for. Chosen: four times what is read usually."""
 
 _KNOWN_FORMAT_US: Final = "100000"
 """How long (microseconds of video) what is piped in is looked at when its format is known. Chosen:
@@ -197,6 +202,7 @@ def open_stream(
     options: StreamOptions,
     *,
     on_warning: Callable[[str], None],
+    trusted: Sequence[str] = TRUSTED,
 ) -> InputContainer:
     """Opens a stream: connects, and reads as far as FFmpeg needs to know what comes.
 
@@ -205,6 +211,7 @@ def open_stream(
         name: for messages; holds no password.
         options: time-outs, transport, trust, the largest picture.
         on_warning: gets a sentence for the user.
+        trusted: where certificates are looked for that the system trusts.
 
     Raises:
         NotAStreamError: what answers by HTTP is something else.
@@ -213,7 +220,7 @@ def open_stream(
     scheme = _scheme_of(place, name) if isinstance(place, Address) else _Scheme("none", _PIPED)
     if "tls" in scheme.protocols and not options.verify_tls:
         on_warning("the server's certificate is not checked; anyone may pose as it")
-    settings = _settings(scheme, options)
+    settings = _settings(scheme, options, trusted)
     limit_s, began_s = options.open_timeout_s, time.monotonic()
     refused = other = False
     try:
@@ -236,9 +243,9 @@ def open_stream(
     raise SourceError(problem)
 
 
-def trusted_certificates(options: StreamOptions) -> str | None:
+def trusted_certificates(options: StreamOptions, places: Sequence[str] = TRUSTED) -> str | None:
     """Returns the file of certificates to check with; None where none is known."""
-    return options.ca_file or next(filter(os.path.isfile, _TRUSTED), None)
+    return options.ca_file or next(filter(os.path.isfile, places), None)
 
 
 def address_or_problem(url: str) -> tuple[Address | None, str]:
@@ -295,12 +302,43 @@ def decodable_videos(
     return found
 
 
+def let_go(container: InputContainer) -> None:
+    """Closes a container whose packets were marked (`whole`), with idle decoders.
+
+    A decoder's threads (FFmpeg's own, dav1d's) let go of the marks, for which each wants the
+    interpreter's lock. Who frees a decoder holds it, and waits for them: for ever. Who flushes one
+    does not hold it.
+    """
+    for stream in container.streams.video:
+        if (context := getattr(stream, "codec_context", None)) is not None:
+            context.flush_buffers()
+    container.close()
+
+
 def no_answer(name: str, limit_s: float) -> str:
     """Says that nothing came for so long, and what to do."""
     return (
         f"{name}: no answer within {limit_s:g} s; "
         "check address and network, and that it is switched on"
     )
+
+
+@final
+class _InPieces:
+    """Reads a piece at a time, whatever FFmpeg asks for: a header may claim gigabytes.
+
+    Python makes room for all that is asked for before it reads what there is.
+    """
+
+    def __init__(self, file: BinaryIO | Piped) -> None:
+        self._file = file
+        self.name = getattr(file, "name", "a file")
+        for name in ("seek", "tell"):  # what lacks them is read from front to back
+            if (method := getattr(file, name, None)) is not None:
+                setattr(self, name, method)
+
+    def read(self, size: int) -> bytes:
+        return self._file.read(min(size, _MOST_BYTES))
 
 
 def _opened(
@@ -313,7 +351,7 @@ def _opened(
     io_open: Callable[..., object] | None = None,
 ) -> InputContainer:
     return av.open(
-        target,
+        target if isinstance(target, str) else _InPieces(target),
         "r",
         format=known,
         options=dict(settings),
@@ -341,7 +379,7 @@ def _scheme_of(address: Address, name: str) -> _Scheme:
     return scheme
 
 
-def _settings(scheme: _Scheme, options: StreamOptions) -> dict[str, str]:
+def _settings(scheme: _Scheme, options: StreamOptions, places: Sequence[str]) -> dict[str, str]:
     settings = _OPEN_OPTIONS | loose_limit(options.max_pixels)
     settings |= {"protocol_whitelist": scheme.protocols, "format_whitelist": scheme.formats}
     if scheme.formats == "rtsp":
@@ -350,7 +388,7 @@ def _settings(scheme: _Scheme, options: StreamOptions) -> dict[str, str]:
             settings["rtsp_flags"] = "filter_src"
     if "tls" in scheme.protocols:
         settings["tls_verify"] = str(int(options.verify_tls))
-        trusted = trusted_certificates(options)
+        trusted = trusted_certificates(options, places)
         if trusted is not None:
             settings["ca_file"] = trusted
     return settings

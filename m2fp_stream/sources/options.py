@@ -2,14 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from ..options import Options
 from .base import MAX_PIXELS
 
-__all__ = ["CameraOptions", "FileOptions", "StreamOptions", "SyntheticOptions"]
+__all__ = ["CameraOptions", "FileOptions", "StreamOptions", "SyntheticOptions", "read_size"]
+
+
+def read_size(text: str) -> tuple[int, int]:
+    """Returns the (width, height) that ``1280x720`` means.
+
+    Raises:
+        ValueError: it means none.
+    """
+    found = re.fullmatch(r"([1-9]\d{0,4})x([1-9]\d{0,4})", text, re.ASCII)
+    if found is None:
+        raise ValueError(f"expected WIDTHxHEIGHT in pixels, such as 1280x720, got {text!r}")
+    return int(found[1]), int(found[2])
 
 
 class FileOptions(Options):
@@ -37,11 +50,22 @@ class FileOptions(Options):
             ge=1,
         ),
     ] = None
+    canvas: Annotated[
+        str | None,
+        Field(
+            title="Size of the picture",
+            description=(
+                "WIDTHxHEIGHT of a video's pictures; all are fitted into it, with black bars. "
+                "Leave it out for their own size, the largest of the first seconds where it "
+                "changes."
+            ),
+        ),
+    ] = None
     start_s: Annotated[
         float | None,
         Field(
             title="Start",
-            description="Seconds from the first frame; earlier frames are left out.",
+            description="Seconds of the input, as players count; earlier frames are left out.",
             ge=0,
         ),
     ] = None
@@ -49,10 +73,31 @@ class FileOptions(Options):
         float | None,
         Field(
             title="End",
-            description="Seconds from the first frame; frames from there on are left out.",
+            description=(
+                "Seconds of the input, as players count; frames from there on are left out."
+            ),
             gt=0,
         ),
     ] = None
+    fps: Annotated[
+        float,
+        Field(
+            title="Rate of numbered pictures",
+            description="Frames a second of an input such as frames/%06d.png.",
+            gt=0,
+            le=1000,
+        ),
+    ] = 25.0
+    pipe_mb: Annotated[
+        int,
+        Field(
+            title="Largest input of a pipe",
+            description=(
+                "Megabytes of what comes from standard input; it is held in memory until its end."
+            ),
+            ge=1,
+        ),
+    ] = 2048
     salvage: Annotated[
         bool,
         Field(
@@ -68,6 +113,21 @@ class FileOptions(Options):
     def _ordered(self) -> Self:
         if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
             raise ValueError("start_s must be before end_s")
+        return self
+
+    @field_validator("canvas")
+    @classmethod
+    def _readable(cls, text: str | None) -> str | None:
+        if text is not None:
+            read_size(text)
+        return text
+
+    @model_validator(mode="after")
+    def _allowed(self) -> Self:
+        if self.canvas is not None:
+            width, height = read_size(self.canvas)
+            if width * height > self.max_pixels:
+                raise ValueError(f"canvas: {self.canvas} is above max_pixels")
         return self
 
 

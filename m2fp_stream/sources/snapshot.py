@@ -214,7 +214,12 @@ class SnapshotSource(LiveSource):
         try:
             return self._captured(
                 lambda out: write_bgr(
-                    frame, shape[1], out, reformatter=self._reformatter, name=self._name
+                    frame,
+                    shape[1],
+                    out,
+                    reformatter=self._reformatter,
+                    name=self._name,
+                    pool=self._pool,
                 ),
                 self._size_wh,
                 captured_ns,

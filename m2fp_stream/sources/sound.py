@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import chain
@@ -25,7 +25,7 @@ from .options import FileOptions
 
 __all__ = ["FileClock", "SoundSource"]
 
-_RATES: Final = (
+AAC_RATES: Final = (
     *(7350, 8000, 11025, 12000, 16000, 22050, 24000),
     *(32000, 44100, 48000, 64000, 88200, 96000),
 )
@@ -83,9 +83,10 @@ class SoundSource:
     """Reads the sound of one local file: the stream marked as default, else the first one.
 
     Samples come as float32, mono or stereo (more channels are mixed down), at the stream's own rate
-    where AAC has it. They begin at the output's time 0 and follow each other without a gap: what is
-    missing in the file, at the beginning too, is silence; what lies before 0 or from the end on is
-    cut off, to the sample. Edit lists, priming and gaps are those that FFmpeg applies.
+    where the output can have it (`rates`). They begin at the output's time 0 and follow each other
+    without a gap: what is missing in the file, at the beginning too, is silence; what lies before 0
+    or from the end on is cut off, to the sample. Edit lists, priming and gaps are those that FFmpeg
+    applies.
 
     It opens the file a second time, and decodes nothing but this stream; a few frames of it are in
     memory at any time.
@@ -100,8 +101,16 @@ class SoundSource:
             iterating, also `TruncatedSourceError` where it is damaged, unless `salvage`.
     """
 
-    def __init__(self, path: Path, options: FileOptions, clock: FileClock) -> None:
+    def __init__(
+        self,
+        path: Path,
+        options: FileOptions,
+        clock: FileClock,
+        *,
+        rates: Sequence[int] = AAC_RATES,
+    ) -> None:
         self._path = path
+        self._rates = rates
         self._options = options
         self._clock = clock
         self.format: AudioFormat | None = None
@@ -153,7 +162,7 @@ class SoundSource:
             return
         self._frames = chain([first], self._frames)
         channels = first.layout.nb_channels
-        rate = next((one for one in _RATES if one >= first.sample_rate), _RATES[-1])
+        rate = next((one for one in self._rates if one >= first.sample_rate), self._rates[-1])
         self.format = AudioFormat(rate, min(channels, 2))
         if channels > 2:
             self._warn(f"sound of {channels} channels becomes stereo")

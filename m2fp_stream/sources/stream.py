@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from itertools import chain
@@ -25,10 +25,12 @@ from .key_frames import KeyFrames
 from .live import LIVE_TIME_BASE, LiveSource, Pace
 from .losses import LOSS, stop_watching, watch_losses
 from .opener import (
+    TRUSTED,
     Piped,
     address_or_problem,
     check_size,
     decodable_videos,
+    let_go,
     loose_limit,
     no_answer,
     open_stream,
@@ -79,6 +81,7 @@ class StreamSource(LiveSource):
         options: limits and transport.
         first_frame_id, size_wh: see `LiveSource`.
         on_notice: gets sentences for the user, from the thread that constructs or reads.
+        trusted: see `opener.open_stream`.
 
     Raises:
         SourceError: no such address, refused, no answer, no video; while iterating: the stream
@@ -93,6 +96,7 @@ class StreamSource(LiveSource):
         first_frame_id: int = 0,
         size_wh: tuple[int, int] | None = None,
         on_notice: Callable[[str], None] | None = None,
+        trusted: Sequence[str] = TRUSTED,
     ) -> None:
         place, problem = address_or_problem(url) if isinstance(url, str) else (url, "")
         if isinstance(place, Address):
@@ -114,7 +118,7 @@ class StreamSource(LiveSource):
             if place is None:
                 raise SourceError(f"{name}: {problem}")
             container = self._container = open_stream(
-                place, self._name, self._options, on_warning=self._warn
+                place, self._name, self._options, on_warning=self._warn, trusted=trusted
             )
             self._stream = self._choose(container)
             self._wholeness = Wholeness.of(self._stream, joining=True)
@@ -152,7 +156,7 @@ class StreamSource(LiveSource):
 
     def _shut(self) -> None:
         if self._container is not None:
-            self._container.close()
+            let_go(self._container)
             self._container = None
         if self._watches:
             self._watches = False
@@ -327,7 +331,12 @@ class StreamSource(LiveSource):
         try:
             return self._captured(
                 lambda out: write_bgr(
-                    frame, orientation, out, reformatter=self._reformatter, name=self._name
+                    frame,
+                    orientation,
+                    out,
+                    reformatter=self._reformatter,
+                    name=self._name,
+                    pool=self._pool,
                 ),
                 self._size_wh,
                 captured_ns,

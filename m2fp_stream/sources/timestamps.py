@@ -1,13 +1,34 @@
-"""Timestamps of a file's frames, where they are missing, do not rise or jump back."""
+"""A file's time: where players count 0, where it ends, and timestamps that rise in between."""
 
 from __future__ import annotations
 
+import math
 from fractions import Fraction
 from typing import Final, final
 
-from ..core.timing import rescale
+import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
-__all__ = ["TIME_JUMPS", "Timestamps", "cut_length"]
+from ..core.timing import rescale, seconds
+from .options import FileOptions
+
+__all__ = ["TIME_JUMPS", "Timestamps", "cut_length", "declared_end", "zero_of"]
+
+_DECLARES_DURATION: Final = ("mov", "matroska", "avi", "flv", "asf")
+"""Demuxers whose duration stands in the file; that of others is an estimate from its size."""
+
+_DECLARES_TRACKS: Final = ("mov", "avi")
+"""Those of them that say it of each track. Where others seem to, FFmpeg has filled in the file's,
+which may be that of the sound (ASF; Matroska of one frame a second)."""
+
+_LATE_START_S: Final = 10
+"""Streams that start later carry a running clock (broadcast, CCTV): their start becomes 0. Chosen:
+more than a muxer leaves in front, less than any clock shows."""
+
+_NO_ZERO: Final = ("mpegts", "mpeg", "mpegvideo", "dhav", "gxf", "wtv")
+"""Demuxers of formats without a 0; muxers leave room for a buffer in front (FFmpeg 1.4 s). Source:
+ISO/IEC 13818-1, 2.4.2.2: clocks may start at any value."""
 
 TIME_JUMPS: Final = "time jumps back in the file; it goes on from where it was"
 
@@ -58,25 +79,52 @@ class Timestamps:
             self.remarks.append(sentence)
 
 
+def zero_of(container: InputContainer, stream: VideoStream, first_pts: int) -> int:
+    """Returns the timestamp that players call 0; `first_pts` is that of the first picture."""
+    base, zero = stream.time_base or Fraction(1, 1000), 0
+    if container.format.name in _NO_ZERO:
+        if not container.streams.audio:
+            return first_pts
+        zero = math.floor(Fraction(container.start_time, av.time_base) / base)
+    waits = 0 <= seconds(first_pts - zero, base) <= _LATE_START_S
+    return zero if waits else first_pts
+
+
+def declared_end(container: InputContainer, stream: VideoStream) -> tuple[Fraction | None, bool]:
+    """Returns at which second a file says that it ends, None where it does not say.
+
+    Also whether that is of its video: sound may outlast the picture.
+    """
+    name = container.format.name
+    if not name.startswith(_DECLARES_DURATION):
+        return None, False
+    if stream.duration and stream.time_base and name.startswith(_DECLARES_TRACKS):
+        end = (stream.start_time or 0) + stream.duration
+        # Where an edit list leaves pictures out, FFmpeg's duration may count from 0.
+        if 0 < (count := len(stream.index_entries)) < stream.frames:
+            end = min(end, stream.index_entries[count - 1].timestamp)
+        return end * stream.time_base, True
+    # Counted from 0, not from the first frame (Matroska's Duration, RFC 9559, 5.1.2.10).
+    return (Fraction(container.duration, av.time_base) if container.duration else None), False
+
+
 def cut_length(
-    duration_s: float | None,
-    count: int | None,
-    rate: Fraction,
-    start_s: float | None,
-    end_s: float | None,
+    duration_s: float | None, count: int | None, rate: Fraction, late_s: float, options: FileOptions
 ) -> tuple[float | None, int | None]:
     """Returns the seconds and the frames of what is read of a file, as far as they are known.
 
     Args:
-        duration_s: of all of it, None where unknown.
+        duration_s: of all its pictures, None where unknown.
         count: frames of all of it, None where unknown.
         rate: frames a second, about.
-        start_s: what is read begins there, None: at the beginning.
-        end_s: and ends there, None: at the end.
+        late_s: how long after 0 its pictures begin.
+        options: say where what is read begins and ends, counted from 0.
     """
     if duration_s is None:
         return None, count
-    read_s = max(0.0, min(duration_s, end_s or duration_s) - (start_s or 0.0))
+    begin_s = max(0.0, (options.start_s or 0.0) - late_s)
+    end_s = duration_s if options.end_s is None else min(duration_s, options.end_s - late_s)
+    read_s = max(0.0, end_s - begin_s)
     if count is None:
         return read_s, round(read_s * rate)
     return read_s, round(count * read_s / duration_s) if duration_s > 0 else count

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..core.errors import SourceError, TruncatedSourceError
-from ..core.raw import RawFrame
+from ..core.raw import RawFrame, Under
 from ..core.ring import BufferPool
 from .base import Captured, Source, SourceInfo, open_regular
 from .opener import check_size
@@ -32,6 +32,9 @@ _REPLACES: Final = 2
 
 _ALPHA_FLAG: Final = 0x10
 """In the header of the extended format (RFC 9649, 2.7)."""
+
+_OPAQUE: Final = 255
+"""Alpha of what hides nothing."""
 
 
 def moving_webp(data: bytes) -> bool:
@@ -117,7 +120,7 @@ class WebpSource(Source):
 
     def _capture(self) -> Iterator[Captured]:
         width, height = self._size_wh
-        canvas = np.zeros((height, width, 3), np.uint8)  # over black
+        canvas = _Canvas.of(width, height)
         start_ms = round((self._options.start_s or 0) * 1000)
         end_ms = None if self._options.end_s is None else round(self._options.end_s * 1000)
         at_ms = given = 0
@@ -136,24 +139,82 @@ class WebpSource(Source):
                 at_ms += part.shown_ms
                 part.leave(canvas)
         finally:
-            canvas.fill(0)
+            canvas.wipe()
         if not given:
             raise SourceError(f"{self._path}: no frame between start and end; check both")
 
-    def _captured(
-        self, canvas: NDArray[np.uint8], number: int, pts: int, shown_ms: int
-    ) -> Captured:
-        buffer = self._pool.take(*canvas.shape[:2])
-        np.copyto(buffer, canvas)
+    def _captured(self, canvas: _Canvas, number: int, pts: int, shown_ms: int) -> Captured:
+        buffer = self._pool.take(*canvas.alpha.shape)
+        np.copyto(buffer, canvas.shown)
+        under = None
+        if (canvas.alpha < _OPAQUE).any():
+            under = Under(self._pool.take(*canvas.alpha.shape), canvas.alpha.copy())
+            np.copyto(under.bgr, canvas.opaque)
         raw = RawFrame(
             buffer,
             frame_id=number,
             pts=pts,
             time_base=_TIME_BASE,
             captured_ns=time.monotonic_ns(),
+            under=under,
             give_back=self._pool.give_back,
         )
         return Captured(raw, duration=shown_ms)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Canvas:
+    """What has been painted so far: over black, with its alpha, and as if all were opaque."""
+
+    shown: NDArray[np.uint8]
+    alpha: NDArray[np.uint8]
+    opaque: NDArray[np.uint8]
+
+    @classmethod
+    def of(cls, width: int, height: int) -> Self:
+        """Returns a clear one."""
+        picture = np.zeros((height, width, 3), np.uint8)
+        return cls(picture, np.zeros((height, width), np.uint8), picture.copy())
+
+    def cut(self, x: int, y: int, width: int, height: int) -> _Canvas:
+        """Returns a part of it: a view."""
+        place = slice(y, y + height), slice(x, x + width)
+        return _Canvas(self.shown[place], self.alpha[place], self.opaque[place])
+
+    def replace(self, bgr: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> None:
+        """Puts a picture into its place."""
+        np.copyto(self.shown, cv2.multiply(bgr, cv2.merge([alpha] * 3), scale=1 / 255))
+        np.copyto(self.alpha, alpha)
+        np.copyto(self.opaque, bgr)
+
+    def lay(self, bgr: NDArray[np.uint8], alpha: NDArray[np.uint8]) -> None:
+        """Lays a picture over it; where nothing is yet, what it hides is under it."""
+        np.copyto(self.shown, _over(bgr, alpha, self.shown))
+        np.copyto(self.opaque, _over(bgr, np.where(self.alpha, alpha, _OPAQUE), self.opaque))
+        rest = cv2.multiply(self.alpha, _OPAQUE - alpha, scale=1 / 255)
+        np.copyto(self.alpha, cv2.add(alpha, rest))
+
+    def clear(self) -> None:
+        """Takes away what is shown."""
+        self.shown.fill(0)
+        self.alpha.fill(0)
+
+    def wipe(self) -> None:
+        """Zeroes all of it."""
+        self.clear()
+        self.opaque.fill(0)
+
+
+def _over(
+    bgr: NDArray[np.uint8], alpha: NDArray[np.uint8], below: NDArray[np.uint8]
+) -> NDArray[np.uint8]:
+    weights = cv2.merge([alpha] * 3)
+    weighted = cv2.multiply(bgr, weights, scale=1 / 255)
+    under = cv2.multiply(below, _OPAQUE - weights, scale=1 / 255)
+    above = np.asarray(cv2.add(weighted, under), np.uint8)
+    weighted.fill(0)
+    under.fill(0)
+    return above
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,34 +242,28 @@ class _Part:
         """Returns whether it lies within the picture, as it must."""
         return self.x + self.width <= size_wh[0] and self.y + self.height <= size_wh[1]
 
-    def paint(self, data: bytes, canvas: NDArray[np.uint8]) -> bool:
+    def paint(self, data: bytes, canvas: _Canvas) -> bool:
         """Lays it over the canvas; False where it cannot be decoded."""
         stored = _decoded(data[self.start : self.end], self.width, self.height)
         if stored is None:
             return False
-        target = self._target(canvas)
+        bgr = np.ascontiguousarray(stored[:, :, :3])
+        alpha = np.full(bgr.shape[:2], _OPAQUE, np.uint8)
         if stored.shape[2] == 4:
-            alpha = cv2.merge([stored[:, :, 3]] * 3)
-            weighted = cv2.multiply(stored[:, :, :3], alpha, scale=1 / 255)
-            if self.flags & _REPLACES:
-                np.copyto(target, weighted)
-            else:
-                under = cv2.multiply(target, 255 - alpha, scale=1 / 255)
-                np.copyto(target, cv2.add(weighted, under))
-                under.fill(0)
-            weighted.fill(0)
-        else:
-            np.copyto(target, stored)
+            alpha = np.ascontiguousarray(stored[:, :, 3])
+        target = self._target(canvas)
+        (target.replace if self.flags & _REPLACES else target.lay)(bgr, alpha)
         stored.fill(0)
+        bgr.fill(0)
         return True
 
-    def leave(self, canvas: NDArray[np.uint8]) -> None:
+    def leave(self, canvas: _Canvas) -> None:
         """Clears its place where it says so, once it has been shown."""
         if self.flags & _LEAVES_CLEAR:
-            self._target(canvas).fill(0)
+            self._target(canvas).clear()
 
-    def _target(self, canvas: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        return canvas[self.y : self.y + self.height, self.x : self.x + self.width]
+    def _target(self, canvas: _Canvas) -> _Canvas:
+        return canvas.cut(self.x, self.y, self.width, self.height)
 
 
 def _decoded(chunks: bytes, width: int, height: int) -> NDArray[np.uint8] | None:

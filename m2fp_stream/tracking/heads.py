@@ -61,6 +61,11 @@ class Rect:
         return (self.y1 + self.y2) / 2
 
     @property
+    def xyxy(self) -> tuple[float, float, float, float]:
+        """Its corners: left, top, right, below."""
+        return self.x1, self.y1, self.x2, self.y2
+
+    @property
     def area(self) -> float:
         """Pixels, never negative."""
         return max(0.0, self.width) * max(0.0, self.height)

@@ -19,7 +19,8 @@ FAST: Final = 0.35
 """Of the longer side of what moves, a frame: at .32 of their height (scene `dash`) people are found
 by looks, from .43 upwards (scene `rush`) in one frame of three; `scripts/bench`."""
 AGREE: Final = 0.4
-"""Two steps are one way if they differ by less than this share of the longer one: bodies swing."""
+"""Two steps are one way if they differ by less than this share of the longer one: bodies swing.
+Chosen."""
 ALIKE: Final = 1.8
 """Ratio of the widths, or heights, of two boxes of one thing, at most, where the picture does not
 cut them. Chosen on the scenes of `scripts.bench.scenes_limits`: what is smeared changes its box."""

@@ -51,11 +51,11 @@ _CODE_S: Final = 60.0
 """How long a one-time code holds: as long as a browser may take to arrive (`kiosk.browser`)."""
 
 _MOST_CODES: Final = 16
-"""At a time; the supervisor makes one for each start of the browser."""
+"""At a time; the supervisor makes one for each start of the browser. Chosen."""
 
 _WRONG_KEYS: Final = 10
 """In a minute from one address block it for a minute: ten slips of the hand, or 14 400 guesses a
-day at a token that is one of 62^16 at least."""
+day at a token that is one of 62^16 at least. Chosen."""
 
 BAD_UPLOADS: Final = 5
 """In a minute block a session's uploads for a minute; chosen."""
@@ -64,10 +64,13 @@ _ID_BYTES: Final = 32
 """Of a session's name: 256 random bits, as many as its signature has."""
 
 _DEFAULT_PORTS: Final = {"http": 80, "https": 443}
+"""Source: RFC 9110, 4.2.1 and 4.2.2."""
+
 LOOPBACK_NAMES: Final = ("localhost", "127.0.0.1", "::1")
 
 _HERE_S: Final = 15.0
-"""A page without its stream asks for the status, every ten seconds at least."""
+"""A page without its stream asks for the status, every ten seconds at least. Chosen: half as long
+again."""
 
 SOCKETS: Final = (Path("/proc/net/tcp"), Path("/proc/net/tcp6"))
 """The kernel's tables. psutil is no help: it looks for a socket's owner among the open files of

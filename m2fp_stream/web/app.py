@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Final
 
 from ..core.errors import UsageError
 from .access import AccessControl
 from .audit import Audit
 from .hub import Hub
+from .limits import resident_bytes
 from .options import PageOptions
 from .stills import Still
 
@@ -43,6 +45,8 @@ def make_app(
     hub: Hub,
     access: AccessControl,
     still: Still | None,
+    *,
+    used_bytes: Callable[[], int] = resident_bytes,
 ) -> FastAPI:
     """Returns the application; `server.serve` runs it.
 
@@ -51,6 +55,7 @@ def make_app(
         hub: the media process's pictures.
         access: who may come in.
         still: opens uploads; None where there are none.
+        used_bytes: says how much memory this process uses.
 
     Raises:
         UsageError: the web extra or the page is not installed, or `still` and `options.uploads`
@@ -63,4 +68,4 @@ def make_app(
     from .routes import build
 
     audit = None if options.audit is None else Audit(options.audit)
-    return build(options, hub, access, still, audit)
+    return build(options, hub, access, still, audit, used_bytes)

@@ -25,6 +25,7 @@ _VERSION: Final = 1
 
 _WHOLLY_COVERED: Final = 1
 _MIRRORED: Final = 2
+"""Bits of `HEADER`'s flags. Ours; whoever reads `_VERSION` knows them."""
 
 STILL_CARD: Final = base64.b64decode(
     b"/9j/4AAQSkZJRgABAQAAAQABAAD/2wBDAA0JCgsKCA0LCgsODg0PEyAVExISEyccHhcgLikxMC4pLSwzOko+MzZG"

@@ -57,13 +57,15 @@ SECURITY_HEADERS: Final = (
 )
 
 _BODY_S: Final = 15.0
-"""How long a body may take to come: 200 MB (`page.max_upload_mb`) at 110 Mbit/s, 20 MB at 11."""
+"""How long a body may take to come: 200 MB (`page.max_upload_mb`) at 110 Mbit/s, 20 MB at 11.
+Chosen."""
 
 _SMALL_BODY_BYTES: Final = 4096
-"""Of a body that is no upload; the largest that is understood, a request for privacy, has 50."""
+"""Of a body that is no upload; the largest that is understood, a request for privacy, has 50.
+Chosen."""
 
 _MOST_FIELDS: Final = 8
-"""In a player's query; it has to name one."""
+"""In a player's query; it has to name one. Chosen."""
 
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 _ONCE: Final = (

@@ -45,7 +45,7 @@ _ON_REQUEST: Final = Why.ON_REQUEST.name.lower()
 
 _TICK_S: Final = 1.0
 """What the other end may have missed is said again so often; its sink believes for five times that
-that somebody watches (`sinks.page`)."""
+that somebody watches (`sinks.page`). Chosen."""
 
 _SILENT_S: Final = 5.0
 """Facts older than this are unknown; a media process that says nothing for so long is silent. It
@@ -53,7 +53,7 @@ says something each second: five missed in a row are no coincidence."""
 
 _SPARE_S: Final = 1.0
 """What composing, waiting and encoding may add to that delay. An older scene is one that something
-held up, and is no longer what a mirror shows."""
+held up, and is no longer what a mirror shows. Chosen."""
 
 _IDLE_NS: Final = 3_000_000_000
 """While nobody watches the sink sends about one picture a second: for so long it counts as being

@@ -15,7 +15,7 @@ __all__ = ["Blocks", "Buckets", "ConnectionLimits", "Rate", "resident_bytes"]
 
 _MOST_KEYS: Final = 1024
 """What is known of more addresses or sessions than these is forgotten: 100 kB at most, and far more
-than one household has."""
+than one household has. Chosen."""
 
 
 @final

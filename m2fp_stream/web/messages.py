@@ -37,10 +37,10 @@ _NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9 _-]{0,39}")
 letters."""
 
 _MOST_LABELS: Final = 32
-"""More than there are labels (`core.labels`)."""
+"""More than there are labels (`core.labels`). Chosen: room for some more."""
 
 _AHEAD_NS: Final = 50_000_000
-"""How far a time of the other process may lie ahead: both read one clock."""
+"""How far a time of the other process may lie ahead: both read one clock. Chosen."""
 
 _LONGEST_DELAY_NS: Final = 60_000_000_000
 """From capture to being handed over; chosen as what no pipeline can mean (`live.max_delay_s` is 3

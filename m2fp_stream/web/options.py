@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self, final
 from pydantic import Field, field_validator, model_validator
 
 from ..core.address import address_of
-from ..options import Options
+from ..options import Host, Listed, Options, Port, Token
 
 __all__ = ["KioskOptions", "PageOptions"]
 
@@ -17,15 +17,13 @@ class PageOptions(Options):
     """How the page is served, and to whom."""
 
     host: Annotated[
-        str,
+        Host,
         Field(
             title="Address",
             description="The IP address to listen at; anything but this computer's own needs TLS.",
         ),
     ] = "127.0.0.1"
-    port: Annotated[
-        int, Field(title="Port", description="0 takes any free one.", ge=0, le=65_535)
-    ] = 8765
+    port: Port = 8765
     names: Annotated[
         tuple[str, ...],
         Field(
@@ -35,6 +33,7 @@ class PageOptions(Options):
             ),
             max_length=16,
         ),
+        Listed,
     ] = ()
     certificate: Annotated[
         str | None,
@@ -53,13 +52,10 @@ class PageOptions(Options):
         ),
     ] = None
     token: Annotated[
-        str | None,
+        Token | None,
         Field(
             title="Token",
             description="Who looks at the page has to name it once; none: a new one for each run.",
-            min_length=16,
-            max_length=200,
-            pattern=r"^[A-Za-z0-9._~-]+$",
             repr=False,
         ),
     ] = None
@@ -123,11 +119,6 @@ class PageOptions(Options):
         ),
     ] = None
 
-    @field_validator("names", mode="before")
-    @classmethod
-    def _list(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value
-
     @field_validator("names")
     @classmethod
     def _plain_names(cls, value: tuple[str, ...]) -> tuple[str, ...]:
@@ -135,15 +126,6 @@ class PageOptions(Options):
             if not name or len(name) > 253 or not all(c.isalnum() or c in ".-" for c in name):
                 raise ValueError("expected host names such as mirror.local")
         return tuple(name.lower() for name in value)
-
-    @field_validator("host")
-    @classmethod
-    def _an_address(cls, host: str) -> str:
-        try:
-            address_of(host)
-        except ValueError:
-            raise ValueError("expected an IP address or localhost") from None
-        return host
 
     @model_validator(mode="after")
     def _closed_by_default(self) -> Self:
@@ -216,6 +198,7 @@ class KioskOptions(Options):
             description="A command, as a list, that switches the display off when the page sleeps.",
             max_length=32,
         ),
+        Listed,
     ] = ()
     screen_on: Annotated[
         tuple[str, ...],
@@ -224,9 +207,5 @@ class KioskOptions(Options):
             description="A command, as a list, that switches the display on when somebody comes.",
             max_length=32,
         ),
+        Listed,
     ] = ()
-
-    @field_validator("screen_off", "screen_on", mode="before")
-    @classmethod
-    def _list(cls, value: object) -> object:
-        return tuple(value) if isinstance(value, list) else value

@@ -26,7 +26,8 @@ __all__ = ["MOST_PLAYERS", "PLAYER_LIMITS", "PlayerServer"]
 _log = logging.getLogger(__name__)
 
 MOST_PLAYERS: Final = 16
-"""Requests at a time that have named the token; one more is turned away."""
+"""Requests at a time that have named the token; one more is turned away. Chosen: as many as a page
+has viewers by default (`page.clients`)."""
 
 _MOST_ASKING: Final = 16
 """Connections that have not named it, or wait for their next request: as many as may watch."""
@@ -38,7 +39,7 @@ PLAYER_LIMITS: Final = ConnectionLimits(
 
 _FIRST_PLAYLIST_S: Final = 10.0
 """How long a playlist may wait for the first segment to be complete: the longest that
-`serve.segment_s` and `serve.keyframe_s` allow come later, and a player asks again."""
+`serve.segment_s` and `serve.keyframe_s` allow come later, and a player asks again. Chosen."""
 
 
 @final

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Final
 
@@ -17,7 +18,6 @@ from .audit import Audit
 from .errors import answer_problem, problem_response
 from .gate import PAGE_ROUTES, Gate, set_audit_reason
 from .hub import Hub
-from .limits import resident_bytes
 from .options import PageOptions
 from .schema import BINARY, PROBLEMS, PrivacyRequest, Problem, Status
 from .stills import Still
@@ -28,13 +28,13 @@ __all__ = ["build"]
 
 _MEMORY_BYTES: Final = 512 << 20
 """What the server should take at most: 256 MB of uploads in flight (`uploads`), and as much again
-for all else. Above `_MEMORY_SHARE` of it the status has an alarm."""
+for all else. Above `_MEMORY_SHARE` of it the status has an alarm. Chosen."""
 
 _MEMORY_SHARE: Final = 0.9
 """Chosen: before it is too late, and not for what comes and goes."""
 
 _PAGE_FILE_BYTES: Final = 2 << 20
-"""Larger ones are no part of the page: its largest file has 20 kB."""
+"""Larger ones are no part of the page: its largest file has 20 kB. Chosen."""
 
 _MEDIA_TYPES: Final = {
     ".html": "text/html; charset=utf-8",
@@ -54,6 +54,7 @@ def build(
     access: AccessControl,
     still: Still | None,
     audit: Audit | None,
+    used_bytes: Callable[[], int],
 ) -> FastAPI:
     """Returns the application; see `app.make_app`."""
     app = FastAPI(
@@ -77,7 +78,11 @@ def build(
     app.state.access = access
     app.state.audit = audit
     uploads = Uploads(options, access)
-    hub.more_alarms = lambda: [*uploads.alarms(), *_memory_alarm(), *_audit_alarm(audit)]
+    hub.more_alarms = lambda: [
+        *uploads.alarms(),
+        *_memory_alarm(used_bytes()),
+        *_audit_alarm(audit),
+    ]
     upload_bytes = options.max_upload_mb * 1_000_000
     app.add_middleware(
         Gate, access=access, routes=PAGE_ROUTES, upload_bytes=upload_bytes, audit=audit
@@ -92,8 +97,7 @@ def build(
     return app
 
 
-def _memory_alarm() -> list[str]:
-    used = resident_bytes()
+def _memory_alarm(used: int) -> list[str]:
     if used <= _MEMORY_SHARE * _MEMORY_BYTES:
         return []
     return [f"the server uses {used >> 20} of {_MEMORY_BYTES >> 20} MB of memory"]

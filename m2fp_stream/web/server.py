@@ -31,7 +31,7 @@ _PAGE_LIMITS: Final = ConnectionLimits()
 
 _GOODBYE_S: Final = 2.0
 """How long clients may take what is on its way at the end: some seconds of pictures on a slow
-network, and less than the supervisor waits before it kills (`kiosk`)."""
+network, and less than the supervisor waits before it kills (`kiosk`). Chosen."""
 
 _BACKLOG: Final = 128
 """Connections that the kernel keeps until they are taken; Linux's own limit for long

@@ -34,7 +34,7 @@ _IN_FLIGHT_BYTES: Final = 256 << 20
 """What all uploads together may take: one of 200 MB, the most that `page.max_upload_mb` allows."""
 
 _MOST_IN_FLIGHT: Final = 4
-"""At a time; one worker opens them one by one, the others wait for it."""
+"""At a time; one worker opens them one by one, the others wait for it. Chosen."""
 
 _MAGIC: Final = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"BM", b"II*\0", b"MM\0*")
 """How JPEG, PNG, BMP and TIFF (either byte order) begin. Sources: ITU-T T.81, B.1.1.3; PNG (third

@@ -20,7 +20,8 @@ from m2fp_stream.core.plan import CoverState, Parsed, Propagated
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import LookKind, ParseResult
 from m2fp_stream.parsers.embedded.options import EmbeddedOptions
-from m2fp_stream.parsers.guarded import from_options
+from m2fp_stream.parsers.embedded.parser import EmbeddedParser
+from m2fp_stream.parsers.guarded import ReviewedParser
 from m2fp_stream.pipeline.copies import MAP_SIDE, NEAR_SIDE, hidden_by, live_face_side, shrunk
 from m2fp_stream.pipeline.live.follow import Follower
 from m2fp_stream.pipeline.live.looking import Looking, Pools
@@ -32,6 +33,7 @@ from m2fp_stream.sources.base import Captured
 from scripts.bench.leak_run import Judge, Looks, cover_of, raw_frame
 from scripts.bench.metrics import HIDES, Hide, Scorer, Verdict
 from scripts.bench.scenes import RATE, Truth
+from tests.kit.parses import hidden_regions
 
 __all__ = ["LookTimes", "run_alone", "run_live"]
 
@@ -236,7 +238,7 @@ class Direct:
     def __init__(self, options: EmbeddedOptions) -> None:
         # Covers of video are drawn at this size.
         chosen = options.model_copy(update={"map_size": MAP_SIDE})
-        self._parser = from_options(guard=chosen.model_dump(mode="json"))
+        self._parser = ReviewedParser(EmbeddedParser(chosen))
 
     def parse(self, bgr: NDArray[np.uint8], *, frame_id: int) -> ParseResult:
         """Returns the findings on `bgr`, which is frame `frame_id` of the scene at hand."""
@@ -260,9 +262,9 @@ def run_alone(
     scorer = Scorer(hide)
     for index, truth in enumerate(truths):
         copy = np.asarray(cv2.resize(truth.bgr, size_wh, interpolation=cv2.INTER_AREA), np.uint8)
-        findings = policy.findings(parser.parse(copy, frame_id=index))
-        parts = np.zeros_like(findings.people)
-        for region in findings.regions:
+        result = parser.parse(copy, frame_id=index)
+        parts = np.zeros_like(result.label_map)
+        for region in hidden_regions(policy, result):
             parts = np.maximum(parts, np.minimum(region, Label.HUMAN))
         plan = policy.plan(
             frame_id=index, size_wh=full_wh, parts=parts, tracks=np.zeros_like(parts)

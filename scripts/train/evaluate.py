@@ -43,6 +43,7 @@ from m2fp_stream.parsers.embedded.parser import EmbeddedParser
 from m2fp_stream.parsers.embedded.parts import network_shape
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.privacy.hardening import silence_libraries
+from tests.kit.parses import hidden_regions
 
 from .augment import Sampler, crop_matrix, warped, warped_classes
 from .photos import IGNORE, REPORT, VALIDATION, Photo, photo_ids, read_photo
@@ -309,7 +310,7 @@ def by_the_parser(photos: Sequence[Photo], margin: float) -> dict[str, dict[str,
             size = (truth.shape[1], truth.shape[0])
             for hide, policy in policies.items():
                 small = np.zeros(result.label_map.shape, np.uint8)
-                for region in policy.findings(result).regions:
+                for region in hidden_regions(policy, result):
                     small |= (region > 0).astype(np.uint8)
                 cover = cv2.resize(small, size, interpolation=cv2.INTER_NEAREST)
                 for row in range(len(EIGHT) + 1):

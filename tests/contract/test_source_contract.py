@@ -18,6 +18,7 @@ from m2fp_stream.sources.base import Source
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.image import ImageSource
 from m2fp_stream.sources.options import FileOptions
+from m2fp_stream.sources.sequence import SequenceSource
 from m2fp_stream.sources.webp import WebpSource
 from tests.contract.test_live_source_contract import LIVE_SOURCES
 from tests.kit import media
@@ -42,7 +43,14 @@ def _webp(folder: Path) -> Source:
     return WebpSource(media.write_moving(folder / "moving.webp"))
 
 
-MAKERS: tuple[Callable[[Path], Source], ...] = (_mp4, _gif, _png, _webp)
+def _numbered(folder: Path) -> Source:
+    for number in range(3):
+        data = cv2.imencode(".png", media.card(number=number))[1].tobytes()
+        (folder / f"{98 + number}.png").write_bytes(data)
+    return SequenceSource(folder / "%d.png")
+
+
+MAKERS: tuple[Callable[[Path], Source], ...] = (_mp4, _gif, _png, _webp, _numbered)
 
 
 @pytest.fixture(params=MAKERS, ids=lambda maker: maker.__name__)

@@ -431,10 +431,10 @@ def test_devices_are_listed(tmp_path: Path) -> None:
 
 
 QUICK_BENCH = """
-import sys
+import functools, sys
 from m2fp_stream import bench, cli
 
-bench._WARM_UP_S = 3.0
+bench.bench_live = functools.partial(bench.bench_live, warm_up_s=3.0)
 sys.exit(cli.main(sys.argv[1:]))
 """
 

@@ -125,7 +125,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[Call]]:
     write_clip(folder / "in.mp4", [room] * 12)
     out = folder / "out.mp4"
     command = [sys.executable, "-m", "m2fp_stream", "anonymize", str(folder / "in.mp4")]
-    calls = traced([*command, "-o", str(out), "--audio", "disguise"], folder)
+    more = ["--audio", "disguise", "--tracks", str(folder / "who.csv")]
+    calls = traced([*command, "-o", str(out), *more], folder)
     with av.open(out) as container:
         assert [one.type for one in container.streams] == ["video", "audio"]
     return folder, calls
@@ -168,12 +169,16 @@ def opened_for_writing(calls: list[Call]) -> set[str]:
     }
 
 
-def test_a_run_opens_for_writing_the_part_file_and_byte_code_only(
+def part_files(folder: Path) -> set[str]:
+    return {str(folder / ".out.mp4.part"), str(folder / ".who.csv.part")}
+
+
+def test_a_run_opens_for_writing_its_part_files_and_byte_code_only(
     run: tuple[Path, list[Call]],
 ) -> None:
     folder, calls = run
     written = {path for path in opened_for_writing(calls) if not is_byte_code(path)}
-    assert written - {"/dev/null"} == {str(folder / ".out.mp4.part")}
+    assert written - {"/dev/null"} == part_files(folder)
 
 
 def test_a_parse_opens_for_writing_the_part_file_and_byte_code_only(
@@ -209,16 +214,18 @@ def test_a_live_run_listens_on_loopback_alone_and_connects_to_nobody(
     assert not [call for call in calls if call.name in {"shmget", "msgget"}]
 
 
-def test_a_run_gives_names_to_its_output_and_byte_code_only(run: tuple[Path, list[Call]]) -> None:
+def test_a_run_gives_names_to_its_outputs_and_byte_code_only(run: tuple[Path, list[Call]]) -> None:
     folder, calls = run
     naming = {"link", "linkat", "rename", "renameat", "renameat2", "symlink", "symlinkat"}
     named = {call.paths[-1] for call in calls if call.name in naming}
-    assert {path for path in named if not is_byte_code(path)} == {str(folder / "out.mp4")}
+    outputs = {str(folder / name) for name in ("out.mp4", "who.csv")}
+    assert {path for path in named if not is_byte_code(path)} == outputs
     made = {
         call.paths[0] for call in calls if call.name in {"mkdir", "mkdirat", "mknod", "mknodat"}
     }
     assert {path for path in made if not path.endswith("__pycache__")} == set()
-    assert sorted(path.name for path in folder.iterdir()) == ["in.mp4", "out.mp4", "strace.log"]
+    names = ["in.mp4", "out.mp4", "strace.log", "who.csv"]
+    assert sorted(path.name for path in folder.iterdir()) == names
 
 
 def test_a_run_leaves_temporary_and_shared_memory_folders_alone(
@@ -230,7 +237,7 @@ def test_a_run_leaves_temporary_and_shared_memory_folders_alone(
         for path in opened_for_writing(calls)
         if path.startswith(("/tmp/", "/var/tmp/", "/dev/shm/")) and not is_byte_code(path)
     }
-    assert touched - {str(folder / ".out.mp4.part")} == set()
+    assert touched - part_files(folder) == set()
     assert not [call for call in calls if call.name in {"shmget", "msgget"}]
 
 

@@ -26,7 +26,7 @@ SEALED_MODULES = (_mint, audio, plan, raw, records, ring, safe)
 
 REFUSES_SUBCLASS = {
     *(_mint.Key, audio.RawAudio, raw.RawFrame, ring.BufferPool),
-    *(safe.LabelImage, safe.SafeAudio, safe.SafeFrame),
+    *(safe.LabelImage, safe.SafeAudio, safe.SafeFrame, safe.TrackTable),
 }
 """What Python itself refuses to subclass, because a subclass would be a way round the seal."""
 

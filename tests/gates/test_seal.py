@@ -8,16 +8,16 @@ import av
 import numpy as np
 import pytest
 
-from m2fp_stream.core._mint import AUDIBLE, COMPOSED
+from m2fp_stream.core._mint import AUDIBLE, COMPOSED, LOCATED
 from m2fp_stream.core.audio import AudioFormat, RawAudio
 from m2fp_stream.core.errors import SealError
 from m2fp_stream.core.labels import CIHP
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import ParseResult
-from m2fp_stream.core.safe import LabelImage, SafeAudio, SafeFrame
+from m2fp_stream.core.safe import LabelImage, SafeAudio, SafeFrame, TrackTable
 from m2fp_stream.sinks.base import Sink
 
-from .test_construction import TIME, frame, sound
+from .test_construction import TIME, frame, row, sound, table
 
 
 class Kept(Sink[SafeFrame]):
@@ -102,18 +102,81 @@ def label_image() -> LabelImage:
         raw_frame,
         unmade_frame,
         label_image,
+        lambda: table(LOCATED),
         lambda: np.zeros((4, 6, 3), np.uint8),
         lambda: frame(COMPOSED).pixels,
         lambda: b"\0" * 72,
         lambda: None,
     ],
-    ids=["raw", "disguised", "labels", "array", "its pixels", "bytes", "nothing"],
+    ids=["raw", "disguised", "labels", "table", "array", "its pixels", "bytes", "nothing"],
 )
 def test_a_sink_refuses_everything_but_its_type_and_stops(make: Any) -> None:
     sink = Kept()
     with pytest.raises(SealError, match="Kept refused a "):
         sink.write(make())
     assert sink.got == []
+    assert sink.aborted
+
+
+class Positions(Sink[TrackTable]):
+    """Keeps positions."""
+
+    accepts = TrackTable
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.got: list[object] = []
+        self.aborted = False
+
+    def _emit(self, item: TrackTable) -> None:
+        self.got.append(item)
+
+    def _finish(self) -> None:
+        """Nothing to complete."""
+
+    def _abort(self) -> None:
+        self.aborted = True
+
+
+def unmade_table() -> object:
+    """Returns something whose class claims to be TrackTable."""
+
+    class Disguised:
+        __class__ = TrackTable  # type: ignore[assignment]  # the point
+
+    return Disguised()
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        raw_frame,
+        unmade_table,
+        label_image,
+        lambda: frame(COMPOSED),
+        row,
+        lambda: table(LOCATED).rows,
+        lambda: np.zeros((4, 6, 3), np.uint8),
+        lambda: [(0, 0.0, 1, 0, 0, 6, 4)],
+        lambda: None,
+    ],
+    ids=["raw", "disguised", "labels", "frame", "row", "rows", "array", "numbers", "nothing"],
+)
+def test_a_table_refuses_everything_but_its_type_and_stops(make: Any) -> None:
+    sink = Positions()
+    with pytest.raises(SealError, match="Positions refused a "):
+        sink.write(make())
+    assert sink.got == []
+    assert sink.aborted
+
+
+def test_a_table_takes_positions_and_no_sound() -> None:
+    sink = Positions()
+    told = table(LOCATED)
+    sink.write(told)
+    assert sink.got == [told]
+    with pytest.raises(SealError, match="refused a SafeAudio as sound"):
+        sink.write_audio(sound(AUDIBLE))
     assert sink.aborted
 
 
@@ -167,7 +230,7 @@ def test_a_sink_of_pictures_takes_no_sound(claim: Any, monkeypatch: pytest.Monke
 
 
 @pytest.mark.parametrize(
-    "name", ["write", "write_audio", "finish", "abort", "__enter__", "__exit__"]
+    "name", ["write", "write_audio", "prepare", "finish", "abort", "__enter__", "__exit__"]
 )
 def test_a_sink_that_overrides_a_sealed_method_is_no_class(name: str) -> None:
     with pytest.raises(TypeError, match=f"may not override {name}"):
@@ -195,7 +258,7 @@ def test_a_sink_bent_after_its_definition_still_refuses(monkeypatch: pytest.Monk
     assert sink.got == []
 
 
-@pytest.mark.parametrize("sealed", [SafeFrame, SafeAudio, LabelImage])
+@pytest.mark.parametrize("sealed", [SafeFrame, SafeAudio, LabelImage, TrackTable])
 def test_a_sealed_type_has_no_subclass_to_pass(sealed: type) -> None:
     with pytest.raises(TypeError, match="is final"):
         type("Mine", (sealed,), {})

@@ -208,21 +208,23 @@ def films(size_wh: tuple[int, int]) -> dict[str, list[bytes]]:
     from m2fp_stream.core.labels import Label
     from m2fp_stream.core.plan import Parsed
     from m2fp_stream.core.raw import RawFrame
-    from m2fp_stream.parsers.guarded import from_options
+    from m2fp_stream.parsers.embedded.parser import EmbeddedParser
+    from m2fp_stream.parsers.guarded import ReviewedParser
     from m2fp_stream.policy import Policy, PolicyOptions
     from tests.kit.film import load_portrait
+    from tests.kit.parses import hidden_regions
     from tests.kit.web import jpeg
 
     portrait = load_portrait()
     modes = {"parts": ("head", False), "person": ("person", False), "silhouette": ("person", True)}
     found: dict[str, list[bytes]] = {mode: [] for mode in modes}
-    with from_options(guard={}) as parser:
+    with ReviewedParser(EmbeddedParser()) as parser:
         for number in range(6):
             picture = staged(portrait, size_wh, number)
             result = parser.parse(picture, frame_id=number)
             for mode, (hide, silhouette) in modes.items():
                 policy = Policy(PolicyOptions.model_validate({"hide": hide}))
-                parts = np.maximum.reduce(policy.findings(result).regions)
+                parts = np.maximum.reduce(hidden_regions(policy, result))
                 if hide == "person":  # whole people, as `FrameStates` does at that level
                     parts = np.where(parts > 0, np.uint8(Label.HUMAN), np.uint8(0))
                 plan = policy.plan(

@@ -21,6 +21,7 @@ class FakeApp:
 
     def __init__(self) -> None:
         self.calls: list[tuple[Path, Path, Settings, bool]] = []
+        self.tables: list[Path | None] = []
         self.failing: dict[str, BaseException] = {}
         self.warnings: list[str] = []
         self.dropped: tuple[str, ...] = ()
@@ -35,11 +36,13 @@ class FakeApp:
         config: Settings,
         *,
         overwrite: bool,
+        tracks: Path | None,
         progress: Callable[[Progress], None],
         on_warning: Callable[[str], None],
         on_notice: Callable[[str], None],
     ) -> RunReport:
         self.calls.append((path_in, path_out, config, overwrite))
+        self.tables.append(tracks)
         if path_in.name in self.failing:
             raise self.failing[path_in.name]
         for step in self.progress:
@@ -48,6 +51,8 @@ class FakeApp:
         for text in self.warnings:
             on_warning(text)
         path_out.write_bytes(b"covered")
+        if tracks is not None:
+            tracks.write_bytes(b"rows")
         return RunReport(
             path_out=str(path_out),
             frames=120,
@@ -57,6 +62,8 @@ class FakeApp:
             elapsed_s=4.0,
             dropped=self.dropped,
             sound=self.sound,
+            tracks=0 if tracks is None else 3,
+            tracks_out="" if tracks is None else str(tracks),
             warnings=tuple(self.warnings),
         )
 

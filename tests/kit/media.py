@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Iterable, Mapping, Sequence
 from fractions import Fraction
 from pathlib import Path
@@ -14,8 +15,16 @@ from av.container import OutputContainer
 from av.packet import Packet
 from numpy.typing import NDArray
 
-from m2fp_stream.core._mint import COMPOSED
-from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
+from m2fp_stream.core._mint import COMPOSED, LOCATED
+from m2fp_stream.core.labels import Label
+from m2fp_stream.core.safe import (
+    CoverInfo,
+    CoverLevel,
+    SafeFrame,
+    TrackRow,
+    TrackState,
+    TrackTable,
+)
 
 BGR = NDArray[np.uint8]
 
@@ -169,6 +178,18 @@ def write_sound(path: Path, seconds: float = 1.0) -> Path:
     return path
 
 
+def presentation_end(path: Path) -> Fraction:
+    """Returns when the edit list says that the last frame ends, in seconds.
+
+    What FFmpeg calls the duration of a stream follows decoding times, which B-frames shift.
+    """
+    data = path.read_bytes()
+    at = data.index(b"elst") + 8
+    (count,) = struct.unpack_from(">I", data, at)
+    edits = [struct.unpack_from(">Iii", data, at + 4 + 12 * i) for i in range(count)]
+    return Fraction(sum(duration for duration, _, _ in edits), 1000)
+
+
 def write_changing_size(path: Path, sizes_wh: Sequence[tuple[int, int]], count: int = 6) -> Path:
     """Writes one MPEG-TS stream whose picture size changes every `count` frames."""
     with av.open(path, "w", format="mpegts") as container:
@@ -220,6 +241,15 @@ def composed(
         cover=CoverInfo(0.0, CoverLevel.PARTS, "parsed"),
         key=COMPOSED,
     )
+
+
+def located(people: int, number: int = 0, time_s: Fraction = Fraction(0)) -> TrackTable:
+    """Makes the rows of a frame of 96x64 without their maker, which only a test may."""
+    rows = (
+        TrackRow(track, (0, 0, 96, 64), TrackState.PLACED, (Label.HAIR, Label.FACE))
+        for track in range(1, people + 1)
+    )
+    return TrackTable(tuple(rows), frame=number, time_s=time_s, size_wh=(96, 64), key=LOCATED)
 
 
 def _add_extras(container: OutputContainer, secret: str) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from tests.kit.browser import (
     screenshot,
 )
 from tests.kit.faulty import good_result, person_box
+from tests.kit.parses import hidden_regions
 from tests.kit.stage import HEIGHT, WIDTH, backdrop
 from tests.kit.texture import marker
 from tests.kit.wait import wait_until
@@ -68,7 +69,7 @@ def composed(number: int, mode: str = "parts") -> bytes:
     state: CoverState = Unknown(Why.ON_REQUEST)
     if mode != "frame":
         policy = Policy(PolicyOptions())
-        parts = policy.findings(good_result(HEIGHT, WIDTH, number)).regions[0]
+        parts = hidden_regions(policy, good_result(HEIGHT, WIDTH, number))[0]
         tracks = (parts > 0).astype(np.uint8)
         plan = policy.plan(
             frame_id=number,

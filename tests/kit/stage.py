@@ -17,7 +17,7 @@ from m2fp_stream.compositor.compose import Compositor
 from m2fp_stream.core.plan import CoverPlan, CoverState, Parsed, Propagated
 from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.records import LookKind, ParseResult
-from m2fp_stream.core.safe import SafeFrame
+from m2fp_stream.core.safe import SafeFrame, TrackTable
 from m2fp_stream.pipeline.files.options import FilePipelineOptions
 from m2fp_stream.pipeline.files.outcome import Outcome, Sound
 from m2fp_stream.pipeline.files.run import FileRun
@@ -218,6 +218,7 @@ class Show:
     again: Footage | None = None
     fine: SyncParser | None = None
     sound: Sound | None = None
+    tracks: Sink[TrackTable] | None = None
 
     def run(self, on_frames: Callable[[int], None] | None = None) -> Outcome:
         with ExitStack() as opened:
@@ -236,6 +237,7 @@ class Show:
                 fine=fine,
                 again=self.again,
                 sound=self.sound,
+                tracks=self.tracks,
                 on_frames=on_frames,
             ).run()
 

@@ -212,6 +212,8 @@ class PageServer:
         still: opens uploads; given, uploads are on.
         rates: how often a session may do what; `NO_LIMITS` for tests that ask a lot, which
             lifts the block after bad uploads, too.
+        used_bytes: what the server is told of its memory; it lives in the process of the tests,
+            whose own says nothing about it. A test may set it.
     """
 
     def __init__(
@@ -221,12 +223,14 @@ class PageServer:
         hello: Mapping[str, Any] | None = None,
         still: Still | None = None,
         rates: Mapping[Use, Rate] = RATES,
+        used_bytes: int = 90 << 20,
         **options: Any,
     ) -> None:
         settings = {"port": 0, "token": TOKEN, "uploads": still is not None, **options}
         self.options = PageOptions(**settings)
         self.kiosk = KioskOptions(**(kiosk or {}))
         self._still, self._rates, self._hello = still, rates, hello
+        self.used_bytes = used_bytes
         self._thread = threading.Thread(target=self._run, name="test-page-server")
         self._ready = threading.Event()
         self._error: BaseException | None = None
@@ -321,7 +325,13 @@ class PageServer:
         self.hub = Hub(self._theirs, self._memory, self.options, self.kiosk, hello=self._hello)
         strikes = 1_000_000 if self._rates is NO_LIMITS else BAD_UPLOADS
         self.access = AccessControl.of(self.options, TOKEN, rates=self._rates, bad_uploads=strikes)
-        app = make_app(self.options, self.hub, self.access, self._still)
+        app = make_app(
+            self.options,
+            self.hub,
+            self.access,
+            self._still,
+            used_bytes=lambda: self.used_bytes,
+        )
         await serve(app, self.hub, self.options, self._on_ready, self._stop)
 
     def _on_ready(self, host: str, port: int) -> None:

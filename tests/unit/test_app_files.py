@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 import m2fp_stream
 from m2fp_stream.config import Settings
-from m2fp_stream.core.errors import SourceError
+from m2fp_stream.core.errors import SourceError, UsageError
 from m2fp_stream.core.records import Progress
 from m2fp_stream.sources.options import FileOptions
 from tests.e2e.test_cli_bad_input import write_clip
@@ -61,6 +62,23 @@ def during(change: Callable[[Path], None], path: Path) -> Callable[[Progress], N
     return on_progress
 
 
+@pytest.mark.parametrize(
+    ("source", "target", "problem"),
+    [
+        ("-", None, "-: name an output"),
+        ("in/%03d.png", None, "name an output"),
+        ("a.mp4", "a.mov", "unknown output format '.mov' of .*; use .mp4, .mkv, .webm, .gif or a"),
+        ("a.mp4", "x.webm", "x.webm: encoder: expected av1 or vp9 in WebM"),
+    ],
+)
+def test_an_output_that_cannot_be_meant_is_refused_before_any_work(
+    source: str, target: str | None, problem: str
+) -> None:
+    settings = Settings.model_validate({"output": {"encoder": "x264"}})
+    with pytest.raises(UsageError, match=problem):
+        m2fp_stream.anonymize(source, target, settings)
+
+
 @pytest.mark.parametrize("change", [grow, write_over, shrink])
 def test_an_input_that_changes_while_it_is_read_is_refused(
     change: Callable[[Path], None], clip: Path
@@ -91,3 +109,21 @@ def test_an_input_that_is_replaced_was_whole(clip: Path) -> None:
         other.replace(path)
 
     assert m2fp_stream.anonymize(clip, progress=during(replace, clip)).frames == 20
+
+
+def test_a_disk_that_is_pulled_out_is_no_internal_error(
+    clip: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where all was read from memory before that, its state is all that cannot be asked for."""
+    real = os.fstat
+
+    def gone(fd: int) -> os.stat_result:
+        if Path(f"/proc/self/fd/{fd}").resolve() == clip:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(fd)
+
+    def pull(_: Path) -> None:
+        monkeypatch.setattr(os, "fstat", gone)
+
+    with pytest.raises(SourceError, match="it changed while it was read"):
+        m2fp_stream.anonymize(clip, progress=during(pull, clip))

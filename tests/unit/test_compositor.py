@@ -17,7 +17,7 @@ from m2fp_stream.compositor import ComposeOptions, Compositor, card, compose, ef
 from m2fp_stream.compositor import compose as default_compose
 from m2fp_stream.core.labels import Label
 from m2fp_stream.core.plan import CoverPlan, Effect, Fill, Parsed, Propagated, Unknown, Why
-from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.raw import RawFrame, Under
 from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeFrame
 from tests.kit.texture import contains_marker, marker
 
@@ -47,6 +47,27 @@ def plan(
 def is_card(safe: SafeFrame, why: Why) -> bool:
     drawn = np.array_equal(safe.pixels, card.draw_card(SIZE_WH, why))
     return drawn and safe.cover == CoverInfo(None, CoverLevel.FRAME, why.value)
+
+
+@pytest.mark.parametrize("effect", Effect)
+def test_a_cover_is_as_transparent_as_what_it_covers(effect: Effect) -> None:
+    """Films are coded with loss: what is hidden has an alpha of 1 or 2 here and there."""
+    alpha = np.full((96, 160), 255, np.uint8)
+    alpha[:, :80] = np.arange(80) % 3
+    over_black = np.where(alpha[..., None] == 255, TEXTURE, 0).astype(np.uint8)
+    hidden = RawFrame(
+        over_black,
+        frame_id=8,
+        pts=1001,
+        time_base=Fraction(1, 30000),
+        captured_ns=77,
+        under=Under(TEXTURE.copy(), alpha),
+    )
+    safe = compose(hidden, Parsed(plan(effect)))
+    assert safe.cover.reason == "parsed"
+    assert safe.pixels[:, :80].max() <= 2
+    assert safe.pixels[:, 80:].any()
+    assert not contains_marker(safe.pixels, TEXTURE)
 
 
 def test_nothing_covered_shows_the_source_so_the_search_can_fail() -> None:

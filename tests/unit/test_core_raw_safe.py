@@ -21,7 +21,7 @@ from m2fp_stream.core import redact
 from m2fp_stream.core._mint import COMPOSED, Key
 from m2fp_stream.core.errors import LeaseError, SealError
 from m2fp_stream.core.labels import CIHP
-from m2fp_stream.core.raw import RawFrame
+from m2fp_stream.core.raw import RawFrame, Under
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.core.ring import BufferPool
 from m2fp_stream.core.safe import CoverInfo, CoverLevel, LabelImage, SafeFrame
@@ -55,6 +55,42 @@ def test_pixels_are_lent_read_only_and_zeroed_with_the_last_lease() -> None:
         assert (outer == 9).all(), "one lease is left"
     assert [frame.released] == [True]
     assert not pixels.any()
+
+
+def test_what_is_under_is_lent_read_only_and_zeroed_with_the_pixels() -> None:
+    under = Under(np.full((4, 6, 3), 7, np.uint8), np.full((4, 6), 200, np.uint8))
+    frame = raw(under=under)
+    with frame.analysis() as shown, frame.looking() as looked, frame.alpha() as alpha:
+        assert alpha is not None
+        assert (shown.max(), looked.max(), alpha.max()) == (9, 7, 200)
+        for lent in (looked, alpha):
+            with pytest.raises(ValueError, match="read-only"):
+                lent[0, 0] = 1
+        frame.release()
+        assert looked.any(), "leases are left"
+    assert not under.bgr.any()
+    assert not under.alpha.any()
+    for lease in (frame.looking, frame.alpha):
+        with pytest.raises(LeaseError), lease():
+            pass
+
+
+def test_without_anything_under_it_what_is_shown_is_looked_at() -> None:
+    frame = raw()
+    with frame.looking() as looked, frame.alpha() as alpha:
+        assert (looked == 9).all()
+        assert alpha is None
+    frame.release()
+
+
+def test_what_does_not_fit_under_a_picture_is_refused() -> None:
+    whole = np.zeros((4, 6), np.uint8)
+    with pytest.raises(ValueError, match="what is under"):
+        raw(under=Under(np.zeros((4, 5, 3), np.uint8), whole[:, :5].copy()))
+    with pytest.raises(ValueError, match="alpha"):
+        Under(np.zeros((4, 6, 3), np.uint8), whole[:3])
+    with pytest.raises(ValueError, match="uint8"):
+        Under(whole, whole)
 
 
 def test_the_buffer_is_given_back_once_and_as_it_was_taken() -> None:

@@ -41,14 +41,6 @@ def test_its_arrays_are_read_only() -> None:
             array[...] = 0
 
 
-def test_evidence_is_found_by_its_group() -> None:
-    result = ParseResult(**fields())
-    person = result.probability("person")
-    assert person is not None
-    np.testing.assert_array_equal(person, result.evidence[1])
-    assert result.probability("hair") is None
-
-
 def test_its_repr_shows_the_size_and_no_content() -> None:
     assert repr(ParseResult(**fields())) == ("ParseResult(frame_id=7, size_wh=(8, 6), test 1)")
 

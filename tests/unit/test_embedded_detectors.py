@@ -12,13 +12,13 @@ import skimage
 from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import ParserError
-from m2fp_stream.parsers.embedded import closer as closer_module
 from m2fp_stream.parsers.embedded import efficientdet, letterbox, yunet
 from m2fp_stream.parsers.embedded.boxes import Box
 from m2fp_stream.parsers.embedded.closer import CloserFace
 from m2fp_stream.parsers.embedded.efficientdet import EfficientDetPerson
 from m2fp_stream.parsers.embedded.runtime import open_network
 from m2fp_stream.parsers.embedded.yunet import Face, YuNet
+from scripts.bench.odds import closer_log_odds, efficientdet_log_odds, yunet_log_odds
 
 Picture = NDArray[np.uint8]
 Detect = Callable[[Picture], list[Box]]
@@ -294,11 +294,11 @@ def test_a_bright_picture_is_looked_at_as_it_is(astronaut: Picture) -> None:
 @pytest.mark.parametrize(
     "log_odds",
     [
-        yunet.log_odds,
-        lambda score: efficientdet.log_odds(score, 384),
-        lambda score: efficientdet.log_odds(score, 640),
-        lambda score: closer_module.log_odds(0.5, score),
-        lambda score: closer_module.log_odds(score, 0.5),
+        yunet_log_odds,
+        lambda score: efficientdet_log_odds(score, 384),
+        lambda score: efficientdet_log_odds(score, 640),
+        lambda score: closer_log_odds(0.5, score),
+        lambda score: closer_log_odds(score, 0.5),
     ],
 )
 def test_a_surer_box_is_never_less_likely(log_odds: Callable[[float], float]) -> None:
@@ -313,10 +313,10 @@ def test_scores_are_worth_what_was_measured() -> None:
     def probability(odds: float) -> float:
         return 1 / (1 + float(np.exp(-odds)))
 
-    assert probability(yunet.log_odds(0.07)) == pytest.approx(0.028, abs=0.01)
-    assert probability(yunet.log_odds(0.65)) == pytest.approx(0.455, abs=0.03)
-    assert probability(efficientdet.log_odds(0.12, 384)) == pytest.approx(0.314, abs=0.04)
-    assert probability(efficientdet.log_odds(0.35, 640)) == pytest.approx(0.70, abs=0.04)
+    assert probability(yunet_log_odds(0.07)) == pytest.approx(0.028, abs=0.01)
+    assert probability(yunet_log_odds(0.65)) == pytest.approx(0.455, abs=0.03)
+    assert probability(efficientdet_log_odds(0.12, 384)) == pytest.approx(0.314, abs=0.04)
+    assert probability(efficientdet_log_odds(0.35, 640)) == pytest.approx(0.70, abs=0.04)
 
 
 # --- the closer look ---

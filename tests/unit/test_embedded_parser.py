@@ -27,6 +27,7 @@ from m2fp_stream.parsers.embedded.parts import CROP_PIXELS, PartParser, Parts, n
 from m2fp_stream.parsers.embedded.persons import PersonDetector
 from m2fp_stream.parsers.embedded.runtime import open_network
 from m2fp_stream.policy import Policy, PolicyOptions
+from tests.kit.parses import hidden_regions, probability
 
 Picture = NDArray[np.uint8]
 
@@ -65,7 +66,7 @@ def share(result: ParseResult, where: tuple[slice, slice], *labels: Label) -> fl
 def head(result: ParseResult) -> NDArray[np.bool_]:
     """Returns what the default policy, which hides heads, hides."""
     hidden = np.zeros(result.label_map.shape, np.bool_)
-    for region in Policy(PolicyOptions(margin=0.0)).findings(result).regions:
+    for region in hidden_regions(Policy(PolicyOptions(margin=0.0)), result):
         hidden |= region > 0
     return hidden
 
@@ -88,10 +89,8 @@ def test_result_describes_itself(portrait: ParseResult, astronaut: Picture) -> N
 def test_evidence_of_a_clear_face_is_strong_and_of_the_background_is_none(
     portrait: ParseResult,
 ) -> None:
-    face = portrait.probability("face")
-    person = portrait.probability("person")
-    assert face is not None
-    assert person is not None
+    face = probability(portrait, "face")
+    person = probability(portrait, "person")
     assert face[EYES_TO_MOUTH].min() > 0.5 * 255
     assert np.median(person[CHEST]) > 0.5 * 255
     assert (face[SHUTTLE] > 0.3 * 255).mean() < 0.02
@@ -335,7 +334,7 @@ def test_lone_body_with_a_good_mask_gets_a_head_zone_and_no_box(scene: Scene) ->
 
 def test_outline_without_parts_may_be_skin(scene: Scene) -> None:
     scene.persons, scene.mask = [BODY], INSIDE_BODY
-    regions = Policy(PolicyOptions(hide="skin")).findings(scene.parse()).regions
+    regions = hidden_regions(Policy(PolicyOptions(hide="skin")), scene.parse())
     assert np.any([region[30:185, 142:158].all() for region in regions])
 
 
@@ -372,11 +371,9 @@ def test_face_without_parts_has_skin_wherever_its_body_may_be(scene: Scene) -> N
     scene.faces, scene.persons = [Box(142, 30, 158, 50, 0.9)], [BODY]
     result = scene.parse()
     for group in ("left-arm", "right-leg", "torso-skin", "upper-clothes"):
-        layer = result.probability(group)
-        assert layer is not None
+        layer = probability(result, group)
         assert (layer[BODY.slices(SIZE_HW)] == 255).all()
-    hair = result.probability("hair")
-    assert hair is not None
+    hair = probability(result, "hair")
     assert not hair[100:].any()
 
 
@@ -419,7 +416,7 @@ def test_unlikely_skin_is_hidden_anywhere(scene: Scene) -> None:
         PartClass.FACE: Box(140, 28, 160, 52, 1.0),
     }
     scene.faint = {PartClass.LEFT_ARM: hand}
-    (region,) = Policy(PolicyOptions(hide="skin", margin=0.0)).findings(scene.parse()).regions
+    (region,) = hidden_regions(Policy(PolicyOptions(hide="skin", margin=0.0)), scene.parse())
     assert (region[hand.slices(SIZE_HW)] == Label.LEFT_ARM).all()
 
 
@@ -431,7 +428,7 @@ def test_outlines_of_everybody_find_what_the_parts_miss(
         scene.faces, scene.persons = [Box(142, 30, 158, 50, 0.9)], [BODY]
         scene.parts = {PartClass.FACE: Box(140, 28, 160, 52, 1.0)}
         scene.mask = INSIDE_BODY
-        regions = Policy(PolicyOptions(hide="person")).findings(scene.parse()).regions
+        regions = hidden_regions(Policy(PolicyOptions(hide="person")), scene.parse())
         assert np.any([region[60:185, 142:158].all() for region in regions])
         assert not head(scene.parse())[100:].any()
 
@@ -453,8 +450,7 @@ def test_doubtful_body_is_covered_only_where_it_is_confirmed(scene: Scene) -> No
 def test_unconfirmed_doubtful_body_stays_as_evidence(scene: Scene) -> None:
     scene.persons, scene.presence = [replace(BODY, confidence=0.28)], 0.0
     result = scene.parse()
-    person = result.probability("person")
-    assert person is not None
+    person = probability(result, "person")
     assert person[100, 150] == round(0.28 * 255)
     assert not result.label_map.any()
 

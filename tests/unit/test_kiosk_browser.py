@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
@@ -18,8 +19,14 @@ from cryptography.hazmat.primitives.asymmetric import ec, rsa
 from cryptography.x509.oid import NameOID
 
 from m2fp_stream.core.errors import UsageError
-from m2fp_stream.kiosk import browser as browser_module
-from m2fp_stream.kiosk.browser import Browser, Screen, find_browser, pin_of
+from m2fp_stream.kiosk.browser import (
+    Browser,
+    BrowserPolicy,
+    Screen,
+    find_browser,
+    held_bytes,
+    pin_of,
+)
 from m2fp_stream.kiosk.supervisor import address
 from m2fp_stream.web.options import PageOptions
 from tests.kit.wait import wait_until
@@ -115,13 +122,14 @@ def test_it_is_opened_again_with_a_new_code_when_it_ends(
 class Wall:
     """A browser whose page lives as the test says, in quicker time."""
 
-    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch, then: str) -> None:
-        quick = {"_ARRIVE_S": 1.5, "_GONE_S": 1.0, "_END_S": 0.5, "_FIRST_WAIT_S": 0.2}
-        for name, value in quick.items():
-            monkeypatch.setattr(browser_module, name, value)
+    def __init__(self, folder: Path, then: str, **limits: Any) -> None:
+        quick: dict[str, Any] = {"arrive_s": 1.5, "gone_s": 1.0, "end_s": 0.5, "first_wait_s": 0.2}
+        policy = BrowserPolicy(**(quick | limits))
         self.notes, self.notices = folder / "notes", list[str]()
         chromium = program(folder, NOTES.format(notes=str(self.notes), then=then))
-        self.browser = Browser(chromium, folder / "profile", on_notice=self.notices.append)
+        self.browser = Browser(
+            chromium, folder / "profile", policy=policy, on_notice=self.notices.append
+        )
 
     def open(self) -> psutil.Process:
         wait_until(lambda: self.browser.due)
@@ -142,11 +150,9 @@ class Wall:
 
 
 @pytest.mark.parametrize("deaf", [False, True])
-def test_it_is_opened_again_when_its_page_never_comes_or_dies(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, deaf: bool
-) -> None:
+def test_it_is_opened_again_when_its_page_never_comes_or_dies(tmp_path: Path, deaf: bool) -> None:
     then = "import signal; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n" if deaf else ""
-    wall = Wall(tmp_path, monkeypatch, then + "time.sleep(60)")
+    wall = Wall(tmp_path, then + "time.sleep(60)")
     first = wall.open()
     wait_until(wall.notes.exists)
     wall.until(lambda: wall.browser.pid is None)
@@ -161,30 +167,36 @@ def test_it_is_opened_again_when_its_page_never_comes_or_dies(
     wall.browser.end()
 
 
-def test_it_is_opened_again_when_it_has_grown_too_large(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(browser_module, "_WEIGH_S", 0.2)
-    child = f"subprocess.Popen([{sys.executable!r}, '-c', HOLD])"
-    hold = "HOLD = 'import time; held = bytes(b\"1\") * (60 << 20); time.sleep(60)'"
-    wall = Wall(tmp_path, monkeypatch, f"import subprocess; {hold}; {child}; time.sleep(60)")
+def test_it_is_opened_again_when_it_has_grown_too_large(tmp_path: Path) -> None:
+    grow = tmp_path / "grow"
+    hold = f"""HOLD = '''
+import os, time
+held = [bytes(b"1") * (60 << 20)]
+while not os.path.exists({str(grow)!r}):
+    time.sleep(0.02)
+held.append(bytes(b"1") * (60 << 20))
+time.sleep(60)
+'''
+import subprocess
+subprocess.Popen([{sys.executable!r}, "-c", HOLD])
+time.sleep(60)
+"""
+    wall = Wall(tmp_path, hold, weigh_s=0.2, most_bytes=110 << 20)
     wall.open()
     pid = wall.browser.pid
     assert pid is not None
-    wall.until(lambda: browser_module.held_bytes(pid) > 60 << 20, seen=True)
+    wall.until(lambda: held_bytes(pid) > 60 << 20, seen=True)
     end_s = time.monotonic() + 0.6
     wall.until(lambda: time.monotonic() > end_s, seen=True)
     assert wall.browser.pid == pid, "it may hold as much"
-    monkeypatch.setattr(browser_module, "_MOST_BYTES", 50 << 20)
-    wall.until(lambda: wall.said("grew beyond 50 MB; opening it again"), seen=True)
-    wall.until(lambda: not browser_module.held_bytes(pid))  # it takes the kernel a moment
+    grow.touch()
+    wall.until(lambda: wall.said("grew beyond 110 MB; opening it again"), seen=True)
+    wall.until(lambda: not held_bytes(pid))  # it takes the kernel a moment
     wall.browser.end()
 
 
-def test_a_page_that_nobody_listens_to_is_not_dead(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    wall = Wall(tmp_path, monkeypatch, "time.sleep(60)")
+def test_a_page_that_nobody_listens_to_is_not_dead(tmp_path: Path) -> None:
+    wall = Wall(tmp_path, "time.sleep(60)")
     first = wall.open()
     covering_first = min(19, psutil.Process().nice() + 5)
     wall.until(lambda: first.nice() == covering_first, seen=True)
@@ -204,7 +216,7 @@ def test_a_browser_that_does_not_end_even_when_killed_holds_up_nobody(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As one that hangs in the kernel: the signals are there, and nothing happens."""
-    wall = Wall(tmp_path, monkeypatch, "time.sleep(60)")
+    wall = Wall(tmp_path, "time.sleep(60)")
     asks: tuple[Callable[[], None], ...] = (
         lambda: wall.until(lambda: wall.browser.pid is None),
         wall.browser.end,
@@ -350,10 +362,7 @@ def test_the_display_is_switched_when_the_page_sleeps_and_wakes(tmp_path: Path) 
     assert notes.read_text() == "onoff; rm -rf $HOMEon", "it is on"
 
 
-def test_to_switch_on_is_tried_until_it_was_done(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(browser_module, "_FIRST_WAIT_S", 0.3)
+def test_to_switch_on_is_tried_until_it_was_done(tmp_path: Path) -> None:
     notes, notices = tmp_path / "notes", list[str]()
     notes.write_text("")
     text = f"""
@@ -363,7 +372,8 @@ file.write("x")
 file.close()
 raise SystemExit(3 if count < 2 else 0)
 """
-    screen = Screen([], [program(tmp_path, text)], on_notice=notices.append)
+    command = program(tmp_path, text)
+    screen = Screen([], [command], on_notice=notices.append, first_wait_s=0.3)
     screen.turn(asleep=False)
     began_s = time.monotonic()
 
@@ -382,10 +392,9 @@ raise SystemExit(3 if count < 2 else 0)
     assert tries() == 3
 
 
-def test_to_switch_off_is_tried_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(browser_module, "_FIRST_WAIT_S", 0.1)
+def test_to_switch_off_is_tried_once() -> None:
     notices: list[str] = []
-    screen = Screen(["/nowhere/off"], [], on_notice=notices.append)
+    screen = Screen(["/nowhere/off"], [], on_notice=notices.append, first_wait_s=0.1)
     for _ in range(2):
         screen.turn(asleep=True)
         end_s = time.monotonic() + 0.5

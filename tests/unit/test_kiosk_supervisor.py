@@ -26,7 +26,8 @@ from m2fp_stream.core.errors import (
     SourceError,
 )
 from m2fp_stream.core.safe import CoverLevel
-from m2fp_stream.kiosk import browser, media
+from m2fp_stream.kiosk import media
+from m2fp_stream.kiosk.browser import BrowserPolicy
 from m2fp_stream.kiosk.child import explain
 from m2fp_stream.kiosk.privacy_request import PrivacyRequestFile
 from m2fp_stream.kiosk.supervised import RestartPolicy, SupervisedProcess
@@ -78,10 +79,11 @@ def make() -> Iterator[Make]:
         job: dict[str, Any] | None = None,
         server: str = "beat",
         notices: list[str] | None = None,
+        browser: BrowserPolicy | None = None,
         **sections: Any,
     ) -> Supervisor:
         say = None if notices is None else notices.append
-        supervisor = Supervisor(settings(**sections), environ={}, on_notice=say)
+        supervisor = Supervisor(settings(**sections), environ={}, on_notice=say, browser=browser)
         supervisor.media, supervisor.server = child(*acts, **(job or {})), child(server)
         made.append((supervisor, [supervisor.media, supervisor.server]))
         return supervisor
@@ -169,17 +171,24 @@ def test_what_people_requested_is_handed_to_the_next_media_process_and_nonsense_
 
 
 def test_a_browser_whose_page_is_dead_is_opened_again_with_a_fresh_code(
-    make: Make, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    make: Make, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(browser, "_ARRIVE_S", 2.5)
-    monkeypatch.setattr(browser, "_GONE_S", 2.0)
     notes, notices = tmp_path / "notes", list[str]()
     chromium = tmp_path / "chromium"
     chromium.write_text(
         f'#!/bin/sh\nfor last; do :; done\necho "$last" >> {notes}\nexec sleep 60\n'
     )
     chromium.chmod(0o755)
-    supervisor = make("beat", server="page", notices=notices, kiosk={"browser": str(chromium)})
+    supervisor = make(
+        "beat",
+        server="page",
+        notices=notices,
+        browser=BrowserPolicy(arrive_s=2.5, gone_s=2.0),
+        kiosk={"browser": str(chromium)},
+    )
+
+    def browser_pid() -> int | None:
+        return None if supervisor._browser is None else supervisor._browser.pid
 
     def opened() -> list[str]:
         return notes.read_text().splitlines() if notes.exists() else []
@@ -200,7 +209,7 @@ def test_a_browser_whose_page_is_dead_is_opened_again_with_a_fresh_code(
     say("session", here=True)
     step_until(supervisor, lambda: supervisor._wall == "session")
     step_for(3)
-    wall, pid = supervisor.browser_pid, supervisor.server.pid
+    wall, pid = browser_pid(), supervisor.server.pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
     step_until(supervisor, lambda: supervisor.server.pid is None)
@@ -208,7 +217,7 @@ def test_a_browser_whose_page_is_dead_is_opened_again_with_a_fresh_code(
     step_until(supervisor, lambda: supervisor.server.starts == 2 and supervisor.server.up)
     say("session", here=True)
     step_until(supervisor, lambda: supervisor._wall == "session")
-    assert (supervisor.browser_pid, len(opened())) == (wall, 2)
+    assert (browser_pid(), len(opened())) == (wall, 2)
     # Then its renderer crashes.
     say("session", here=False)
     step_until(supervisor, lambda: len(opened()) == 3)

@@ -237,8 +237,8 @@ def test_boxes_are_pixels_of_the_frame_whatever_the_copys_size() -> None:
     stand.advance()
     (verdict,) = stand.verdicts
     assert verdict.cover is not None
-    (body,) = verdict.cover.bodies
-    assert (body.x1, body.x2) == pytest.approx((304, 496), abs=60)
+    (laid,) = verdict.cover.laid
+    assert (laid.body.x1, laid.body.x2) == pytest.approx((304, 496), abs=60)
     stand.looking.close()
 
 

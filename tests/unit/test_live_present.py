@@ -24,7 +24,7 @@ from m2fp_stream.pipeline.live.follow import Verdict
 from m2fp_stream.pipeline.live.outlets import Outlet
 from m2fp_stream.pipeline.live.present import Ages, FrameStates, Presenter
 from m2fp_stream.pipeline.live.stats import LiveStats
-from m2fp_stream.pipeline.solver.records import Cover
+from m2fp_stream.pipeline.solver.records import Cover, Laid
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.sinks.base import Sink
 from m2fp_stream.tracking.heads import Rect
@@ -55,7 +55,8 @@ def verdict(
 ) -> Verdict:
     """One whose head is found and covered."""
     labels = (parts * np.uint8(Label.FACE)).astype(np.uint8)
-    cover = Cover(labels, parts.copy(), 0, tuple(bodies))
+    laid = tuple(Laid(number, number, box) for number, box in enumerate(bodies, 1))
+    cover = Cover(labels, parts.copy(), 0, laid)
     return Verdict(number, cover, age_s, parts_age_s, own_look)
 
 

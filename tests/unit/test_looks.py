@@ -40,9 +40,15 @@ def worker_of() -> Iterator[Open]:
     workers: list[LookWorker] = []
 
     def start(
-        factory: str = "FaultyLooker", *, deadline_s: float = 60.0, **options: Any
+        factory: str = "FaultyLooker",
+        *,
+        deadline_s: float = 60.0,
+        starved: int = 12,
+        **options: Any,
     ) -> LookWorker:
-        spec = WorkerSpec(f"tests.kit.faulty:{factory}", options, deadline_s=deadline_s)
+        spec = WorkerSpec(
+            f"tests.kit.faulty:{factory}", options, deadline_s=deadline_s, starved=starved
+        )
         workers.append(LookWorker(spec))
         return workers[-1]
 
@@ -178,7 +184,8 @@ def test_a_process_that_is_starved_is_waited_for(
     assert worker.look(picture(), FACES, frame_id=1).frame_id == 1
     assert worker.starts == 1
     assert set(asked) == {worker.pid}
-    monkeypatch.setattr(workers, "_STARVED", 2)
+    worker = worker_of(fault="slow", at=[1], slow_s=1.0, deadline_s=0.3, starved=2)
+    worker.look(picture(), FACES, frame_id=0)
     with pytest.raises(ParserError, match=r"within 0.3 s"):
         worker.look(picture(), FACES, frame_id=1)
 

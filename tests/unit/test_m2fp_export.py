@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from m2fp_stream.core.errors import ModelError
 from m2fp_stream.parsers.m2fp.checkpoint import Checkpoint
-from m2fp_stream.parsers.m2fp.export import FORMAT, cached_name, to_onnx
+from m2fp_stream.parsers.m2fp.export import to_onnx
 from m2fp_stream.parsers.m2fp.labels import Kind
 from m2fp_stream.parsers.m2fp.model import M2FP
+from m2fp_stream.parsers.m2fp.runtime import FORMAT
 
 SHAPE = (64, 96)
 DIGEST = "0123456789abcdef" * 4
@@ -119,7 +120,7 @@ def test_it_says_what_it_is_and_takes_one_shape(session: Any) -> None:
         "kind": "cihp",
         "sha256": DIGEST,
         "shape": "64x96",
-        "format": str(FORMAT),
+        "format": FORMAT,
     }
     (image,) = session.get_inputs()
     assert (image.name, image.type, image.shape) == ("image", "tensor(float)", [1, 3, 64, 96])
@@ -170,20 +171,3 @@ def test_a_failure_of_the_exporter_is_one_line(
     monkeypatch.setattr(torch.onnx, "export", fails)
     with pytest.raises(ModelError, match=r"^torch \S+ cannot export M2FP \(RuntimeError\)[^\n]*$"):
         to_onnx(weights, SHAPE)
-
-
-def test_a_cached_file_has_a_name_for_each_content() -> None:
-    name = cached_name(DIGEST, Kind.LIP, (320, 576))
-    assert name == f"m2fp-lip-320x576-{DIGEST}.v{FORMAT}.onnx"
-    others = {
-        cached_name(DIGEST[::-1], Kind.LIP, (320, 576)),
-        cached_name(DIGEST, Kind.CIHP, (320, 576)),
-        cached_name(DIGEST, Kind.LIP, (576, 320)),
-    }
-    assert len(others | {name}) == 4
-
-
-@pytest.mark.parametrize("digest", ["", "../../x", DIGEST.upper(), DIGEST[1:], DIGEST + "\n"])
-def test_what_is_no_digest_gives_no_name(digest: str) -> None:
-    with pytest.raises(ModelError, match="64 lower-case hexadecimal digits"):
-        cached_name(digest, Kind.CIHP, (64, 64))

@@ -24,7 +24,7 @@ from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.core.labels import PRESETS, Label
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.models import vault
-from m2fp_stream.parsers.m2fp import Kind, M2FPOptions, M2FPParser, export
+from m2fp_stream.parsers.m2fp import Kind, M2FPOptions, M2FPParser
 from m2fp_stream.parsers.m2fp.labels import LABEL_SETS, LABELS_OF, LIP, mirrored
 from m2fp_stream.parsers.m2fp.parser import _in_picture, from_options
 from m2fp_stream.parsers.m2fp.picture import inner_size, network_shape
@@ -32,6 +32,7 @@ from m2fp_stream.parsers.m2fp.runtime import FORMAT, M2FPNetwork
 from m2fp_stream.pipeline import wire
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec, _is_map_of
 from m2fp_stream.policy import Policy, PolicyOptions
+from tests.kit.parses import hidden_regions, probability
 
 Picture = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -114,7 +115,7 @@ def parsed(network: Any, bgr: Picture, **options: Any) -> ParseResult:
 
 def hidden(result: ParseResult, hide: str) -> NDArray[np.bool_]:
     covered = np.zeros(result.label_map.shape, np.bool_)
-    for region in Policy(PolicyOptions.model_validate({"hide": hide})).findings(result).regions:
+    for region in hidden_regions(Policy(PolicyOptions.model_validate({"hide": hide})), result):
         covered |= region > 0
     return covered
 
@@ -411,9 +412,7 @@ def test_a_mirrored_arm_is_the_other_one() -> None:
     expected = parsed(ColourNetwork(), bgr)
     assert (result.label_map == expected.label_map).mean() > 0.97
     for name in ("left-arm", "right-arm", "face"):
-        one, other = result.probability(name), expected.probability(name)
-        assert one is not None
-        assert other is not None
+        one, other = probability(result, name), probability(expected, name)
         assert np.abs(one.astype(int) - other).mean() < 3
 
 
@@ -465,8 +464,7 @@ def test_which_clothes_somebody_wears_is_no_disagreement() -> None:
             return logits, masks
 
     result = parsed(Fickle(), picture(), agreement=True)
-    upper = result.probability("upper-clothes")
-    assert upper is not None
+    upper = probability(result, "upper-clothes")
     assert upper.max() > 200
     assert not result.must_cover.any()
 
@@ -569,10 +567,6 @@ def test_network_file_says_what_it_is() -> None:
 def test_lip_file_has_its_own_number_of_classes() -> None:
     data = onnx_bytes(classes=21, properties={"kind": "lip"})
     assert M2FPNetwork(data, threads=1).kind is Kind.LIP
-
-
-def test_exporter_and_reader_speak_of_the_same_format() -> None:
-    assert str(export.FORMAT) == FORMAT
 
 
 @pytest.mark.parametrize(

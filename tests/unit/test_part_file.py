@@ -103,6 +103,67 @@ def test_where_there_are_no_hard_links_the_name_is_checked_and_renamed(
     assert [one.name for one in tmp_path.iterdir()] == ["out"]
 
 
+def without_links(monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_links(*_: object) -> None:
+        raise OSError(errno.EPERM, "no links here")
+
+    monkeypatch.setattr(os, "link", no_links)
+
+
+@pytest.mark.parametrize("links", [True, False])
+@pytest.mark.parametrize("end", ["publish", "discard"])
+def test_a_claimed_name_is_kept_by_publish_and_given_back_by_discard(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: str, links: bool
+) -> None:
+    if not links:
+        without_links(monkeypatch)
+    part = PartFile(tmp_path / "out", overwrite=False)
+    part.write(b"new")
+    part.claim()
+    assert (tmp_path / "out").exists() == links
+    part.publish() if end == "publish" else part.discard()
+    left = ["out"] if end == "publish" else []
+    assert [one.name for one in tmp_path.iterdir()] == left
+    assert part.closed
+    if left:
+        assert (tmp_path / "out").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("links", [True, False])
+def test_a_name_that_is_taken_cannot_be_claimed_and_stays(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, links: bool
+) -> None:
+    if not links:
+        without_links(monkeypatch)
+    part = PartFile(tmp_path / "out", overwrite=False)
+    (tmp_path / "out").write_bytes(b"precious")
+    with pytest.raises(SinkError, match="File exists"):
+        part.claim()
+    part.discard()
+    assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"precious"]
+
+
+def test_what_stands_there_is_replaced_by_publish_not_by_claim(tmp_path: Path) -> None:
+    (tmp_path / "out").write_bytes(b"old")
+    for end in ("discard", "publish"):
+        part = PartFile(tmp_path / "out", overwrite=True)
+        part.write(b"new")
+        part.claim()
+        assert (tmp_path / "out").read_bytes() == b"old"
+        getattr(part, end)()
+        assert (tmp_path / "out").read_bytes() == (b"new" if end == "publish" else b"old")
+    assert [one.name for one in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_claimed_name_that_somebody_else_took_over_is_left_to_him(tmp_path: Path) -> None:
+    part = PartFile(tmp_path / "out", overwrite=False)
+    part.claim()
+    (tmp_path / "out").unlink()
+    (tmp_path / "out").write_bytes(b"another run's")
+    part.discard()
+    assert [one.read_bytes() for one in tmp_path.iterdir()] == [b"another run's"]
+
+
 @pytest.mark.parametrize("how", ["replaced", "removed"])
 def test_a_part_file_that_is_no_longer_ours_is_not_published(tmp_path: Path, how: str) -> None:
     part = PartFile(tmp_path / "out", overwrite=True)
@@ -308,3 +369,59 @@ def test_the_longest_name_that_a_folder_takes_can_be_written(char: str, tmp_path
     assert sorted(path.name for path in tmp_path.iterdir()) == names
     with pytest.raises(SinkError, match="choose a shorter name"):
         PartFile(tmp_path / ("x" * 256), overwrite=False)
+
+
+@pytest.mark.parametrize("overwrite", [True, False])
+@pytest.mark.parametrize("linked", [True, False])
+def test_a_pipe_or_a_device_is_not_replaced_by_a_file(
+    tmp_path: Path, linked: bool, overwrite: bool
+) -> None:
+    """`--stats /dev/null` as root would leave the machine a file in its place."""
+    os.mkfifo(tmp_path / "pipe")
+    target = tmp_path / "pipe"
+    if linked:
+        target = tmp_path / "link"
+        target.symlink_to("pipe")
+    with pytest.raises(SinkError, match="is a pipe or a device, or leads to one") as caught:
+        PartFile(target, overwrite=overwrite)
+    assert caught.value.exit_code == 5
+    assert (tmp_path / "pipe").is_fifo()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted({"pipe", target.name})
+
+
+def test_links_to_files_and_to_nothing_are_replaced(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"precious")
+    for name in ("file", "nothing"):
+        (tmp_path / "link").symlink_to(name)
+        replace_file(tmp_path / "link", b"new")
+        assert not (tmp_path / "link").is_symlink()
+        (tmp_path / "link").unlink()
+    assert (tmp_path / "file").read_bytes() == b"precious"
+
+
+@pytest.mark.parametrize("number", [errno.ENOENT, errno.EINVAL])
+def test_a_name_that_a_stick_cannot_hold_is_said_to_be_that(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """FAT and exFAT refuse `10:30.mp4` as if its folder were missing."""
+    make = os.open
+
+    def refuse(path: object, flags: int, mode: int = 0o777, **more: int) -> int:
+        if ":" in str(path):
+            raise OSError(number, os.strerror(number))
+        return make(str(path), flags, mode, **more)
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(SinkError, match=r"10:30.mp4: cannot be written .*without \\ : \* \? "):
+        PartFile(tmp_path / "10:30.mp4", overwrite=False)
+    with pytest.raises(SinkError, match=r"make the folder first|check the folder"):
+        PartFile(tmp_path / "none" / "10:30.mp4", overwrite=False)
+
+
+@pytest.mark.parametrize("name", [".", "/", ".."])
+def test_a_folder_without_a_name_is_a_folder_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SinkError, match="is a folder, expected a file name"):
+        PartFile(Path(name), overwrite=True)

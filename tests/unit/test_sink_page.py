@@ -479,23 +479,21 @@ def test_a_link_that_is_gone_is_an_error(link: Link) -> None:
         link.sink()
 
 
-def test_a_jpeg_that_fits_no_slot_is_made_worse_or_left_out(
-    link: Link, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_jpeg_that_fits_no_slot_is_made_worse_or_left_out(link: Link) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 96, 3), np.uint8)
     sizes = {
         quality: len(cv2.imencode(".jpg", noise, [cv2.IMWRITE_JPEG_QUALITY, quality])[1])
         for quality in (80, 60, 20)
     }
-    sink = link.sink(quality=80)
+    sink = link.sink(quality=80, most_bytes=sizes[60])
     link.say(kind="watching", count=1)
-    monkeypatch.setattr(page_link, "SLOT_BYTES", sizes[60])
     sink.write(frame(noise))
     (message,) = link.heard("frame")
     data = link.memory.take(message["slot"], message["number"])
     assert data is not None
     assert len(data) == sizes[60]
-    monkeypatch.setattr(page_link, "SLOT_BYTES", sizes[20] - 1)
+    sink = link.sink(quality=80, most_bytes=sizes[20] - 1)
+    link.say(kind="watching", count=1)
     sink.write(frame(noise))
     assert link.heard("frame") == []
     assert sink.left_out == 1

@@ -114,7 +114,7 @@ def request_of(out: ServeSink, version: str = "1.1") -> bytes:
 
 
 def watchers(out: ServeSink) -> int:
-    return len(out.stream.queues)
+    return len(out.stream._queues)
 
 
 _RAW = (
@@ -260,7 +260,7 @@ def test_memory_is_bounded_however_large_the_frames() -> None:
         segments = [out.stream.segment(number) for number in range(60)]
         sizes = [len(one) for one in segments if one is not None]
         assert len(sizes) == 1 or sum(sizes) <= 200_000
-        assert sum(sizes) == out.stream.held_bytes > 0
+        assert sum(sizes) == out.stream._held() > 0
 
 
 def test_a_playlist_waits_for_its_first_segment(served: ServeSink) -> None:
@@ -524,7 +524,7 @@ def test_a_client_that_does_not_read_holds_up_nothing(end: str) -> None:
     noise = [rng.integers(0, 256, (240, 320, 3), np.uint8) for _ in range(4)]
     with sink((320, 240), held=held, goodbye_s=0.1) as out, watch(out):
         wait_until(lambda: watchers(out))
-        (queue,) = out.stream.queues
+        (queue,) = out.stream._queues
         dropped, before = 0, 0
         for number in range(200):
             out.write(media.composed(noise[number % 4], number, number * 40_000, MICROSECOND))
@@ -722,4 +722,4 @@ def test_a_server_that_has_ended_is_an_error_of_the_sink() -> None:
     with ServeSink(ServeOptions(), size_wh=SIZE, time_base=MICROSECOND, serve=Ended) as out:
         with pytest.raises(SinkError, match="has ended"):
             write(out, 0, 1)
-        assert out.stream.held_bytes == 0
+        assert out.stream._held() == 0

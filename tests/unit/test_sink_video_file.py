@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import struct
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,8 @@ from m2fp_stream.core._mint import AUDIBLE
 from m2fp_stream.core.audio import AudioFormat
 from m2fp_stream.core.errors import SinkError
 from m2fp_stream.core.safe import SafeAudio
-from m2fp_stream.sinks.video_file import VideoFileOptions, VideoFileSink
+from m2fp_stream.sinks.encoders import VideoFileOptions
+from m2fp_stream.sinks.video_file import VideoFileSink
 from m2fp_stream.sources.file import FileSource
 from tests.kit import media
 
@@ -43,18 +43,6 @@ def write(
             sink.set_last_duration(last)
         sink.finish()
     return path
-
-
-def presentation_end(path: Path) -> Fraction:
-    """Returns when the edit list says that the last frame ends, in seconds.
-
-    What FFmpeg calls the duration of a stream follows decoding times, which B-frames shift.
-    """
-    data = path.read_bytes()
-    at = data.index(b"elst") + 8
-    (count,) = struct.unpack_from(">I", data, at)
-    edits = [struct.unpack_from(">Iii", data, at + 4 + 12 * i) for i in range(count)]
-    return Fraction(sum(duration for duration, _, _ in edits), 1000)
 
 
 TIMES = {
@@ -82,7 +70,7 @@ def test_times_are_kept_exactly_b_frames_or_not(
         got = [frame.pts * stream.time_base for frame in frames if frame.pts is not None]
         assert got == [one * time_base for one in pts]
         end = (pts[-1] + last) * time_base
-        assert abs(presentation_end(path) - end) <= Fraction(1, 1000)
+        assert abs(media.presentation_end(path) - end) <= Fraction(1, 1000)
         if len(pts) > 5:
             assert any(frame.pict_type == 3 for frame in frames), "no B-frame was tested"
     with FileSource(path) as source:
@@ -245,7 +233,7 @@ def test_real_clips_keep_their_count_and_times(data_dir: Path, tmp_path: Path, n
         frames = container.decode(stream)
         got = [frame.pts * stream.time_base for frame in frames if frame.pts is not None]
     assert got == times
-    assert abs(presentation_end(tmp_path / "out.mp4") - end) <= Fraction(1, 1000)
+    assert abs(media.presentation_end(tmp_path / "out.mp4") - end) <= Fraction(1, 1000)
 
 
 @pytest.mark.parametrize("threads", [1, 3])

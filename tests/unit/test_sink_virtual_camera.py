@@ -32,7 +32,7 @@ from m2fp_stream.core.raw import RawFrame
 from m2fp_stream.core.safe import SafeFrame
 from m2fp_stream.processes import channel, memory
 from m2fp_stream.processes.memory import Slots
-from m2fp_stream.sinks import camera_feeder, virtual_camera
+from m2fp_stream.sinks import camera_feeder
 from m2fp_stream.sinks.camera_feeder import Feeder, Spec
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
 from tests.kit import media
@@ -85,6 +85,7 @@ def opened(notes: Path) -> Iterator[Open]:
         size_wh: tuple[int, int] = SIZE_WH,
         card: SafeFrame | None = None,
         rate: Fraction | None = None,
+        answer_s: float = 2.0,
         **options: Any,
     ) -> VirtualCameraSink:
         options = {"backend": BACKEND, "stale_s": 5.0, **options}
@@ -94,6 +95,7 @@ def opened(notes: Path) -> Iterator[Open]:
                 size_wh=size_wh,
                 card=card or media.composed(flat(40, size_wh), time_base=TIME_BASE),
                 rate=rate,
+                answer_s=answer_s,
             )
         )
         return sinks[-1]
@@ -298,27 +300,21 @@ def test_simulated_a_killed_feeder_is_an_error_and_a_new_sink_works(
 
 
 @with_library
-def test_simulated_a_stopped_feeder_never_holds_up_write_and_is_killed(
-    opened: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sink = opened()
+def test_simulated_a_stopped_feeder_never_holds_up_write_and_is_killed(opened: Open) -> None:
+    sink = opened(answer_s=1.0)
     pid = sink.pid
     assert pid is not None
     os.kill(pid, signal.SIGSTOP)
     for number in range(5):
         sink.write(frame(number))
     assert sink.dropped == 3  # both buffers are on their way
-    monkeypatch.setattr(virtual_camera, "_ANSWER_S", 0.5)
-    assert "not answered for 0.5 s" in written_until_it_fails(sink)
+    assert "not answered for 1 s" in written_until_it_fails(sink)
     assert not psutil.pid_exists(pid)
 
 
 @with_library
-def test_simulated_a_device_that_hangs_is_noticed(
-    opened: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    sink = opened(device="hanging-3")
-    monkeypatch.setattr(virtual_camera, "_ANSWER_S", 0.5)
+def test_simulated_a_device_that_hangs_is_noticed(opened: Open) -> None:
+    sink = opened(device="hanging-3", answer_s=0.5)
     assert "not answered for 0.5 s" in written_until_it_fails(sink)
 
 

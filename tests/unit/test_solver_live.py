@@ -258,9 +258,9 @@ def test_a_body_roughly_seen_again_does_not_move_somebody_small() -> None:
     for number in stand.frames(20):
         if number % 4 == 0:
             stand.people(number, small, reach=Reach.FAR)
-    before = stand.solver.cover(19).bodies
+    before = stand.solver.cover(19).laid
     stand.people(19, rough, reach=Reach.MIDDLE)
-    assert stand.solver.cover(19).bodies == before
+    assert stand.solver.cover(19).laid == before
 
 
 def test_parts_that_come_late_shape_the_cover_of_now() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import struct
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -24,7 +23,7 @@ from m2fp_stream.sources.base import SourceInfo
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.options import FileOptions
 from m2fp_stream.sources.transparency import refuse_alpha_beside
-from tests.kit import media
+from tests.kit import media, oddities, sound
 
 SALVAGE = FileOptions(salvage=True)
 
@@ -201,31 +200,9 @@ def test_a_clock_that_starts_anywhere_starts_at_0(
     assert read(path).times[0] == pytest.approx(expected_s, abs=0.03)
 
 
-def write_two(path: Path) -> Path:
-    """Writes a film with two videos: the second is larger, and counts from 10 on."""
-    with av.open(path, "w") as container:
-        streams: list[Any] = []
-        for codec, size_wh in (("libx264", (96, 64)), ("libx265", (192, 128))):
-            options = {"crf": "5"}
-            if codec == "libx265":
-                options["x265-params"] = "log-level=none"
-            stream: Any = container.add_stream(codec, rate=25, options=options)
-            stream.width, stream.height, stream.pix_fmt = *size_wh, "yuv420p"
-            streams.append(stream)
-        for number in range(5):
-            for shift, stream in enumerate(streams):
-                picture = media.card((stream.width, stream.height), number + 10 * shift)
-                frame = av.VideoFrame.from_ndarray(picture, format="bgr24")
-                frame.pts, frame.time_base = number, Fraction(1, 25)
-                container.mux(stream.encode(frame))
-        for stream in streams:
-            container.mux(stream.encode(None))
-    return path
-
-
 @pytest.mark.parametrize("name", ["two.mkv", "two.mp4", "two.ts"])
 def test_of_two_videos_both_are_named_and_one_can_be_chosen(tmp_path: Path, name: str) -> None:
-    path = write_two(tmp_path / name)
+    path = oddities.write_two(tmp_path / name)
     got = read(path)
     assert got.numbers == list(range(5) if name == "two.mp4" else range(10, 15))
     (warning,) = got.info.warnings
@@ -244,28 +221,8 @@ def test_of_two_videos_both_are_named_and_one_can_be_chosen(tmp_path: Path, name
         FileSource(path, FileOptions(stream=3))
 
 
-def write_dav(path: Path) -> Path:
-    """Writes DHAV, as recorders do: a head and a tail around each H.264 picture."""
-    source = media.write_video(
-        path.with_suffix(".h264"), options={"bf": "0", "g": "5"}, container_format="h264"
-    )
-    content = b""
-    with av.open(source) as container:
-        packets = [packet for packet in container.demux(video=0) if packet.size]
-    for number, packet in enumerate(packets):
-        data = bytes(packet)
-        more = bytes([0x81, 0, 2, 25, 0x82, 0, 0, 0, 96, 0, 64, 0])  # H.264, 25 fps; the size
-        length = 24 + len(more) + len(data) + 8
-        kind = 0xFD if packet.is_keyframe else 0xFC
-        head = struct.pack("<4sBBBBII", b"DHAV", kind, 0, 0, 0, number, length)
-        head += struct.pack("<IHBB", 0x5A210000, 40 * number, len(more), 0)
-        content += head + more + data + b"dhav" + struct.pack("<I", length)
-    path.write_bytes(content)
-    return path
-
-
 def test_what_a_recorder_writes_is_read(tmp_path: Path) -> None:
-    got = read(write_dav(tmp_path / "clip.dav"))
+    got = read(oddities.write_dav(tmp_path / "clip.dav"))
     assert got.numbers == list(range(10))
     assert got.times[0] == 0
     assert got.info.size_wh == (96, 64)
@@ -309,6 +266,10 @@ def test_a_part_of_a_file_starts_and_ends_on_the_frame(
     tmp_path: Path, name: str, start: float | None, end: float | None, first: int, count: int
 ) -> None:
     path = media.write_video(tmp_path / name, count=250, options={"g": "50"}, audio_s=10.0)
+    late_s = float(read(path, FileOptions(end_s=0.1)).times[0])
+    assert (late_s > 0) == (name == "clip.ts"), "its sound begins 21 ms before its pictures"
+    start = None if start is None else start + late_s
+    end = None if end is None else end + late_s
     got = read(path, FileOptions(start_s=start, end_s=end))
     assert got.numbers == [(first + i) % 28 for i in range(count)]
     if start is not None:
@@ -319,9 +280,9 @@ def test_a_part_of_a_file_starts_and_ends_on_the_frame(
 
 @pytest.mark.parametrize(
     ("late_s", "start_s", "begins_s"),
-    [(0, None, 0), (0, 2, 2), (4, None, 0), (4, 2, 6), (100, None, 0), (100, 2, 2)],
+    [(0, None, 0), (0, 2, 2), (4, None, 0), (4, 2, 2), (4, 6, 6), (100, None, 0), (100, 2, 2)],
 )
-def test_the_time_that_players_count_is_known_at_every_start(
+def test_the_time_that_players_count_is_that_of_every_start(
     tmp_path: Path, late_s: int, start_s: float | None, begins_s: float
 ) -> None:
     """A player counts what a muxer leaves in front, and no running clock."""
@@ -332,7 +293,8 @@ def test_the_time_that_players_count_is_known_at_every_start(
     got = read(path, FileOptions(start_s=start_s))
     assert got.info.begins_s == pytest.approx(begins_s, abs=0.001)
     clock_s = 0 if late_s == 100 else late_s
-    first = got.numbers[0] if start_s is None else 50
+    first = max(0, round(25 * (begins_s - clock_s)))
+    assert got.numbers[0] == first % 28
     assert got.info.begins_s + float(got.times[0]) == pytest.approx(clock_s + first / 25, abs=0.001)
 
 
@@ -419,33 +381,8 @@ def test_a_change_of_size_is_fitted_into_the_largest_of_the_first_seconds_and_re
     )
 
 
-def write_ramp(path: Path, *, small_s: float, large_s: float) -> Path:
-    """Writes what browsers record of a call: VP8 that begins small."""
-    with av.open(path, "w") as container:
-        stream: Any = container.add_stream("libvpx", rate=25)
-        number = 0
-        for size_wh, length_s in (((96, 54), small_s), ((480, 270), large_s)):
-            encoder: Any = av.CodecContext.create("libvpx", "w")
-            encoder.width, encoder.height, encoder.pix_fmt = *size_wh, "yuv420p"
-            encoder.time_base, encoder.framerate = Fraction(1, 25), Fraction(25)
-            encoder.options = {"deadline": "realtime", "cpu-used": "8"}
-            encoder.bit_rate = 2_000_000
-            if not number:
-                stream.width, stream.height = size_wh
-            packets = []
-            for _ in range(round(length_s * 25)):
-                frame = av.VideoFrame.from_ndarray(media.card(size_wh, number), format="bgr24")
-                frame.pts, frame.time_base = number, Fraction(1, 25)
-                packets += encoder.encode(frame.reformat(format="yuv420p"))
-                number += 1
-            for packet in [*packets, *encoder.encode(None)]:
-                packet.stream = stream
-                container.mux(packet)
-    return path
-
-
 def test_a_recording_that_begins_small_has_the_size_that_it_grows_to(tmp_path: Path) -> None:
-    got = read(write_ramp(tmp_path / "ramp.webm", small_s=2, large_s=1))
+    got = read(oddities.write_ramp(tmp_path / "ramp.webm", small_s=2, large_s=1))
     assert got.info.size_wh == (480, 270)
     assert got.restarts == [50]
     assert got.numbers == [number % 28 for number in range(75)]
@@ -455,7 +392,7 @@ def test_a_recording_that_begins_small_has_the_size_that_it_grows_to(tmp_path: P
 
 
 def test_a_change_of_size_that_comes_late_names_both_sizes(tmp_path: Path) -> None:
-    got = read(write_ramp(tmp_path / "late.webm", small_s=10.4, large_s=0.2))
+    got = read(oddities.write_ramp(tmp_path / "late.webm", small_s=10.4, large_s=0.2))
     assert got.info.size_wh == (96, 54)
     assert got.info.warnings == (
         "the picture's size changes (96x54, 480x270); all is fitted into 96x54",
@@ -1175,6 +1112,22 @@ def test_a_picture_that_grows_above_the_limit_on_the_way_is_refused(tmp_path: Pa
     path = media.write_changing_size(tmp_path / "clip.ts", [(96, 64), (192, 128)])
     with pytest.raises(SourceError, match=r"192x128 exceed the limit"):
         read(path, FileOptions(max_pixels=10_000))
+
+
+def test_sound_that_outlasts_uneven_pictures_is_no_truncation(tmp_path: Path) -> None:
+    """FFmpeg gives such a video of Matroska the duration of the file, as if it were its own."""
+    path = sound.write_film(
+        tmp_path / "a.mkv",
+        [sound.voice(1, 44100)],
+        rate=44100,
+        start_s=0.4,
+        video_pts=[0, 40, 41, 100, 600, 900],
+        video_base=Fraction(1, 1000),
+    )
+    with FileSource(path) as source:
+        for captured in source.frames():
+            captured.frame.release()
+        assert source.info.warnings == ()
 
 
 def test_sound_alone_is_no_video(tmp_path: Path) -> None:

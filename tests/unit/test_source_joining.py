@@ -28,11 +28,11 @@ from m2fp_stream.sources.h264 import H264Reader
 from m2fp_stream.sources.options import StreamOptions
 from m2fp_stream.sources.stream import StreamSource
 from tests.kit import media
+from tests.kit.oddities import without
 from tests.kit.rtsp import LossyUdp, RtspServer, require_rtsp
 from tests.kit.texture import marker
 from tests.kit.wait import PATIENCE_S, wait_until
 from tests.unit.test_source_stream import http_server, taken
-from tests.unit.test_source_whole import without
 
 SIZE_WH = (64, 48)
 OPTIONS = StreamOptions(open_timeout_s=1.0, read_timeout_s=0.5)

@@ -109,12 +109,9 @@ def test_an_error_of_the_file_comes_through(clip: Path, tmp_path: Path) -> None:
             captured.frame.release()
 
 
-def test_close_from_another_thread_ends_a_wait_at_once(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("m2fp_stream.sources.live._LONGEST_WAIT_S", 1000)
+def test_close_from_another_thread_ends_a_wait_at_once(tmp_path: Path) -> None:
     path = media.write_video(tmp_path / "clip.mkv", count=2, pts=[0, 20_000])
-    source = RealtimeSource(FileSource(path))
+    source = RealtimeSource(FileSource(path), longest_wait_s=1000)
     first = threading.Event()
 
     def read() -> None:

@@ -633,9 +633,7 @@ def certificate(tmp_path: Path) -> tuple[Path, Path]:
     return files
 
 
-def test_a_certificate_that_nobody_vouches_for_is_refused(
-    certificate: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_certificate_that_nobody_vouches_for_is_refused(certificate: tuple[Path, Path]) -> None:
     with RtspServer(user="viewer", password=PASSWORD, tls=certificate) as server:
         with pytest.raises(SourceError, match="certificate is not trusted"):
             StreamSource(server.url)
@@ -646,8 +644,7 @@ def test_a_certificate_that_nobody_vouches_for_is_refused(
             assert len(pictures(source, 2)) == 2
             assert "certificate is not checked" in source.info.warnings[0]
         trusted = ("/nowhere", str(certificate[0]))
-        monkeypatch.setattr("m2fp_stream.sources.opener._TRUSTED", trusted)
-        with StreamSource(server.url) as source:  # as one that the system trusts
+        with StreamSource(server.url, trusted=trusted) as source:  # as one that the system trusts
             assert len(pictures(source, 2)) == 2
 
 

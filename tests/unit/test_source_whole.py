@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Collection, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from m2fp_stream.core.errors import TruncatedSourceError
 from m2fp_stream.sources.file import FileSource
 from m2fp_stream.sources.options import FileOptions
 from m2fp_stream.sources.whole import Wholeness
-from tests.kit import media
+from tests.kit import media, oddities
 from tests.kit.texture import marker
 
 SIZE_WH = (128, 96)
@@ -66,18 +66,6 @@ def film(path: Path, name: str) -> Path:
     )
 
 
-def without(path: Path, target: Path, lost: Collection[int]) -> Path:
-    """Copies a film's packets but those of these numbers, in the order of decoding."""
-    with av.open(path) as source, av.open(target, "w") as copy:
-        stream = copy.add_stream_from_template(source.streams.video[0])
-        packets = [packet for packet in source.demux(video=0) if packet.size]
-        for number, packet in enumerate(packets):
-            if number not in lost:
-                packet.stream = stream
-                copy.mux(packet)
-    return target
-
-
 def shown(path: Path) -> list[bytes]:
     """What a player shows."""
     with av.open(path) as container:
@@ -119,7 +107,7 @@ def test_every_picture_that_smears_without_a_reference_is_left_out(
     assert len(ours) == COUNT
     smeared = smeared_for_players = 0
     for lost in range(1, COUNT - 5, 7):
-        copy = without(path, tmp_path / f"lost.{suffix}", {lost})
+        copy = oddities.without(path, tmp_path / f"lost.{suffix}", {lost})
         pictures = judged(copy)
         smears = [whole for picture, whole in pictures if picture not in intact]
         assert not any(smears), f"packet {lost}: {sum(smears)} of {len(smears)} smeared ones pass"
@@ -223,7 +211,7 @@ def test_a_recording_that_was_joined_midway_is_read_from_where_it_is_whole(
     path = film(tmp_path / "film.ts", name)
     intact, _ = given(path)
     for first in (3, 20, 23):
-        pictures, _ = given(without(path, tmp_path / "late.ts", range(first)))
+        pictures, _ = given(oddities.without(path, tmp_path / "late.ts", range(first)))
         assert pictures
         assert set(pictures) <= set(intact)
 
@@ -237,7 +225,7 @@ def test_a_lost_key_frame_whose_number_would_fit_is_told_by_its_references(tmp_p
         options={"g": "17", "bf": "0", "sc_threshold": "0"},
     )
     intact = set(shown(path))
-    pictures = judged(without(path, tmp_path / "lost.mp4", {34}))
+    pictures = judged(oddities.without(path, tmp_path / "lost.mp4", {34}))
     assert [whole for picture, whole in pictures if picture not in intact] == [False] * 16
 
 

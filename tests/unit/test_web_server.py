@@ -32,7 +32,6 @@ from websockets.sync.client import ClientConnection, connect
 from m2fp_stream.core.errors import ConfigError, SinkError, UsageError
 from m2fp_stream.sinks import page_link
 from m2fp_stream.sinks.page_link import PageMemory
-from m2fp_stream.web import routes
 from m2fp_stream.web.access import COOKIE, RATES, AccessControl, Use
 from m2fp_stream.web.app import make_app
 from m2fp_stream.web.frames import HEADER, STILL_CARD
@@ -304,12 +303,6 @@ def test_a_form_cannot_change_anything(shared: PageServer) -> None:
 
 
 # ----------------------------------------------------------------- status, privacy, pictures
-
-
-@pytest.fixture(autouse=True)
-def _little_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These servers live in the process of the tests, whose memory says nothing about them."""
-    monkeypatch.setattr(routes, "resident_bytes", lambda: 90 << 20)
 
 
 def test_the_status_is_as_agreed(server: PageServer) -> None:
@@ -820,9 +813,9 @@ def test_a_packed_picture_is_refused(stills: PageServer, recorder: Recorder) -> 
     assert recorder.got == []
 
 
-def test_much_memory_raises_an_alarm(server: PageServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_much_memory_raises_an_alarm(server: PageServer) -> None:
     assert get(server, "/api/status").json()["alarms"] == []
-    monkeypatch.setattr(routes, "resident_bytes", lambda: 470 << 20)
+    server.used_bytes = 470 << 20
     assert get(server, "/api/status").json()["alarms"] == [
         "the server uses 470 of 512 MB of memory"
     ]

@@ -21,7 +21,7 @@ __all__ = ["FACE_POINTS", "LEFT_SHOULDER", "RIGHT_SHOULDER", "Body", "BodyParser
 SIDE: Final = 256
 """Pixels of the network's input. Source: the network."""
 POINTS: Final = 33
-"""Real key points; the network's last six are auxiliary."""
+"""Real key points; the network's last six are auxiliary. Source: as `FACE_POINTS`."""
 FACE_POINTS: Final = slice(0, 11)
 """Nose, eyes, ears, mouth. Source: the list of BlazePose's key points (MediaPipe, Pose landmark
 model), 0 to 10."""

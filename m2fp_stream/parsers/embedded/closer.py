@@ -18,11 +18,10 @@ from numpy.typing import NDArray
 from m2fp_stream.core.errors import ParserError
 
 from .boxes import Box
-from .letterbox import logit
 from .runtime import open_network
 from .yunet import roll_of
 
-__all__ = ["CALIBRATION", "CloserFace", "CloserLook", "log_odds"]
+__all__ = ["CloserFace", "CloserLook"]
 
 CROP_SIDE: Final = 96
 """Pixels of the network's input. At 64, recall of faces below 16 px is .84 instead of .86 where
@@ -35,19 +34,6 @@ MIDDLE: Final = 0.6
 is of another face."""
 STRIDE: Final = 4
 """Crop pixels a heat-map cell. Source: CenterFace, section 3."""
-
-CALIBRATION: Final = (0.581, 1.020, -0.021)
-"""a, c, b: the log-odds that a box is a face are a * logit(YuNet's score) + c * logit(confidence of
-the closer look) + b. Source: ``scripts/bench/detectors.py``, YuNet's boxes from 0.1 upwards at 640
-pixels, tune half of the everyday photographs."""
-LIMITS: Final = (0.005, 0.995)
-"""Scores are cut to these before their logit is taken, as in the calibration."""
-
-
-def log_odds(yunet_score: float, confidence: float) -> float:
-    """Returns the natural log-odds that a box is a face, after both looks, by `CALIBRATION`."""
-    first, second = (logit(min(max(p, LIMITS[0]), LIMITS[1])) for p in (yunet_score, confidence))
-    return CALIBRATION[0] * first + CALIBRATION[1] * second + CALIBRATION[2]
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ __all__ = ["View", "cut"]
 SHRINK_BELOW: Final = 0.5
 """Bilinear sampling skips pixels at scales below this; the picture is averaged down first."""
 BESIDE: Final = 2
-"""Averaged pixels beside the crop that are made, too: bilinear sampling reads one."""
+"""Averaged pixels beside the crop that are made, too: bilinear sampling reads one. Chosen: one to
+spare."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -6,7 +6,6 @@ anchors and decoding as in google/automl, ``efficientdet/tf2/anchors.py``.
 
 from __future__ import annotations
 
-from copy import copy
 from functools import lru_cache
 from typing import Final
 
@@ -15,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .boxes import Box
+from .detector import Detector
 from .letterbox import Letterbox, letterbox, logit
-from .runtime import open_network
 
-__all__ = ["CALIBRATION", "EfficientDetPerson", "log_odds"]
+__all__ = ["EfficientDetPerson"]
 
 LEVELS: Final = 5
 """Maps of stride 8, 16, 32, 64, 128: first five of person logits, then five of boxes. Source:
@@ -31,63 +30,15 @@ ASPECTS: Final = (1.0, 2.0, 0.5)
 """Width over height, at equal area. Source: as `ANCHOR_SCALE` (aspect_ratios)."""
 OVERLAP_LIMIT: Final = 0.5
 """As for NanoDet. See there."""
-LARGEST_ENLARGEMENT: Final = 2.0
-"""Small pictures are enlarged at most so much, as for the other detectors. See
-`faces.LARGEST_ENLARGEMENT`."""
 LARGEST_LOG: Final = 6.0
 """Sides beyond e^6 anchors are cut there: no overflow. Chosen: 400 of the smallest anchors are
 larger than any picture."""
 
-CALIBRATION: Final = {384: (1.609, 2.378), 512: (1.550, 2.190), 640: (1.485, 1.931)}
-"""Size of the input -> a and b: the log-odds that a box is a person are a * logit(score) + b.
-Source: ``scripts/bench/detectors.py``, tune half of the everyday photographs (346 pictures with
-people, 343 without); boxes on a part of somebody are left out."""
 
+class EfficientDetPerson(Detector):
+    """Finds whole or partial bodies."""
 
-def log_odds(score: float, size: int) -> float:
-    """Returns the natural log-odds that a box of this score is a person, by `CALIBRATION`.
-
-    `size`: long side of the input in pixels; the nearest calibrated one is taken. What the setting
-    makes likely is in it: half the pictures there showed people.
-    """
-    slope, shift = CALIBRATION[min(CALIBRATION, key=lambda known: abs(known - size))]
-    return slope * logit(min(max(score, 1e-6), 1 - 1e-6)) + shift
-
-
-class EfficientDetPerson:
-    """Finds whole or partial bodies.
-
-    One thread at a time. Keeps nothing of the pictures.
-
-    Args:
-        size: long side of the network's input in pixels.
-        threshold: smallest confidence that is reported, above 0 and below 1.
-        threads: worker threads of the runtime.
-        runtime: as in `open_network`.
-        enlargement: a small picture is enlarged at most so much.
-    """
-
-    def __init__(
-        self,
-        *,
-        size: int,
-        threshold: float,
-        threads: int,
-        runtime: str | None,
-        enlargement: float = LARGEST_ENLARGEMENT,
-    ) -> None:
-        self._network = open_network(
-            "efficientdet_person", threads=threads, runtime=runtime, arena=True
-        )
-        self._enlargement = enlargement
-        self._size = size
-        self._threshold = threshold
-
-    def at(self, size: int) -> EfficientDetPerson:
-        """Returns a detector of another size that shares this one's network."""
-        other = copy(self)
-        other._size = size
-        return other
+    network = "efficientdet_person"
 
     def __call__(self, bgr: NDArray[np.uint8]) -> list[Box]:
         """Returns the persons, most certain first, in pixels of `bgr` ((h, w, 3) uint8).

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .boxes import Box, suppress_overlaps
-from .runtime import open_network
+from .detector import Detector
 
 __all__ = ["FaceDetector"]
 
@@ -25,31 +25,13 @@ NETWORK_MULTIPLE: Final = 32
 3."""
 OVERLAP_LIMIT: Final = 0.3
 """Source: the authors' demo (Star-Clouds/CenterFace)."""
-LARGEST_ENLARGEMENT: Final = 2.0
-"""Small pictures are enlarged at most so much; beyond, nothing new was found in trials."""
 
 
-class FaceDetector:
-    """Finds frontal to profile faces, not the backs of heads.
+class FaceDetector(Detector):
+    """Finds frontal to profile faces, not the backs of heads."""
 
-    Args:
-        size: long side of the network input in pixels.
-        threshold: smallest confidence that is reported.
-    """
-
-    def __init__(
-        self,
-        *,
-        size: int,
-        threshold: float,
-        threads: int,
-        runtime: str | None,
-        enlargement: float = LARGEST_ENLARGEMENT,
-    ) -> None:
-        self._network = open_network("centerface", threads=threads, runtime=runtime)
-        self._enlargement = enlargement
-        self._size = size
-        self._threshold = threshold
+    network = "centerface"
+    arena = False
 
     def __call__(self, bgr: NDArray[np.uint8]) -> list[Box]:
         """Returns the faces, most certain first, in pixels of `bgr` ((h, w, 3) uint8)."""

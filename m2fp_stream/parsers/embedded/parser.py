@@ -46,7 +46,7 @@ from .people import (
 )
 from .persons import PersonDetector
 
-__all__ = ["EMBEDDED_LABELS", "GROUPS", "EmbeddedParser", "from_options"]
+__all__ = ["EMBEDDED_LABELS", "GROUPS", "EmbeddedParser"]
 
 # A second opinion on a doubtful body box.
 SECOND_OPINIONS: Final = 2
@@ -221,13 +221,3 @@ def _outline(parts: Parts | None, shape: tuple[int, int]) -> NDArray[np.bool_] |
     mask = np.zeros(shape, np.bool_)
     mask[parts.rows, parts.columns] = parts.person() > 127
     return mask
-
-
-def from_options(**options: object) -> EmbeddedParser:
-    """Makes the parser from JSON values; what a parser process calls.
-
-    Raises:
-        pydantic.ValidationError: an option is unknown or out of bounds.
-        ModelError: the weights are missing or changed.
-    """
-    return EmbeddedParser(EmbeddedOptions.model_validate(options))

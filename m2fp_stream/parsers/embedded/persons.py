@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .boxes import Box, suppress_overlaps
+from .detector import LARGEST_ENLARGEMENT
 from .runtime import open_network
 
 __all__ = ["PersonDetector"]
 
 NETWORK_MULTIPLE: Final = 32
 """The coarsest stride: network sides are multiples of it. Source: `STRIDES`."""
-LARGEST_ENLARGEMENT: Final = 2.0
-"""Small pictures are enlarged at most so much, as for faces. See there."""
 MEAN_BGR: Final = np.array([103.53, 116.28, 123.675], np.float32)
 """Source: `img_norm_cfg` of nanodet's configurations (ImageNet's mean, BGR)."""
 STD_BGR: Final = np.array([57.375, 57.12, 58.395], np.float32)

@@ -7,7 +7,6 @@ Source: Wu, Peng, Yu, "YuNet: A Tiny Millisecond-level Face Detector", Machine I
 from __future__ import annotations
 
 import math
-from copy import copy
 from dataclasses import dataclass
 from typing import Final
 
@@ -16,47 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .boxes import Box
+from .detector import Detector
 from .letterbox import Letterbox, letterbox, logit
-from .runtime import open_network
 
-__all__ = ["CALIBRATION", "Face", "YuNet", "log_odds", "roll_of"]
+__all__ = ["Face", "YuNet", "roll_of"]
 
 STRIDES: Final = (8, 16, 32)
 """One output each, in this order. Source: libfacedetection."""
 OVERLAP_LIMIT: Final = 0.3
 """As for CenterFace; two faces side by side share less. See there."""
-LARGEST_ENLARGEMENT: Final = 2.0
-"""Small pictures are enlarged at most so much, as for the other detectors. See
-`faces.LARGEST_ENLARGEMENT`."""
 LARGEST_LOG: Final = 8.0
 """Sides beyond e^8 strides (23 848 pixels at the finest) are cut there: no overflow."""
-
-CALIBRATION: Final = (
-    (-2.64, -3.54),
-    (-1.99, -3.17),
-    (-1.58, -2.83),
-    (-1.16, -2.6),
-    (-0.64, -1.81),
-    (-0.22, -1.72),
-    (0.2, -1.07),
-    (0.63, -0.18),
-    (1.13, 0.89),
-    (2.1, 4.14),
-)
-"""Logit of the score, and log-odds that such a box is a face, at 640 pixels.
-Source: ``scripts/bench/detectors.py``, knots of `yunet 640`, tune half of the everyday photographs
-(346 pictures with people, 343 without). A straight line in log-odds would make a score of 0.5
-twice as likely as it is."""
-
-
-def log_odds(score: float) -> float:
-    """Returns the natural log-odds that a box of this score is a face, by `CALIBRATION`.
-
-    Between its ends in straight lines, beyond them as at the ends. What the setting makes likely is
-    in it: half the pictures there showed people.
-    """
-    scores, odds = zip(*CALIBRATION, strict=True)
-    return float(np.interp(logit(min(max(score, 1e-6), 1 - 1e-6)), scores, odds))
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,38 +67,10 @@ def roll_of(points: NDArray[np.float32]) -> float:
     return math.degrees(math.atan2(axis.imag, axis.real))
 
 
-class YuNet:
-    """Finds faces from frontal to profile, not the backs of heads.
+class YuNet(Detector):
+    """Finds faces from frontal to profile, not the backs of heads."""
 
-    One thread at a time. Keeps nothing of the pictures.
-
-    Args:
-        size: long side of the network's input in pixels.
-        threshold: smallest confidence that is reported, above 0 and below 1.
-        threads: worker threads of the runtime.
-        runtime: as in `open_network`.
-        enlargement: a small picture is enlarged at most so much.
-    """
-
-    def __init__(
-        self,
-        *,
-        size: int,
-        threshold: float,
-        threads: int,
-        runtime: str | None,
-        enlargement: float = LARGEST_ENLARGEMENT,
-    ) -> None:
-        self._network = open_network("yunet_s", threads=threads, runtime=runtime, arena=True)
-        self._enlargement = enlargement
-        self._size = size
-        self._threshold = threshold
-
-    def at(self, size: int) -> YuNet:
-        """Returns a detector of another size that shares this one's network."""
-        other = copy(self)
-        other._size = size
-        return other
+    network = "yunet_s"
 
     def __call__(self, bgr: NDArray[np.uint8]) -> list[Face]:
         """Returns the faces, most certain first, in pixels of `bgr` ((h, w, 3) uint8).

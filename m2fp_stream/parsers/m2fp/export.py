@@ -7,25 +7,20 @@ from __future__ import annotations
 
 import importlib.util
 import io
-import re
 import warnings
 from typing import Any, Final
 
 from m2fp_stream.core.errors import ModelError
 
 from .checkpoint import Checkpoint
-from .labels import Kind
 from .layers import require_torch
 from .model import M2FP
+from .runtime import FORMAT
 
-__all__ = ["FORMAT", "cached_name", "to_onnx"]
-
-FORMAT: Final = 1
-"""Version of what `to_onnx` writes; it changes whenever the graph or the metadata do. Ours."""
+__all__ = ["to_onnx"]
 
 _OPSET: Final = 17
 """The first with both `GridSample` and `LayerNormalization`. Source: ONNX's list of operators."""
-_SHA256: Final = re.compile(r"[0-9a-f]{64}")
 
 
 def to_onnx(checkpoint: Checkpoint, shape_hw: tuple[int, int]) -> bytes:
@@ -57,29 +52,11 @@ def to_onnx(checkpoint: Checkpoint, shape_hw: tuple[int, int]) -> bytes:
                 "kind": str(checkpoint.kind),
                 "sha256": checkpoint.sha256,
                 "shape": _shape(shape_hw),
-                "format": str(FORMAT),
+                "format": FORMAT,
             }
         )
     )
     return buffer.getvalue()
-
-
-def cached_name(sha256: str, kind: Kind, shape_hw: tuple[int, int]) -> str:
-    """Returns the file name under which an export is kept: one for each content.
-
-    Args:
-        sha256: of the checkpoint, 64 lower-case hexadecimal digits.
-        kind: of the checkpoint.
-        shape_hw: height and width of the picture.
-
-    Raises:
-        ModelError: `sha256` is not as above; it would not be a safe part of a name.
-    """
-    if not _SHA256.fullmatch(sha256):
-        raise ModelError(
-            "a checkpoint's SHA-256 has 64 lower-case hexadecimal digits; pull it anew"
-        )
-    return f"m2fp-{kind}-{_shape(shape_hw)}-{sha256}.v{FORMAT}.onnx"
 
 
 def _shape(shape_hw: tuple[int, int]) -> str:

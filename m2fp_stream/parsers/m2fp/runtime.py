@@ -18,7 +18,8 @@ from .picture import MULTIPLE, Size
 __all__ = ["M2FPNetwork", "Network"]
 
 FORMAT: Final = "1"
-"""What exports of the form that is read here say in their metadata."""
+"""Version of what `export` writes and is read here, as the metadata say it; it changes whenever the
+graph or the metadata do. Ours."""
 QUERIES: Final = 100
 STRIDE: Final = 4
 """Input pixels in a pixel of the masks. Source, as of `QUERIES`: the network (`layers`)."""

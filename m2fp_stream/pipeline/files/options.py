@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from ...options import Options
+from ..look_options import DEADLINE, DEADLINE_TITLE, PartsAFrame
 
 __all__ = ["FilePipelineOptions"]
 
@@ -45,15 +46,7 @@ class FilePipelineOptions(Options):
             le=60,
         ),
     ] = 6
-    parts_a_frame: Annotated[
-        int,
-        Field(
-            title="Looks at parts, a frame",
-            description="At most; who gets none keeps a wider ellipse.",
-            ge=1,
-            le=64,
-        ),
-    ] = 3
+    parts_a_frame: PartsAFrame = 3
     look_size: Annotated[
         int,
         Field(
@@ -95,15 +88,7 @@ class FilePipelineOptions(Options):
     ] = None
     deadline_s: Annotated[
         float,
-        Field(
-            title="Look deadline",
-            description=(
-                "A look that takes longer is a hang; its process is replaced. One that wants the "
-                "processor and gets too little of it has up to twelve times as long."
-            ),
-            gt=0,
-            le=600,
-        ),
+        Field(title=DEADLINE_TITLE, description=DEADLINE, gt=0, le=600),
     ] = 30.0
     max_failures: Annotated[
         int,

@@ -43,5 +43,6 @@ class Outcome:
     whole_frames: int
     requested_frames: int = 0
     left_alone_frames: int = 0
+    tracks: int = 0
     unmet_times: tuple[str, ...] = ()
     """Zones and spans whose time came in no frame."""

@@ -126,7 +126,7 @@ class Reader:
         """Returns the small copy, what moved since the frame before, and why that is unknown."""
         small = None
         try:
-            with frame.analysis() as bgr:
+            with frame.looking() as bgr:
                 small = SmallGrey.of(bgr)
             motion = self._finder.feed(small)
         except Exception as error:  # a plain bug must not pass for "nobody"

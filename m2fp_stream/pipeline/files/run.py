@@ -5,7 +5,7 @@ only, never on which of them was faster.
 
     reader    decodes, measures motion, finds cuts, orders the look for faces at each frame
     solver    (the caller's thread) orders looks for people and at parts, follows people (`solve`)
-    writer    composes and hands composed frames to the sink
+    writer    composes and hands composed frames to the sinks (`writer`)
 
 A frame leaves the solver once `lookbehind_s` of later frames are known, so that a person found late
 is still covered in the frames before (P5). Raw frames live in memory only, and only this long.
@@ -18,7 +18,6 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Final, final
 
 import numpy as np
@@ -26,7 +25,7 @@ import numpy as np
 from ...core.errors import SourceError
 from ...core.plan import CoverState, Parsed, Propagated, Unknown, Why
 from ...core.raw import RawFrame
-from ...core.safe import SafeFrame
+from ...core.safe import SafeFrame, TrackTable
 from ...core.timing import seconds
 from ...policy import Policy
 from ...sinks.base import Sink
@@ -43,6 +42,7 @@ from .options import FilePipelineOptions
 from .outcome import Composer, Outcome, Sound
 from .reader import Item, Reader
 from .under_way import LooksUnderWay
+from .writer import Solved, Writer
 
 __all__ = ["FileRun"]
 
@@ -91,7 +91,7 @@ class _Counts:
 class FileRun:
     """One run over one source. Use once: `FileRun(...).run()`.
 
-    It opens and closes none of what it is given but the sink.
+    It opens and closes none of what it is given but the sinks.
 
     Args:
         source: what is read.
@@ -104,6 +104,8 @@ class FileRun:
         again: the same source opened a second time: each shot is then known whole before its first
             frame is covered.
         sound: what is heard, where something is.
+        tracks: where positions go, where somebody asked for them; it appears with the sink's
+            output or not at all.
         on_frames: gets the frames written so far; what it raises ends the run without an output.
             Called, as the next one, from the thread of `run()`.
         before_finish: gets what was done; what it raises likewise.
@@ -124,15 +126,12 @@ class FileRun:
         fine: FineLooks | None = None,
         again: Source | None = None,
         sound: Sound | None = None,
+        tracks: Sink[TrackTable] | None = None,
         on_frames: Callable[[int], None] | None = None,
         before_finish: Callable[[Outcome], None] | None = None,
     ) -> None:
-        self._sink, self._composer = sink, composer
         self._looks = LooksUnderWay(looks, options, fine)
-        self._policy, self._options, self._sound = policy, options, sound
-        self._complete = False
-        """All frames were solved: what is left of the sound belongs to the film."""
-        self._halted = False
+        self._policy, self._options = policy, options
         self._on_frames = on_frames
         self._before_finish = before_finish
         self._reader = Reader(source, looks, options.look_size)
@@ -143,13 +142,14 @@ class FileRun:
         self._rate = float(source.info.average_rate or 25)
         self._again = None if again is None else again.frames()
         self._looks_made: Counter[str] = Counter()
+        self._solvers = 0
         self._solver = self._new_solver(self._size_wh)
         self._frames_held = max(4, options.buffer_mb * 1_000_000 // (width * height * 3))
         self._known_s = options.lookbehind_s if again is None else _LONGEST_S
         self._read: BoundedQueue[Item] = BoundedQueue(_READ_AHEAD)
         # Of a source that is read twice few frames are held, also of those that come again.
         waiting = _WRITE_MOST if again is None else _WRITE_AHEAD
-        self._write: BoundedQueue[tuple[RawFrame, CoverState]] = BoundedQueue(waiting)
+        self._writer = Writer(composer, sink, sound=sound, tracks=tracks, waiting=waiting)
         self._held: deque[Item] = deque()
         self._ahead: deque[Item] = deque()
         """Of those held, the last ones: their looks for people may be under way."""
@@ -160,11 +160,10 @@ class FileRun:
         self._people_known = False
         """Whether a look for people in this shot has succeeded."""
         self._counts = _Counts()
-        self._written = 0
-        self._write_error: BaseException | None = None
 
     def _new_solver(self, size_wh: tuple[int, int]) -> Solver:
         options, high = self._options, self._options.quality == "high"
+        self._solvers += 1
         return Solver(
             size_wh=size_wh,
             map_wh=shrunk(size_wh, MAP_SIDE),
@@ -177,47 +176,41 @@ class FileRun:
         )
 
     def run(self) -> Outcome:
-        """Processes the whole source and finishes the sink; returns what was done.
+        """Processes the whole source and finishes the sinks; returns what was done.
 
-        On any error, an interrupt included, the sink is aborted: no output appears.
+        On any error, an interrupt included, they are aborted: no output appears.
 
         Raises:
             SourceError, SinkError, ParserError, ModelError, PromiseError: see `core.errors`.
         """
         reader = threading.Thread(target=self._read_all, name="reader", daemon=True)
-        writer = threading.Thread(target=self._write_all, name="writer", daemon=True)
         done = False
         try:
             reader.start()
-            writer.start()
+            self._writer.start()
             for item in self._read:
                 self._held.append(item)
                 self._take(item)
                 if self._on_frames is not None:
-                    self._on_frames(self._written)
+                    self._on_frames(self._writer.written)
             self._settle()
-            self._complete = True
-            self._write.finish()
-            while writer.is_alive():
-                writer.join(_WAKE_S)
-            done = self._write_error is None
+            self._writer.finish(_WAKE_S)
+            done = self._writer.error is None
         except Stopped:
             pass  # the writer failed; its error is raised below
         finally:
-            self._clean_up(reader, writer, done=done)
-        if self._write_error is not None:
-            raise self._write_error
+            self._clean_up(reader, done=done)
+        if self._writer.error is not None:
+            raise self._writer.error
         outcome = self._outcome()
         try:
             if self._on_frames is not None:
-                self._on_frames(self._written)
+                self._on_frames(self._writer.written)
             if self._before_finish is not None:
                 self._before_finish(outcome)
-            if self._reader.last_duration is not None:
-                self._sink.set_last_duration(self._reader.last_duration)
-            self._sink.finish()
+            self._writer.close(self._reader.last_duration)
         except BaseException:
-            self._sink.abort()
+            self._writer.abort()
             raise
         return outcome
 
@@ -232,27 +225,25 @@ class FileRun:
             whole_frames=counts.whole,
             requested_frames=counts.requested,
             left_alone_frames=counts.left_alone,
+            tracks=self._writer.tracks,
             unmet_times=tuple(self._unmet),
         )
 
-    def _clean_up(self, reader: threading.Thread, writer: threading.Thread, *, done: bool) -> None:
+    def _clean_up(self, reader: threading.Thread, *, done: bool) -> None:
         for item in self._read.stop():
             item.drop()
         self._looks.cancel()
         while self._held:
             self._held.popleft().drop()
         if not done:
-            self._halted = True
-            for frame, _ in self._write.stop():
-                frame.release()
+            self._writer.halt()
         if reader.ident is not None:
             reader.join()
         for item in self._read.stop():  # what the reader put while it was being stopped
             item.drop()
-        if writer.ident is not None:
-            writer.join()
+        self._writer.join()
         if not done:
-            self._sink.abort()
+            self._writer.abort()
 
     # --- reader thread ---
 
@@ -274,7 +265,7 @@ class FileRun:
 
     def _take(self, item: Item) -> None:
         """Takes the next frame; orders its look for people; follows people some frames behind."""
-        self._write.wait_below(max(_WRITE_AHEAD, self._frames_held - len(self._held)))
+        self._writer.wait_below(max(_WRITE_AHEAD, self._frames_held - len(self._held)))
         faces = self._looks.faces(item)
         if item.motion.cut:
             self._settle()
@@ -376,18 +367,18 @@ class FileRun:
     def _emit(self, item: Item) -> None:
         frame = item.frame
         try:
-            state = self._solved(item)
+            state, cover = self._solved(item)
             if item.number % _FORGET_EVERY == 0:
                 self._solver.forget_before(item.number)
             if self._again is not None:
                 frame = self._seen_again(item)
-            self._write.put((frame, state))
+            self._writer.put(Solved(frame, state, cover, self._solvers))
         except BaseException:  # nobody else holds it any more
             if not frame.released:
                 frame.release()
             raise
 
-    def _solved(self, item: Item) -> CoverState:
+    def _solved(self, item: Item) -> tuple[CoverState, Cover | None]:
         counts = self._counts
         counts.frames += 1
         shown_s = self._shown_s(item)
@@ -397,17 +388,17 @@ class FileRun:
         if self._policy.zones.whole(shown_s):
             counts.requested += 1
             counts.covered += 1.0
-            return Unknown(Why.ON_REQUEST)
+            return Unknown(Why.ON_REQUEST), None
         if item.unknown is not None:
             counts.unknown += 1
             counts.covered += 1.0
-            return Unknown(item.unknown)
+            return Unknown(item.unknown), None
         cover = self._solver.cover(item.number)
         counts.whole += cover.whole > 0
         state = self._state(item, cover, shown_s)
         counts.covered += float(np.count_nonzero(state.plan.cover)) / state.plan.cover.size
         counts.left_alone += state.plan.left_alone > 0
-        return state
+        return state, cover
 
     def _shown_s(self, item: Item) -> tuple[float, float]:
         """Returns from when to when a frame is shown, in seconds of the input.
@@ -432,7 +423,7 @@ class FileRun:
         if captured is not None:
             frame = captured.frame
             try:
-                with frame.analysis() as bgr:
+                with frame.looking() as bgr:
                     small = SmallGrey.of(bgr)
             except BaseException:
                 frame.release()
@@ -461,33 +452,6 @@ class FileRun:
         if item.people is not None:
             return Parsed(plan)
         return Propagated(plan, item.age_s)
-
-    # --- writer thread ---
-
-    def _write_all(self) -> None:
-        try:
-            for frame, state in self._write:
-                try:
-                    safe = self._composer.compose(frame, state)
-                finally:
-                    frame.release()
-                self._write_sound(safe.pts * safe.time_base)
-                self._sink.write(safe)
-                self._written += 1
-            if self._complete:
-                self._write_sound(None)
-        except BaseException as error:  # carried to the solver, which raises it
-            self._write_error = error
-        finally:
-            for frame, _ in self._write.stop():
-                frame.release()
-
-    def _write_sound(self, moment_s: Fraction | None) -> None:
-        if self._sound is not None:
-            for stretch in self._sound.until(moment_s):
-                if self._halted:
-                    return
-                self._sink.write_audio(stretch)
 
 
 _FORGET_EVERY: Final = 32

@@ -7,7 +7,6 @@ nothing is lost. What they show is not asked: a scene may be still for hours.
 from __future__ import annotations
 
 import gc
-import logging
 import statistics
 import threading
 import time
@@ -28,8 +27,6 @@ from ...sources.live import LiveSource
 
 __all__ = ["Capture", "CaptureOptions", "Inbox", "OpenSource"]
 
-_log = logging.getLogger(__name__)
-
 OpenSource = Callable[[int, tuple[int, int] | None], Source]
 """Opens the source; takes the first frame's id and the (width, height) to fit frames into."""
 
@@ -48,7 +45,7 @@ seconds."""
 
 _RECENT: Final = 9
 """Intervals that the rate is learned from. Their median is no pause's, nor that of a burst after
-one."""
+one. Chosen."""
 
 _JOIN_S: Final = 2.0
 """A read that blocks ends by its own time-out; the program does not wait so long for its end.

@@ -21,16 +21,16 @@ from ...tracking.motion import Motion
 from ...tracking.shape import PartLook
 from ...tracking.sightings import Body, Face
 from ...tracking.turned import TurnedLook
-from ..solver.records import Cover, FineLook, Frame, Hidden, PartOrder, Reach
+from ..solver.records import Cover, FineLook, Frame, Hidden, LookRates, PartOrder, Reach
 from ..solver.solve import Solver
 
 __all__ = ["Follower", "LookOrder", "Rates", "Verdict"]
 
 _PEOPLE_DUE: Final = 1.15
 """Of the interval between looks for people; later than that, the look is due and its age counts.
-The answer takes a frame or two."""
+The answer takes a frame or two. Chosen."""
 _FAR_DUE: Final = 1.5
-"""The same of far looks, which are rare by design: their age counts from then on."""
+"""The same of far looks, which are rare by design: their age counts from then on. Chosen."""
 _FAR_LONGEST_S: Final = 8.0
 """From one far look to the next on a slow machine, at most, until it counts as failed: on a core
 where one takes 2.5 s, with looks for people and at parts beside it, they were 6 s apart."""
@@ -44,7 +44,7 @@ _RATE_BELIEVED: Final = 12
 """Distances from which a rate is told; the first frames of a camera come as they like."""
 _OTHER_RATE: Final = 2.5
 """So far from the rate that is taken for true, everything that counts in frames starts anew: a
-camera that claims 25 frames a second and gives one every two seconds."""
+camera that claims 25 frames a second and gives one every two seconds. Chosen."""
 _AHEAD: Final = 8
 """Frames by which numbers may be ahead of time, which is measured roughly, after a stall."""
 _KEPT_S: Final = 2.0
@@ -286,12 +286,14 @@ class Follower:
 
     def _apply_rates(self) -> None:
         self._solver.rates(
-            people_every=self._frames(self.people_s),
-            motion_every=self._frames(self._rates.motion_s),
-            middle_every=self._frames(self._rates.middle_s),
-            far_every=self._frames(self._rates.far_s),
-            parts_every=self._frames(self._rates.parts_s),
-            parts_a_frame=self._rates.parts_a_frame,
+            LookRates(
+                people_every=self._frames(self.people_s),
+                motion_every=self._frames(self._rates.motion_s),
+                middle_every=self._frames(self._rates.middle_s),
+                far_every=self._frames(self._rates.far_s),
+                parts_every=self._frames(self._rates.parts_s),
+                parts_a_frame=self._rates.parts_a_frame,
+            )
         )
 
     # --- frames ---

@@ -53,21 +53,21 @@ _CORNERS: Final = 48
 """Of files 120: following them took a tenth of a slow core's time where the camera moves."""
 _FACES_WAITING: Final = 3
 """Looks for faces under way, beyond which a frame gets none: where the looker hangs or is too slow,
-more would say ever later what is long over, and fill the memory."""
+more would say ever later what is long over, and fill the memory. Chosen."""
 _PARTS_WAITING: Final = 4
-"""Looks at parts and at faces from near that may wait; more would be old when they come."""
+"""Looks at parts and at faces from near that may wait; more would be old when they come. Chosen."""
 _STALL: Final = 1.5
 """Intervals without a frame after which the next one is not shown on what was known before. With 3,
 two frames were raw once where every second one was left out (chaos/test_live_faults.py, far looks
 that hang, beside other tests)."""
 _REST: Final = 0.5
 """Of the time that a look for people took, so long none is made but those that are due: what is
-shown would have to wait for the core, where there is but one."""
+shown would have to wait for the core, where there is but one. Chosen."""
 _NEWEST: Final = 0.3
-"""Weight of the newest look in how long looks take."""
+"""Weight of the newest look in how long looks take. Chosen: about ten looks count."""
 _LONG_PARTS_S: Final = 0.06
 """Looks at parts that take longer, three times what they do on an idle core, are of a machine that
-is busy."""
+is busy. Chosen."""
 _PARTS_AT_LEAST_S: Final = 1.0
 """Close looks give way no longer than this: without any, hair is what an ellipse holds, and nobody
 says who is none. Chosen: shapes hold for 24 frames (`lay.SHAPES_APART`)."""
@@ -207,7 +207,7 @@ class Looking:
         """
         frame = captured.frame
         lease = ExitStack()
-        lease.enter_context(frame.analysis())
+        lease.enter_context(frame.looking())
         start = None
         if captured.restart:
             start = Why.RECONNECTED

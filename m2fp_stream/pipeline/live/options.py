@@ -7,13 +7,14 @@ from typing import Annotated, Final, Literal, Self
 from pydantic import Field, model_validator
 
 from ...options import Options
+from ..look_options import DEADLINE, DEADLINE_TITLE, PartsAFrame
 from .follow import Rates
 
 __all__ = ["LiveOptions"]
 
 
 _IN_TIME: Final = 0.9
-"""Of `person_after_s`: looks for people are to be answered a little before."""
+"""Of `person_after_s`: looks for people are to be answered a little before. Chosen."""
 
 
 class LiveOptions(Options):
@@ -114,15 +115,7 @@ class LiveOptions(Options):
             le=5,
         ),
     ] = 0.2
-    parts_a_frame: Annotated[
-        int,
-        Field(
-            title="Looks at parts, a frame",
-            description="At most; who gets none keeps a wider ellipse.",
-            ge=1,
-            le=64,
-        ),
-    ] = 2
+    parts_a_frame: PartsAFrame = 2
     look_size: Annotated[
         int,
         Field(
@@ -149,15 +142,7 @@ class LiveOptions(Options):
     ] = 320
     look_deadline_s: Annotated[
         float,
-        Field(
-            title="Look deadline",
-            description=(
-                "A look that takes longer is a hang; its process is replaced. One that wants the "
-                "processor and gets too little of it has up to twelve times as long."
-            ),
-            gt=0,
-            le=60,
-        ),
+        Field(title=DEADLINE_TITLE, description=DEADLINE, gt=0, le=60),
     ] = 5.0
 
     @model_validator(mode="after")

@@ -39,10 +39,11 @@ _HELD_BYTES: Final = 768 * 2**20
 1920x1080 at 60. The oldest beyond it is shown as the card."""
 
 _HELD_AT_LEAST: Final = 64
-"""Frames that may wait whatever they take; two seconds at 30 frames a second."""
+"""Frames that may wait whatever they take; two seconds at 30 frames a second. Chosen."""
 
 _AGED_S: Final = 1.0
-"""From this age on a picture that still stands says so, and again so often: whole seconds."""
+"""From this age on a picture that still stands says so, and again so often: whole seconds.
+Chosen."""
 _AS_CONFIGURED: Final = PrivacyRequest()
 
 
@@ -114,8 +115,8 @@ class FrameStates:
             parts = np.where(parts > 0, np.uint8(Label.HUMAN), np.uint8(0))
             tracks = cover.tracks.copy()
             scale = parts.shape[1] / raw.size_wh[0]
-            for mark, box in zip(cover.marks, cover.bodies, strict=True):
-                lay_box(parts, tracks, mark, box, Label.HUMAN, scale)
+            for one in cover.laid:
+                lay_box(parts, tracks, one.mark, one.body, Label.HUMAN, scale)
             cover = replace(cover, parts=parts, tracks=tracks)
         return self._policy.plan(
             frame_id=raw.frame_id,

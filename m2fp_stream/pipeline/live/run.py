@@ -41,10 +41,10 @@ __all__ = ["LiveRun"]
 _log = logging.getLogger(__name__)
 
 _INBOX: Final = 4
-"""Frames that wait for the follower."""
+"""Frames that wait for the follower. Chosen."""
 
 _UNANSWERED: Final = 3
-"""Frames whose look for faces may be under way at once: more would be late all the same."""
+"""Frames whose look for faces may be under way at once: more would be late all the same. Chosen."""
 
 _TICK_S: Final = 0.02
 _OBSERVE_S: Final = 1.0
@@ -283,7 +283,7 @@ class LiveRun:
                     follower.hide(hidden_by(self._policy, whole=level is CoverLevel.PERSON))
                 over = captured is None and self._is_over(looking)
                 verdicts = looking.advance(now_s, all_of_them=over)
-                if any(one.cover is not None and one.cover.bodies for one in verdicts):
+                if any(one.cover is not None and one.cover.laid for one in verdicts):
                     self._stats.presence()
                 presenter.judge(verdicts)
                 self._refine(follower, now_s)

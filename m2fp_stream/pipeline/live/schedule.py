@@ -22,9 +22,10 @@ _PEOPLE: Final = (2, 4)
 """Looks for people in larger copies: so many times rarer. Those of the smallest stay: without them
 everybody would be covered whole (P3)."""
 _SMALLER: Final = 0.8
-"""From one size of looks for faces to the next, about: half the size finds faces of twice it."""
+"""From one size of looks for faces to the next, about: half the size finds faces of twice it.
+Chosen: three steps halve it."""
 _SHARES: Final = (5 / 6, 2 / 3, 1 / 2, 1 / 3)
-"""Shares of the frames that are taken; of a usual camera 25, 20, 15 and 10 a second."""
+"""Shares of the frames that are taken; of a usual camera 25, 20, 15 and 10 a second. Chosen."""
 
 _OVERDUE_SHARE: Final = 1 / 2
 """Of the frames while a look for people is overdue. Chosen: half of what takes the core from it."""
@@ -32,19 +33,20 @@ _OVERDUE_SHARE: Final = 1 / 2
 _CALM_S: Final = 5.0
 _LONGEST_CALM_S: Final = 300.0
 """Seconds without a late frame before a step is taken back; doubled up to the longest where the
-machine could not do what was taken back last."""
+machine could not do what was taken back last. Chosen."""
 _FEWEST: Final = 8
-"""Frames a second that are taken at least: with long gaps a camera would seem to be away."""
+"""Frames a second that are taken at least: with long gaps a camera would seem to be away.
+Chosen."""
 _HOLDS_S: Final = 30.0
-"""Seconds after which a step that was taken back counts as one that the machine can do."""
+"""Seconds after which a step that was taken back counts as one that the machine can do. Chosen."""
 _SETTLE_S: Final = 1.5
 """Seconds in which a step shows what it brings: until then frames that were late before are still
-counted."""
+counted. Chosen."""
 _LATE_SHARE: Final = 0.02
-"""Late frames of those captured, from which the machine counts as overloaded."""
+"""Late frames of those captured, from which the machine counts as overloaded. Chosen."""
 _NARROW: Final = 0.5
 """Share of the time from frame to frame that looks for faces may take, from order to answer: on a
-core where they take more, what shows the picture takes the rest."""
+core where they take more, what shows the picture takes the rest. Chosen."""
 _MUCH_LATE_SHARE: Final = 0.1
 _MUCH_LATER: Final = 1.5
 _MARGIN: Final = 1.3
@@ -57,7 +59,7 @@ _AT_ONCE: Final = 3
 many steps give way at once."""
 _SETTLED_S: Final = 30.0
 """Seconds at full size after which looks count as back there: who is told too often stops
-listening."""
+listening. Chosen."""
 _SMALLEST_FACE_PX: Final = 9
 """In a copy that is looked at; smaller ones are missed (see docs/parsers.md, limits)."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Final, final
 
@@ -10,6 +10,8 @@ import cv2
 import numpy as np
 
 from ...core.labels import Label
+from ...core.safe import TrackState
+from ...tracking.association import SAME_HEAD
 from ...tracking.heads import Head, Rect
 from ...tracking.shape import (
     Shape,
@@ -23,7 +25,7 @@ from ...tracking.shape import (
 from ...tracking.track import Track
 from .judge import LIKELY
 from .place import Places
-from .records import U8, Hidden, Shapes
+from .records import U8, Hidden, Laid, Shapes
 
 __all__ = ["Layer", "mark_of"]
 
@@ -45,6 +47,8 @@ on the tune half."""
 UNPLACED: Final = 1.8
 """The same of a head that neither a face nor its parts placed: a body alone says it roughly. Chosen
 on the tune half."""
+SAME_BODY: Final = 0.6
+"""Intersection over union of boxes from which two tracks are told as one. As `solve.AGREES`."""
 SHAPES_APART: Final = 24
 """Frames from a look at parts beyond which its shape is no longer used. Chosen: four looks at one
 in six frames (`file.parts_every`) were not made then."""
@@ -116,6 +120,50 @@ class Layer:
         if hidden.body:
             self._lay_body(track, number, parts, tracks, shapes)
         return bool((tracks == mark).any())
+
+    def told(
+        self, laid: Sequence[Track], number: int, *, whole: Collection[int]
+    ) -> tuple[Laid, ...]:
+        """Returns what is known of those whose cover was laid, in their order.
+
+        Args:
+            laid: their tracks.
+            number: the frame.
+            whole: those of whom all of the body is covered, for the head is nowhere.
+        """
+        surest = sorted(laid, key=lambda one: (one.born <= number <= one.last, one.best))[::-1]
+        known: list[tuple[Head, Rect]] = []
+        doubles = set[int]()
+        for track in surest:
+            head, body = self._places.head(track, number), self._places.body(track, number)
+            if any(
+                head.distance(other) < SAME_HEAD or body.iou(others) >= SAME_BODY
+                for other, others in known
+            ):
+                doubles.add(track.track_id)
+            else:
+                known.append((head, body))
+        return tuple(
+            Laid(
+                mark_of(track),
+                track.track_id,
+                self._places.body(track, number),
+                self._state(track, number, whole),
+                whole=self._is_whole(track, whole),
+                double=track.track_id in doubles,
+            )
+            for track in laid
+        )
+
+    def _state(self, track: Track, number: int, whole: Collection[int]) -> TrackState:
+        if not track.born <= number <= track.last:
+            return TrackState.CARRIED
+        if self._is_whole(track, whole):
+            return TrackState.WHOLE
+        return TrackState.PLACED if track.placed else TrackState.UNPLACED
+
+    def _is_whole(self, track: Track, whole: Collection[int]) -> bool:
+        return track.track_id in whole and not self._hidden.person
 
     @staticmethod
     def _ellipse(track: Track, number: int, grown: Head, shapes: Shapes) -> Head:

@@ -23,7 +23,7 @@ from .judge import (
     may_be_somebody,
 )
 from .place import FACES_IN_BODY, STILL_EVERY, Places
-from .records import Hidden, PartOrder, Reach, Shapes
+from .records import Hidden, LookRates, PartOrder, Reach, Shapes
 from .unlooked import Unlooked
 
 __all__ = ["Orders"]
@@ -95,12 +95,7 @@ class Orders:
         shapes: by track; `part_orders` notes in them what it asked for.
         size_wh: (width, height) of the frames.
         hidden: what the policy hides.
-        people_every, parts_every, parts_a_frame: see `FilePipelineOptions`.
-        far_every: frames between looks for people who are small in the picture.
-        middle_every: the same for those of middle size, where nobody known asks for them; 0: every
-            look sees them.
-        motion_every: for those that what is small and moves asks for, at least, and from one look
-            at what was looked at twice to the next.
+        rates: how often is looked.
         still_every: frames between looks for people while nothing moves.
         unlooked: counts the answers of looks at what moves, where they may come late; None: every
             look that is wanted is made, and answered before anything is covered.
@@ -114,19 +109,14 @@ class Orders:
         *,
         size_wh: tuple[int, int],
         hidden: Hidden,
-        people_every: int,
-        parts_every: int,
-        parts_a_frame: int,
-        far_every: int,
-        middle_every: int = 0,
-        motion_every: int = 1,
+        rates: LookRates,
         still_every: int = STILL_EVERY,
         unlooked: Unlooked | None = None,
     ) -> None:
         self._unlooked = unlooked
-        self._middle_every, self._motion_every = middle_every, motion_every
+        self._rates = rates
         if unlooked is not None:
-            unlooked.again_frames = motion_every
+            unlooked.again_frames = rates.motion_every
         self._middle_at: float = NEVER
         self._still_every = still_every
         self._tracker = tracker
@@ -134,10 +124,6 @@ class Orders:
         self._shapes = shapes
         self._size_wh = size_wh
         self._hidden = hidden
-        self._people_every = people_every
-        self._parts_every = parts_every
-        self._parts_a_frame = parts_a_frame
-        self._far_every = far_every
         self._frame = -1
         self._shot_fed = 0
         self._faces_before: Sequence[Face] = ()
@@ -174,8 +160,8 @@ class Orders:
         small = self._places.near_px()
         sizes = self._sizes([*before, *faces], open_questions)
         since = number - self._middle_at
-        usual = middle and not sizes and since >= self._middle_every
-        if usual or (any(size < small for size in sizes) and since >= self._motion_every):
+        usual = middle and not sizes and since >= self._rates.middle_every
+        if usual or (any(size < small for size in sizes) and since >= self._rates.motion_every):
             self._middle_at = number
             return Reach.MIDDLE
         return Reach.NEAR
@@ -191,10 +177,10 @@ class Orders:
     def _every(self) -> int:
         """Returns after how many frames the next look for people is due in any case."""
         if not self._moved_since:
-            return max(self._people_every, self._still_every)
+            return max(self._rates.people_every, self._still_every)
         if any(track.seen[track.last].face == 0 for track in self._tracker.live):
-            return min(self._people_every, BODIES_EVERY)
-        return self._people_every
+            return min(self._rates.people_every, BODIES_EVERY)
+        return self._rates.people_every
 
     def _is_far_due(self, number: int) -> bool:
         """Says whether a far look is due: soon after one that first saw somebody, again."""
@@ -202,7 +188,7 @@ class Orders:
             track.born == self._far_at and self._tracker.is_far(track)
             for track in self._tracker.live
         )
-        return again or number - self._far_at >= self._far_every
+        return again or number - self._far_at >= self._rates.far_every
 
     def _open_questions(self, number: int, motion: Motion, faces: Sequence[Face]) -> list[Rect]:
         """Returns where something moves that is to be looked at in frame `number`."""
@@ -211,7 +197,7 @@ class Orders:
             return self._open(number, unexplained)
         asked = self._unlooked.see(number, unexplained)
         self._unanswered = bool(unexplained) and not asked
-        if number - self._middle_at >= self._motion_every:
+        if number - self._middle_at >= self._rates.motion_every:
             return asked
         return [box for box in asked if max(box.width, box.height) >= self._places.near_px()]
 
@@ -370,36 +356,26 @@ class Orders:
                 continue
             shapes = self._shapes.setdefault(track.track_id, Shapes())
             head = track.head_at(frame)
-            changing = self._places.at_edge(head) and frame - track.born < 2 * self._parts_every
-            every = 2 if changing else self._parts_every
+            changing = (
+                self._places.at_edge(head) and frame - track.born < 2 * self._rates.parts_every
+            )
+            every = 2 if changing else self._rates.parts_every
             if frame - shapes.asked < every or head.width < SMALLEST_HEAD_PX:
                 continue
             waiting.append((shapes.asked, track.track_id, track, shapes))
         waiting.sort(key=lambda one: one[:2])
         orders = self._face_orders(frame)
-        for *_, track, shapes in waiting[: self._parts_a_frame]:
+        for *_, track, shapes in waiting[: self._rates.parts_a_frame]:
             shapes.asked = frame
             orders += self._orders(track, frame)
         return orders
 
-    def rates(
-        self,
-        *,
-        people_every: int,
-        middle_every: int,
-        motion_every: int,
-        far_every: int,
-        parts_every: int,
-        parts_a_frame: int,
-    ) -> None:
+    def rates(self, rates: LookRates) -> None:
         """Changes how often people and their parts are looked at."""
-        self._people_every = self._still_every = people_every
-        self._middle_every, self._far_every = middle_every, far_every
-        self._motion_every = motion_every
+        self._rates = rates
+        self._still_every = rates.people_every
         if self._unlooked is not None:
-            self._unlooked.again_frames = motion_every
-        self._parts_every = parts_every
-        self._parts_a_frame = parts_a_frame
+            self._unlooked.again_frames = rates.motion_every
 
     def hide(self, hidden: Hidden) -> None:
         """Changes what is hidden."""
@@ -420,7 +396,7 @@ class Orders:
                 continue
             box = seen.face_box
             shapes = self._shapes.setdefault(track.track_id, Shapes())
-            every = CLOSER_EVERY if len(track.faces) < CLOSER_LOOKS else self._parts_every * 4
+            every = CLOSER_EVERY if len(track.faces) < CLOSER_LOOKS else self._rates.parts_every * 4
             if seen.face > shapes.judged_score + BETTER_FACE:
                 every = 1
             if box is None or frame - shapes.judged < every:
@@ -429,7 +405,7 @@ class Orders:
             waiting.append((known, shapes.judged, track.track_id, box, seen.face, seen.turn))
         orders = []
         for _, _, track_id, box, score, turn in sorted(waiting, key=lambda one: one[:3])[
-            : self._parts_a_frame
+            : self._rates.parts_a_frame
         ]:
             shapes = self._shapes[track_id]
             shapes.judged = frame

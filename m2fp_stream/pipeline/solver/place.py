@@ -29,7 +29,7 @@ HELD_S: Final = 10.0
 """Live, where no look was answered since, somebody is there so long: by then the picture is covered
 whole, whatever is configured (`live.frame_after_s`), and however many frames a second come."""
 ALWAYS: Final = 1_000_000_000
-"""Frames: more than any shot has."""
+"""Frames: more than any shot has. Chosen."""
 SUPPORT: Final = 0.5
 """Share of the looks for people that saw the body of a track, from which one that does not see it
 says that it is gone. Chosen: half."""

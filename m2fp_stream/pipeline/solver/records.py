@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.labels import Label
+from ...core.safe import TrackState
 from ...core.timing import NEVER
 from ...tracking.heads import Head, Rect
 from ...tracking.motion import Motion
@@ -18,12 +19,45 @@ from ...tracking.shape import PartLook, Shape
 from ...tracking.sightings import Body, Face, Sighting
 from ...tracking.turned import TurnedLook
 
-__all__ = ["HEAD_LABELS", "Cover", "FineLook", "Frame", "Hidden", "PartOrder", "Reach", "Shapes"]
+__all__ = [
+    "HEAD_LABELS",
+    "Cover",
+    "FineLook",
+    "Frame",
+    "Hidden",
+    "Laid",
+    "LookRates",
+    "PartOrder",
+    "Reach",
+    "Shapes",
+]
 
 U8 = NDArray[np.uint8]
 
 
 HEAD_LABELS: Final = frozenset({Label.HAT, Label.HAIR, Label.SUNGLASSES, Label.SCARF, Label.FACE})
+
+
+@final
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LookRates:
+    """How often is looked, in frames.
+
+    Attributes:
+        people_every, parts_every, parts_a_frame: see `FilePipelineOptions`.
+        far_every: between looks for people who are small in the picture.
+        middle_every: the same for those of middle size, where nobody known asks for them; 0: every
+            look sees them.
+        motion_every: for those that what is small and moves asks for, at least, and from one look
+            at what was looked at twice to the next.
+    """
+
+    people_every: int
+    parts_every: int
+    parts_a_frame: int
+    far_every: int
+    middle_every: int
+    motion_every: int
 
 
 @final
@@ -151,6 +185,28 @@ class PartOrder:
 
 
 @final
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """One whose cover was laid on a map.
+
+    Attributes:
+        mark: what the person is called on the map of people, 1 to 255.
+        track_id: the track; another one has another.
+        body: its box, in pixels of the frame.
+        state: how the person is covered.
+        whole: whether wholly, for the head is nowhere.
+        double: whether head or body is that of another one, of whom more is known.
+    """
+
+    mark: int
+    track_id: int
+    body: Rect
+    state: TrackState = TrackState.PLACED
+    whole: bool = False
+    double: bool = False
+
+
+@final
 @dataclass(frozen=True, slots=True, eq=False)
 class Cover:
     """What is covered in one frame, on a map of the frame.
@@ -159,35 +215,28 @@ class Cover:
         parts: (h, w) uint8 `Label`, 0 = clear.
         tracks: (h, w) uint8, 1 to 255 tells people apart.
         age: frames to the nearest sighting of whoever was seen longest ago.
-        bodies: boxes of those who are covered, in pixels of the frame.
-        whole: how many of them are covered whole, for their heads are nowhere.
-        marks: what each of `bodies` is called in `tracks`; by default 1, 2 and so on.
+        laid: who is covered.
     """
 
     parts: U8
     tracks: U8
     age: int
-    bodies: tuple[Rect, ...]
-    whole: int = 0
-    marks: tuple[int, ...] = ()
-
-    def __post_init__(self) -> None:
-        if not self.marks:
-            counted = tuple(number % 254 + 1 for number in range(len(self.bodies)))
-            object.__setattr__(self, "marks", counted)
+    laid: tuple[Laid, ...] = ()
 
     @property
     def people(self) -> int:
         """How many are covered."""
-        return len(self.bodies)
+        return len(self.laid)
+
+    @property
+    def whole(self) -> int:
+        """How many of them are covered whole, for their heads are nowhere."""
+        return sum(one.whole for one in self.laid)
 
     @property
     def places(self) -> list[tuple[int, tuple[float, float, float, float]]]:
         """The mark and the box of each of them."""
-        return [
-            (mark, (box.x1, box.y1, box.x2, box.y2))
-            for mark, box in zip(self.marks, self.bodies, strict=True)
-        ]
+        return [(one.mark, one.body.xyxy) for one in self.laid]
 
 
 @dataclass(slots=True, eq=False)

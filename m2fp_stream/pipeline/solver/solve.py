@@ -41,11 +41,11 @@ from .judge import (
     is_somebody,
     is_unjudged,
 )
-from .lay import Layer, mark_of
+from .lay import Layer
 from .orders import Orders
 from .parts import PartReader
 from .place import FAR_SHARE, STILL_EVERY, Places
-from .records import Cover, FineLook, Frame, Hidden, PartOrder, Reach, Shapes
+from .records import Cover, FineLook, Frame, Hidden, LookRates, PartOrder, Reach, Shapes
 from .unjudged import Unjudged
 from .unlooked import Unlooked
 
@@ -97,7 +97,7 @@ class Solver:
         hidden: what the policy hides.
         people_every, parts_every, parts_a_frame: see `FilePipelineOptions`.
         far_every_s: seconds between looks for people who are small in the picture.
-        middle_every, motion_every: see `Orders`.
+        middle_every, motion_every: see `LookRates`.
         live: answers may come late (`take_late`), and nothing is known of what comes: who is not
             judged yet is somebody, and tracks go on until a look contradicts them.
         kept_s: seconds for which what was known is kept, beyond what frames to come need.
@@ -119,14 +119,12 @@ class Solver:
         live: bool = False,
         kept_s: float = 0.0,
     ) -> None:
-        self._size_wh = size_wh
-        self._live = live
+        self._size_wh, self._map_wh = size_wh, map_wh
+        self._live, self._hidden = live, hidden
         self._kept = max(KEPT_FRAMES, round(kept_s * rate))
         self._newest, self._shot = -1, 0
         self._fed: dict[int, Frame] = {}
         self._far_px = FAR_SHARE * max(size_wh)
-        self._map_wh = map_wh
-        self._hidden = hidden
         far_every = max(4, round(far_every_s * rate))
         self._tracker = _tracker(rate, far_every, self._far_px)
         self._shapes: dict[int, Shapes] = {}
@@ -140,12 +138,14 @@ class Solver:
             self._shapes,
             size_wh=size_wh,
             hidden=hidden,
-            people_every=people_every,
-            parts_every=parts_every,
-            parts_a_frame=parts_a_frame,
-            far_every=far_every,
-            middle_every=middle_every,
-            motion_every=motion_every,
+            rates=LookRates(
+                people_every=people_every,
+                parts_every=parts_every,
+                parts_a_frame=parts_a_frame,
+                far_every=far_every,
+                middle_every=middle_every,
+                motion_every=motion_every,
+            ),
             still_every=min(STILL_EVERY, people_every) if live else STILL_EVERY,
             unlooked=self._unlooked,
         )
@@ -167,25 +167,9 @@ class Solver:
         """Says by which quarters frame `number` is to be turned and looked at again."""
         return self._orders.wants_turned(number, reach)
 
-    def rates(
-        self,
-        *,
-        people_every: int,
-        middle_every: int,
-        motion_every: int,
-        far_every: int,
-        parts_every: int,
-        parts_a_frame: int,
-    ) -> None:
+    def rates(self, rates: LookRates) -> None:
         """Changes how often people and their parts are looked at."""
-        self._orders.rates(
-            people_every=people_every,
-            middle_every=middle_every,
-            motion_every=motion_every,
-            far_every=far_every,
-            parts_every=parts_every,
-            parts_a_frame=parts_a_frame,
-        )
+        self._orders.rates(rates)
 
     def owe_turned(self) -> None:
         """Notes that a look at a turned copy failed; the next far look brings all again."""
@@ -414,7 +398,7 @@ class Solver:
 
     def _cover(self, number: int) -> Cover:
         parts, tracks = (np.zeros(self._map_wh[::-1], np.uint8) for _ in range(2))
-        age, whole = 0, 0
+        age = 0
         laid: list[Track] = []
         held = self._tracker.tracks
         known = [track for track in held if self.is_somebody(track)]
@@ -432,7 +416,6 @@ class Solver:
             ):
                 age = max(age, track.gap(number))
                 laid.append(track)
-                whole += track.track_id in self._parts.whole and not self._hidden.person
         self._unjudged.lay(number, lambda at: self._explained(known, at), parts, tracks)
         fed = self._fed.get(number)
         if self._unlooked is not None and fed is not None:
@@ -441,8 +424,8 @@ class Solver:
             ]
             explained = self._explained(sure, number)
             self._unlooked.lay(number, fed.motion, explained, parts, tracks)
-        bodies = tuple(self._places.body(track, number) for track in laid)
-        return Cover(parts, tracks, age, bodies, whole, tuple(map(mark_of, laid)))
+        told = self._layer.told(laid, number, whole=self._parts.whole)
+        return Cover(parts, tracks, age, told)
 
     def _explained(self, known: Sequence[Track], number: int) -> list[Rect]:
         """Returns boxes in which somebody known may move, arms included, in a frame."""

@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 
 from m2fp_stream.core.audio import AudioFormat
-from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeAudio, SafeFrame
+from m2fp_stream.core.safe import CoverInfo, CoverLevel, SafeAudio, SafeFrame, TrackRow, TrackState, TrackTable
 
 PIXELS = np.zeros((2, 2, 3), np.uint8)
 COVER = CoverInfo(None, CoverLevel.FRAME, "none")
@@ -29,3 +29,7 @@ FORMAT = AudioFormat(48000, 2)
 
 SafeAudio(SAMPLES, start=0, audio_format=FORMAT)  # E: call-arg reportCallIssue
 SafeAudio(SAMPLES, start=0, audio_format=FORMAT, key="audible")  # E: arg-type reportArgumentType
+
+TrackTable((), frame=0, time_s=TIME, size_wh=(2, 2))  # E: call-arg reportCallIssue
+TrackTable((), frame=0, time_s=TIME, size_wh=(2, 2), key="located")  # E: arg-type reportArgumentType
+TrackRow(1, PIXELS, TrackState.PLACED)  # E: arg-type reportArgumentType

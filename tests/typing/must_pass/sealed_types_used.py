@@ -6,7 +6,7 @@ from typing import assert_never
 
 from m2fp_stream.core.plan import CoverState, Parsed, Propagated, Unknown
 from m2fp_stream.core.raw import RawFrame
-from m2fp_stream.core.safe import SafeAudio, SafeFrame
+from m2fp_stream.core.safe import SafeAudio, SafeFrame, TrackTable
 from m2fp_stream.sinks.base import Sink
 
 
@@ -16,6 +16,10 @@ def show(sink: Sink[SafeFrame], frame: SafeFrame) -> None:
 
 def play(sink: Sink[SafeFrame], sound: SafeAudio) -> None:
     sink.write_audio(sound)
+
+
+def tell(sink: Sink[TrackTable], rows: TrackTable) -> None:
+    sink.write(rows)
 
 
 def measure(raw: RawFrame) -> float:

@@ -45,6 +45,22 @@ def test_a_batch_goes_on_after_failures_and_ends_with_8(
     assert (here / "c.anonymized.gif").read_bytes() == b"old"
 
 
+def test_an_input_that_is_named_twice_is_done_once(here: Path, app: FakeApp) -> None:
+    assert run("anonymize", "a.mp4", "./a.mp4", here / "a.mp4", "b.mkv", here / "a.mp4") == 0
+    assert app.outputs == [Path("a.anonymized.mp4"), Path("b.anonymized.mp4")]
+
+
+def test_outputs_do_not_differ_in_case_alone(here: Path, app: FakeApp) -> None:
+    """On a stick with exFAT they would be one file, with --overwrite without a word."""
+    (here / "in").mkdir()
+    for name in ("A.MP4", "a.mkv", "a.mp4", "ä.mp4", "Ä.MOV"):
+        (here / "in" / name).write_bytes(b"")
+    assert run("anonymize", "in", "-o", "out") == 0
+    names = [path.name for path in app.outputs]
+    assert len({name.casefold() for name in names}) == len(names) == 5
+    assert names[0] == "A.anonymized.mp4"
+
+
 def test_a_folder_is_a_batch_and_its_tree_is_kept_below_the_output_folder(
     here: Path, app: FakeApp
 ) -> None:

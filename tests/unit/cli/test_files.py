@@ -47,6 +47,51 @@ def test_the_output_may_be_a_file_or_a_folder(here: Path, app: FakeApp) -> None:
     assert app.outputs == [Path("out/a.anonymized.mp4"), Path("out/x.mp4")]
 
 
+def test_the_kind_of_file_is_that_of_its_suffix_or_what_is_asked_for(
+    here: Path, app: FakeApp
+) -> None:
+    assert run("anonymize", "a.mp4", "-o", "x.WEBM", "--crf", "60") == 0
+    assert (app.settings.output.container, app.settings.output.encoder_name) == ("webm", "av1")
+    assert run("anonymize", "a.mp4", "c.gif", "--container", "mkv") == 0
+    assert app.outputs[1:] == [Path("a.anonymized.mkv"), Path("c.anonymized.gif")]
+    (here / "c.yaml").write_text("output: {container: webm, crf: 9}", encoding="utf-8")
+    assert run("anonymize", "a.mp4", "--config", "c.yaml") == 0
+    assert app.outputs[-1] == Path("a.anonymized.webm")
+    # One way to say how large is the end of another one in a file.
+    assert run("anonymize", "a.mp4", "-o", "y.mp4", "--config", "c.yaml", "--bitrate", "2M") == 0
+    output = app.settings.output
+    assert (output.container, output.crf, output.bitrate) == ("mp4", None, 2_000_000)
+
+
+def test_pipes_and_numbered_pictures_have_no_file_to_look_for(
+    here: Path, app: FakeApp, capsys: Capture
+) -> None:
+    assert run("anonymize", "-", "-o", "x.mp4") == 0
+    assert run("anonymize", "in/%03d.png", "-o", "x.mkv", "--fps", "30000/1001") == 0
+    assert app.settings.source.fps == pytest.approx(29.97003)
+    assert run("anonymize", "a.mp4", "-o", "new/%03d.png") == 0
+    assert [call[:2] for call in app.calls] == [
+        (Path("-"), Path("x.mp4")),
+        (Path("in/%03d.png"), Path("x.mkv")),
+        (Path("a.mp4"), Path("new/%03d.png")),
+    ]
+    assert (here / "new").is_dir()
+    (here / "new" / "%03d.png").unlink()  # as the stand-in calls it
+    (here / "new" / "007.png").touch()
+    capsys.readouterr()
+    assert run("anonymize", "a.mp4", "-o", "new/%03d.png") == 2
+    assert one_error(capsys) == "new/007.png: exists; use --overwrite or another -o"
+
+
+def test_of_a_film_on_standard_output_the_summary_is_told_elsewhere(
+    here: Path, app: FakeApp, capsys: Capture
+) -> None:
+    assert run("anonymize", "a.mp4", "-o", "-", "--container", "mkv") == 0
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("m2fp-stream: a.mp4 -> -: 120 frames, ")
+
+
 def test_overwrite_reaches_app_and_allows_an_existing_output(here: Path, app: FakeApp) -> None:
     assert run("anonymize", "a.mp4", "-o", "d.jpg", "--overwrite") == 0
     assert app.calls[-1][3] is True

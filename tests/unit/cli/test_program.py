@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import logging
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,7 +17,7 @@ import pytest
 
 from m2fp_stream.cli import program
 from m2fp_stream.cli.arguments import parsers
-from m2fp_stream.cli.options import OPTIONS
+from m2fp_stream.cli.options import _GROUPS, OPTIONS
 from m2fp_stream.config import Settings
 from m2fp_stream.core import errors
 from m2fp_stream.core.labels import Label
@@ -76,13 +78,43 @@ Patch = pytest.MonkeyPatch
         ("anonymize a.mp4 --parser embedded --model-dir w", "--model-dir: is for M2FP; "),
         ("parse d.jpg -o x.png --tiles 2", "--tiles: is for M2FP; "),
         ("preview --source synthetic --model-dir w", "--model-dir: is for M2FP; "),
-        ("anonymize d.jpg --crf 3", "--crf: is for MP4 files; d.anonymized.jpg is none, leave it"),
-        ("anonymize d.jpg --preset fast", "--preset: is for MP4 files; "),
-        ("anonymize c.gif --crf 3", "--crf: is for MP4 files; c.anonymized.gif is none"),
-        ("anonymize a.mp4 -o x.gif --crf 3", "--crf: is for MP4 files; x.gif is none"),
+        (
+            "anonymize d.jpg --crf 3",
+            "--crf: is for MP4, MKV and WebM files; d.anonymized.jpg is none, leave it",
+        ),
+        ("anonymize d.jpg --preset fast", "--preset: is for MP4, MKV and WebM files; "),
+        (
+            "anonymize c.gif --crf 3",
+            "--crf: is for MP4, MKV and WebM files; c.anonymized.gif is none",
+        ),
+        (
+            "anonymize a.mp4 -o x.gif --crf 3",
+            "--crf: is for MP4, MKV and WebM files; x.gif is none",
+        ),
+        ("anonymize a.mp4 --encoder h264", "--encoder: expected 'x264', 'x265', 'av1' or 'vp9'"),
+        ("anonymize a.mp4 --encoder vp9", "--encoder: expected x264 or x265 or av1 in MP4"),
+        ("anonymize a.mp4 -o a.webm --encoder x264", "--encoder: expected av1 or vp9 in WebM"),
+        ("anonymize a.mp4 --container avi", "--container: expected 'mp4', 'mkv' or 'webm'"),
+        ("anonymize a.mp4 -o x.mkv --container mp4", "--container mp4: x.mkv is .mkv; name one"),
+        ("anonymize a.mp4 -o x.webm --crf 64", "--crf: expected less than or equal to 63"),
+        ("anonymize a.mp4 --crf 3 --bitrate 4M", "--crf and --bitrate exclude each other; name"),
+        ("anonymize a.mp4 --keep-quality --crf 3", "--crf and --keep-quality exclude each other"),
+        ("anonymize a.mp4 --bitrate 4X", "--bitrate: expected a bit rate such as 4M or 800k"),
+        ("anonymize a.mp4 --bitrate 9", "--bitrate: expected a bit rate from 10k to 1000M"),
+        ("anonymize d.jpg --bitrate 4M", "--bitrate: is for MP4, MKV and WebM files; "),
+        ("anonymize a.mp4 -o %d.png --encoder av1", "--encoder: is for MP4, MKV and WebM files; "),
+        ("anonymize a.mp4 --fps 9", "--fps: is for numbered pictures, such as frames/%06d.png; "),
+        ("anonymize a%d.png -o x.mp4 --fps 1/0", "--fps: expected a rate such as 25 or 30000/1001"),
+        ("anonymize a%d.png -o x.mp4 --fps -1", "--fps: expected greater than 0"),
+        ("anonymize a%d.png", "a%d.png: name an output file with -o"),
+        ("anonymize -", "-: name an output file with -o"),
+        ("anonymize - a.mp4 -o x", "-: goes alone; run again for the other inputs"),
+        ("anonymize a.mp4 b.mkv -o -", "-o -: is for one input, a file; name a folder for several"),
+        ("anonymize a.mp4 b.mkv -o %d.png", "-o %d.png: is for one input, a file; "),
+        ("parse d.jpg -o -", "-: label maps do not go through pipes; name files"),
         ("anonymize d.jpg --start 1", "--start: is for videos and GIFs; d.jpg is none"),
         ("anonymize d.jpg --end 1", "--end: is for videos and GIFs; d.jpg is none"),
-        ("anonymize c.gif d.jpg --preset fast", "--preset: is for MP4 files; "),
+        ("anonymize c.gif d.jpg --preset fast", "--preset: is for MP4, MKV and WebM files; "),
         ("preview --no-window --full-screen", "--full-screen: there is no window (--no-window); "),
         ("preview --no-window --mirror", "--mirror: there is no window (--no-window); "),
         ("preview --no-window --no-mirror", "--no-mirror: there is no window (--no-window); "),
@@ -105,13 +137,20 @@ Patch = pytest.MonkeyPatch
         ("doctor x", "doctor: unexpected argument 'x'"),
         ("doctor -- -x", "doctor: unexpected argument '-x'"),
         ("check-config", "check-config: name at least one file"),
+        ("completion", "the following arguments are required: shell"),
+        ("completion ksh", "shell: invalid choice: 'ksh'"),
+        ("anonymize ''", "an empty argument; a variable of the shell may be unset"),
+        ("anonymize a.mp4 -o ''", "an empty argument; "),
+        ("anonymize a.mp4 --output=", "--output: an empty argument; "),
+        ("anonymize '' --overwrite", "an empty argument; "),
+        ("--verbose", "unknown command '--verbose'; did you mean --ver"),
     ],
 )
 def test_a_usage_error_is_one_line_that_helps(
     words: str, expected: str, here: Path, capsys: Capture, app: FakeApp
 ) -> None:
     before = sorted(here.iterdir())
-    assert run(*words.split()) == 2
+    assert run(*shlex.split(words)) == 2
     assert one_error(capsys).startswith(expected)
     assert app.calls == []
     assert sorted(here.iterdir()) == before
@@ -125,6 +164,31 @@ def test_help_and_version_leave_with_zero(capsys: Capture) -> None:
         assert "m2fp-stream" in capsys.readouterr().out
 
 
+def test_help_is_a_manual(capsys: Capture, monkeypatch: Patch) -> None:
+    monkeypatch.setenv("COLUMNS", "96")
+    for name in parsers()[1]:
+        run(name, "--help")
+        text = capsys.readouterr().out
+        assert text.startswith(f"usage: m2fp-stream {name} ")
+        for word in ("examples", f"\n  m2fp-stream {name}", "exit codes:", "130 interrupted"):
+            assert word in text, name
+        assert max(map(len, text.splitlines())) <= 104, name
+        reads_options = name not in ("devices", "models", "doctor", "check-config", "completion")
+        assert ("M2FP_STREAM_SECTION__FIELD" in text) is reads_options, name
+    run("--help")
+    text = capsys.readouterr().out
+    for word in ("XDG_DATA_HOME", "DISPLAY", "MODELSCOPE_API_TOKEN", "NO_COLOR", "exit codes"):
+        assert word in text
+    run("anonymize", "--help")
+    text = capsys.readouterr().out
+    places = [
+        text.index(f"\n{title}:\n")
+        for title in ("options", *dict.fromkeys(_GROUPS.values()))
+        if title != "the page"
+    ]
+    assert len(places) == 6
+
+
 def test_help_states_the_real_defaults_and_names(capsys: Capture) -> None:
     run("anonymize", "--help")
     text = " ".join(capsys.readouterr().out.split())
@@ -134,7 +198,8 @@ def test_help_states_the_real_defaults_and_names(capsys: Capture) -> None:
         assert len(values) == 1, f"{option.flag}: {option.keys} differ by default"
         stated = option.help.rpartition("(default: ")[2].rstrip(")")
         unset = {
-            "None": {"from the beginning", "to the end", "what was pulled", "none"},
+            "None": {"from the beginning", "to the end", "what was pulled", "none"}
+            | {"by the container", "by the encoder", "its own, the largest of the first 10 s"},
             "False": {"refuse", "embedded", "no"},
             "[]": {"none"},
         }
@@ -174,6 +239,71 @@ def test_inputs_and_options_may_be_mixed(here: Path, app: FakeApp) -> None:
     (here / "-x.mp4").write_bytes(b"x")
     assert run("anonymize", "--crf", "3", "a.mp4", "--salvage", "b.mkv", "--", "-x.mp4") == 0
     assert [call[0].name for call in app.calls] == ["a.mp4", "b.mkv", "-x.mp4"]
+
+
+def test_a_folder_that_was_deleted_under_the_shell_is_said_to_be_that(
+    here: Path, app: FakeApp, capsys: Capture, monkeypatch: Patch
+) -> None:
+    (here / "gone").mkdir()
+    monkeypatch.chdir(here / "gone")
+    (here / "gone").rmdir()
+    assert run("anonymize", "a.mp4", "-o", here) == 3
+    assert one_error(capsys) == "a.mp4: the current folder was deleted; change to another one"
+    assert run("anonymize", here / "a.mp4") == 0
+    assert app.outputs == [here / "a.anonymized.mp4"]
+
+
+def test_an_output_that_takes_no_help_is_told_whatever_argparse_makes_of_it(
+    capsys: Capture, monkeypatch: Patch
+) -> None:
+    """Its versions let the error pass, or swallow it and leave with 0."""
+
+    def full(text: str) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    for words in (["--version"], ["--help"], ["anonymize", "--help"]):
+        with monkeypatch.context() as patched:
+            patched.setattr(sys.stdout, "write", full)
+            assert run(*words) == 5
+        assert one_error(capsys).startswith("standard output: cannot be written (No space left")
+
+
+def test_a_full_stderr_does_not_decide_the_exit_code() -> None:
+    """What it still holds when the interpreter ends makes 120 of any code, in some versions."""
+    code = (
+        "import sys; from m2fp_stream.cli.program import carry_out\n"
+        "sys.stderr = open('/dev/full', 'w')\n"
+        "def work(): raise ValueError\n"
+        "code = carry_out(work, debug=False)\n"
+        "sys.stderr.flush()\n"
+        "print(code)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "1\n", "")
+
+
+def test_closed_streams_are_completed_before_libraries_take_their_numbers() -> None:
+    """Newer versions of libffi keep a file open."""
+    code = (
+        "import os; from m2fp_stream.cli import main, streams\n"
+        "seen = []\n"
+        "real = streams.complete\n"
+        "import m2fp_stream.cli as cli, sys\n"
+        "cli.complete = lambda: (seen.append('ctypes' in sys.modules), real())\n"
+        "main(['--version'])\n"
+        "os.write(2, f'{seen} {sys.stdout.fileno()} {os.readlink(\"/proc/self/fd/1\")}'.encode())"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=True,
+        preexec_fn=lambda: os.close(1),
+    )
+    assert done.stderr == "[False] 1 /dev/null"
 
 
 def leaves(base: type[errors.M2FPStreamError]) -> list[type[errors.M2FPStreamError]]:

@@ -52,6 +52,23 @@ def test_on_a_terminal_there_is_a_bar_and_warnings_stay_above_it(
     assert counted == [threads]
 
 
+@pytest.mark.parametrize("terminal", ["dumb", "unknown"])
+def test_a_terminal_that_cannot_renew_a_line_gets_lines(
+    terminal: str, here: Path, app: FakeApp, capsys: Capture, monkeypatch: Patch
+) -> None:
+    """An editor's or a serial one; of a bar it would show nothing until the end."""
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True, raising=False)
+    monkeypatch.setenv("TERM", terminal)
+    app.progress = [Progress(50, 100, 20.0)]
+    assert run("anonymize", "a.mp4") == 0
+    line = StatusLine()
+    line.show(FACTS)
+    line.end()
+    told, facts = capsys.readouterr().err.splitlines()
+    assert told == "m2fp-stream: a.mp4: 50/100 frames, 2.5 fps, 0:00:20 left"
+    assert facts.startswith("m2fp-stream: 12.3 fps, ")
+
+
 FACTS = {
     "fps": 12.34,
     "latency_ms": {"p50": 40.0},

@@ -18,12 +18,13 @@ Patch = pytest.MonkeyPatch
 
 def test_options_reach_the_settings(here: Path, app: FakeApp) -> None:
     words = "--hide face,left-arm --effect mosaic --effect Hair=solid --crf 18 --preset fast"
-    words += " --threads 3 --start 1:02:03.5 --end 4000 --salvage"
+    words += " --threads 3 --start 1:02:03.5 --end 4000 --salvage --canvas 640x360"
     assert run("anonymize", "a.mp4", *words.split()) == 0
     policy, source, output = app.settings.policy, app.settings.source, app.settings.output
     assert (policy.hide, policy.effect) == (("face", "left-arm"), "mosaic")
     assert dict(policy.effects) == {"hair": "solid"}
     assert (source.start_s, source.end_s, source.salvage) == (3723.5, 4000.0, True)
+    assert source.canvas == "640x360"
     assert (source.threads, output.threads) == (3, 3)
     assert (output.crf, output.preset) == (18, "fast")
 
