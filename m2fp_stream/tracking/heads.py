@@ -12,7 +12,7 @@ from typing import Final, final
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Head", "Rect", "of_body", "of_face"]
+__all__ = ["HEAD_ASPECT", "Head", "Rect", "of_body", "of_face"]
 
 FACE_TO_HEAD_WH: Final = (1.7, 1.75)
 """Head with hair over YuNet's face box, width and height; the head's centre lies `FACE_RISE` face
@@ -25,6 +25,9 @@ BODY_TO_HEAD: Final = (0.65, 0.2)
 whichever is less. Standing adults measure seven to eight heads from chin to crown (Loomis, "Figure
 Drawing", 1943); hair and the looseness of the boxes add a third. Boxes of seated and cut bodies are
 wider. Chosen on the tune half."""
+
+HEAD_ASPECT: Final = 0.85
+"""Width of a head over its height, hair and all. Chosen, as `BODY_TO_HEAD`."""
 
 
 @final
@@ -198,4 +201,4 @@ def of_body(body: Rect, turn: int = 0) -> Head:
     reach = along / 2 - 0.45 * size
     x, y = ((0, -1), (1, 0), (0, 1), (-1, 0))[turn]
     roll = math.remainder(turn * math.pi / 2, 2 * math.pi)
-    return Head(body.x + x * reach, body.y + y * reach, 0.85 * size, size, roll)
+    return Head(body.x + x * reach, body.y + y * reach, HEAD_ASPECT * size, size, roll)

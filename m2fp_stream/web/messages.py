@@ -103,7 +103,7 @@ def hello_of(message: Mapping[str, Any]) -> Hello | None:
     floor, level = message.get("floor"), message.get("level")
     effect, stored = message.get("effect", "configured"), message.get("stored")
     hide, delay_s = message.get("hide"), message.get("delay_s", DELAY_S)
-    keep_zones = message.get("keep_zones", False)
+    keep_zones = message.get("keep_zones")
     names, fill = hide if isinstance(hide, list) else [hide], message.get("fill", "frost")
     if (
         floor not in LEVELS

@@ -241,7 +241,7 @@ def test_no_face_shows_on_real_footage(clip: str, data_dir: Path, tmp_path: Path
     out = tmp_path / "out.mp4"
     done = run("anonymize", data_dir / "clips" / clip, "-o", out, "--end", "1.2")
     assert done.returncode == 0, done.stderr
-    source = list(frames(data_dir / "clips" / clip))[:36]
+    source = [one for one in frames(data_dir / "clips" / clip) if one[0] < Fraction("1.2")]
     result = list(frames(out))
     assert len(result) == len(source)
     # All three sign in the same place: this box holds nothing but head (seen on every twelfth

@@ -91,8 +91,14 @@ class Media:
 
     def hello(self, **more: Any) -> None:
         """Says who is there, as `PageSink` does."""
-        values = {"size_wh": [160, 90], "hide": "head", "floor": "parts", "level": "parts"}
-        self.send({"kind": "hello", **values, "effect": "configured", "stored": False, **more})
+        values: dict[str, Any] = {
+            "size_wh": [160, 90],
+            "hide": "head",
+            "floor": "parts",
+            "level": "parts",
+        }
+        values |= {"effect": "configured", "stored": False, "keep_zones": False}
+        self.send({"kind": "hello", **values, **more})
 
     def card(self, data: bytes) -> None:
         """Hands the card over."""

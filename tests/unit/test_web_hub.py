@@ -422,8 +422,9 @@ def test_hello_says_what_is_hidden_and_stored(stage: Stage) -> None:
         stage.media.hello(stored=1)
         stage.media.hello(stored=None)
         stage.media.hello(delay_s="long")
+        stage.media.hello(keep_zones=None)
         await settle()
-        assert stage.hub.nonsense == 5
+        assert stage.hub.nonsense == 6
         assert stage.hub.status()["floor"] == "person"
 
     stage.run(play)

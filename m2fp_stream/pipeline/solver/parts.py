@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...core.labels import Label
-from ...tracking.heads import Head, Rect, of_body
+from ...tracking.heads import HEAD_ASPECT, Head, Rect, of_body
 from ...tracking.shape import (
     Anchor,
     PartLook,
@@ -44,8 +44,6 @@ the tune half."""
 CUT_HEAD: Final = 1 / 3
 """Of `LEAST_HEAD`, what is enough beside the edge of the picture that cuts the body: most of such a
 head may lie outside. Seen: .077 of an expected head for hair and an ear (clip `please`)."""
-HEAD_ASPECT: Final = 0.85
-"""Width of a head over its height, as in `heads.of_body`."""
 ROOM: Final = 1.2
 """Size of a head that was found by its pieces, over theirs. Chosen: chin and hair end in cells that
 are not all head."""
