@@ -29,7 +29,7 @@ def shut_in(jobs: Sequence[Job], settings: Settings) -> None:
     Raises:
         SinkError: the process that makes the outputs cannot be started.
     """
-    from ..privacy.keeper import PartKeeper
+    from ..privacy.broker import FileBroker
     from ..privacy.sandbox import enter
 
     jobs = [job for job in jobs if not job.finished]
@@ -44,7 +44,7 @@ def shut_in(jobs: Sequence[Job], settings: Settings) -> None:
         with suppress(OSError):  # told when it is the job's turn
             path.parent.mkdir(parents=True, exist_ok=True)
     try:
-        PartKeeper.start(named, [part_name(path) for path in numbered])
+        FileBroker.start(named, [part_name(path) for path in numbered])
     except OSError as error:
         raise SinkError(f"no process for the outputs could be started: {error.strerror}") from None
     enter(

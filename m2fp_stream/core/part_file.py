@@ -14,14 +14,14 @@ from typing import BinaryIO, Final, NoReturn, Protocol, Self, final
 from .errors import SinkError
 
 __all__ = [
-    "Keeper",
+    "Broker",
     "PartFile",
     "cannot_be_written",
-    "keep_by",
     "move_to_free_name",
     "part_name",
     "refused",
     "replace_file",
+    "use_broker",
 ]
 
 _HINTS: Final = {
@@ -51,7 +51,7 @@ _CANNOT_TELL: Final = (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS, errno.ENODE
 """What a file system answers that cannot allocate ahead. Source: posix_fallocate(3)."""
 
 
-class Keeper(Protocol):
+class Broker(Protocol):
     """Does with part files, by their final names, what takes rights to their folder.
 
     Each method raises `SinkError` as `PartFile` does.
@@ -82,13 +82,13 @@ class Keeper(Protocol):
         ...
 
 
-_keepers: Final[list[Keeper]] = []
+_brokers: Final[list[Broker]] = []
 """Whoever keeps the part files of this process; none where it does so itself."""
 
 
-def keep_by(keeper: Keeper | None) -> None:
+def use_broker(broker: Broker | None) -> None:
     """Lets somebody else keep all part files that this process makes from now on; None: nobody."""
-    _keepers[:] = [] if keeper is None else [keeper]
+    _brokers[:] = [] if broker is None else [broker]
 
 
 def part_name(path: Path) -> Path:
@@ -134,9 +134,9 @@ class PartFile:
         self._error: OSError | None = None
         self._broken: BaseException | None = None
         self._claimed = False
-        self._keeper = _keepers[0] if _keepers else None
-        if self._keeper is not None:
-            self._fd = self._keeper.make(path, overwrite=overwrite)
+        self._broker = _brokers[0] if _brokers else None
+        if self._broker is not None:
+            self._fd = self._broker.make(path, overwrite=overwrite)
             return
         if os.path.isdir(path):  # noqa: PTH112  # Path.is_dir() raises where the folder is closed
             raise refused(f"{path}: is a folder, expected a file name; add one", errno.EISDIR)
@@ -276,8 +276,8 @@ class PartFile:
 
     def reopen(self, *_: object) -> BinaryIO:
         """Opens the part file once more, for reading, whatever name and flags are asked for."""
-        if self._keeper is not None:
-            return os.fdopen(self._keeper.reopen(self._path), "rb")
+        if self._broker is not None:
+            return os.fdopen(self._broker.reopen(self._path), "rb")
         return self._part.open("rb")
 
     def claim(self) -> None:
@@ -291,9 +291,9 @@ class PartFile:
             SinkError: see `publish`.
         """
         try:
-            if self._keeper is not None:
+            if self._broker is not None:
                 self._raise_broken()
-                self._keeper.claim(self._path)
+                self._broker.claim(self._path)
                 return
             self._complete(private=False, sync=True)
             if not self._overwrite:
@@ -315,9 +315,9 @@ class PartFile:
                 must follow.
         """
         try:
-            if self._keeper is not None:
+            if self._broker is not None:
                 self._raise_broken()
-                self._keeper.publish(self._path, private=private, sync=sync)
+                self._broker.publish(self._path, private=private, sync=sync)
                 self._close()
                 return
             if self._claimed:
@@ -354,8 +354,8 @@ class PartFile:
 
     def _is_whole(self) -> bool:
         """Says whether the part file is still where it was made."""
-        if self._keeper is not None:
-            return self._keeper.holds(self._path)
+        if self._broker is not None:
+            return self._broker.holds(self._path)
         return self._is_ours(self._part)
 
     def _is_ours(self, name: Path) -> bool:
@@ -366,8 +366,8 @@ class PartFile:
         """Removes the part file, where the disk lets it; idempotent."""
         if not self.closed:
             with suppress(OSError):  # a disk that became read-only keeps it
-                if self._keeper is not None:
-                    self._keeper.discard(self._path)
+                if self._broker is not None:
+                    self._broker.discard(self._path)
                 elif self._is_ours(self._part):
                     self._part.unlink()
                 if self._claimed and self._is_ours(self._path):

@@ -3,7 +3,7 @@
 Whoever finds a hole in FFmpeg, libheif or an image codec and has somebody open his file would run
 code of his own in our process. `enter` takes from it, and from whatever it starts, for good, what
 no run over a file needs: all files but Python, libraries, fonts and the inputs that were named, all
-writing (outputs are made, and get their names, by `privacy.keeper`), the network, other programs,
+writing (outputs are made, and get their names, by `privacy.broker`), the network, other programs,
 other processes, and more memory than pictures need. What stays is the content of those files, and
 what is sent to standard output and error.
 

@@ -34,7 +34,7 @@ from m2fp_stream.models.hub import ModelScopeHub
 from m2fp_stream.parsers.m2fp.labels import Kind
 from m2fp_stream.pipeline.looks import LookWorker
 from m2fp_stream.pipeline.workers import ParserWorker, WorkerSpec
-from m2fp_stream.privacy.keeper import PartKeeper
+from m2fp_stream.privacy.broker import FileBroker
 from m2fp_stream.processes.child import child_environment
 from m2fp_stream.sinks.push import PushOptions, PushSink
 from m2fp_stream.sinks.virtual_camera import VirtualCameraOptions, VirtualCameraSink
@@ -169,8 +169,8 @@ def batch(stage: Stage) -> None:
     assert cli.main(["anonymize", str(stage.folder), "-o", str(out), "--jobs", "2"]) == 8
 
 
-def keeper(stage: Stage) -> None:
-    PartKeeper.start([stage.folder / "out"]).close()
+def broker(stage: Stage) -> None:
+    FileBroker.start([stage.folder / "out"]).close()
 
 
 def export(stage: Stage) -> None:
@@ -247,7 +247,7 @@ KINDS: dict[str, tuple[Callable[[Stage], None], ...]] = {
     "kiosk/supervised.py": (kiosk,),
     "models/hub.py": (pull,),
     "pipeline/workers.py": (parser_and_look_workers,),
-    "privacy/keeper.py": (keeper,),
+    "privacy/broker.py": (broker,),
     "sinks/push.py": (push,),
     "sinks/virtual_camera.py": (virtual_camera,),
 }

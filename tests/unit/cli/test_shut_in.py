@@ -14,18 +14,18 @@ from m2fp_stream.cli.shut_in import shut_in
 from m2fp_stream.config import Settings
 from m2fp_stream.core.errors import SinkError
 from m2fp_stream.privacy import sandbox
-from m2fp_stream.privacy.keeper import PartKeeper
+from m2fp_stream.privacy.broker import FileBroker
 
 
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
-    """What was asked of keeper and sandbox, neither of which is there."""
+    """What was asked of broker and sandbox, neither of which is there."""
     seen: dict[str, Any] = {}
 
     def start(paths: Iterable[Path]) -> None:
         seen["outputs"] = [*paths]
 
-    monkeypatch.setattr(PartKeeper, "start", start)
+    monkeypatch.setattr(FileBroker, "start", start)
     monkeypatch.setattr(sandbox, "enter", seen.update)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
@@ -71,7 +71,7 @@ def test_without_a_process_for_outputs_there_is_no_run(
     def start(_: Iterable[Path]) -> None:
         raise OSError(errno.EAGAIN, "no more processes")
 
-    monkeypatch.setattr(PartKeeper, "start", start)
+    monkeypatch.setattr(FileBroker, "start", start)
     with pytest.raises(SinkError, match="no process for the outputs could be started: no more"):
         shut_in([], Settings())
     assert "reads" not in asked

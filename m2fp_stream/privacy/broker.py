@@ -1,6 +1,6 @@
 """Keeps the part files of a process that is shut in, and may not touch the folder they stand in.
 
-Started as ``python -P -m m2fp_stream.privacy.keeper CHANNEL`` before that. Its job: {"paths": the
+Started as ``python -P -m m2fp_stream.privacy.broker CHANNEL`` before that. Its job: {"paths": the
 outputs' final names, "folders": others, of which every name may be one}. It makes the files and
 sends them open; gives them their names; removes what was not finished when the other end is gone,
 however that ended. It opens nothing else, and no picture passes through it.
@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, Final, Self, final
 
 from ..core.errors import SinkError
-from ..core.part_file import PartFile, keep_by, refused
+from ..core.part_file import PartFile, refused, use_broker
 from ..processes.channel import (
     ChannelError,
     Message,
@@ -32,7 +32,7 @@ from ..processes.channel import (
 from ..processes.child import Child, read_job, start_with_channel
 from .hardening import harden
 
-__all__ = ["PartKeeper", "main"]
+__all__ = ["FileBroker", "main"]
 
 _END_S: Final = 10.0
 """How long its end is waited for. Chosen: to remove a file takes a moment; a dead disk may take for
@@ -40,8 +40,8 @@ ever, and then it is left to itself."""
 
 
 @final
-class PartKeeper:
-    """This process's end; any thread may ask, one at a time. See `core.part_file.Keeper`.
+class FileBroker:
+    """This process's end; any thread may ask, one at a time. See `core.part_file.Broker`.
 
     Args:
         child: the process that keeps.
@@ -65,39 +65,39 @@ class PartKeeper:
             OSError: no process can be started.
         """
         job = {"paths": [str(path) for path in paths], "folders": [str(one) for one in folders]}
-        keeper = cls(*start_with_channel(__name__, job=job))
-        keep_by(keeper)
-        atexit.register(keeper.close)  # what it removes is gone when this process is
-        return keeper
+        broker = cls(*start_with_channel(__name__, job=job))
+        use_broker(broker)
+        atexit.register(broker.close)  # what it removes is gone when this process is
+        return broker
 
     def make(self, path: Path, *, overwrite: bool) -> int:
-        """See `core.part_file.Keeper`."""
+        """See `core.part_file.Broker`."""
         return self._ask_for_file(path, "make", overwrite=overwrite)
 
     def holds(self, path: Path) -> bool:
-        """See `core.part_file.Keeper`."""
+        """See `core.part_file.Broker`."""
         return bool(self._ask(path, "holds")[0].get("holds"))
 
     def reopen(self, path: Path) -> int:
-        """See `core.part_file.Keeper`."""
+        """See `core.part_file.Broker`."""
         return self._ask_for_file(path, "reopen")
 
     def claim(self, path: Path) -> None:
-        """See `core.part_file.Keeper`."""
+        """See `core.part_file.Broker`."""
         self._ask(path, "claim")
 
     def publish(self, path: Path, *, private: bool, sync: bool) -> None:
-        """See `core.part_file.Keeper`."""
+        """See `core.part_file.Broker`."""
         self._ask(path, "publish", private=private, sync=sync)
 
     def discard(self, path: Path) -> None:
-        """See `core.part_file.Keeper`; where the process is gone, nothing can be done."""
+        """See `core.part_file.Broker`; where the process is gone, nothing can be done."""
         with suppress(SinkError):
             self._ask(path, "discard")
 
     def close(self) -> None:
         """Ends the process, which removes what is unfinished; idempotent."""
-        keep_by(None)
+        use_broker(None)
         self._channel.close()
         self._child.wait(_END_S)
 
@@ -129,7 +129,7 @@ class PartKeeper:
 
 
 @final
-class _Kept:
+class _PartFiles:
     """The part files that were asked for, by their final names."""
 
     def __init__(self, job: dict[str, Any]) -> None:
@@ -197,7 +197,7 @@ def main(arguments: list[str]) -> int:
     # It ends when who asks has ended, and cleans up then.
     for name in ("SIGINT", "SIGTERM", "SIGHUP"):
         signal.signal(getattr(signal, name), signal.SIG_IGN)
-    kept = _Kept(read_job())
+    kept = _PartFiles(read_job())
     try:
         with inherited(arguments[0]) as channel:
             while True:

@@ -12,16 +12,16 @@ import pytest
 
 from m2fp_stream.core.errors import SinkError
 from m2fp_stream.core.part_file import PartFile, part_name, replace_file
-from m2fp_stream.privacy import keeper as room
-from m2fp_stream.privacy.keeper import PartKeeper
+from m2fp_stream.privacy import broker as room
+from m2fp_stream.privacy.broker import FileBroker
 from m2fp_stream.processes.channel import send
 from tests.kit.wait import wait_until
 
 
 @pytest.fixture
-def keeper(tmp_path: Path) -> Iterator[PartKeeper]:
+def broker(tmp_path: Path) -> Iterator[FileBroker]:
     (tmp_path / "any").mkdir()
-    started = PartKeeper.start([tmp_path / "out", tmp_path / "gone/out"], [tmp_path / "any"])
+    started = FileBroker.start([tmp_path / "out", tmp_path / "gone/out"], [tmp_path / "any"])
     yield started
     started.close()
 
@@ -31,7 +31,7 @@ def names(folder: Path) -> list[str]:
 
 
 def test_a_kept_file_is_written_here_and_appears_complete(
-    keeper: PartKeeper, tmp_path: Path
+    broker: FileBroker, tmp_path: Path
 ) -> None:
     with PartFile(tmp_path / "out", overwrite=False) as part:
         part.write(b"hello world")
@@ -51,7 +51,7 @@ def test_a_kept_file_is_written_here_and_appears_complete(
 
 
 def test_what_is_refused_has_the_words_and_numbers_of_a_part_file(
-    keeper: PartKeeper, tmp_path: Path
+    broker: FileBroker, tmp_path: Path
 ) -> None:
     (tmp_path / "out").write_bytes(b"old")
     for path, words, number in (
@@ -72,7 +72,7 @@ def test_what_is_refused_has_the_words_and_numbers_of_a_part_file(
     assert (tmp_path / "out").read_bytes() == b"old"
 
 
-def test_whatever_is_asked_nothing_else_is_touched(keeper: PartKeeper, tmp_path: Path) -> None:
+def test_whatever_is_asked_nothing_else_is_touched(broker: FileBroker, tmp_path: Path) -> None:
     (tmp_path / "diary").write_bytes(b"mine")
     for asked in (
         {},
@@ -82,7 +82,7 @@ def test_whatever_is_asked_nothing_else_is_touched(keeper: PartKeeper, tmp_path:
         {"do": "close", "path": str(tmp_path / "out")},
         {"do": ["make"], "path": [str(tmp_path / "out")]},
     ):
-        send(keeper._channel, {"number": 0, **asked})
+        send(broker._channel, {"number": 0, **asked})
     with PartFile(tmp_path / "out", overwrite=False) as part:  # its answer comes behind those
         part.publish()
     assert names(tmp_path) == ["diary", "out"]
@@ -90,11 +90,11 @@ def test_whatever_is_asked_nothing_else_is_touched(keeper: PartKeeper, tmp_path:
 
 
 def test_what_an_interrupted_request_made_is_not_in_the_way(
-    keeper: PartKeeper, tmp_path: Path
+    broker: FileBroker, tmp_path: Path
 ) -> None:
     for _ in range(2):  # its answers stay unread
         asked = {"number": 0, "do": "make", "path": str(tmp_path / "out"), "overwrite": False}
-        send(keeper._channel, asked)
+        send(broker._channel, asked)
     before = len([*Path("/proc/self/fd").iterdir()])
     with PartFile(tmp_path / "out", overwrite=False) as part:
         part.write(b"x")
@@ -104,21 +104,21 @@ def test_what_an_interrupted_request_made_is_not_in_the_way(
 
 
 def test_what_is_unfinished_at_the_end_is_removed_before_anybody_goes_on(
-    keeper: PartKeeper, tmp_path: Path
+    broker: FileBroker, tmp_path: Path
 ) -> None:
     part = PartFile(tmp_path / "out", overwrite=False)
-    keeper.close()
-    keeper.close()
+    broker.close()
+    broker.close()
     assert names(tmp_path) == []
     part.discard()
 
 
 def test_a_process_that_is_gone_is_an_error_of_the_output(
-    keeper: PartKeeper, tmp_path: Path
+    broker: FileBroker, tmp_path: Path
 ) -> None:
     part = PartFile(tmp_path / "out", overwrite=False)
-    keeper._child.kill()
-    wait_until(lambda: keeper._child.poll() is not None)
+    broker._child.kill()
+    wait_until(lambda: broker._child.poll() is not None)
     with pytest.raises(SinkError, match="the process that makes outputs is gone; run again"):
         part.publish()
     part.discard()
@@ -127,7 +127,7 @@ def test_a_process_that_is_gone_is_an_error_of_the_output(
 
 
 def test_an_answer_without_its_file_is_refused(
-    keeper: PartKeeper, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    broker: FileBroker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     told = {"number": 1}
     monkeypatch.setattr(room, "receive_with_descriptors", lambda _: (told, []))
@@ -135,11 +135,11 @@ def test_an_answer_without_its_file_is_refused(
         PartFile(tmp_path / "out", overwrite=False)
 
 
-def test_the_process_does_not_hear_what_ends_the_run(keeper: PartKeeper, tmp_path: Path) -> None:
+def test_the_process_does_not_hear_what_ends_the_run(broker: FileBroker, tmp_path: Path) -> None:
     """A terminal that is closed tells both; who makes the files has to clean up after the other."""
     with PartFile(tmp_path / "out", overwrite=False) as part:  # it is there by now
         for number in (1, 2, 15):
             with suppress(ProcessLookupError):
-                os.kill(keeper._child.pid, number)
+                os.kill(broker._child.pid, number)
         part.publish()
     assert names(tmp_path) == ["out"]
