@@ -8,9 +8,16 @@ from pathlib import Path
 from typing import Final
 
 from ..core.labels import PRESETS, Label
-from ..naming import TABLE_SUFFIXES
 from . import checks, completion, files, live, models
-from .command import EVERYTHING, Command, Commands, program_parser
+from .command import (
+    EVERYTHING,
+    Command,
+    Commands,
+    program_parser,
+    read_count,
+    read_duration,
+    read_table,
+)
 from .options import add_effect, add_options
 from .show import PROGRAM
 
@@ -23,6 +30,7 @@ presets of --hide: {", ".join(PRESETS)}
 examples:
   {PROGRAM} anonymize clip.mov                        writes clip.anonymized.mp4 beside it
   {PROGRAM} anonymize holiday/ -o shared/ --jobs 2    a folder of videos and pictures
+  {PROGRAM} anonymize holiday/ -o shared/ --resume    and on, after an interrupt, with what is new
   {PROGRAM} anonymize clip.mp4 --hide person --effect solid
   {PROGRAM} anonymize clip.mp4 --effect hair=mosaic --start 0:30 --end 1:10 -o cut.mp4
   {PROGRAM} anonymize clip.mp4 --audio keep --mute 0:12-0:15
@@ -164,7 +172,7 @@ def _anonymize(commands: Commands) -> None:
     add_effect(command)
     command.add_argument(
         "--tracks",
-        type=_table,
+        type=read_table,
         metavar="OUT",
         help="also write where people are, as a table without a picture: frame, time, track, box, "
         "covered parts. It is personal data. A file, .csv or .json; for several inputs csv or "
@@ -172,19 +180,29 @@ def _anonymize(commands: Commands) -> None:
     )
     add_options(command, _ANONYMIZE_OPTIONS)
     _add_common(command)
-    command.add_argument(
-        "--jobs",
-        type=_count,
-        default=1,
-        metavar="N",
-        help="work on N inputs at a time, each in a process of its own (default: 1)",
-    )
+    _add_batch(command)
     command.add_argument("--strict", action="store_true", help="treat warnings as errors")
     command.add_argument(
         "--progress",
         choices=["auto", "bar", "lines", "off"],
         default="auto",
         help="how progress is shown on stderr (default: auto, a bar on a terminal, else lines)",
+    )
+
+
+def _add_batch(command: Command) -> None:
+    command.add_argument(
+        "--jobs",
+        type=read_count,
+        default=1,
+        metavar="N",
+        help="work on N inputs at a time, each in a process of its own (default: 1)",
+    )
+    command.add_argument(
+        "--resume",
+        action="store_true",
+        help="go on where a run with --resume ended: what is complete stays, unless its input or "
+        "the options changed; a journal without pictures, in the output folder, says so",
     )
 
 
@@ -328,9 +346,8 @@ def _models(commands: Commands) -> None:
     command.add_argument(
         "name", nargs="?", help=f"what to pull or export: {' or '.join(models.HUB_NAMES)}"
     )
-    command.add_argument(
-        "--accept-licence", action="store_true", help="pull: accept the licence without asking"
-    )
+    licence = "pull: accept the licence without asking"
+    command.add_argument("--accept-licence", action="store_true", help=licence)
     command.add_argument("--revision", metavar="NAME", help="pull: another branch or tag")
     command.add_argument(
         "--key",
@@ -377,7 +394,7 @@ def _doctor(commands: Commands) -> None:
     )
     command.add_argument(
         "--max-age",
-        type=_duration,
+        type=read_duration,
         default=30.0,
         metavar="N",
         help="seconds after which the file is too old, so that the run must hang (default: 30)",
@@ -451,17 +468,9 @@ def _add_live(command: Command) -> None:
         help="keep what is measured (frames, drops, latency, cover age...) in this JSON file, "
         "renewed every second",
     )
-    command.add_argument("--seconds", type=_duration, metavar="N", help="end after so many seconds")
-
-
-def _duration(text: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
-    if not 0 < value < float("inf"):
-        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}")
-    return value
+    command.add_argument(
+        "--seconds", type=read_duration, metavar="N", help="end after so many seconds"
+    )
 
 
 def _add_common(command: Command) -> None:
@@ -476,17 +485,3 @@ def _add_common(command: Command) -> None:
         metavar="FILE",
         help="YAML configuration; environment (M2FP_STREAM_SECTION__FIELD) and options beat it",
     )
-
-
-def _table(text: str) -> str:
-    if f".{text}" in TABLE_SUFFIXES or Path(text).suffix.lower() in TABLE_SUFFIXES:
-        return text
-    raise argparse.ArgumentTypeError(
-        f"expected a file that ends in .csv or .json, or csv or json, got {text!r}"
-    )
-
-
-def _count(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"expected a number from 1 upwards, got {text!r}")
-    return int(text)

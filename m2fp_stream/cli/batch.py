@@ -24,6 +24,7 @@ from ..core.errors import (
 from ..processes.child import Child, Stream, start_module
 from .interrupts import held
 from .jobs import Job, Plan, prepare, skipped_text
+from .journal import Journals
 from .show import batch_table, reason, report, say
 
 __all__ = ["Batch", "start_child"]
@@ -57,6 +58,7 @@ class Batch:
         plan: what is to be done.
         overwrite: whether existing outputs may be replaced.
         debug: whether errors show where they were raised.
+        journals: where what is done is written down; None: nowhere.
         done: inputs with a complete output, of this run.
         failed: what has none, and why.
     """
@@ -64,6 +66,7 @@ class Batch:
     plan: Plan
     overwrite: bool = field(kw_only=True)
     debug: bool = field(kw_only=True)
+    journals: Journals | None = field(default=None, kw_only=True)
     done: int = 0
     failed: list[tuple[Path, str]] = field(default_factory=list)
 
@@ -75,12 +78,12 @@ class Batch:
         """
         for job in self._to_do():
             try:
-                prepare(job, overwrite=self.overwrite)
+                self.prepare(job)
                 run(job)
             except Exception as error:
                 self._report(error, job.path_in)
             else:
-                self.done += 1
+                self.note_done(job)
         self._conclude()
 
     def side_by_side(
@@ -101,7 +104,7 @@ class Batch:
             while True:
                 while len(running) < count and (job := next(waiting, None)) is not None:
                     try:
-                        prepare(job, overwrite=self.overwrite)
+                        self.prepare(job)
                         told = tell(job)
                         with held():
                             running[start(told)] = job
@@ -111,7 +114,7 @@ class Batch:
                     break
                 time.sleep(_POLL_S)
                 for process in [child for child in running if child.poll() is not None]:
-                    self._note(process, running.pop(process).path_in)
+                    self._note(process, running.pop(process))
         finally:
             _end(running)
         self._conclude()
@@ -125,11 +128,28 @@ class Batch:
         report(error, debug=self.debug, about=about)
         self.failed.append((about or Path(), reason(error)))
 
-    def _note(self, process: Child, about: Path) -> None:
+    def prepare(self, job: Job) -> None:
+        """See `jobs.prepare`; notes what is begun."""
+        prepare(job, overwrite=self.overwrite)
+        if self.journals is not None:
+            self.journals.begin(job)
+
+    def note_done(self, job: Job) -> None:
+        """Counts a job whose output is complete, and notes it."""
+        self.done += 1
+        if self.journals is not None:
+            try:
+                self.journals.done(job)
+            except SinkError as error:
+                self.journals = None
+                say(f"warning: {error}; what follows will be made again by --resume")
+
+    def _note(self, process: Child, job: Job) -> None:
         """Notes the end of a process; it has said why it failed unless by a signal."""
         if process.returncode == 0:
-            self.done += 1
+            self.note_done(job)
             return
+        about = job.path_in
         what = _WHAT.get(process.returncode, "something")
         why = f"{what} failed (exit code {process.returncode}, see above)"
         if process.returncode < 0:

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection
+from pathlib import Path
 from typing import Final, NoReturn, final
 
 from .. import __version__
 from ..core.errors import UsageError
+from ..naming import TABLE_SUFFIXES
 from .show import PROGRAM, flush
 
-__all__ = ["EVERYTHING", "Command", "Commands", "program_parser"]
+__all__ = [
+    "EVERYTHING",
+    "Command",
+    "Commands",
+    "program_parser",
+    "read_count",
+    "read_duration",
+    "read_table",
+]
 
 _EXIT_CODES: Final = """\
 exit codes:
@@ -136,3 +146,30 @@ class Commands:
         )
         self.by_name[name] = command
         return command
+
+
+def read_duration(text: str) -> float:
+    """Returns seconds, above 0."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < float("inf"):
+        raise argparse.ArgumentTypeError(f"expected seconds above 0, got {text!r}")
+    return value
+
+
+def read_table(text: str) -> str:
+    """Returns the name of a table, or its kind."""
+    if f".{text}" in TABLE_SUFFIXES or Path(text).suffix.lower() in TABLE_SUFFIXES:
+        return text
+    raise argparse.ArgumentTypeError(
+        f"expected a file that ends in .csv or .json, or csv or json, got {text!r}"
+    )
+
+
+def read_count(text: str) -> int:
+    """Returns a whole number from 1 upwards."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected a number from 1 upwards, got {text!r}")
+    return int(text)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self, final
 
+from .. import __version__
 from ..core.errors import SourceError, UsageError
 from ..core.labels import Label
 from ..naming import CONTAINERS, IMAGE_SUFFIXES, PIPE, VIDEO_SUFFIXES, fitting, output_path
 from .batch import Batch
 from .jobs import Job, Plan, check, plan, prepare, with_tables
+from .journal import Journals, options_digest
 from .options import refuse_useless, say_vain, settings_of
 from .progress import FileDisplay
 from .show import file_summary, print_line, say
@@ -38,19 +41,28 @@ def anonymize(args: argparse.Namespace) -> None:
     name = partial(output_path, container=settings.output.container)
     planned = plan(args.paths, args.output, suffixes, name, overwrite=args.overwrite)
     planned = with_tables(planned, args.tracks)
+    refuse_useless(args, planned.jobs)
+    with _journals(args, settings) as journals:
+        if journals is not None:
+            planned = journals.resumed(planned)
+        if planned.single:
+            check(planned.jobs[0], overwrite=args.overwrite)
+        say_vain(args, settings)
+        _say_shortened(planned)
+        _say_untold(planned.jobs)
+        _work_on(planned, args, settings, journals)
+
+
+def _work_on(
+    planned: Plan, args: argparse.Namespace, settings: Settings, journals: Journals | None
+) -> None:
     jobs = planned.jobs
-    refuse_useless(args, jobs)
-    if planned.single:
-        check(jobs[0], overwrite=args.overwrite)
-    say_vain(args, settings)
-    _say_shortened(planned)
-    _say_untold(jobs)
 
     def task(job: Job, progress: str) -> FileTask:
         return FileTask(
             job=job,
             settings=settings,
-            overwrite=args.overwrite,
+            overwrite=args.overwrite or job.replaced,
             strict=args.strict,
             progress=progress,
         )
@@ -59,17 +71,35 @@ def anonymize(args: argparse.Namespace) -> None:
         quiet = "off" if args.progress == "off" else "lines"  # bars would paint over each other
         return {**task(job, quiet).as_json(), "debug": args.debug}
 
-    batch = Batch(planned, overwrite=args.overwrite, debug=args.debug)
-    if planned.single:
-        prepare(jobs[0], overwrite=args.overwrite)
+    batch = Batch(planned, overwrite=args.overwrite, debug=args.debug, journals=journals)
+    alone = planned.single and not jobs[0].finished
+    if alone:
+        batch.prepare(jobs[0])
     if args.last and (planned.single or args.jobs == 1):
         shut_in(jobs, settings)
-    if planned.single:
+    if alone:
         task(jobs[0], args.progress).run()
+        batch.note_done(jobs[0])
     elif args.jobs > 1:
         batch.side_by_side(args.jobs, told)
     else:
         batch.one_after_another(lambda job: task(job, args.progress).run())
+
+
+@contextmanager
+def _journals(args: argparse.Namespace, settings: Settings) -> Iterator[Journals | None]:
+    """Gives the journals of a run that was told to keep some.
+
+    Raises:
+        UsageError: it was told to make all again, too.
+    """
+    if not args.resume:
+        yield None
+        return
+    if args.overwrite:
+        raise UsageError("--resume goes on, --overwrite makes all again; give one of them")
+    with closing(Journals(options_digest(settings, _SECTIONS), __version__)) as journals:
+        yield journals
 
 
 def _container(args: argparse.Namespace) -> dict[str, object]:

@@ -29,14 +29,22 @@ __all__ = ["Job", "Plan", "check", "plan", "prepare", "skipped_text", "with_tabl
 class Job(NamedTuple):
     """One input and its output.
 
-    `finished` where its folder was named and the output of an earlier run is there: it is left
-    alone, and counted. `tracks` is where positions go; None: nowhere.
+    Attributes:
+        path_in: what is read.
+        path_out: what is written.
+        finished: its folder was named, or `--resume` was given, and the output of an earlier run is
+            there: it is left alone, and counted.
+        tracks: where positions go; None: nowhere.
+        folder: the output folder that was named, or that of the input: at or above the output.
+        replaced: what is there was made by an earlier run, and is no longer what is wanted.
     """
 
     path_in: Path
     path_out: Path
     finished: bool = False
     tracks: Path | None = None
+    folder: Path = Path()
+    replaced: bool = False
 
     @property
     def is_stale(self) -> bool:
@@ -95,7 +103,7 @@ def plan(
         with _within_reach(SinkError):
             if single and (output == PIPE or (output.suffix and not output.is_dir())):
                 (_may_be_made if is_numbered(output) else _need_folder)(output.parent)
-                return Plan([Job(inputs[0], output)], single=True)
+                return Plan([Job(inputs[0], output, folder=output.parent)], single=True)
             _may_be_made(output)
     sources = {os.path.realpath(file): file for file, _ in files}
     jobs = []
@@ -108,7 +116,7 @@ def plan(
         taken.add(target)
         targets.add(target)
         finished = file not in found.named and not overwrite and _is_output(target)
-        jobs.append(Job(file, target, finished))
+        jobs.append(Job(file, target, finished, folder=base if output is None else output))
     shortened = [
         job
         for job in jobs
@@ -283,8 +291,10 @@ def check(job: Job, *, overwrite: bool) -> None:
 
     Raises:
         SourceError: the input does not exist or is out of reach.
-        UsageError: the output is the input, or exists without ``--overwrite``.
+        UsageError: the output is the input, or exists, is not to be replaced, and there is no
+            ``--overwrite``.
     """
+    overwrite |= job.replaced
     with _within_reach(SourceError):
         if not (job.path_in == PIPE or is_numbered(job.path_in) or _is_there(job.path_in)):
             raise SourceError(f"{job.path_in}: no such file")

@@ -117,3 +117,27 @@ def test_a_child_that_was_ended_alone_is_told_and_the_rest_goes_on(folder: Path)
         *("one.mp4", "two.mp4", "three.mp4"),
         *("two.anonymized.mp4", "three.anonymized.mp4"),
     }
+
+
+def test_a_batch_that_was_killed_is_resumed_where_it_was(folder: Path) -> None:
+    for name in ("one.mp4", "two.mp4"):
+        write_clip(folder / name, frames=5)
+    (folder / "two.mp4").rename(folder / "zero.mp4")  # the long one is the second of three
+    process = start(folder, "--resume")
+    first = folder / "one.anonymized.mp4"
+    wait_until(lambda: first.exists() and parts(folder) > 0)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    write_clip(folder / "three.mp4", frames=5)
+    made_ns = first.stat().st_mtime_ns
+    again = start(folder, "--resume")
+    out, err = again.communicate()
+    assert again.returncode == 0
+    assert out.count(b" -> ") == 2
+    assert b"finished by an earlier run: 1 " in err
+    assert first.stat().st_mtime_ns == made_ns
+    assert {path.name for path in folder.iterdir()} == {
+        *("one.mp4", "three.mp4", "zero.mp4", ".m2fp-stream.journal"),
+        *("one.anonymized.mp4", "three.anonymized.mp4", "zero.anonymized.mp4"),
+    }

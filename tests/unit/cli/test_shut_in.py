@@ -13,6 +13,7 @@ from m2fp_stream.cli.jobs import Job
 from m2fp_stream.cli.shut_in import shut_in
 from m2fp_stream.config import Settings
 from m2fp_stream.core.errors import SinkError
+from m2fp_stream.core.part_file import part_name
 from m2fp_stream.privacy import sandbox
 from m2fp_stream.privacy.broker import FileBroker
 
@@ -22,8 +23,8 @@ def asked(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> dict[str, Any]:
     """What was asked of broker and sandbox, neither of which is there."""
     seen: dict[str, Any] = {}
 
-    def start(paths: Iterable[Path]) -> None:
-        seen["outputs"] = [*paths]
+    def start(paths: Iterable[Path], folders: Iterable[Path]) -> None:
+        seen["outputs"], seen["folders"] = [*paths], [*folders]
 
     monkeypatch.setattr(FileBroker, "start", start)
     monkeypatch.setattr(sandbox, "enter", seen.update)
@@ -42,6 +43,7 @@ def test_inputs_are_read_outputs_kept_and_their_folders_made(
     shut_in(jobs, Settings())
     assert asked == {
         "outputs": [tmp_path / "out/deep/a.mp4"],
+        "folders": [],
         "reads": [tmp_path / "a.mp4"],
         "changes": [],
         "buffer_mb": Settings().file.buffer_mb,
@@ -49,6 +51,22 @@ def test_inputs_are_read_outputs_kept_and_their_folders_made(
     }
     assert (tmp_path / "out/deep").is_dir()
     assert not (tmp_path / "other").exists()
+
+
+def test_tables_are_outputs_pipes_need_nothing_and_numbered_pictures_their_folders(
+    asked: dict[str, Any], tmp_path: Path
+) -> None:
+    table, numbers = tmp_path / "tables/a.csv", tmp_path / "frames/%d.png"
+    jobs = [
+        Job(Path("-"), Path("-"), tracks=table),
+        Job(tmp_path / "in/%d.png", numbers),
+    ]
+    shut_in(jobs, Settings())
+    assert asked["outputs"] == [table, numbers]
+    assert asked["folders"] == [part_name(numbers)]
+    assert asked["reads"] == [tmp_path / "in"]
+    assert asked["changes"] == [tmp_path / "frames"]
+    assert (tmp_path / "tables").is_dir()
 
 
 @pytest.mark.parametrize("key", [None, "keyring", "/etc/secret.key"])
@@ -68,7 +86,7 @@ def test_m2fp_reads_its_weights_and_key_and_changes_its_exports(
 def test_without_a_process_for_outputs_there_is_no_run(
     asked: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def start(_: Iterable[Path]) -> None:
+    def start(*_: Iterable[Path]) -> None:
         raise OSError(errno.EAGAIN, "no more processes")
 
     monkeypatch.setattr(FileBroker, "start", start)
