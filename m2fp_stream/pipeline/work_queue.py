@@ -53,7 +53,7 @@ class WorkQueue(Generic[_Worker, _Answer]):
     """Serves questions from one thread a worker, the most urgent first, else in order.
 
     Every future gets an answer or an exception; `close()` cancels those not begun. A picture is
-    zeroed when its question was answered, or never will be.
+    zeroed before its question is answered, or where it never will be.
 
     Args:
         workers: who answers; closed with this.
@@ -130,13 +130,17 @@ class WorkQueue(Generic[_Worker, _Answer]):
             *_, question = self._waiting.get()
             if question is None:
                 return
-            try:
-                if question.future.set_running_or_notify_cancel():
-                    question.future.set_result(self._answer(worker, question))
-            except BaseException as error:  # the future carries it to whoever waits
-                question.future.set_exception(error)
-            finally:
+            if not question.future.set_running_or_notify_cancel():
                 question.bgr.fill(0)
+                continue
+            try:
+                answer = self._answer(worker, question)
+            except BaseException as error:  # the future carries it to whoever waits
+                question.bgr.fill(0)
+                question.future.set_exception(error)
+            else:
+                question.bgr.fill(0)  # before: whoever waits finds it empty
+                question.future.set_result(answer)
 
     def _answer(self, worker: _Worker, question: _Question[_Worker, _Answer]) -> _Answer:
         for attempt in range(1, self._attempts + 1):
