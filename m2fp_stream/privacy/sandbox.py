@@ -82,9 +82,6 @@ _KEPT: Final = 1 << 1 | 1 << 2 | 1 << 14
 
 _PACKAGE: Final = Path(__file__).resolve().parents[1]
 
-_TEST_CHANGES: Final = "M2FP_STREAM_TEST_CHANGES"
-"""Set by our tests alone: folders that may be changed, for what measures their coverage."""
-
 MEMORY_BYTES: Final = 4 << 30
 """Private memory that every process may have, at least. Measured (VmData, the most of any process
 of a run): 0.7 GiB with a film of 1920x1080, 2.5 GiB with one of 7680x4320."""
@@ -259,8 +256,7 @@ def _restrict_files(reads: list[Path], changes: list[Path], *, locally: bool) ->
         for path in _programs():
             _allow(rules, path, _EXECUTE)
         _allow(rules, Path(os.devnull), _OF_FILES & ~_EXECUTE & rights)
-        given = os.environ.get(_TEST_CHANGES, "")
-        for path in (*changes, *map(Path, filter(None, given.split(os.pathsep)))):
+        for path in changes:
             _allow(rules, path, _CHANGE & rights)
         _call(_RESTRICT, rules, 0)
     finally:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,12 +11,20 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from tests.kit.browser import Watch, chromium, opened
+from tests.kit.cli import MEASURED
 from tests.kit.film import Bgr, load_portrait, write_film
 from tests.kit.mirror import COUNTING, Camera, Look, Mirror
 from tests.kit.web import PageServer
 
 if TYPE_CHECKING:
     from playwright.sync_api import Browser
+
+
+@pytest.fixture(autouse=True)
+def _unmeasured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs of the whole program are not measured: that costs them a quarter of their time."""
+    for name in [name for name in os.environ if name.startswith(MEASURED)]:
+        monkeypatch.delenv(name)
 
 
 @pytest.fixture(scope="session")

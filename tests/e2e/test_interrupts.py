@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import time
@@ -20,10 +21,17 @@ from tests.kit.wait import wait_until
 LINE = b"m2fp-stream: interrupted; nothing unfinished was kept\n"
 
 
+@pytest.fixture(scope="module")
+def long_clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("clips") / "long.mp4"
+    write_clip(path, frames=2000)
+    return path
+
+
 @pytest.fixture
-def folder(tmp_path: Path) -> Path:
+def folder(tmp_path: Path, long_clip: Path) -> Path:
     for name in ("one.mp4", "two.mp4", "three.mp4"):
-        write_clip(tmp_path / name, frames=2000)
+        shutil.copyfile(long_clip, tmp_path / name)
     return tmp_path
 
 

@@ -15,6 +15,10 @@ from m2fp_stream.core.records import Progress, RunReport
 
 ROOT = Path(__file__).resolve().parents[2]
 
+MEASURED = "COVERAGE_PROCESS_"
+"""By these variables coverage follows into other processes, in which it writes files; a program
+that is shut in may not."""
+
 
 class FakeApp:
     """Stands in for `app`: remembers its calls, writes the output, may fail for some inputs."""
@@ -89,11 +93,12 @@ def one_error(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def clean_environment() -> dict[str, str]:
-    """Returns this process's environment without options of the program."""
+    """Returns this process's environment without options of the program, and unmeasured."""
     kept = {
         name: value
         for name, value in os.environ.items()
-        if not name.startswith("M2FP_STREAM_") or name.startswith("M2FP_STREAM_TEST_")
+        if (not name.startswith("M2FP_STREAM_") or name.startswith("M2FP_STREAM_TEST_"))
+        and not name.startswith(MEASURED)
     }
     return kept | {"PYTHONPATH": str(ROOT)}
 

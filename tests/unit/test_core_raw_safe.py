@@ -18,13 +18,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from m2fp_stream.core import redact
-from m2fp_stream.core._mint import COMPOSED, Key
+from m2fp_stream.core._mint import COMPOSED, LOCATED, Key
 from m2fp_stream.core.errors import LeaseError, SealError
 from m2fp_stream.core.labels import CIHP
 from m2fp_stream.core.raw import RawFrame, Under
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.core.ring import BufferPool
-from m2fp_stream.core.safe import CoverInfo, CoverLevel, LabelImage, SafeFrame
+from m2fp_stream.core.safe import (
+    CoverInfo,
+    CoverLevel,
+    LabelImage,
+    SafeFrame,
+    TrackRow,
+    TrackState,
+    TrackTable,
+)
 from m2fp_stream.core.timing import rescale, seconds
 
 BASE = Fraction(1, 25)
@@ -291,6 +299,12 @@ def test_a_safe_frame_shows_its_pixels_read_only() -> None:
         frame.pixels.setflags(write=True)
     assert "size_wh=(6, 4)" in repr(frame)
     assert "9" not in repr(frame).replace("0.5", "")
+
+
+def test_a_table_does_not_say_where_anybody_is_when_it_is_printed() -> None:
+    row = TrackRow(1, (12, 34, 56, 78), TrackState.PLACED)
+    table = TrackTable((row,), frame=3, time_s=Fraction(1), size_wh=(640, 480), key=LOCATED)
+    assert repr(table) == "TrackTable(frame=3, rows=1, size_wh=(640, 480))"
 
 
 def test_without_its_key_nothing_safe_is_made() -> None:

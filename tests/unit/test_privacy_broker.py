@@ -50,6 +50,18 @@ def test_a_kept_file_is_written_here_and_appears_complete(
     assert (tmp_path / "out").stat().st_mode & 0o777 == 0o600
 
 
+def test_a_name_may_be_taken_before_the_file_appears(broker: FileBroker, tmp_path: Path) -> None:
+    with PartFile(tmp_path / "out", overwrite=False) as part:
+        part.write(b"rows")
+        part.claim()
+        assert (tmp_path / "out").read_bytes() == b"rows"
+        part.publish()
+    with PartFile(tmp_path / "any/other", overwrite=False) as part:
+        part.claim()
+    assert names(tmp_path) == ["out"]
+    assert names(tmp_path / "any") == []  # given back
+
+
 def test_what_is_refused_has_the_words_and_numbers_of_a_part_file(
     broker: FileBroker, tmp_path: Path
 ) -> None:
