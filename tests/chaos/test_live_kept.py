@@ -178,9 +178,13 @@ def test_a_looker_that_cannot_start_again_ends_the_run_and_the_recording_stays(
 
 def test_a_fine_parser_that_cannot_start_costs_no_recording(tmp_path: Path) -> None:
     recording = Recording(tmp_path)
-    fine = ParserWorker(WorkerSpec("tests.kit.faulty:broken_factory"))
+    recorded = tmp_path.with_name(f"{tmp_path.name} is recorded")
+    spec = WorkerSpec("tests.kit.faulty:broken_factory", {"until": str(recorded)})
     live = {"alignment": "low_latency"}  # shows the card from the first frame on
-    with Performance(fine=fine, more_outlets=(recording.outlet,), live=live) as stage:
+    outlets = (recording.outlet,)
+    with Performance(fine=ParserWorker(spec), more_outlets=outlets, live=live) as stage:
+        wait_until(lambda: recording.outlet.written)
+        recorded.touch()
         assert isinstance(end_of(stage), ModelError)
     assert_kept(recording, least=1)
 

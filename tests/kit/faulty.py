@@ -157,8 +157,10 @@ class Standing(Faulty):
         return self._with(good_result(bgr.shape[0], bgr.shape[1], 0), frame_id=frame_id)
 
 
-def broken_factory() -> Faulty:
-    """Cannot be made."""
+def broken_factory(*, until: str = "") -> Faulty:
+    """Cannot be made, and says so once the file `until` is there."""
+    while until and not Path(until).exists():
+        time.sleep(0.01)
     raise RuntimeError("secret text that must not be passed on")
 
 
