@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from ..core.errors import SourceError
 from ..core.raw import Under
 from ..core.ring import BufferPool
+from .hdr import PQ_CODES, sdr_of_pq
 from .orientation import Orientation
 
 __all__ = [
@@ -50,6 +51,9 @@ reserved, 2 is "unspecified"."""
 
 _OPAQUE: Final = 255
 """Alpha of what hides nothing."""
+
+_EIGHT_BITS: Final = np.rint(np.linspace(0, _OPAQUE, PQ_CODES)).astype(np.uint8)
+"""Alpha of as many levels as PQ's codes."""
 
 _FLAGS: Final = int(Scaling.BILINEAR | Scaling.ACCURATE_RND)
 """Without ACCURATE_RND swscale's RGB is 1.2 levels too dark on average (measured at 720p against
@@ -151,16 +155,19 @@ def write_bgr(
     upright = not any(orientation)
     picture = target if upright else np.empty((size[1], size[0], 3), np.uint8)
     under = None
+    channels = _channels(converted, hdr=is_hdr(frame))
     if has_alpha(frame):
-        alpha, opaque = _over_black(converted, picture)
+        alpha, opaque = _over_black(channels, picture)
         if pool is not None and (alpha < _OPAQUE).any():
             under = Under(pool.take(*out.shape[:2]), np.full(out.shape[:2], _OPAQUE, np.uint8))
             orientation.turn(opaque, box.cut(under.bgr))
             orientation.turn(alpha, box.cut(under.alpha))
         opaque.fill(0)
     else:
-        green, blue, red = (_rows(plane) for plane in converted.planes)
-        cv2.merge([blue, green, red], picture)
+        cv2.merge(channels, picture)
+    if is_hdr(frame):
+        for channel in channels:
+            channel.fill(0)
     if converted is not frame:  # the decoder may still refer to its own
         for plane in converted.planes:
             _bytes(plane).fill(0)
@@ -172,20 +179,41 @@ def write_bgr(
 def _as_rgb(
     frame: av.VideoFrame, size_wh: tuple[int, int], reformatter: VideoReformatter
 ) -> av.VideoFrame:
-    """Returns the frame as full-range RGB of that size: planes, or BGRA where it has alpha."""
-    hdr = is_hdr(frame)
+    """Returns the frame as full-range RGB of that size: planes, or BGRA where it has alpha.
+
+    HDR comes as planes of PQ, 10 bits, within what BT.709 can show of colour.
+    """
+    hdr, alpha = is_hdr(frame), has_alpha(frame)
+    # Planar RGB: swscale's packed BGR takes twice the time or is inexact (see _FLAGS).
+    target = ("gbrap10le" if alpha else "gbrp10le") if hdr else ("bgra" if alpha else "gbrp")
     return reformatter.reformat(
         frame,
         width=size_wh[0],
         height=size_wh[1],
-        # Planar RGB: swscale's packed BGR takes twice the time or is inexact (see _FLAGS).
-        format="bgra" if has_alpha(frame) else "gbrp",
+        format=target,
         interpolation=_FLAGS,
         dst_color_range=ColorRange.JPEG,
-        dst_color_trc=ColorTrc.BT709 if hdr else None,
+        # swscale's own way to SDR makes all that is brighter than white one white.
+        dst_color_trc=ColorTrc.SMPTE2084 if hdr else None,
         dst_color_primaries=ColorPrimaries.BT709 if hdr else None,
         threads=1,
     )
+
+
+def _channels(rgb: av.VideoFrame, *, hdr: bool) -> list[NDArray[np.uint8]]:
+    """Returns blue, green and red of SDR, and alpha where there is one, of `_as_rgb`'s frame.
+
+    Copies of HDR and BGRA, else views.
+    """
+    if rgb.format.name == "bgra":
+        packed = _rows(rgb.planes[0], 4).reshape(rgb.height, rgb.width, 4)
+        return [np.asarray(channel, np.uint8) for channel in cv2.split(packed)]
+    if not hdr:
+        green, blue, red = (_rows(plane) for plane in rgb.planes)
+        return [blue, green, red]
+    codes = [_rows(plane, 2).view("<u2") for plane in rgb.planes]
+    green, blue, red = (sdr_of_pq()[plane] for plane in codes[:3])
+    return [blue, green, red, *(_EIGHT_BITS[plane] for plane in codes[3:])]
 
 
 def fit_bgr(picture: NDArray[np.uint8], out: NDArray[np.uint8]) -> None:
@@ -233,16 +261,16 @@ def _rows(plane: VideoPlane, bytes_a_pixel: int = 1) -> NDArray[np.uint8]:
 
 
 def _over_black(
-    bgra: av.VideoFrame, out: NDArray[np.uint8]
+    channels: list[NDArray[np.uint8]], out: NDArray[np.uint8]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Writes the picture over black; returns its alpha, and it without."""
-    *colours, alpha = cv2.split(_rows(bgra.planes[0], 4).reshape(*out.shape[:2], 4))
+    """Writes blue, green, red and alpha over black; returns alpha, and the picture without."""
+    *colours, alpha = channels
     weighted = [cv2.multiply(colour, alpha, scale=1 / 255) for colour in colours]
     cv2.merge(weighted, out)
     opaque = np.asarray(cv2.merge(colours), np.uint8)
     for array in (*colours, *weighted):
         array.fill(0)
-    return np.asarray(alpha, np.uint8), opaque
+    return alpha, opaque
 
 
 def _matrix_tag(frame: av.VideoFrame) -> int | None:

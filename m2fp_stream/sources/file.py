@@ -36,7 +36,7 @@ from .orientation import Orientation
 from .sound import FileClock
 from .spherical import said_of, tags_of
 from .timestamps import Timestamps, cut_length, declared_end, zero_of
-from .trailers import ends_early
+from .trailers import ends_early, only_boundary
 from .transparency import (
     AlphaDecoder,
     AlphaMissingError,
@@ -315,10 +315,12 @@ class FileSource(Source):
         assert container is not None  # nobody asks for packets after close()
         # Sound may outlast the picture, and the declared end then is that of the sound.
         streams: list[Stream] = [self._stream]
+        read_to = 0
         if self._declared_end is not None and not self._ends_with_video:
             streams = [s for s in container.streams if not is_attached(s)]
         try:
             for packet in container.demux(streams):
+                read_to = (packet.pos or 0) + packet.size
                 if packet.pts is not None and packet.time_base:
                     end = (packet.pts + (packet.duration or 0)) * packet.time_base
                     self._read_end = max(self._read_end, end)
@@ -330,7 +332,8 @@ class FileSource(Source):
             # damage that looks like one). It goes by number: ours, an older one, has been flushed.
             return
         except (av.error.FFmpegError, OSError):
-            self._damage(None)
+            if not only_boundary(container.format.name, self._file, read_to):
+                self._damage(None)
             yield None
 
     def _check_complete(self) -> None:

@@ -210,3 +210,39 @@ def test_a_photograph_that_shows_all_around_says_so_too(tmp_path: Path) -> None:
     (tmp_path / "b.jpg").write_bytes(data)
     with ImageSource(tmp_path / "b.jpg") as source:
         assert source.info.warnings == ()
+
+
+# ----------------------------------------------------------------- parts
+
+
+@pytest.mark.parametrize(
+    "end", [b"\r\n--ffmpeg\r\n", b"\r\n--ffmpeg--\r\n", b"\r\n--ffmpeg--", b"\r\n--ffm", b""]
+)
+def test_pictures_in_parts_end_at_a_boundary_or_before_it(tmp_path: Path, end: bytes) -> None:
+    """As cameras send MJPEG. FFmpeg's muxer begins a part that never comes."""
+    path = tmp_path / "a.mjpg"
+    media.write_video(path, codec="mjpeg", pix_fmt="yuvj420p", container_format="mpjpeg")
+    data = path.read_bytes()
+    assert data.endswith(b"\xff\xd9\r\n--ffmpeg\r\n"), "the end of a picture, then of the file"
+    pictures = data.removesuffix(b"\r\n--ffmpeg\r\n")
+    path.write_bytes(pictures + end)
+    info, frames = read(path)
+    assert [number for _, number in frames] == list(range(10))
+    assert info.warnings == ()
+
+
+@pytest.mark.parametrize("how", ["cut short", "no part", "a part's head"])
+def test_damage_to_pictures_in_parts_is_told(tmp_path: Path, how: str) -> None:
+    path = tmp_path / "a.mjpg"
+    media.write_video(path, codec="mjpeg", pix_fmt="yuvj420p", container_format="mpjpeg")
+    data, middle = path.read_bytes(), b"--ffmpeg\r\nContent-type: image/jpeg\r\n"
+    at = data.index(middle, len(data) // 2)
+    damaged = {
+        "cut short": data[: len(data) - 400],
+        "no part": data[:at] + b"--ffmpeg\r\n\r\n" + data[at:],
+        "a part's head": data[:at] + middle.replace(b"image", b"other") + data[at + len(middle) :],
+    }
+    path.write_bytes(damaged[how])
+    with pytest.raises(TruncatedSourceError):
+        read(path)
+    assert len(read(path, salvage=True)[1]) >= 4

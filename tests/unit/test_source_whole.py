@@ -127,6 +127,41 @@ def test_every_picture_that_smears_without_a_reference_is_left_out(
     assert smeared_for_players or name.startswith("HEVC")
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+@pytest.mark.parametrize("name", ["pyramid", "HEVC"])
+def test_a_lost_picture_that_no_other_needs_harms_none_and_is_no_damage(
+    tmp_path: Path, name: str, suffix: str
+) -> None:
+    path = film(tmp_path / "film.mp4", name)
+    ours, _ = given(path)
+    with av.open(path) as container:
+        packets = [packet for packet in container.demux(video=0) if packet.size]
+    unneeded = [number for number, packet in enumerate(packets) if needed_by_none(packet)]
+    lost = unneeded[len(unneeded) // 2]
+    copy = oddities.without(path, tmp_path / f"lost.{suffix}", {lost})
+    pictures, warnings = given(copy)
+    times = [packet.pts for packet in packets]
+    gone = sorted(one for one in times if one is not None).index(times[lost] or 0)
+    assert pictures == ours[:gone] + ours[gone + 1 :]
+    assert warnings == ()
+    # The control: of the same film, one that others need.
+    needed = next(one for one in range(lost + 1, COUNT) if one not in unneeded)
+    with pytest.raises(TruncatedSourceError):
+        given(oddities.without(path, tmp_path / f"lost.{suffix}", {needed}))
+
+
+def needed_by_none(packet: Any) -> bool:
+    """What its last NAL unit says: nal_ref_idc 0 (ITU-T H.264, 7.4.1); an even type below 16, with
+    one temporal layer (ITU-T H.265, 7.4.2.2)."""
+    data, at, unit = bytes(packet), 0, b""
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        unit, at = data[at + 4 : at + 4 + length], at + 4 + length
+    if packet.stream.codec_context.name == "h264":
+        return not unit[0] & 96
+    return unit[0] >> 1 < 16 and unit[0] >> 1 & 1 == 0
+
+
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "flv", "h264"])
 @pytest.mark.parametrize("name", [one for one in ENCODINGS if not one.startswith("HEVC")])
 def test_an_intact_film_is_not_refused(tmp_path: Path, name: str, suffix: str) -> None:
