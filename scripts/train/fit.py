@@ -23,10 +23,10 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from m2fp_stream.parsers.embedded.classes import PartClass
+from m2fp_stream.training.network import PartNetwork
 
 from .augment import CROP_SHAPES, EARLY_SHAPES, LATE_SHAPES, Sampler
 from .loop import cosine, train
-from .network import PartNetwork
 from .photos import IGNORE, TRAINING, photo_ids, read_photo
 
 __all__ = ["Settings", "fit"]

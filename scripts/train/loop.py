@@ -17,8 +17,7 @@ from rich.progress import Progress
 from torch import Tensor
 
 from m2fp_stream.core.part_file import replace_file
-
-from .network import PartNetwork
+from m2fp_stream.training.network import PartNetwork
 
 __all__ = ["LEAST_RATE", "WARM_UP", "cosine", "train"]
 

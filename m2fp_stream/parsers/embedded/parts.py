@@ -31,12 +31,12 @@ ENLARGEMENT: Final = 1.0
 no more detail. Chosen."""
 MULTIPLE: Final = 32
 """Sides of a crop are multiples of it: the network halves five times. Source:
-`scripts/train/network.py`."""
+`training/network.py`."""
 SHORTEST: Final = 96
 LONGEST: Final = 512
 """Sides of a crop, in pixels. Chosen: three and sixteen times `MULTIPLE`."""
 STRIDE: Final = 2
-"""Crop pixels in an output pixel. Source: `scripts/train/network.py`."""
+"""Crop pixels in an output pixel. Source: `training/network.py`."""
 CENTRE: Final = 127.5
 """Half of 255: the network sees -1 to 1. Source: `input` in models/manifest.yaml."""
 
