@@ -27,13 +27,15 @@ from torch.utils.data import DataLoader, Dataset
 
 from m2fp_stream.parsers.embedded.classes import PartClass
 from m2fp_stream.training.exchange import load_onnx
+from m2fp_stream.training.loop import cosine
+from m2fp_stream.training.loss import CLASS_WEIGHTS, IGNORE, OVERLAP_SHARE
 from m2fp_stream.training.network import PartNetwork
 
 from .augment import LATE_SHAPES, Sampler
 from .everyday import SETS, SceneSampler, empty_places, hand_scenes, people_scenes
-from .fit import CLASS_WEIGHTS, OVERLAP_SHARE, RARE, RARE_FACTOR
-from .loop import cosine, train
-from .photos import IGNORE, TRAINING, photo_ids, read_photo
+from .fit import RARE, RARE_FACTOR
+from .loop import train
+from .photos import TRAINING, photo_ids, read_photo
 
 __all__ = ["Settings", "label_tables", "partial_loss", "refit"]
 

@@ -14,13 +14,14 @@ pytest.importorskip("tflite", reason="scripts/train/requirements.txt is not inst
 
 from m2fp_stream.parsers.embedded.classes import PartClass  # noqa: E402
 from m2fp_stream.training.exchange import load_onnx  # noqa: E402
+from m2fp_stream.training.loop import LEAST_RATE, WARM_UP, cosine  # noqa: E402
+from m2fp_stream.training.loss import loss_of  # noqa: E402
 from m2fp_stream.training.network import PartNetwork  # noqa: E402
+from m2fp_stream.training.samples import IGNORE  # noqa: E402
 from scripts.train.evaluate import open_onnx  # noqa: E402
 from scripts.train.everyday import WeakClass  # noqa: E402
 from scripts.train.export import export  # noqa: E402
-from scripts.train.fit import loss_of  # noqa: E402
-from scripts.train.loop import LEAST_RATE, WARM_UP, cosine, train  # noqa: E402
-from scripts.train.photos import IGNORE  # noqa: E402
+from scripts.train.loop import train  # noqa: E402
 from scripts.train.refit import Settings, label_tables, partial_loss  # noqa: E402
 
 
