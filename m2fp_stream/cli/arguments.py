@@ -120,14 +120,14 @@ examples:
 """
 _LIVE: Final = ("options", "models", "display", "terminal")
 _ZONES: Final = ("--zone", "--keep-zone", "--invert")
+_PARSE_OPTIONS: Final = ("--parser", "--weights", "--model-dir", "--tiles")
 _ANONYMIZE_OPTIONS: Final = (
     *(*_ZONES, "--cover-span"),
     *("--hide", "--quality", "--container", "--encoder", "--crf", "--bitrate", "--keep-quality"),
     *("--preset", "--threads", "--start", "--end", "--fps", "--audio"),
-    *("--mute", "--salvage", "--stream", "--canvas", "--parser", "--model-dir", "--tiles"),
+    *("--mute", "--salvage", "--stream", "--canvas", *_PARSE_OPTIONS),
 )
-_PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
-_PREVIEW_OPTIONS: Final = (*_ZONES, "--hide", "--parser", "--model-dir")
+_PREVIEW_OPTIONS: Final = (*_ZONES, "--hide", "--parser", "--weights", "--model-dir")
 _KIOSK_OPTIONS: Final = (
     *_ZONES,
     *("--hide", "--host", "--port", "--certificate", "--key", "--rotate", "--language"),

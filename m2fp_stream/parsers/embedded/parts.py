@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .boxes import Box
 from .classes import PartClass
 from .crops import View
-from .runtime import open_network
+from .runtime import Given, open_network
 
 __all__ = ["CROP_PIXELS", "PartParser", "Parts", "network_shape"]
 
@@ -76,8 +76,8 @@ class Parts:
 class PartParser:
     """Runs the part network on rectangles of the map."""
 
-    def __init__(self, *, threads: int, runtime: str | None) -> None:
-        self._network = open_network("parts", threads=threads, runtime=runtime)
+    def __init__(self, *, threads: int, runtime: str | None, given: Given | None = None) -> None:
+        self._network = open_network("parts", threads=threads, runtime=runtime, given=given)
 
     def __call__(self, view: View, region: Box) -> Parts:
         """Returns the parts in `region`, in pixels of the map.
