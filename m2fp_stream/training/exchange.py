@@ -19,7 +19,7 @@ from ..parsers.embedded.classes import PartClass
 from .graph import GraphWriter
 from .network import TAPS, PartNetwork
 
-__all__ = ["convolutions", "load_onnx", "to_onnx"]
+__all__ = ["convolutions", "load_onnx", "to_go_on_from", "to_onnx"]
 
 _SIX: Final = np.array(6, np.float32)
 _ZERO: Final = np.array(0, np.float32)
@@ -177,3 +177,19 @@ def load_onnx(network: PartNetwork, data: bytes) -> None:
                 norm.running_var.fill_(1 - norm.eps)
                 norm.weight.fill_(1.0)
                 norm.bias.copy_(torch.from_numpy(bias.copy()))
+
+
+def to_go_on_from(data: bytes) -> PartNetwork:
+    """Returns an exported network, ready to be trained further.
+
+    Raises:
+        ValueError: see `load_onnx`.
+    """
+    network = PartNetwork()
+    load_onnx(network, data)
+    network.to(memory_format=torch.channels_last)
+    network.train()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.eval()  # folded: its statistics are not known any more
+    return network

@@ -19,7 +19,15 @@ from torch import Tensor
 from ..core.part_file import replace_file
 from .network import PartNetwork
 
-__all__ = ["LEAST_RATE", "WARM_UP", "Step", "TrainingSettings", "cosine", "train"]
+__all__ = [
+    "LEAST_RATE",
+    "WARM_UP",
+    "OtherStateError",
+    "Step",
+    "TrainingSettings",
+    "cosine",
+    "train",
+]
 
 WARM_UP: Final = 100
 """Steps in which the learning rate rises. Chosen: the recipe's, of 1000 and 2600 steps."""
@@ -29,6 +37,10 @@ MOST_GRADIENT: Final = 2.0
 """Norm to which gradients are clipped. Chosen."""
 _RECENT: Final = 0.98
 """Decay a step of the loss that is told. Chosen: some fifty steps count."""
+
+
+class OtherStateError(ValueError):
+    """A state belongs to other settings."""
 
 
 class TrainingSettings(Protocol):
@@ -103,16 +115,16 @@ def train(
         on_step: told after each.
 
     Raises:
-        ValueError: the state belongs to other settings.
+        OtherStateError: the state belongs to other settings.
         FloatingPointError: the loss is not finite; the state is that of a step before.
     """
     average = {key: value.clone() for key, value in network.state_dict().items()}
     optimiser = _optimiser(network, settings, weight_decay)
     start = 0
     if state.exists():
-        stored = torch.load(state, map_location="cpu", weights_only=True)
+        stored = _read(state)
         if stored["settings"] != asdict(settings):  # type: ignore[call-overload]  # a dataclass
-            raise ValueError(f"{state} was made with {stored['settings']}")
+            raise OtherStateError(f"{state} was made with {stored['settings']}")
         network.load_state_dict(stored["network"])
         optimiser.load_state_dict(stored["optimiser"])
         average, start = stored["average"], stored["step"]
@@ -139,6 +151,13 @@ def train(
             _store(state, settings, network, optimiser, average, done)
         on_step(Step(done, running, time.monotonic() - started))
     return average
+
+
+def _read(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # of many kinds
+        raise OtherStateError(f"{path} cannot be read ({type(error).__name__})") from None
 
 
 def _optimiser(network: PartNetwork, settings: TrainingSettings, weight_decay: float) -> Any:

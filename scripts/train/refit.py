@@ -21,15 +21,14 @@ from typing import Any, Final
 import cv2
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from m2fp_stream.parsers.embedded.classes import PartClass
-from m2fp_stream.training.exchange import load_onnx
+from m2fp_stream.training.exchange import to_go_on_from
 from m2fp_stream.training.loop import cosine
 from m2fp_stream.training.loss import CLASS_WEIGHTS, IGNORE, OVERLAP_SHARE
-from m2fp_stream.training.network import PartNetwork
 
 from .augment import LATE_SHAPES, Sampler
 from .everyday import SETS, SceneSampler, empty_places, hand_scenes, people_scenes
@@ -149,12 +148,7 @@ def refit(work: Path, data: Path, start_from: Path, settings: Settings) -> Path:
             network.
     """
     torch.manual_seed(settings.seed)
-    network = PartNetwork()
-    load_onnx(network, start_from.read_bytes())
-    network = network.to(memory_format=torch.channels_last).train()
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.eval()  # folded: its statistics are not known any more
+    network = to_go_on_from(start_from.read_bytes())
     weights, allowed = label_tables()
     return train(
         network,

@@ -31,6 +31,7 @@ __all__ = [
     "crop_for_closer",
     "crop_for_parts",
     "from_options",
+    "part_chances",
 ]
 
 NEAR_SIDE: Final = 384
@@ -125,12 +126,17 @@ class EmbeddedLooker(Looker):
     def _parts(self, bgr: NDArray[np.uint8], frame_id: int) -> PartPlanes:
         if self._network is None:
             raise _refused(LookKind.PARTS)
-        # Trained on RGB -1..1.
-        bgr = lifted(bgr)
-        blob = cv2.dnn.blobFromImage(bgr, 1 / CENTRE, mean=(CENTRE, CENTRE, CENTRE), swapRB=True)
-        (chances,) = self._network.run(np.ascontiguousarray(blob, np.float32))
-        planes = np.rint(chances[0] * 255).astype(np.uint8)
+        planes = np.rint(part_chances(self._network, bgr) * 255).astype(np.uint8)
         return PartPlanes(frame_id=frame_id, planes=planes)
+
+
+def part_chances(network: Network, bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns the (16, h/2, w/2) probabilities that a part network gives for a crop."""
+    # Trained on RGB -1..1.
+    bgr = lifted(bgr)
+    blob = cv2.dnn.blobFromImage(bgr, 1 / CENTRE, mean=(CENTRE, CENTRE, CENTRE), swapRB=True)
+    (chances,) = network.run(np.ascontiguousarray(blob, np.float32))
+    return np.asarray(chances[0], np.float32)
 
 
 def crop_for_closer(
