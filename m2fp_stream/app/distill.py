@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -147,9 +148,10 @@ def distill(
     checked_name(plan.name)
     require()
     store = store_folder(os.environ)
-    hub_name = HUB_NAMES[Kind.CIHP]
+    if settings.m2fp.kind != "cihp":
+        raise UsageError("m2fp.kind: cihp teaches; lip does not tell people apart")
     sha256 = teacher_weights(settings.m2fp)
-    check_teacher(hub_name, sha256, store, plan.teacher_sha256)
+    check_teacher(HUB_NAMES[Kind.CIHP], sha256, store, plan.teacher_sha256)
     read_pins(store)  # what cannot be pinned is not trained
     known = _known_files(folder, told)
     make_folder(store)
@@ -246,11 +248,13 @@ class _Distillation:
 
     def _look_at(self, path: Path, into: list[Sample], most: int) -> None:
         first = len(into)
-        with _open_source(path, self._settings) as source:
-            for frame in _spread(source, self._plan.frames):
+        with (
+            _open_source(path, self._settings) as source,
+            closing(_spread(source, self._plan.frames)) as frames,
+        ):
+            for frame in frames:
                 with frame.looking() as bgr, on_canvas(bgr) as canvas:
-                    seen = self._teacher.look(canvas)
-                    into.extend(samples_of(canvas, seen))
+                    into.extend(samples_of(canvas, self._teacher.look(canvas)))
                 if len(into) - first >= most:
                     return
 
@@ -341,7 +345,7 @@ def _open_source(path: Path, settings: Settings) -> Source:
     return FileSource(path, settings.source)
 
 
-def _spread(source: Source, most: int) -> Iterator[RawFrame]:
+def _spread(source: Source, most: int) -> Generator[RawFrame]:
     """Gives up to `most` frames, spread over the source; each is released afterwards."""
     every_s = max(_FRAME_EVERY_S, (source.info.duration_s or 0.0) / most)
     due_s, given = 0.0, 0

@@ -1,4 +1,4 @@
-"""The command for weights: models list, verify, pull, export."""
+"""The command for weights: models list, verify, pull, export; distill is `training`'s."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ..core.errors import ConfigError, ModelError, UsageError
 from .progress import PullDisplay
 from .show import print_line, say
+from .training import distill
 
 if TYPE_CHECKING:
     from ..models.hub import HubModel
@@ -28,9 +29,10 @@ def models(args: argparse.Namespace) -> None:
     if args.action in ("pull", "export") and args.name not in HUB_NAMES:
         names = " or ".join(HUB_NAMES)
         raise UsageError(f"models {args.action}: name what to {args.action}: {names}")
-    if args.action not in ("pull", "export") and args.name is not None:
+    if args.action not in ("pull", "export", "distill") and args.name is not None:
         raise UsageError(f"models {args.action}: unexpected argument {args.name!r}")
     actions = {"list": _list, "verify": _verify, "pull": _pull, "export": _export}
+    actions["distill"] = distill
     actions[args.action](args)
 
 
