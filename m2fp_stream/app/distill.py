@@ -38,7 +38,7 @@ from ..sources.base import Source, open_regular
 from ..sources.file import FileSource
 from ..sources.picture import open_picture
 from ..training import require
-from ..training.judge import Agreement, Student, measure, refusal
+from ..training.judge import Agreement, Student, kept, measure, refusal
 from ..training.samples import Sample, samples_of
 from .m2fp import HUB_NAMES, teacher_weights
 from .teacher import M2FPTeacher, Teacher, on_canvas
@@ -111,6 +111,7 @@ class _Told:
     progress: Tell = field(default=lambda *_: None)
     warning: Callable[[str], None] = field(default=lambda _: None)
     notice: Callable[[str], None] = field(default=lambda _: None)
+    judged: Callable[[str, Agreement], None] = field(default=lambda *_: None)
 
 
 def distill(
@@ -122,6 +123,7 @@ def distill(
     on_progress: Tell | None = None,
     on_warning: Callable[[str], None] | None = None,
     on_notice: Callable[[str], None] | None = None,
+    on_judged: Callable[[str, Agreement], None] | None = None,
 ) -> Distilled:
     """Teaches a student what M2FP sees in a folder's pictures, judges it, and installs it.
 
@@ -133,6 +135,7 @@ def distill(
         on_progress: see `Tell`.
         on_warning: told which files are left out, and why.
         on_notice: see `app.m2fp.fine_parser`.
+        on_judged: told how far a network agrees: ``before``, ``after``; also of a refused one.
 
     Raises:
         UsageError: no such name, too few files, a state of another training.
@@ -145,6 +148,7 @@ def distill(
     told.progress = on_progress or told.progress
     told.warning = on_warning or told.warning
     told.notice = on_notice or told.notice
+    told.judged = on_judged or told.judged
     checked_name(plan.name)
     require()
     store = store_folder(os.environ)
@@ -193,16 +197,18 @@ class _Distillation:
         most = self._plan.crops
         self._look(self._held, self._to_judge, max(1, math.ceil(most * HELD_BACK)))
         start = load_verified(_SHIPPED)
-        before = [measure(_student(start), self._to_judge), *self._replaced()]
+        before = [self._judged("before", _student(start)), *self._replaced()]
         self._look(self._taught, self._to_learn, most)
         if not self._to_learn:
             raise ModelError("the teacher sees nobody in the pictures; give more of people")
         data = self._train(start)
-        after = measure(_student(data), self._to_judge)
+        student = _student(data)
+        after = self._judged("after", student)
+        heads = kept(student, _student(start), self._to_judge)
         state = student_state(self._plan.name, self._store)
         state.unlink(missing_ok=True)
         for replaced in before:
-            if why := refusal(replaced, after):
+            if why := refusal(replaced, after, heads):
                 raise ModelError(
                     f"the student {self._plan.name} is worse than what it replaces: {why}; "
                     "nothing was installed; give more pictures, or more --steps"
@@ -227,7 +233,12 @@ class _Distillation:
         if self._plan.name in read_pins(self._store).students:
             path, pin = student_place(self._plan.name, self._store)
             data = Given(str(path), pin.sha256).load(self._plan.name)
-            yield measure(_student(data), self._to_judge)
+            yield self._judged(f"before ({self._plan.name})", _student(data))
+
+    def _judged(self, what: str, student: Student) -> Agreement:
+        found = measure(student, self._to_judge)
+        self._told.judged(what, found)
+        return found
 
     def _look(self, files: Sequence[tuple[str, Path]], into: list[Sample], most: int) -> None:
         """Adds what the teacher sees in `files`."""

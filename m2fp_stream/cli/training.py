@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from ..core.errors import UsageError
 from .command import Command, read_count
 from .progress import DistillDisplay
 from .show import PROGRAM, print_line
+
+if TYPE_CHECKING:
+    from ..training.judge import Agreement
 
 __all__ = ["DISTILL_EXAMPLES", "add_training", "distill"]
 
@@ -54,6 +57,13 @@ def add_training(command: Command) -> None:
     )
 
 
+def _figures(what: str, found: Agreement) -> str:
+    return (
+        f"agreement {what}: mIoU {found.miou:.3f}, heads {found.head_recall:.3f}, nobody taken "
+        f"for heads {found.spill:.3f}, on {found.samples} crops that were held back"
+    )
+
+
 def distill(args: argparse.Namespace) -> None:
     """Distils M2FP into a student, and says how far it agrees."""
     if args.name is None:
@@ -85,14 +95,10 @@ def distill(args: argparse.Namespace) -> None:
             on_progress=display.update,
             on_warning=display.say,
             on_notice=display.say,
+            on_judged=lambda what, found: display.say(_figures(what, found)),
         )
     print_line(f"{done.path}: SHA-256 {done.pin.sha256}")
     print_line(
         f"{done.crops} crops of {done.files} files taught it, {done.held_back} files judged it"
     )
-    for name, figures in (("before", done.pin.before), ("after", done.pin.after)):
-        print_line(
-            f"agreement {name}: mIoU {figures.miou:.3f}, heads {figures.head_recall:.3f}, "
-            f"nobody taken for heads {figures.spill:.3f}"
-        )
     print_line(f"licence: {done.pin.licence}, its teacher's ({done.pin.teacher})")

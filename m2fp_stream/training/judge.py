@@ -17,7 +17,7 @@ from ..core.errors import ModelError
 from ..parsers.embedded.classes import UNCALIBRATED, PartClass
 from .samples import HEAD_CLASSES, IGNORE, Sample
 
-__all__ = ["Agreement", "Student", "measure", "refusal"]
+__all__ = ["Agreement", "Student", "kept", "measure", "refusal"]
 
 Student = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 """From a (h, w, 3) uint8 BGR crop to (16, h/2, w/2) probabilities."""
@@ -27,6 +27,11 @@ MOST_SPILL: Final = 0.005
 not buy its recall with covers on what is nobody."""
 
 
+SURE: Final = 0.7
+"""From which the shipped network is sure of a head. Chosen: well above half."""
+LEAST_KEPT: Final = 0.9
+"""Share of those that a student has to hide. Chosen: teachers draw outlines, hats and scarves
+otherwise; who has lost heads is far below."""
 EDGE: Final = 3
 """Cells beside a head that are no spill: outlines of two networks never agree to the cell, and
 covers have a margin there anyway (`policy.margin`). Chosen: the teacher's map has cells as large as
@@ -106,8 +111,33 @@ def _beside(classes: NDArray[np.uint8]) -> NDArray[np.bool_]:
     return np.asarray(cv2.dilate(heads, around) > 0)
 
 
-def refusal(before: Agreement, after: Agreement) -> str:
-    """Returns why a student may not replace what was measured before, or nothing."""
+def kept(student: Student, shipped: Student, samples: Iterable[Sample]) -> float:
+    """Returns the share of the heads that the shipped network is sure of that the student hides.
+
+    The one thing that is asked besides the teacher: whoever was taught to look away from heads
+    agrees with a teacher that does. 1 where the shipped network is sure of none.
+    """
+    heads = hidden = 0
+    for one in samples:
+        sure = shipped(one.bgr)[list(HEAD_CLASSES)].sum(axis=0) >= SURE
+        sees = student(one.bgr)[list(HEAD_CLASSES)].sum(axis=0) >= UNCALIBRATED
+        heads, hidden = heads + int(sure.sum()), hidden + int((sees & sure).sum())
+    return hidden / heads if heads else 1.0
+
+
+def refusal(before: Agreement, after: Agreement, kept_heads: float = 1.0) -> str:
+    """Returns why a student may not replace what was measured before, or nothing.
+
+    Args:
+        before: of what it would replace.
+        after: its own.
+        kept_heads: see `kept`.
+    """
+    if not kept_heads >= LEAST_KEPT:
+        return (
+            f"it hides {kept_heads:.4f} of the heads that the shipped network is sure of, less "
+            f"than {LEAST_KEPT}: what taught it does not know heads"
+        )
     if not after.miou >= before.miou:
         return f"its mIoU is {after.miou:.4f}, that of what it replaces {before.miou:.4f}"
     if not after.head_recall >= before.head_recall:

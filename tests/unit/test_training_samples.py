@@ -10,7 +10,7 @@ from m2fp_stream.core.errors import ModelError
 from m2fp_stream.core.labels import CIHP, PRESETS, Label
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.parsers.embedded.classes import LABEL_OF, PartClass
-from m2fp_stream.training.judge import MOST_SPILL, Agreement, measure, refusal
+from m2fp_stream.training.judge import MOST_SPILL, Agreement, kept, measure, refusal
 from m2fp_stream.training.samples import (
     CLASS_OF,
     HEAD_CLASSES,
@@ -126,6 +126,24 @@ def test_nothing_to_judge_by_is_an_error_and_so_is_an_answer_that_is_no_number()
     samples = list(samples_of(*scene()))
     with pytest.raises(ModelError, match="not finite"):
         measure(lambda bgr: by_colour(bgr) * np.float32("nan"), samples)
+
+
+def test_a_student_that_looks_away_from_heads_is_refused_whatever_its_teacher_says() -> None:
+    samples = list(samples_of(*scene()))
+
+    def away(bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
+        chances = by_colour(bgr)
+        chances[PartClass.BACKGROUND] += chances[PartClass.FACE]
+        chances[PartClass.FACE] = 0
+        return chances
+
+    assert kept(by_colour, by_colour, samples) == 1
+    assert kept(by_colour, away, samples) == 1, "who is sure of none loses none"
+    heads = kept(away, by_colour, samples)
+    assert heads == 0
+    good = Agreement(miou=0.5, head_recall=0.8, spill=0.1, samples=3)
+    assert "does not know heads" in refusal(good, good, heads)
+    assert "does not know heads" in refusal(good, good, float("nan"))
 
 
 @pytest.mark.parametrize(
