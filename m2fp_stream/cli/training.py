@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -73,6 +74,8 @@ def distill(args: argparse.Namespace) -> None:
     from ..app.distill import Plan
     from ..app.distill import distill as run
     from ..config import load_settings
+    from ..models.pins import store_folder
+    from ..models.students import student_state
 
     overrides: dict[str, object] = {"m2fp.kind": "cihp"}
     for key in ("model_dir", "short_side", "key"):
@@ -88,15 +91,20 @@ def distill(args: argparse.Namespace) -> None:
         resume=args.resume,
     )
     with DistillDisplay() as display:
-        done = run(
-            Path(args.name),
-            plan,
-            settings,
-            on_progress=display.update,
-            on_warning=display.say,
-            on_notice=display.say,
-            on_judged=lambda what, found: display.say(_figures(what, found)),
-        )
+        try:
+            done = run(
+                Path(args.name),
+                plan,
+                settings,
+                on_progress=display.update,
+                on_warning=display.say,
+                on_notice=display.say,
+                on_judged=lambda what, found: display.say(_figures(what, found)),
+            )
+        except KeyboardInterrupt:
+            if student_state(plan.name, store_folder(os.environ)).exists():
+                display.say("the training so far is kept, for --resume")
+            raise
     print_line(f"{done.path}: SHA-256 {done.pin.sha256}")
     print_line(
         f"{done.crops} crops of {done.files} files taught it, {done.held_back} files judged it"

@@ -23,8 +23,8 @@ AVERAGING: Final = 0.995
 """Decay of the moving average of the weights, a step. Source: `scripts/train/refit.py`."""
 WEIGHT_DECAY: Final = 0.01
 """AdamW's. Source: likewise."""
-EVERY: Final = 20
-"""Steps between two states. Chosen: what an interrupt costs is a minute at most."""
+EVERY: Final = 10
+"""Steps between two states. Chosen: what an interrupt costs is little beside looking again."""
 
 
 @final

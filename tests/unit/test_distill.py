@@ -335,6 +335,25 @@ def test_the_command_says_what_is_missing(
         assert said in capsys.readouterr().err
 
 
+def test_an_interrupted_command_says_that_it_can_go_on(
+    place: Place, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(place.home / "data"))
+    state = student_state("mine", place.store)
+
+    def interrupted(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "distill", interrupted)
+    words = ("models", "distill", str(place.pictures), "--weights", "mine")
+    assert run(*words) == 130
+    assert "--resume" not in capsys.readouterr().err
+    state.parent.mkdir(parents=True)
+    state.write_bytes(b"weights")
+    assert run(*words) == 130
+    assert "the training so far is kept, for --resume" in capsys.readouterr().err
+
+
 def test_the_command_tells_agreement_and_licence(
     taught: dict[str, Any],
     place: Place,
