@@ -11,6 +11,7 @@ import pytest
 
 from m2fp_stream.app.stills import load_parser
 from m2fp_stream.app.weights import chosen_parts, parts_option
+from m2fp_stream.cli.journal import options_digest
 from m2fp_stream.config import load_settings
 from m2fp_stream.core.errors import ModelError, UsageError
 from m2fp_stream.models.pins import Measured, StudentPin, read_pins, store_folder
@@ -102,6 +103,13 @@ def test_a_file_that_is_not_what_was_pinned_is_never_loaded(store: Path) -> None
     path.unlink()
     with pytest.raises(ModelError, match="cannot read"):
         load_parser("embedded", settings)
+
+
+def test_weights_that_were_made_again_under_a_name_are_other_options() -> None:
+    settings = load_settings(None, environ={}, overrides={"parser.weights": "mine"})
+    one, other = (options_digest(settings, ["parser"], sha * 64) for sha in "01")
+    assert one != other
+    assert one == options_digest(settings, ["parser"], "0" * 64)
 
 
 def test_a_file_that_nobody_pinned_is_not_known(store: Path) -> None:
