@@ -39,6 +39,7 @@ from ..sources.sound import AAC_RATES, SoundSource
 from ..sources.timestamps import TIME_JUMPS
 from .m2fp import fine_deadline_s, fine_parser, fine_side
 from .outputs import Output
+from .weights import parts_option
 
 __all__ = ["SoundTrack", "anonymize"]
 
@@ -344,7 +345,11 @@ class _Steady:
 def _look_workers(settings: Settings) -> list[LookWorker]:
     """Returns what looks at a file's frames: one process, two where there are cores to spare."""
     count = settings.file.workers or (2 if (os.cpu_count() or 1) >= _CORES_FOR_TWO else 1)
-    options = {"threads": settings.parser.threads, "runtime": settings.parser.runtime}
+    options: dict[str, object] = {
+        "threads": settings.parser.threads,
+        "runtime": settings.parser.runtime,
+        **parts_option(settings),
+    }
     spec = WorkerSpec(
         "m2fp_stream.parsers.embedded.looker:from_options",
         options,

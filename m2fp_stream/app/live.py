@@ -34,6 +34,7 @@ from ..sinks.window import Key
 from .live_sinks import LiveContext, live_outlets, page_outlet, privacy_floor
 from .live_sources import pick_source
 from .m2fp import fine_deadline_s, fine_parser, fine_side
+from .weights import parts_option
 
 __all__ = ["run_live", "write_facts"]
 
@@ -258,9 +259,10 @@ def write_facts(path: Path, facts: dict[str, Any]) -> None:
 
 def _lookers(config: Settings) -> dict[str, LookWorker]:
     """Returns who looks, one process each, none started."""
+    parts = parts_option(config)
 
     def worker(niceness: int, kinds: Sequence[LookKind]) -> LookWorker:
-        options = {"runtime": config.parser.runtime, "kinds": list(kinds)}
+        options = {"runtime": config.parser.runtime, "kinds": list(kinds), **parts}
         return LookWorker(
             WorkerSpec(
                 "m2fp_stream.parsers.embedded.looker:from_options",

@@ -26,7 +26,14 @@ from ..parsers.m2fp.picture import inner_size, network_shape, tile_share
 from ..privacy.hardening import harden
 from ..processes.child import Stream, read_job, start_module
 
-__all__ = ["HUB_NAMES", "export_network", "fine_deadline_s", "fine_parser", "fine_side"]
+__all__ = [
+    "HUB_NAMES",
+    "export_network",
+    "fine_deadline_s",
+    "fine_parser",
+    "fine_side",
+    "teacher_weights",
+]
 
 HUB_NAMES: Final = {Kind.CIHP: "m2fp", Kind.LIP: "m2fp-lip"}
 """What `models pull` calls the weights of each kind."""
@@ -98,6 +105,16 @@ def export_network(
             f"the export of M2FP in {path.parent} cannot be read; delete it, try again"
         )
     return path, known
+
+
+def teacher_weights(options: M2FPOptions) -> str:
+    """Returns the SHA-256 of the checkpoint that `options` name.
+
+    Raises:
+        ModelError: it is missing, or was pulled and is not what was pinned.
+    """
+    folder, pinned = _located(options, Kind(options.kind))
+    return pinned or _weights_hash(folder / WEIGHTS, options)
 
 
 def fine_side(options: M2FPOptions, picture_wh: tuple[int, int]) -> int:

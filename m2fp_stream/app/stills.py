@@ -26,6 +26,7 @@ from ..policy import Policy
 from ..sinks.image import MemoryImageSink
 from ..sinks.label_png import LabelPngSink, MemoryLabelSink
 from ..sources.image import ImageSource
+from .weights import chosen_parts
 
 __all__ = ["ParseSummary", "UploadedPictures", "load_parser", "parse_image"]
 
@@ -56,7 +57,7 @@ def load_parser(
     if name == "embedded":
         from ..parsers.embedded.parser import EmbeddedParser
 
-        return EmbeddedParser(settings.parser)
+        return EmbeddedParser(settings.parser, parts=chosen_parts(settings))
     if name == "m2fp":
         from ..parsers.m2fp.parser import from_options
         from .m2fp import fine_parser
@@ -178,7 +179,7 @@ class _OwnLooker:
     """The looker in this process, made when it is first asked; see `looks.SyncLooker`."""
 
     def __init__(self, settings: Settings) -> None:
-        self._options = settings.parser
+        self._settings = settings
         self._looker: Looker | None = None
 
     def look(self, bgr: NDArray[np.uint8], kind: LookKind, *, frame_id: int) -> Seen:
@@ -190,8 +191,12 @@ class _OwnLooker:
         from ..parsers.embedded.looker import EmbeddedLooker
 
         if self._looker is None:
-            options = self._options
-            self._looker = EmbeddedLooker(threads=options.threads, runtime=options.runtime)
+            options = self._settings.parser
+            self._looker = EmbeddedLooker(
+                threads=options.threads,
+                runtime=options.runtime,
+                parts=chosen_parts(self._settings),
+            )
         return self._looker.asked(kind, bgr, frame_id=frame_id)
 
     def interrupt(self) -> None:

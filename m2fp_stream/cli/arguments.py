@@ -20,6 +20,7 @@ from .command import (
 )
 from .options import add_effect, add_options
 from .show import PROGRAM
+from .training import DISTILL_EXAMPLES, add_training
 
 __all__ = ["Command", "parsers"]
 
@@ -97,7 +98,8 @@ examples:
   {PROGRAM} models pull m2fp --key ~/.m2fp.key      stored encrypted
   {PROGRAM} models export m2fp --model-dir weights/ --size 1280x720
   {PROGRAM} anonymize clip.mp4 --parser m2fp
-"""
+
+{DISTILL_EXAMPLES}"""
 _DEVICES_EXAMPLES: Final = f"""\
 examples:
   {PROGRAM} devices                                   then: {PROGRAM} preview --camera NAME
@@ -120,14 +122,14 @@ examples:
 """
 _LIVE: Final = ("options", "models", "display", "terminal")
 _ZONES: Final = ("--zone", "--keep-zone", "--invert")
+_PARSE_OPTIONS: Final = ("--parser", "--weights", "--model-dir", "--tiles")
 _ANONYMIZE_OPTIONS: Final = (
     *(*_ZONES, "--cover-span"),
     *("--hide", "--quality", "--container", "--encoder", "--crf", "--bitrate", "--keep-quality"),
     *("--preset", "--threads", "--start", "--end", "--fps", "--audio"),
-    *("--mute", "--salvage", "--stream", "--canvas", "--parser", "--model-dir", "--tiles"),
+    *("--mute", "--salvage", "--stream", "--canvas", *_PARSE_OPTIONS),
 )
-_PARSE_OPTIONS: Final = ("--parser", "--model-dir", "--tiles")
-_PREVIEW_OPTIONS: Final = (*_ZONES, "--hide", "--parser", "--model-dir")
+_PREVIEW_OPTIONS: Final = (*_ZONES, "--hide", "--parser", "--weights", "--model-dir")
 _KIOSK_OPTIONS: Final = (
     *_ZONES,
     *("--hide", "--host", "--port", "--certificate", "--key", "--rotate", "--language"),
@@ -334,17 +336,20 @@ def _models(commands: Commands) -> None:
         models.models,
         "list the weights, verify them, fetch M2FP's",
         _MODELS_EXAMPLES,
-        takes="list|verify|pull|export [NAME] [options]",
+        takes="list|verify|pull|export|distill [NAME|FOLDER] [options]",
         reads=("models", "hub"),
     )
     command.add_argument(
         "action",
-        choices=["list", "verify", "pull", "export"],
+        choices=["list", "verify", "pull", "export", "distill"],
         help="list: name, licence, origin, size, runtime; verify: compare with their SHA-256; "
-        "pull: fetch from ModelScope; export: write the network for a shape now, not on first use",
+        "pull: fetch from ModelScope; export: write the network for a shape now, not on first use; "
+        "distill: see below",
     )
     command.add_argument(
-        "name", nargs="?", help=f"what to pull or export: {' or '.join(models.HUB_NAMES)}"
+        "name",
+        nargs="?",
+        help=f"what to pull or export: {' or '.join(models.HUB_NAMES)}; a folder to distill from",
     )
     licence = "pull: accept the licence without asking"
     command.add_argument("--accept-licence", action="store_true", help=licence)
@@ -356,17 +361,20 @@ def _models(commands: Commands) -> None:
         "none), or `keyring`; export: what they are encrypted with",
     )
     _add_export(command)
+    add_training(command)
 
 
 def _add_export(command: Command) -> None:
     command.add_argument(
-        "--model-dir", metavar="FOLDER", help="export: an offline copy (default: what was pulled)"
+        "--model-dir",
+        metavar="FOLDER",
+        help="export, distill: an offline copy (default: what was pulled)",
     )
     command.add_argument(
         "--short-side",
         type=int,
         metavar="PIXELS",
-        help="export: the network's shorter side, a multiple of 32 (default: 320)",
+        help="export, distill: the network's shorter side, a multiple of 32 (default: 320)",
     )
     command.add_argument(
         "--size",

@@ -96,9 +96,13 @@ def _journals(args: argparse.Namespace, settings: Settings) -> Iterator[Journals
     if not args.resume:
         yield None
         return
+    from ..app.weights import chosen_parts
+
     if args.overwrite:
         raise UsageError("--resume goes on, --overwrite makes all again; give one of them")
-    with closing(Journals(options_digest(settings, _SECTIONS), __version__)) as journals:
+    given = chosen_parts(settings)
+    options = options_digest(settings, _SECTIONS, "" if given is None else given.sha256)
+    with closing(Journals(options, __version__)) as journals:
         yield journals
 
 

@@ -53,9 +53,17 @@ class _Found(Enum):
     UNKNOWN = auto()  # nothing is written about it, or it was changed since
 
 
-def options_digest(settings: Settings, sections: Iterable[str]) -> str:
-    """Returns 128 bits (hex) that differ where any option that changes an output does."""
+def options_digest(settings: Settings, sections: Iterable[str], weights: str = "") -> str:
+    """Returns 128 bits (hex) that differ where any option that changes an output does.
+
+    Args:
+        settings: all options.
+        sections: which of them matter.
+        weights: SHA-256 of what `parser.weights` names, which may be made again under that name.
+    """
     chosen = settings.model_dump(mode="json", include=set(sections), exclude=_NO_MATTER)
+    if weights:
+        chosen["weights"] = weights
     return hashlib.sha256(json.dumps(chosen, sort_keys=True).encode()).hexdigest()[:32]
 
 

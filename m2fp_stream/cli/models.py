@@ -1,4 +1,4 @@
-"""The command for weights: models list, verify, pull, export."""
+"""The command for weights: models list, verify, pull, export; distill is `training`'s."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final
 from ..core.errors import ConfigError, ModelError, UsageError
 from .progress import PullDisplay
 from .show import print_line, say
+from .training import distill
 
 if TYPE_CHECKING:
     from ..models.hub import HubModel
@@ -28,9 +29,10 @@ def models(args: argparse.Namespace) -> None:
     if args.action in ("pull", "export") and args.name not in HUB_NAMES:
         names = " or ".join(HUB_NAMES)
         raise UsageError(f"models {args.action}: name what to {args.action}: {names}")
-    if args.action not in ("pull", "export") and args.name is not None:
+    if args.action not in ("pull", "export", "distill") and args.name is not None:
         raise UsageError(f"models {args.action}: unexpected argument {args.name!r}")
     actions = {"list": _list, "verify": _verify, "pull": _pull, "export": _export}
+    actions["distill"] = distill
     actions[args.action](args)
 
 
@@ -38,6 +40,7 @@ def _list(_: argparse.Namespace) -> None:
     from ..models.hub import hub_models
     from ..models.pins import pulled_folder, store_folder
     from ..models.store import read_manifest
+    from ..models.students import student_pins
 
     rows = [("NAME", "LICENCE", "ORIGIN", "SIZE", "RUNTIME")]
     for entry in read_manifest():
@@ -51,6 +54,10 @@ def _list(_: argparse.Namespace) -> None:
         except (ConfigError, ModelError):
             size = "not pulled"
         rows.append((model.name, model.licence, f"modelscope: {model.model_id}", size, ""))
+    with suppress(ConfigError):  # who has no home has made nothing
+        for name, pin in student_pins(store_folder(os.environ)).items():
+            size = f"{pin.bytes / 1e6:.1f} MB"
+            rows.append((name, pin.licence, f"distilled from {pin.teacher}", size, "onnxruntime"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         print_line("  ".join(map(str.ljust, row, widths)).rstrip())
@@ -59,10 +66,12 @@ def _list(_: argparse.Namespace) -> None:
 def _verify(_: argparse.Namespace) -> None:
     from ..models.pins import store_folder, verify_pulled
     from ..models.store import verify_all
+    from ..models.students import verify_students
 
     results = verify_all()
     with suppress(ConfigError):  # who has no home has pulled nothing
         results += verify_pulled(store_folder(os.environ))
+        results += verify_students(store_folder(os.environ))
     for result in results:
         print_line(f"{result.name}: {'ok' if result.ok else result.problem}")
     bad = [result.name for result in results if not result.ok]

@@ -243,6 +243,14 @@ OPTIONS: Final = (
         f"(`{PROGRAM} models pull m2fp`, or --model-dir) (default: embedded)",
     ),
     Option(
+        "--weights",
+        ("parser.weights",),
+        str,
+        "NAME",
+        f"the part network that `{PROGRAM} models distill` made here under this name "
+        "(default: the shipped one)",
+    ),
+    Option(
         "--model-dir",
         ("m2fp.model_dir",),
         str,

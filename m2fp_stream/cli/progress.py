@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from ..core.records import Progress
 
-__all__ = ["FileDisplay", "PullDisplay", "StatusLine"]
+__all__ = ["DistillDisplay", "FileDisplay", "PullDisplay", "StatusLine"]
 
 _LINE_EVERY_S: Final = 10.0
 """Seconds between lines where stderr is no terminal: a log stays readable."""
@@ -79,6 +79,14 @@ class _Display:
         else:
             say(f"{name}: {numbers}")
 
+    def say(self, text: str) -> None:
+        """Prints a line that stays above the bars."""
+        if self._bars is None:
+            say(text)
+        else:
+            line = f"{PROGRAM}: {one_line(text)}"
+            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
+
     def _open(self, name: str) -> Bars:
         """Returns the bars, with one for `name`."""
         if self._bars is None:
@@ -122,14 +130,6 @@ class FileDisplay(_Display):
         if self._is_due(progress.elapsed_s, last=done == total and self._mode == "bar"):
             self._show(self._name, done, total, _numbers(progress))
 
-    def say(self, text: str) -> None:
-        """Prints a line that stays above the bar."""
-        if self._bars is None:
-            say(text)
-        else:
-            line = f"{PROGRAM}: {one_line(text)}"
-            self._bars.console.print(line, markup=False, highlight=False, soft_wrap=True)
-
 
 def _numbers(progress: Progress) -> str:
     done, total = progress.frames_done, progress.frames_total
@@ -156,6 +156,19 @@ class PullDisplay(_Display):
             if total:
                 text += f" of {total / 1e6:.1f} MB ({done / total:.0%})"
             self._show(name, done, total, text)
+
+
+@final
+class DistillDisplay(_Display):
+    """How far a distillation is: a bar for looking, one for training."""
+
+    def __init__(self) -> None:
+        super().__init__("auto", last_s=float("-inf"))
+
+    def update(self, what: str, done: int, total: int, numbers: str) -> None:
+        """Shows progress; see `app.distill.Tell`."""
+        if self._is_due(time.monotonic(), last=done >= total):
+            self._show(what, done, total, numbers)
 
 
 @final

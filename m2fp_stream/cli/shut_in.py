@@ -72,14 +72,15 @@ def _exports(settings: Settings) -> Iterator[Path]:
 
 
 def _weights(settings: Settings) -> Iterator[Path]:
-    """Gives where the weights of M2FP and their key are; the others are part of the package."""
+    """Gives where weights are that were pulled or distilled, and the key of M2FP's."""
     from ..models.pins import store_folder
 
     options = settings.m2fp
+    if options.enabled or settings.parser.weights is not None:
+        with suppress(ConfigError):
+            yield store_folder(os.environ)
     if not options.enabled:
         return
-    with suppress(ConfigError):
-        yield store_folder(os.environ)
     if options.model_dir is not None:
         yield Path(options.model_dir)
     if options.key == "keyring":

@@ -32,9 +32,11 @@ __all__ = [
     "Acceptance",
     "Content",
     "FilePin",
+    "Measured",
     "Pin",
     "Pins",
     "Place",
+    "StudentPin",
     "content_of",
     "hashes",
     "is_accepted",
@@ -127,6 +129,44 @@ class Acceptance(Options):
     date: str
 
 
+_Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Measured(Options):
+    """How far a network agrees with a teacher; see `training.judge.Agreement`."""
+
+    miou: _Share
+    head_recall: _Share
+    spill: _Share
+    samples: Annotated[int, Field(gt=0)]
+
+
+class StudentPin(Content):
+    """A part network that was distilled here: what it is, and whose licence it has.
+
+    Attributes:
+        origin: how it was made.
+        started_from: SHA-256 of the weights that training began with.
+        teacher: which model taught it.
+        teacher_sha256: of that one's weights.
+        licence: the teacher's, for what learns from it is made from it.
+        made: the date.
+        before, after: agreement with the teacher on what was held back.
+    """
+
+    origin: str
+    started_from: _Sha256
+    teacher: str
+    teacher_sha256: _Sha256
+    licence: str
+    made: str
+    before: Measured
+    after: Measured
+
+
+_StudentName = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
+
+
 class Pins(Options):
     """All of ``pins.json``; of each model one revision is the current one, which is loaded."""
 
@@ -134,6 +174,7 @@ class Pins(Options):
     accepted: dict[str, Acceptance] = Field(default_factory=dict)
     current: dict[str, str] = Field(default_factory=dict)
     models: dict[_Key, Pin] = Field(default_factory=dict)
+    students: dict[_StudentName, StudentPin] = Field(default_factory=dict)
 
 
 def pulled_folder(name: str, store: Path) -> tuple[Path, Mapping[str, str]]:

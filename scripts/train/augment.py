@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from m2fp_stream.parsers.embedded.boxes import Box
 from m2fp_stream.parsers.embedded.classes import PartClass
+from m2fp_stream.training.samples import IGNORE
 
-from .photos import IGNORE, Photo
+from .photos import Photo
 
 __all__ = [
     "CROP_SHAPES",

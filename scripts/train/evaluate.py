@@ -43,10 +43,11 @@ from m2fp_stream.parsers.embedded.parser import EmbeddedParser
 from m2fp_stream.parsers.embedded.parts import network_shape
 from m2fp_stream.policy import Policy, PolicyOptions
 from m2fp_stream.privacy.hardening import silence_libraries
+from m2fp_stream.training.samples import IGNORE
 from tests.kit.parses import hidden_regions
 
 from .augment import Sampler, crop_matrix, warped, warped_classes
-from .photos import IGNORE, REPORT, VALIDATION, Photo, photo_ids, read_photo
+from .photos import REPORT, VALIDATION, Photo, photo_ids, read_photo
 
 __all__ = ["EIGHT", "Scores", "evaluate", "views"]
 

@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.parsers.embedded.classes import PartClass
 from m2fp_stream.policy import PolicyOptions
+from m2fp_stream.training.samples import IGNORE
 
 from .augment import a_part, crop_matrix, warped
 from .evaluate import Network, full_size, open_onnx
@@ -38,7 +39,6 @@ from .everyday import (
     people_scenes,
     warped_sets,
 )
-from .photos import IGNORE
 
 __all__ = ["measure"]
 

@@ -26,11 +26,11 @@ from numpy.typing import NDArray
 from m2fp_stream.parsers.embedded.boxes import Box
 from m2fp_stream.parsers.embedded.classes import PartClass
 from m2fp_stream.parsers.embedded.faces import FaceDetector
+from m2fp_stream.training.samples import IGNORE
 from scripts.everyday import EMPTY, PEOPLED, Person, half, licences, photos
 from scripts.everyday import Photo as Everyday
 
 from .augment import OUTPUT_STRIDE, a_part, crop_matrix, degraded, swap_sides, warped
-from .photos import IGNORE
 
 __all__ = [
     "SETS",

@@ -23,36 +23,20 @@ from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from m2fp_stream.parsers.embedded.classes import PartClass
+from m2fp_stream.training.loop import cosine
+from m2fp_stream.training.loss import CLASS_WEIGHTS, IGNORE, loss_of
+from m2fp_stream.training.network import PartNetwork
 
 from .augment import CROP_SHAPES, EARLY_SHAPES, LATE_SHAPES, Sampler
-from .loop import cosine, train
-from .network import PartNetwork
-from .photos import IGNORE, TRAINING, photo_ids, read_photo
+from .loop import train
+from .photos import TRAINING, photo_ids, read_photo
 
 __all__ = ["Settings", "fit"]
 
 AVERAGING: Final = 0.998
 """Decay of the moving average of the weights, a step (shorter while it starts)."""
 AUXILIARY_SHARE: Final = 0.3
-OVERLAP_SHARE: Final = 0.5
 
-CLASS_WEIGHTS: Final = {
-    PartClass.BACKGROUND: 0.7,
-    PartClass.HAIR: 1.4,
-    PartClass.FACE: 1.4,
-    PartClass.TORSO_SKIN: 1.5,
-    PartClass.LEFT_ARM: 1.5,
-    PartClass.RIGHT_ARM: 1.5,
-    PartClass.LEFT_LEG: 1.3,
-    PartClass.RIGHT_LEG: 1.3,
-    PartClass.LEFT_SHOE: 1.3,
-    PartClass.RIGHT_SHOE: 1.3,
-    PartClass.HAT: 1.5,
-    PartClass.GLASSES: 1.5,
-    PartClass.SCARF: 1.2,
-    PartClass.ACCESSORY: 1.2,
-}
-"""In the cross entropy; 1 where not named. Rare and sensitive classes count more."""
 RARE: Final = (PartClass.HAT, PartClass.GLASSES, PartClass.SCARF, PartClass.ACCESSORY)
 RARE_FACTOR: Final = 2.0
 """On the weights of these after the restart: at .07 before, their IoU was far below the others'."""
@@ -109,21 +93,6 @@ class _Batches(Dataset[tuple[Tensor, Tensor]]):
         pixels = np.stack([rgb for rgb, _ in drawn]).transpose(0, 3, 1, 2)
         classes = np.stack([labels for _, labels in drawn])
         return torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(classes)
-
-
-def loss_of(logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
-    """Cross entropy plus soft Dice (Milletari et al., "V-Net", arXiv 1606.04797)."""
-    target = classes.long()
-    entropy = functional.cross_entropy(logits, target, weights, ignore_index=IGNORE)
-    known = (target != IGNORE).unsqueeze(1)
-    truth = functional.one_hot(target.clamp(max=len(PartClass) - 1), len(PartClass))
-    truth = truth.permute(0, 3, 1, 2) * known
-    shares = logits.softmax(1) * known
-    both = (shares * truth).sum((0, 2, 3))
-    total = (shares + truth).sum((0, 2, 3))
-    present = truth.sum((0, 2, 3)) > 0
-    dice = 1 - (2 * both + 1) / (total + 1)
-    return entropy + OVERLAP_SHARE * dice[present].mean()
 
 
 def _rates(step: int, settings: Settings) -> float:

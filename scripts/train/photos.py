@@ -26,11 +26,9 @@ from m2fp_stream.parsers.embedded.classes import PartClass
 from m2fp_stream.parsers.embedded.crops import View
 from m2fp_stream.parsers.embedded.faces import FaceDetector
 from m2fp_stream.parsers.embedded.persons import PersonDetector
+from m2fp_stream.training.samples import IGNORE
 
-__all__ = ["IGNORE", "Deriver", "Photo", "class_table", "photo_ids", "read_photo"]
-
-IGNORE: Final = 255
-"""Pixels of which nothing is known: neither learned nor counted."""
+__all__ = ["Deriver", "Photo", "class_table", "photo_ids", "read_photo"]
 
 TRAINING: Final = (0, 4)
 VALIDATION: Final = 1

@@ -20,24 +20,23 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-import onnx
 import torch
-from onnx import numpy_helper
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 from torch.utils.data import DataLoader, Dataset
 
 from m2fp_stream.parsers.embedded.classes import PartClass
+from m2fp_stream.training.exchange import to_go_on_from
+from m2fp_stream.training.loop import cosine
+from m2fp_stream.training.loss import CLASS_WEIGHTS, IGNORE, OVERLAP_SHARE
 
 from .augment import LATE_SHAPES, Sampler
 from .everyday import SETS, SceneSampler, empty_places, hand_scenes, people_scenes
-from .export import convolutions
-from .fit import CLASS_WEIGHTS, OVERLAP_SHARE, RARE, RARE_FACTOR
-from .loop import cosine, train
-from .network import PartNetwork
-from .photos import IGNORE, TRAINING, photo_ids, read_photo
+from .fit import RARE, RARE_FACTOR
+from .loop import train
+from .photos import TRAINING, photo_ids, read_photo
 
-__all__ = ["Settings", "label_tables", "load_onnx", "partial_loss", "refit"]
+__all__ = ["Settings", "label_tables", "partial_loss", "refit"]
 
 AVERAGING: Final = 0.995
 """Decay of the moving average of the weights, a step (shorter while it starts)."""
@@ -95,37 +94,6 @@ class _Batches(Dataset[tuple[Tensor, Tensor]]):
         return torch.from_numpy(np.ascontiguousarray(pixels)), torch.from_numpy(classes)
 
 
-def load_onnx(network: PartNetwork, path: Path) -> None:
-    """Puts the weights that `export` wrote back; batch normalisation becomes a bias.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: it is another network's.
-    """
-    graph = onnx.load_model(path).graph
-    stored = {one.name: numpy_helper.to_array(one) for one in graph.initializer}
-    for node in graph.node:
-        if node.op_type == "Cast":
-            stored[node.output[0]] = stored[node.input[0]]
-    found = [node for node in graph.node if node.op_type == "Conv"]
-    wanted = list(convolutions(network))
-    if len(found) != len(wanted):
-        raise ValueError(f"{path} has {len(found)} convolutions, not {len(wanted)}")
-    with torch.no_grad():
-        for node, (layer, norm) in zip(found, wanted, strict=True):
-            weight, bias = (np.asarray(stored[name], np.float32) for name in node.input[1:])
-            if tuple(layer.weight.shape) != weight.shape:
-                raise ValueError(f"{path}: {node.name} has the shape {weight.shape}")
-            layer.weight.copy_(torch.from_numpy(weight.copy()))
-            if norm is None:
-                layer.bias.copy_(torch.from_numpy(bias.copy()))
-            else:
-                norm.running_mean.zero_()
-                norm.running_var.fill_(1 - norm.eps)
-                norm.weight.fill_(1.0)
-                norm.bias.copy_(torch.from_numpy(bias.copy()))
-
-
 def partial_loss(logits: Tensor, classes: Tensor, weights: Tensor, allowed: Tensor) -> Tensor:
     """Cross entropy of what is allowed, plus soft Dice where one class is.
 
@@ -180,12 +148,7 @@ def refit(work: Path, data: Path, start_from: Path, settings: Settings) -> Path:
             network.
     """
     torch.manual_seed(settings.seed)
-    network = PartNetwork()
-    load_onnx(network, start_from)
-    network = network.to(memory_format=torch.channels_last).train()
-    for layer in network.modules():
-        if isinstance(layer, nn.BatchNorm2d):
-            layer.eval()  # folded: its statistics are not known any more
+    network = to_go_on_from(start_from.read_bytes())
     weights, allowed = label_tables()
     return train(
         network,

@@ -58,6 +58,7 @@ IMPORTS = (
     ("core/timing.py", "from ..processes import backoff", ROOMS, "m2fp_stream.processes.backoff"),
     ("newroom.py", '"""A room nobody decided on."""', ROOMS, None),
     ("tracking/motion.py", "import torch", HEAVY, "torch"),
+    ("training/judge.py", "import torch", HEAVY, "torch"),
     ("sinks/base.py", "import onnxruntime", HEAVY, "onnxruntime"),
     ("tracking/motion.py", "import av", CONTAINERS, "av"),
     ("privacy/hardening.py", "import av", CONTAINERS, "av"),

@@ -18,6 +18,7 @@ from m2fp_stream.parsers.embedded.classes import (
     PartClass,
     hiding_thresholds,
 )
+from m2fp_stream.training.samples import IGNORE
 from scripts.train.augment import (
     CROP_SHAPES,
     OUTPUT_STRIDE,
@@ -30,7 +31,6 @@ from scripts.train.augment import (
 from scripts.train.calibrate import RECALLS, calibrate
 from scripts.train.evaluate import EIGHT, Scores, evaluate, views
 from scripts.train.photos import (
-    IGNORE,
     Photo,
     class_table,
     photo_ids,

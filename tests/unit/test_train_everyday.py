@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from m2fp_stream.parsers.embedded.boxes import Box
 from m2fp_stream.parsers.embedded.classes import PartClass
+from m2fp_stream.training.samples import IGNORE
 from scripts.everyday import half
 from scripts.train.augment import OUTPUT_STRIDE
 from scripts.train.evaluate_everyday import measure
@@ -26,7 +27,6 @@ from scripts.train.everyday import (
     head_of,
     people_scenes,
 )
-from scripts.train.photos import IGNORE
 
 CC_BY, SHARE_ALIKE = "CC BY 2.0", "CC BY-SA 2.0"
 

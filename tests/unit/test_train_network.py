@@ -13,14 +13,16 @@ pytest.importorskip("onnx", reason="scripts/train/requirements.txt is not instal
 pytest.importorskip("tflite", reason="scripts/train/requirements.txt is not installed")
 
 from m2fp_stream.parsers.embedded.classes import PartClass  # noqa: E402
+from m2fp_stream.training.exchange import load_onnx  # noqa: E402
+from m2fp_stream.training.loop import LEAST_RATE, WARM_UP, cosine  # noqa: E402
+from m2fp_stream.training.loss import loss_of  # noqa: E402
+from m2fp_stream.training.network import PartNetwork  # noqa: E402
+from m2fp_stream.training.samples import IGNORE  # noqa: E402
 from scripts.train.evaluate import open_onnx  # noqa: E402
 from scripts.train.everyday import WeakClass  # noqa: E402
 from scripts.train.export import export  # noqa: E402
-from scripts.train.fit import loss_of  # noqa: E402
-from scripts.train.loop import LEAST_RATE, WARM_UP, cosine, train  # noqa: E402
-from scripts.train.network import PartNetwork  # noqa: E402
-from scripts.train.photos import IGNORE  # noqa: E402
-from scripts.train.refit import Settings, label_tables, load_onnx, partial_loss  # noqa: E402
+from scripts.train.loop import train  # noqa: E402
+from scripts.train.refit import Settings, label_tables, partial_loss  # noqa: E402
 
 
 def test_the_exported_network_gives_the_trained_ones_answers(tmp_path: Path) -> None:
@@ -45,7 +47,7 @@ def test_an_exported_network_is_read_back_to_go_on_from(tmp_path: Path) -> None:
     first, second = PartNetwork(), PartNetwork()
     torch.save(first.state_dict(), tmp_path / "parts.pt")
     (tmp_path / "first.onnx").write_bytes(export(tmp_path / "parts.pt"))
-    load_onnx(second, tmp_path / "first.onnx")
+    load_onnx(second, (tmp_path / "first.onnx").read_bytes())
     torch.save(second.state_dict(), tmp_path / "parts.pt")
     assert export(tmp_path / "parts.pt") == (tmp_path / "first.onnx").read_bytes()
 

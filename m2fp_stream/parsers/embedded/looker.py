@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Final
 
 import cv2
@@ -22,7 +22,7 @@ from .crops import cut
 from .efficientdet import EfficientDetPerson
 from .letterbox import lifted
 from .parts import CENTRE, STRIDE, network_shape
-from .runtime import Network, open_network
+from .runtime import Given, Network, open_network
 from .yunet import YuNet
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "crop_for_closer",
     "crop_for_parts",
     "from_options",
+    "part_chances",
 ]
 
 NEAR_SIDE: Final = 384
@@ -58,6 +59,7 @@ class EmbeddedLooker(Looker):
         threads: of each network.
         runtime: library that runs them; None takes the measured choice.
         kinds: of look that it is for; it refuses the others, and loads nothing for them.
+        parts: weights of the part network, instead of the shipped ones.
 
     Raises:
         ModelError: weights are missing or changed, or the runtime is not installed.
@@ -71,6 +73,7 @@ class EmbeddedLooker(Looker):
         threads: int = 1,
         runtime: str | None = None,
         kinds: Collection[LookKind] = tuple(LookKind),
+        parts: Given | None = None,
     ) -> None:
         self._yunet: YuNet | None = None
         self._people_at: EfficientDetPerson | None = None
@@ -85,7 +88,7 @@ class EmbeddedLooker(Looker):
         if LookKind.CLOSER in kinds:
             self._judge = CloserFace(threads=threads, runtime=runtime)
         if LookKind.PARTS in kinds:
-            self._network = open_network("parts", threads=threads, runtime=runtime)
+            self._network = open_network("parts", threads=threads, runtime=runtime, given=parts)
 
     def _faces(self, bgr: NDArray[np.uint8], frame_id: int) -> Detections:
         if self._yunet is None:
@@ -123,12 +126,17 @@ class EmbeddedLooker(Looker):
     def _parts(self, bgr: NDArray[np.uint8], frame_id: int) -> PartPlanes:
         if self._network is None:
             raise _refused(LookKind.PARTS)
-        # Trained on RGB -1..1.
-        bgr = lifted(bgr)
-        blob = cv2.dnn.blobFromImage(bgr, 1 / CENTRE, mean=(CENTRE, CENTRE, CENTRE), swapRB=True)
-        (chances,) = self._network.run(np.ascontiguousarray(blob, np.float32))
-        planes = np.rint(chances[0] * 255).astype(np.uint8)
+        planes = np.rint(part_chances(self._network, bgr) * 255).astype(np.uint8)
         return PartPlanes(frame_id=frame_id, planes=planes)
+
+
+def part_chances(network: Network, bgr: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Returns the (16, h/2, w/2) probabilities that a part network gives for a crop."""
+    # Trained on RGB -1..1.
+    bgr = lifted(bgr)
+    blob = cv2.dnn.blobFromImage(bgr, 1 / CENTRE, mean=(CENTRE, CENTRE, CENTRE), swapRB=True)
+    (chances,) = network.run(np.ascontiguousarray(blob, np.float32))
+    return np.asarray(chances[0], np.float32)
 
 
 def crop_for_closer(
@@ -177,15 +185,26 @@ def crop_for_parts(
 
 
 def from_options(
-    *, threads: int = 1, runtime: str | None = None, kinds: Collection[str] = tuple(LookKind)
+    *,
+    threads: int = 1,
+    runtime: str | None = None,
+    kinds: Collection[str] = tuple(LookKind),
+    parts: Mapping[str, str] | None = None,
 ) -> EmbeddedLooker:
     """Makes the looker from JSON values; what a looker process calls.
+
+    Args:
+        threads: see `EmbeddedLooker`.
+        runtime: likewise.
+        kinds: likewise.
+        parts: `path` and `sha256` of weights of the part network, instead of the shipped ones.
 
     Raises:
         ModelError: the weights are missing or changed.
     """
     wanted = [LookKind(kind) for kind in kinds]
-    return EmbeddedLooker(threads=threads, runtime=runtime, kinds=wanted)
+    given = None if parts is None else Given(parts["path"], parts["sha256"])
+    return EmbeddedLooker(threads=threads, runtime=runtime, kinds=wanted, parts=given)
 
 
 def _refused(kind: LookKind) -> ParserError:

@@ -159,6 +159,17 @@ class EmbeddedOptions(Options, title="embedded"):
             le=64,
         ),
     ] = 6
+    weights: Annotated[
+        str | None,
+        Field(
+            title="Weights",
+            description=(
+                "Which part network looks: one that `models distill` made here, by its name; none "
+                "takes the shipped one."
+            ),
+            pattern=r"^[a-z0-9][a-z0-9-]{0,31}$",
+        ),
+    ] = None
     threads: Annotated[
         int, Field(title="Threads", description="Threads of each network.", ge=1, le=64)
     ] = 1

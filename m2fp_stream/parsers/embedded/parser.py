@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from m2fp_stream.core.errors import ModelError
 from m2fp_stream.core.records import ParseResult
 from m2fp_stream.models import model_entry
 from m2fp_stream.parsers.base import Parser
@@ -45,6 +46,7 @@ from .people import (
     unexplained,
 )
 from .persons import PersonDetector
+from .runtime import Given
 
 __all__ = ["EMBEDDED_LABELS", "GROUPS", "EmbeddedParser"]
 
@@ -77,16 +79,22 @@ class EmbeddedParser(Parser):
 
     Args:
         options: thresholds and sizes; the defaults where None.
+        parts: where the part network is that `options.weights` names.
 
     Raises:
-        ModelError: weights are missing or changed, or the runtime is not installed.
+        ModelError: weights are missing or changed, or the runtime is not installed; or they are
+            named, and not given.
     """
 
     name = "embedded"
     labels = EMBEDDED_LABELS
 
-    def __init__(self, options: EmbeddedOptions | None = None) -> None:
+    def __init__(
+        self, options: EmbeddedOptions | None = None, *, parts: Given | None = None
+    ) -> None:
         self._options = options if options is not None else EmbeddedOptions()
+        if self._options.weights is not None and parts is None:
+            raise ModelError(f"nobody says where the weights {self._options.weights} are")
         threads, runtime = self._options.threads, self._options.runtime
         self._faces = FaceDetector(
             size=self._options.face_size,
@@ -107,13 +115,15 @@ class EmbeddedParser(Parser):
             threads=threads,
             runtime=runtime,
         )
-        self._parts = PartParser(threads=threads, runtime=runtime)
+        self._parts = PartParser(threads=threads, runtime=runtime, given=parts)
         self._body = BodyParser(threads=threads, runtime=runtime)
         training = model_entry("parts").training
         thresholds = {} if training is None else training.thresholds
         self._tables = evidence_tables(hiding_thresholds(thresholds))
         networks = ("centerface", "nanodet_person", "parts", "blazepose")
         hashes = [model_entry(name).sha256[:8] for name in networks]
+        if parts is not None:
+            hashes[networks.index("parts")] = parts.sha256[:8]
         self._parser_id = f"embedded-2 ({'+'.join(hashes)})"
 
     @property

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from .boxes import Box
 from .classes import PartClass
 from .crops import View
-from .runtime import open_network
+from .runtime import Given, open_network
 
 __all__ = ["CROP_PIXELS", "PartParser", "Parts", "network_shape"]
 
@@ -31,12 +31,12 @@ ENLARGEMENT: Final = 1.0
 no more detail. Chosen."""
 MULTIPLE: Final = 32
 """Sides of a crop are multiples of it: the network halves five times. Source:
-`scripts/train/network.py`."""
+`training/network.py`."""
 SHORTEST: Final = 96
 LONGEST: Final = 512
 """Sides of a crop, in pixels. Chosen: three and sixteen times `MULTIPLE`."""
 STRIDE: Final = 2
-"""Crop pixels in an output pixel. Source: `scripts/train/network.py`."""
+"""Crop pixels in an output pixel. Source: `training/network.py`."""
 CENTRE: Final = 127.5
 """Half of 255: the network sees -1 to 1. Source: `input` in models/manifest.yaml."""
 
@@ -76,8 +76,8 @@ class Parts:
 class PartParser:
     """Runs the part network on rectangles of the map."""
 
-    def __init__(self, *, threads: int, runtime: str | None) -> None:
-        self._network = open_network("parts", threads=threads, runtime=runtime)
+    def __init__(self, *, threads: int, runtime: str | None, given: Given | None = None) -> None:
+        self._network = open_network("parts", threads=threads, runtime=runtime, given=given)
 
     def __call__(self, view: View, region: Box) -> Parts:
         """Returns the parts in `region`, in pixels of the map.

@@ -6,9 +6,12 @@ Which library a model uses by default is written in the manifest, by measurement
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any, Final, Protocol, cast
 
@@ -19,7 +22,7 @@ from m2fp_stream.core.errors import ModelError, ParserError
 from m2fp_stream.models import load_verified, model_entry
 from m2fp_stream.privacy.hardening import silence_libraries
 
-__all__ = ["RUNTIMES", "Network", "open_network"]
+__all__ = ["RUNTIMES", "Given", "Network", "network_of", "open_network"]
 
 RUNTIMES: Final = ("opencv", "onnxruntime", "openvino")
 
@@ -51,8 +54,47 @@ class Network(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Given:
+    """Weights that stand in for those of a shipped model, of the same input and outputs.
+
+    Attributes:
+        path: the file's.
+        sha256: what was pinned of it, in lower-case hexadecimal.
+    """
+
+    path: str
+    sha256: str
+
+    def load(self, name: str) -> bytes:
+        """Returns the bytes, whose hash is the pinned one.
+
+        Raises:
+            ModelError: they cannot be read, or are others.
+        """
+        try:
+            data = Path(self.path).read_bytes()
+        except OSError as error:
+            raise ModelError(
+                f"model {name}: cannot read {self.path} ({type(error).__name__}), which "
+                "parser.weights names"
+            ) from None
+        digest = hashlib.sha256(data).hexdigest()
+        if digest != self.sha256:
+            raise ModelError(
+                f"model {name}: {self.path} has SHA-256 {digest}, {self.sha256} was pinned; make "
+                "it again with models distill, or leave parser.weights out"
+            )
+        return data
+
+
 def open_network(
-    name: str, *, threads: int = 1, runtime: str | None = None, arena: bool = False
+    name: str,
+    *,
+    threads: int = 1,
+    runtime: str | None = None,
+    arena: bool = False,
+    given: Given | None = None,
 ) -> Network:
     """Loads the shipped model `name` from bytes that were verified.
 
@@ -62,10 +104,27 @@ def open_network(
         runtime: one of `RUNTIMES`; None takes the manifest's choice.
         arena: keep the memory of a run for the next one: for networks that see few sizes, again
             and again. Known to ONNX Runtime alone.
+        given: weights to take instead of the shipped ones.
 
     Raises:
         ModelError: weights are missing or changed, the runtime is unknown, not installed, or
             cannot read the model.
+    """
+    data = load_verified(name) if given is None else given.load(name)
+    return network_of(name, data, threads=threads, runtime=runtime, arena=arena)
+
+
+def network_of(
+    name: str, data: bytes, *, threads: int = 1, runtime: str | None = None, arena: bool = False
+) -> Network:
+    """Loads a network of the same kind as the shipped model `name`; see `open_network`.
+
+    Args:
+        name: as there.
+        data: the ONNX file's bytes; who wrote them is the caller's to check.
+        threads: as there.
+        runtime: as there.
+        arena: as there.
     """
     chosen = model_entry(name).runtime if runtime is None else runtime
     kinds: dict[str, Callable[[str, bytes, int], Network]]
@@ -76,7 +135,7 @@ def open_network(
     }
     if chosen not in kinds:
         raise ModelError(f"unknown runtime {chosen!r}; expected one of {', '.join(RUNTIMES)}")
-    return kinds[chosen](name, load_verified(name), threads)
+    return kinds[chosen](name, data, threads)
 
 
 def _library(module: str, model: str) -> ModuleType:

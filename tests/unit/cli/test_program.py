@@ -198,7 +198,13 @@ def test_help_states_the_real_defaults_and_names(capsys: Capture) -> None:
         assert len(values) == 1, f"{option.flag}: {option.keys} differ by default"
         stated = option.help.rpartition("(default: ")[2].rstrip(")")
         unset = {
-            "None": {"from the beginning", "to the end", "what was pulled", "none"}
+            "None": {
+                "from the beginning",
+                "to the end",
+                "what was pulled",
+                "none",
+                "the shipped one",
+            }
             | {"by the container", "by the encoder", "its own, the largest of the first 10 s"},
             "False": {"refuse", "embedded", "no"},
             "[]": {"none"},

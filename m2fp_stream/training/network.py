@@ -15,7 +15,7 @@ from typing import Any, Final
 from torch import Tensor, nn
 from torch.nn import functional
 
-from m2fp_stream.parsers.embedded.classes import PartClass
+from ..parsers.embedded.classes import PartClass
 
 __all__ = ["TAPS", "PartNetwork"]
 
@@ -134,6 +134,7 @@ class PartNetwork(nn.Module):
         self.drop = nn.Dropout2d(0.05)
 
     def forward(self, rgb: Tensor) -> Any:
+        """Returns the logits; see above."""
         f2, f4, f8, f16, f32 = self.encoder(rgb * 2.0 - 1.0)
         context = self.pool(f32.mean((2, 3), keepdim=True))
         x = self.mix16(_doubled(self.in32(f32) + context) + self.in16(f16))
