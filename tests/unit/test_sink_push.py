@@ -41,8 +41,8 @@ server.set_address("127.0.0.1")
 server.set_service("0")
 factory = GstRtspServer.RTSPMediaFactory.new()
 factory.set_transport_mode(GstRtspServer.RTSPTransportMode.RECORD)
-factory.set_launch("( rtph264depay name=depay0 ! h264parse ! mpegtsmux ! filesink buffer-mode=unbuffered sync=false "
-                   f"async=false location={sys.argv[1]} )")
+factory.set_launch("( rtph264depay name=depay0 ! h264parse ! mpegtsmux ! filesink sync=false "
+                   f"async=false buffer-mode=unbuffered location={sys.argv[1]} )")
 server.get_mount_points().add_factory("/cam", factory)
 server.attach(None)
 print(server.get_bound_port(), flush=True)
