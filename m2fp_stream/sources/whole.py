@@ -40,6 +40,14 @@ _MANY: Final = 8
 Chosen: twice that."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Place:
+    """A packet's own. PyAV finds what goes through a decoder by its id, and forgets it with the
+    first that is freed: a small number, which Python has once, is lost where others have it."""
+
+    number: int
+
+
 class Wholeness(ABC):
     """Says of every decoded picture of one stream whether it is whole.
 
@@ -83,7 +91,7 @@ class Wholeness(ABC):
     def take(self, packet: av.Packet[VideoStream]) -> bool:
         """Reads a packet that is decoded next; returns False where it or one before is damaged."""
         self._place += 2
-        packet.opaque = self._place
+        packet.opaque = _Place(self._place)
         if packet.is_corrupt:
             # MPEG-TS tells of a hole with the picture before the one that it is in.
             self._spoil(2 if self._early else 0, 2)
@@ -122,7 +130,7 @@ class _Marked(Wholeness):
         self._alone = -2  # the place of the last picture shown that stands for itself
 
     def whole(self, frame: av.VideoFrame) -> bool:
-        place = frame.opaque if isinstance(frame.opaque, int) else self._place
+        place = frame.opaque.number if isinstance(frame.opaque, _Place) else self._place
         if frame.is_corrupt:
             self.lost += self.joined > 0
             if not self._strict:  # HEVC's decoder marks all that is made from it, too

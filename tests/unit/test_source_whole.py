@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -365,3 +366,30 @@ def test_what_a_transport_stream_lost_within_a_picture_is_not_salvaged(
         assert set(given(copy, SALVAGE)[0]) <= ours
         players += len(set(shown(copy)) - set(shown(path)))
     assert players, "the control"
+
+
+def test_another_film_that_is_read_meanwhile_takes_no_mark_away(tmp_path: Path) -> None:
+    """What goes with a packet through the decoder must be its own; small numbers are shared."""
+    path = film(tmp_path / "film.ts", "HEVC")
+    ours = set(given(path)[0])
+    data = path.read_bytes()
+    cells = [data[at : at + 188] for at in range(0, len(data), 188)]
+    video = [i for i, cell in enumerate(cells) if (cell[1] & 0x1F) << 8 | cell[2] == 0x100]
+    second = [i for i in video if cells[i][1] & 0x40][1]
+    for seed in range(4):
+        gone = set(random.Random(seed).sample([i for i in video if i > second], 3))
+        copy = tmp_path / "lossy.ts"
+        copy.write_bytes(b"".join(cell for i, cell in enumerate(cells) if i not in gone))
+        marked = given(copy, SALVAGE)[0]
+        with FileSource(path) as other:
+            meanwhile = other.frames()
+            shown: list[bytes] = []
+            with FileSource(copy, SALVAGE) as source:
+                for captured in source.frames():
+                    with captured.frame.analysis() as bgr:
+                        shown.append(bgr.tobytes())
+                    captured.frame.release()
+                    for one in islice(meanwhile, 2):
+                        one.frame.release()
+        assert shown == marked
+        assert set(shown) <= ours
