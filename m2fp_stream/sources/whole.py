@@ -42,8 +42,11 @@ Chosen: twice that."""
 
 @dataclass(frozen=True, slots=True)
 class _Place:
-    """A packet's own. PyAV finds what goes through a decoder by its id, and forgets it with the
-    first that is freed: a small number, which Python has once, is lost where others have it."""
+    """What goes through the decoder with a packet, an object of its own for each.
+
+    PyAV finds it by its id, and forgets it with the first that is freed: a small number, which
+    Python has once, would be lost where others have it.
+    """
 
     number: int
 
