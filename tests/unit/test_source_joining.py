@@ -35,8 +35,8 @@ from tests.kit.wait import PATIENCE_S, wait_until
 from tests.unit.test_source_stream import http_server, taken
 
 SIZE_WH = (64, 48)
-OPTIONS = StreamOptions(open_timeout_s=1.0, read_timeout_s=0.5)
-PAUSE_S = 0.03
+OPTIONS = StreamOptions(open_timeout_s=1.0, read_timeout_s=3.0)
+PAUSE_S = 0.1
 
 
 @dataclass

@@ -28,7 +28,7 @@ from tests.kit.wait import PATIENCE_S, wait_until
 from tests.unit.test_source_stream import AWKWARD, everything_of
 
 FAST_S = 0.01
-SHORT = StreamOptions(open_timeout_s=2.0, read_timeout_s=0.5)
+SHORT = StreamOptions(open_timeout_s=5.0, read_timeout_s=2.0)
 
 
 @pytest.fixture
