@@ -51,7 +51,7 @@ def shows_person(pixels: media.BGR, _: int) -> bool:
 
 @contextmanager
 def watching(url: str) -> Iterator[Performance]:
-    options = StreamOptions(open_timeout_s=3.0, read_timeout_s=1.0)
+    options = StreamOptions(open_timeout_s=5.0, read_timeout_s=3.0)
     stage = Performance(
         open_source=lambda first, size_wh: StreamSource(
             url, options, first_frame_id=first, size_wh=size_wh

@@ -391,8 +391,8 @@ def test_a_camera_of_a_still_scene_stays_and_one_that_stalls_goes_and_comes_back
             wait_until(lambda: capture.frames > 30)
             assert capture.away is None
             assert capture.reconnects == 0
-            assert capture.interval_s is not None
-            assert 0.02 < capture.interval_s < PATIENCE_S
+            # A busy machine reads several at once now and then.
+            wait_until(lambda: 0.02 < (capture.interval_s or 0.0) < PATIENCE_S)
             if path == "/snap.jpg":
                 camera.silent.set()
                 wait_until(lambda: capture.away is Why.SOURCE_AWAY)
